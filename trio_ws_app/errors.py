@@ -1,0 +1,95 @@
+"""What ends a connection, as values and as the few exceptions that carry them.
+
+    trio.EndOfChannel ──┐
+                        ├── ConnectionClosed     the connection is over (either direction)
+    trio.BrokenResourceError ┘
+    Exception
+      ├── HandshakeRefused                       the server answered with something else than 101
+      └── UsageError                             a mistake of the caller's, said in one line
+
+Misuse of a connection by its owner is Trio's own ``BusyResourceError`` and ``ClosedResourceError``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import IntEnum
+
+import attrs
+import trio
+
+
+class CloseCode(IntEnum):
+    """Close codes with a name (RFC 6455, section 7.4.1, and IANA's registry)."""
+
+    NORMAL = 1000
+    GOING_AWAY = 1001
+    PROTOCOL_ERROR = 1002
+    UNSUPPORTED_DATA = 1003
+    NO_STATUS = 1005
+    ABNORMAL = 1006
+    INVALID_PAYLOAD = 1007
+    POLICY_VIOLATION = 1008
+    MESSAGE_TOO_BIG = 1009
+    MANDATORY_EXTENSION = 1010
+    INTERNAL_ERROR = 1011
+    SERVICE_RESTART = 1012
+    TRY_AGAIN_LATER = 1013
+    BAD_GATEWAY = 1014
+
+    @property
+    def may_reconnect(self) -> bool:
+        """Whether a client that was closed with this code may come back by itself."""
+        return self in _RECONNECTABLE
+
+
+_RECONNECTABLE = frozenset(
+    {CloseCode.GOING_AWAY, CloseCode.ABNORMAL, CloseCode.SERVICE_RESTART, CloseCode.TRY_AGAIN_LATER}
+)
+
+
+@attrs.frozen
+class CloseReason:
+    """Why a connection is over: a close code and the text that came with it.
+
+    ``code`` is 1005 where the Close frame had no code and 1006 where the connection ended
+    without one (RFC 6455, section 7.1.5).
+    """
+
+    code: int
+    reason: str = ""
+
+    def __str__(self) -> str:
+        try:
+            name = CloseCode(self.code).name.lower().replace("_", " ")
+        except ValueError:
+            name = "application-defined"
+        return f"{self.code} ({name}){': ' + self.reason if self.reason else ''}"
+
+
+class ConnectionClosed(trio.EndOfChannel, trio.BrokenResourceError):
+    """The connection is over: nothing more will be received, nothing more can be sent.
+
+    Raised by both directions, so code written for Trio's channels handles it unchanged.
+    """
+
+    def __init__(self, reason: CloseReason) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+
+class HandshakeRefused(Exception):
+    """The server answered the opening handshake with something else than 101.
+
+    ``status`` is the HTTP status, ``headers`` have lower-case names, ``body`` is what came with it.
+    """
+
+    def __init__(self, status: int, headers: Mapping[str, str], body: bytes = b"") -> None:
+        super().__init__(f"the server refused the WebSocket handshake with HTTP status {status}")
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+
+class UsageError(Exception):
+    """A mistake in how the program was called; its text says what is wrong and what would be right."""

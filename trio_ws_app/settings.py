@@ -1,0 +1,107 @@
+"""Every limit and timeout, with its default and its one documentation.
+
+The command line derives its options from these fields: the field ``max_message_size`` is
+``--max-message-size`` and ``TRIO_WS_APP_MAX_MESSAGE_SIZE``; ``help`` below is the option's help.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+KIB = 1024
+MIB = 1024 * KIB
+
+SAME_HOST = "same-host"
+ANY_ORIGIN = "*"
+
+
+def _positive(_instance: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
+    if value is not None and not value > 0:
+        raise ValueError(f"{attribute.name} must be greater than zero, not {value!r}")
+
+
+def _not_negative(_instance: object, attribute: attrs.Attribute[Any], value: float) -> None:
+    if not value >= 0:
+        raise ValueError(f"{attribute.name} must not be negative, not {value!r}")
+
+
+def _strings(value: object) -> tuple[str, ...]:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return tuple(value)  # type: ignore[arg-type]  # attrs passes what the caller gave
+
+
+def _limit(default: float | None, help: str, unit: str) -> Any:
+    return attrs.field(default=default, validator=_positive, metadata={"help": help, "unit": unit})
+
+
+def _switch(default: bool, help: str) -> Any:
+    return attrs.field(
+        default=default, validator=attrs.validators.instance_of(bool), metadata={"help": help, "unit": ""}
+    )
+
+
+def _list(default: tuple[str, ...], help: str) -> Any:
+    return attrs.field(default=default, converter=_strings, metadata={"help": help, "unit": "list"})
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """Limits and timeouts of a server. Times are seconds, sizes are bytes, None means no limit.
+
+    Raises ValueError for a value that makes no sense.
+    """
+
+    open_timeout: float | None = _limit(
+        10.0, "Time for the opening handshake, TLS included.", "seconds"
+    )
+    ping_interval: float | None = _limit(
+        20.0, "Ping a peer that has been silent for this long; any traffic counts as life.", "seconds"
+    )
+    ping_timeout: float | None = _limit(
+        20.0, "Abort the connection when a pinged peer stays silent for this long.", "seconds"
+    )
+    send_timeout: float | None = _limit(
+        20.0, "Abort the connection when a write makes no progress for this long.", "seconds"
+    )
+    close_timeout: float | None = _limit(
+        10.0, "Time for the peer to answer our Close before the connection is aborted.", "seconds"
+    )
+    grace_period: float = attrs.field(
+        default=30.0,
+        validator=_not_negative,
+        metadata={"help": "Time for handlers to end when the server stops.", "unit": "seconds"},
+    )
+    max_message_size: int | None = _limit(
+        1 * MIB, "Largest message accepted, after decompression; a larger one closes with 1009.", "bytes"
+    )
+    max_fragments: int = _limit(65_536, "Most frames that one message may be split into.", "frames")
+    max_queue_bytes: int = _limit(
+        1 * MIB, "Most bytes that wait for a slow peer before the overflow policy acts.", "bytes"
+    )
+    max_inbox_bytes: int = _limit(
+        256 * KIB, "Received bytes that wait for the handler before reading from the peer pauses.", "bytes"
+    )
+    max_request_size: int = _limit(
+        16 * KIB, "Largest request line plus headers in the opening handshake.", "bytes"
+    )
+    max_connections: int | None = _limit(
+        None, "Most connections at once; one more is refused with HTTP status 503.", "connections"
+    )
+    max_connections_per_address: int | None = _limit(
+        None, "Most connections at once from one IP address; one more is refused with 503.", "connections"
+    )
+    origins: tuple[str, ...] = _list(
+        (SAME_HOST,),
+        "Origins that browsers may connect from: a comma-separated list of origins like "
+        "https://example.com, 'same-host', or '*' for any.",
+    )
+    subprotocols: tuple[str, ...] = _list(
+        (), "Subprotocols that the application speaks, the preferred one first."
+    )
+    compression: bool = _switch(False, "Negotiate permessage-deflate (RFC 7692) with peers that offer it.")
+    compression_threshold: int = _limit(
+        256, "Messages smaller than this are sent uncompressed.", "bytes"
+    )
