@@ -33,18 +33,18 @@ def _strings(value: object) -> tuple[str, ...]:
     return tuple(value)  # type: ignore[arg-type]  # attrs passes what the caller gave
 
 
-def _limit(default: float | None, help: str, unit: str) -> Any:
-    return attrs.field(default=default, validator=_positive, metadata={"help": help, "unit": unit})
+def _limit(default: float | None, text: str, unit: str) -> Any:
+    return attrs.field(default=default, validator=_positive, metadata={"help": text, "unit": unit})
 
 
-def _switch(default: bool, help: str) -> Any:
+def _switch(default: bool, text: str) -> Any:
     return attrs.field(
-        default=default, validator=attrs.validators.instance_of(bool), metadata={"help": help, "unit": ""}
+        default=default, validator=attrs.validators.instance_of(bool), metadata={"help": text, "unit": ""}
     )
 
 
-def _list(default: tuple[str, ...], help: str) -> Any:
-    return attrs.field(default=default, converter=_strings, metadata={"help": help, "unit": "list"})
+def _list(default: tuple[str, ...], text: str) -> Any:
+    return attrs.field(default=default, converter=_strings, metadata={"help": text, "unit": "list"})
 
 
 @attrs.frozen(kw_only=True)
