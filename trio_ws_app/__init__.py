@@ -1,0 +1,1 @@
+"""A structured-concurrency WebSocket application server for Trio."""

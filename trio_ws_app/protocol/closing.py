@@ -1,0 +1,60 @@
+"""Which close codes are legal, and the one state table of the closing handshake.
+
+Everything that decides how far a connection is from its end is in this file.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, IntEnum, auto
+
+from ..errors import CloseCode
+
+MAX_REASON_BYTES = 123  # a control frame carries 125 bytes, two of them are the code (RFC 6455, 5.5)
+
+_NEVER_SENT = frozenset({CloseCode.NO_STATUS, CloseCode.ABNORMAL})
+
+
+def is_legal_close_code(code: int) -> bool:
+    """Whether ``code`` may stand in a Close frame (RFC 6455, section 7.4)."""
+    if 3000 <= code <= 4999:
+        return True
+    return 1000 <= code <= 1014 and code != 1004 and code not in _NEVER_SENT
+
+
+def close_payload(code: int, reason: str = "") -> bytes:
+    """The payload of a Close frame.
+
+    Raises ValueError for a code that may not be sent and for a reason over 123 bytes.
+    """
+    if not is_legal_close_code(code):
+        raise ValueError(f"{code} may not be sent as a close code: use 1000-1003, 1007-1014 or 3000-4999")
+    text = reason.encode()
+    if len(text) > MAX_REASON_BYTES:
+        raise ValueError(f"a close reason has at most {MAX_REASON_BYTES} bytes, this one has {len(text)}")
+    return code.to_bytes(2, "big") + text
+
+
+class State(IntEnum):
+    """How far the connection is from its end. From ``GONE`` on, nobody waits for the peer."""
+
+    OPEN = 0
+    CLOSE_SENT = 1  # we said goodbye, the peer has not answered
+    GONE = 2  # the peer said goodbye (and we answered), or vanished
+
+
+class Turn(Enum):
+    """What can move a connection towards its end."""
+
+    SEND_CLOSE = auto()
+    RECEIVE_CLOSE = auto()
+    LOSE_PEER = auto()
+
+
+TRANSITIONS: dict[tuple[State, Turn], State] = {
+    (State.OPEN, Turn.SEND_CLOSE): State.CLOSE_SENT,
+    (State.OPEN, Turn.RECEIVE_CLOSE): State.GONE,
+    (State.OPEN, Turn.LOSE_PEER): State.GONE,
+    (State.CLOSE_SENT, Turn.RECEIVE_CLOSE): State.GONE,
+    (State.CLOSE_SENT, Turn.LOSE_PEER): State.GONE,
+    (State.GONE, Turn.LOSE_PEER): State.GONE,
+}
