@@ -7,7 +7,8 @@ compiled loop fast, and mean nothing where it runs uncompiled.
 from __future__ import annotations
 
 import codecs
-from collections.abc import Callable
+from collections.abc import Callable, MutableSequence
+from typing import Any
 
 import attrs
 import cython
@@ -97,15 +98,15 @@ class Decoder:
     closed = cython.declare(cython.bint, visibility="readonly")
     _max_size: cython.Py_ssize_t
     _max_fragments: cython.Py_ssize_t
-    _inflate: object
-    _partial: bytearray  # the start of a frame whose end has not arrived
+    _inflate: Any  # Inflate or None
+    _partial: bytearray | None  # the start of a frame whose end has not arrived
     _needed: cython.Py_ssize_t  # how many bytes of it must be there before looking again
     _opcode: cython.int  # of the fragmented message in progress, 0 when there is none
     _compressed: cython.bint
-    _pieces: list
+    _pieces: list[Any]  # str or bytes, as the message is decoded while it arrives
     _size: cython.Py_ssize_t
     _fragments: cython.Py_ssize_t
-    _text: object
+    _text: Any  # an incremental UTF-8 decoder or None
 
     def __init__(
         self, max_message_size: int | None, max_fragments: int, inflate: Inflate | None = None
@@ -123,12 +124,12 @@ class Decoder:
     def _forget_message(self) -> None:
         self._opcode = 0
         self._compressed = False
-        self._pieces = None
+        self._pieces = []
         self._size = 0
         self._fragments = 0
         self._text = None
 
-    def feed(self, data: bytearray, size: cython.Py_ssize_t, messages: object) -> int:
+    def feed(self, data: bytearray, size: cython.Py_ssize_t, messages: MutableSequence[str | bytes]) -> int:
         """Take the first ``size`` bytes of ``data``; append whole messages to ``messages``.
 
         Returns how many payload bytes were appended. Raises ProtocolError with the close code to send;
@@ -137,18 +138,18 @@ class Decoder:
         if self.closed or size == 0:
             return 0
         if self._partial is None:
-            return self._parse(data, size, messages)
+            return int(self._parse(data, size, messages))
         partial: bytearray = self._partial
         partial += data[:size] if size < len(data) else data
         if len(partial) < self._needed:
             return 0
         self._partial = None
-        return self._parse(partial, len(partial), messages)
+        return int(self._parse(partial, len(partial), messages))
 
     @cython.cfunc
     @cython.boundscheck(False)
     @cython.wraparound(False)
-    def _parse(self, data: bytearray, size: cython.Py_ssize_t, messages: object) -> object:
+    def _parse(self, data: bytearray, size: cython.Py_ssize_t, messages: MutableSequence[str | bytes]) -> object:
         taken: cython.Py_ssize_t = 0
         at: cython.Py_ssize_t = 0
         start: cython.Py_ssize_t
@@ -202,7 +203,9 @@ class Decoder:
         return taken
 
     @cython.cfunc
-    def _long_length(self, data: bytearray, at: cython.Py_ssize_t, end: cython.Py_ssize_t) -> cython.Py_ssize_t:
+    def _long_length(
+        self, data: bytearray, at: cython.Py_ssize_t, end: cython.Py_ssize_t
+    ) -> cython.Py_ssize_t:
         length = int.from_bytes(data[at:end], "big")
         if length < (126 if end - at == 2 else 0x10000):
             raise ProtocolError(CloseCode.PROTOCOL_ERROR, "length not in its shortest form")
@@ -248,7 +251,6 @@ class Decoder:
         if self._opcode == 0:
             self._opcode = first & 0x0F
             self._compressed = first & 0x40 != 0
-            self._pieces = []
             if self._opcode == 1 and not self._compressed:
                 self._text = _new_utf8_decoder()
         self._fragments += 1

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-TEXT = 1
-BINARY = 2
 _FIN = 0x80
 _RSV1 = 0x40
 _MASKED = 0x80
@@ -34,7 +32,9 @@ class Frame(bytes):
     key: object = None
 
 
-def encode_header(opcode: int, length: int, fin: bool = True, rsv1: bool = False, masked: bool = False) -> bytes:
+def encode_header(
+    opcode: int, length: int, fin: bool = True, rsv1: bool = False, masked: bool = False
+) -> bytes:
     """The header of a frame with ``length`` payload bytes, in its shortest form."""
     first = opcode | (_FIN if fin else 0) | (_RSV1 if rsv1 else 0)
     mask = _MASKED if masked else 0
