@@ -2,41 +2,43 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from http import HTTPStatus
 from types import MappingProxyType
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 import attrs
+
+_TARGET = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*)?([^?#]*)(?:\?([^#]*))?")
 
 
 class Headers(Mapping[str, str]):
     """HTTP header fields: names compare without case, repeated fields are joined with ``, ``."""
 
-    __slots__ = ("_fields",)
+    __slots__ = ("_values",)
 
     def __init__(self, fields: Iterable[tuple[str, str]] = ()) -> None:
-        self._fields = [(name.lower(), value) for name, value in fields]
+        self._values: dict[str, tuple[str, ...]] = {}
+        for name, value in fields:
+            name = name.lower()
+            self._values[name] = (*self._values.get(name, ()), value)
 
     def __getitem__(self, name: str) -> str:
-        values = self.get_all(name)
-        if not values:
-            raise KeyError(name)
-        return ", ".join(values)
+        return ", ".join(self._values[name.lower()])
 
     def __iter__(self) -> Iterator[str]:
-        return iter(dict.fromkeys(name for name, _ in self._fields))
+        return iter(self._values)
 
     def __len__(self) -> int:
-        return len({name for name, _ in self._fields})
+        return len(self._values)
 
-    def get_all(self, name: str) -> list[str]:
+    def get_all(self, name: str) -> tuple[str, ...]:
         """Every value of the field, in the order in which they came."""
-        wanted = name.lower()
-        return [value for field, value in self._fields if field == wanted]
+        return self._values.get(name.lower(), ())
 
     def __repr__(self) -> str:
-        return f"Headers({self._fields!r})"
+        return f"Headers({[(name, value) for name, values in self._values.items() for value in values]!r})"
 
 
 @attrs.frozen
@@ -52,11 +54,17 @@ class Request:
 
     @property
     def path(self) -> str:
-        return unquote(urlsplit(self.target).path) or "/"
+        return unquote(_split(self.target)[0]) or "/"
 
     @property
     def query(self) -> Mapping[str, str]:
-        return MappingProxyType(dict(parse_qsl(urlsplit(self.target).query, keep_blank_values=True)))
+        return MappingProxyType(dict(parse_qsl(_split(self.target)[1], keep_blank_values=True)))
+
+
+def _split(target: str) -> tuple[str, str]:
+    """Path and query of a target: of any text, since handlers read them long after it was checked."""
+    match = _TARGET.match(target)
+    return (match[1], match[2] or "") if match else ("", "")
 
 
 def _encoded(body: str | bytes) -> bytes:

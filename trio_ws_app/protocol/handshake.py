@@ -1,0 +1,218 @@
+"""The server's side of the opening handshake (RFC 6455, section 4.2), on h11.
+
+One ``ServerHandshake`` reads one request. The caller answers it with ``accept`` or ``refuse``; every
+answer but 101 ends the HTTP connection, so there is no second request.
+"""
+
+from __future__ import annotations
+
+import re
+from binascii import b2a_base64
+from collections.abc import Iterable
+from hashlib import sha1
+
+import attrs
+import h11
+
+from ..settings import Settings
+from .answer import encoded_fields, encoded_response
+from .deflate import DeflateParameters, negotiate
+from .http import Headers, Request, Response
+from .origin import origin_allowed
+from .tokens import parse_extensions, parse_tokens
+
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_SWITCHING = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
+)
+_UPGRADE = {"Upgrade": "websocket"}
+_KEY = re.compile(r"[A-Za-z0-9+/]{22}==")
+_TARGET = re.compile(r"/[^#]*|https?://[^/?#]+(?:[/?][^#]*)?", re.IGNORECASE)
+_REQUEST_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32} [!-~]+ HTTP/[0-9]\.[0-9]\r?")
+_REQUEST_LINE_SO_FAR = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}(?: [!-~]*(?: [HTP/0-9.]{0,8}\r?)?)?")
+_TLS_HANDSHAKE = b"\x16"
+
+
+class Refusal(Exception):
+    """The request gets ``response`` instead of a WebSocket; ``reason`` is one line for the log."""
+
+    def __init__(self, response: Response, reason: str) -> None:
+        super().__init__(reason)
+        self.response = response
+        self.reason = reason
+
+
+@attrs.frozen
+class Accepted:
+    """What follows from an accepted handshake.
+
+    ``response`` is to be sent as it is; ``trailing`` are the bytes that the client sent behind its
+    request, the beginning of its frames. ``deflate`` is None where messages are not compressed.
+    """
+
+    response: bytes
+    subprotocol: str | None
+    deflate: DeflateParameters | None
+    trailing: bytes
+
+
+class ServerHandshake:
+    """Reads one HTTP request and answers it."""
+
+    __slots__ = ("_h11", "_head", "_method", "_settings", "_size", "_trailing", "_version")
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=settings.max_request_size)
+        self._head = bytearray()  # the beginning, up to the end of the request line at least
+        self._size = 0
+        self._method = ""
+        self._version = b""
+        self._trailing = b""
+
+    def receive_data(self, data: bytes) -> Request | None:
+        """Take what the client sent; return its request once that is complete, else None.
+
+        The request need not ask for a WebSocket: see ``upgrade_problem``. Not to be called again
+        after it has returned a request.
+
+        Raises:
+            Refusal: nothing else than this refusal can answer what the client sent.
+        """
+        self._size += len(data)
+        try:
+            self._h11.receive_data(data)
+            event = self._h11.next_event()
+        except h11.RemoteProtocolError as error:
+            self._check_head(data)
+            text = "This is not a valid HTTP/1.1 request."
+            raise _refusal(error.error_status_hint, text, f"{error}"[:120]) from None
+        if not isinstance(event, h11.Request):
+            self._check_head(data)
+            return None
+        self._trailing, _ = self._h11.trailing_data
+        self._size -= len(self._trailing)
+        if self._size > self._settings.max_request_size:
+            self._check_head(data)
+        return self._request(event)
+
+    def _check_head(self, data: bytes) -> None:
+        """Refuse what will never be a request of an acceptable size, without waiting for its end."""
+        head, limit = self._head, self._settings.max_request_size
+        if b"\n" not in head:
+            head += data
+        reason = _why_not_http(head)
+        if reason is not None:
+            raise _refusal(400, "This is not an HTTP request.", reason)
+        if self._size > limit:
+            if b"\n" not in head[:limit]:
+                raise _refusal(414, "The request line is too long.", f"request line over {limit} bytes")
+            raise _refusal(431, "The request's headers are too large.", f"request over {limit} bytes")
+
+    def _request(self, event: h11.Request) -> Request:
+        headers = Headers(
+            [(name.decode("latin-1"), value.decode("latin-1")) for name, value in event.headers.raw_items()]
+        )
+        self._method, self._version = event.method.decode(), event.http_version
+        if not self._version.startswith(b"1."):
+            raise _refusal(505, "Only HTTP/1.1 is spoken here.", "neither HTTP/1.1 nor HTTP/1.0")
+        if headers.get_all("transfer-encoding") or headers.get_all("content-length") not in ((), ("0",)):
+            raise _refusal(413, "A request with a body is not accepted here.", "request with a body")
+        return Request(self._method, event.target.decode(), headers)
+
+    def upgrade_problem(self, request: Request) -> Refusal | None:
+        """Why ``request`` cannot become a WebSocket connection, or None when it can."""
+        headers = request.headers
+        wants_websocket = _has_token(headers.get_all("upgrade"), "websocket")
+        if request.method != "GET" and (wants_websocket or request.method != "HEAD"):
+            return _refusal(405, "Only GET is answered here.", "method is not GET", {"Allow": "GET"})
+        if not wants_websocket and not headers.get_all("sec-websocket-key"):
+            return _refusal(426, "This is a WebSocket server.", "plain HTTP request", _UPGRADE)
+        problem = self._malformation(request, wants_websocket)
+        if problem is not None:
+            return _refusal(400, f"This WebSocket handshake is not valid: {problem}.", problem)
+        if headers.get_all("sec-websocket-version") != ("13",):
+            version = {"Sec-WebSocket-Version": "13", **_UPGRADE}
+            return _refusal(426, "Only version 13 of WebSocket is spoken here.", "wrong version", version)
+        if not origin_allowed(headers, self._settings.origins):
+            origin = ascii(headers["origin"])[:100]
+            return _refusal(403, "This origin is not allowed to connect.", f"origin {origin} is not allowed")
+        return None
+
+    def _malformation(self, request: Request, wants_websocket: bool) -> str | None:
+        """What section 4.2.1 demands and the request lacks."""
+        headers = request.headers
+        if self._version != b"1.1":
+            return "it is not HTTP/1.1"
+        if not _TARGET.fullmatch(request.target):
+            return "its target is neither a path nor an http URL"
+        if not wants_websocket:
+            return "'Upgrade: websocket' is missing (does a proxy remove it?)"
+        if not _has_token(headers.get_all("connection"), "upgrade"):
+            return "'Connection: Upgrade' is missing (does a proxy remove it?)"
+        keys = headers.get_all("sec-websocket-key")
+        if len(keys) != 1 or not _KEY.fullmatch(keys[0]):
+            return "it needs one Sec-WebSocket-Key, 16 bytes in base64"
+        if len(headers.get_all("sec-websocket-version")) != 1:
+            return "it needs one Sec-WebSocket-Version"
+        if len(headers.get_all("origin")) > 1:
+            return "it has more than one Origin"
+        try:
+            for value in headers.get_all("sec-websocket-protocol"):
+                parse_tokens(value)
+            for value in headers.get_all("sec-websocket-extensions"):
+                parse_extensions(value)
+        except ValueError:
+            return "a list of subprotocols or extensions is malformed"
+        return None
+
+    def accept(self, request: Request, *, headers: Iterable[tuple[str, str]] = ()) -> Accepted:
+        """Accept a request that has no ``upgrade_problem``; ``headers`` are added to the answer.
+
+        Raises ValueError for a header that HTTP does not allow.
+        """
+        key = request.headers.get_all("sec-websocket-key")[0].encode()
+        digest = sha1(key + _GUID, usedforsecurity=False).digest()
+        response = _SWITCHING + b2a_base64(digest)[:-1] + b"\r\n"
+        subprotocol = self._subprotocol(request.headers)
+        if subprotocol is not None:
+            response += b"Sec-WebSocket-Protocol: %b\r\n" % subprotocol.encode()
+        deflate = self._deflate(request.headers)
+        if deflate is not None:
+            response += b"Sec-WebSocket-Extensions: %b\r\n" % deflate.header.encode()
+        response += encoded_fields(headers) + b"\r\n"
+        return Accepted(response, subprotocol, deflate, self._trailing)
+
+    def _subprotocol(self, headers: Headers) -> str | None:
+        """The first of our subprotocols that the client offers (section 4.2.2, step 5)."""
+        values = headers.get_all("sec-websocket-protocol")
+        offers = {token for value in values for token in parse_tokens(value)}
+        return next((ours for ours in self._settings.subprotocols if ours in offers), None)
+
+    def _deflate(self, headers: Headers) -> DeflateParameters | None:
+        offers = headers.get_all("sec-websocket-extensions")
+        return negotiate(", ".join(offers)) if offers and self._settings.compression else None
+
+    def refuse(self, response: Response) -> bytes:
+        """The complete answer that carries ``response``; the connection is to be closed after it.
+
+        Raises ValueError for a status or a header that HTTP does not allow.
+        """
+        return encoded_response(response, with_body=self._method != "HEAD")
+
+
+def _refusal(status: int, text: str, reason: str, headers: dict[str, str] | None = None) -> Refusal:
+    return Refusal(Response(status, text + "\n", headers or {}), reason)
+
+
+def _has_token(values: tuple[str, ...], token: str) -> bool:
+    return any(part.strip(" \t").lower() == token for value in values for part in value.split(","))
+
+
+def _why_not_http(head: bytearray) -> str | None:
+    """Why a stream that begins with ``head`` is no HTTP request, as far as that can be told already."""
+    line, end, _ = head.partition(b"\n")
+    pattern = _REQUEST_LINE if end else _REQUEST_LINE_SO_FAR
+    if pattern.fullmatch(line):
+        return None
+    return "TLS on a plain port" if line.startswith(_TLS_HANDSHAKE) else "not HTTP"
