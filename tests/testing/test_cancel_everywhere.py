@@ -1,0 +1,343 @@
+"""cancel_everywhere finds what breaks when it is cancelled, says where, and lets sound code pass."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import random
+from collections.abc import AsyncIterator, Callable
+from itertools import count
+
+import pytest
+import trio
+from trio.lowlevel import checkpoint_if_cancelled
+
+from trio_ws_app.testing import (
+    CancellationDefect,
+    Kind,
+    cancel_everywhere,
+    cancelled_here,
+    check_afterwards,
+)
+
+
+def line_of(function: Callable[..., object], text: str) -> int:
+    """The number of the line of ``function`` that contains ``text``."""
+    lines, first = inspect.getsourcelines(function)
+    return next(first + offset for offset, line in enumerate(lines) if text in line)
+
+
+class HalfSender:
+    """A deliberately broken sender: a frame goes out in two writes that can be parted."""
+
+    def __init__(self) -> None:
+        self.wire = bytearray()
+
+    async def send(self, payload: bytes) -> None:
+        self.wire += len(payload).to_bytes(2, "big")
+        await checkpoint_if_cancelled()
+        self.wire += payload
+
+    def check(self) -> None:
+        rest = bytes(self.wire)
+        while rest:
+            size = int.from_bytes(rest[:2], "big")
+            assert len(rest) >= 2 + size, "half a frame"
+            rest = rest[2 + size :]
+
+
+class DroppingQueue:
+    """A deliberately broken queue: an item that was taken is lost when the taker is cancelled."""
+
+    def __init__(self) -> None:
+        self.items = list(range(5))
+
+    async def get(self) -> int:
+        item = self.items.pop(0)
+        await trio.lowlevel.checkpoint()
+        return item
+
+
+def test_half_a_frame_is_found_with_its_line() -> None:
+    """A send that can be cancelled between two parts of a frame is reported at the line between them."""
+
+    async def scenario() -> None:
+        sender = HalfSender()
+        check_afterwards(sender.check)
+        await trio.sleep(1)
+        await sender.send(b"hello")
+
+    with pytest.raises(CancellationDefect, match="half a frame") as caught:
+        cancel_everywhere(scenario)
+    point = caught.value.point
+    assert point is not None
+    assert (point.file, point.line) == (__file__, line_of(HalfSender, "await checkpoint_if_cancelled"))
+    assert point.kind is Kind.PASSES
+    assert point.function == "HalfSender.send"
+
+
+def test_a_dropped_item_is_found_in_a_task_that_the_scenario_started() -> None:
+    """A queue that loses an item is reported with the task and the line at which the item was lost."""
+
+    async def scenario() -> None:
+        queue = DroppingQueue()
+        taken: list[int] = []
+
+        async def taker() -> None:
+            while queue.items:
+                taken.append(await queue.get())
+
+        check_afterwards(lambda: _assert_equal(taken + queue.items, list(range(5))))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(taker)
+
+    with pytest.raises(CancellationDefect) as caught:
+        cancel_everywhere(scenario)
+    place = __file__, line_of(DroppingQueue, "await trio.lowlevel.checkpoint()")
+    task, (*found, _) = caught.value.cancelled[-1]
+    assert task.endswith("taker #1")
+    assert tuple(found) == place
+    assert f"taker #1 is cancelled at {place[0]}:{place[1]}, in DroppingQueue.get" in str(caught.value)
+
+
+def test_sound_code_passes_and_every_point_is_visited() -> None:
+    """Each point of the undisturbed run is cancelled once, in the order of the run."""
+    cancelled: list[tuple[int, int]] = []
+
+    async def scenario() -> None:
+        passed = [0, 0]
+
+        async def worker(index: int) -> None:
+            for _ in range(3):
+                await trio.sleep(1)
+                passed[index] += 1
+
+        check_afterwards(lambda: cancelled.append((passed[0], passed[1])))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(worker, 0)
+            nursery.start_soon(worker, 1)
+
+    report = cancel_everywhere(scenario)
+    assert report.runs == len(report.points) + 1
+    assert [point.number for point in report.points] == list(range(len(report.points)))
+    undisturbed, *disturbed = cancelled
+    assert undisturbed == (3, 3)
+    for stage in range(3):
+        assert (stage, stage) in disturbed
+    assert {point.kind for point in report.points} == {Kind.WAITS, Kind.ENDED}
+
+
+def test_a_block_can_be_cancelled_instead_of_the_scenario() -> None:
+    """With cancelled_here, what follows the block runs in every run, and points outside do not count."""
+    after = 0
+
+    async def scenario() -> None:
+        nonlocal after
+        await trio.sleep(1)
+        with cancelled_here() as scope:
+            await trio.sleep(1)
+            await trio.sleep(1)
+        await trio.sleep(1)
+        after += 1
+        check_afterwards(lambda: _assert_equal(scope.cancel_called, after > 1))
+
+    report = cancel_everywhere(scenario)
+    assert len(report.points) == 2
+    assert after == 3
+
+
+def test_one_task_alone_can_be_cancelled() -> None:
+    """With victim="task" only the task at the point ends; its siblings go on to their end."""
+    finished: list[set[str]] = []
+
+    async def scenario() -> None:
+        done: set[str] = set()
+
+        async def worker(name: str) -> None:
+            await trio.sleep(1)
+            done.add(name)
+
+        finished.append(done)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(worker, "a")
+            nursery.start_soon(worker, "b")
+
+    report = cancel_everywhere(scenario, victim="task")
+    struck_while_waiting = [
+        done
+        for point, done in zip(report.points, finished[1:], strict=True)
+        if point.function.endswith("worker") and point.kind is Kind.WAITS
+    ]
+    assert sorted(map(sorted, struck_while_waiting)) == [["a"], ["b"]]
+
+
+def test_started_tasks_are_reached() -> None:
+    """Tasks that were begun with nursery.start() are cancelled at their points too."""
+
+    async def service(task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        await trio.sleep(1)
+        task_status.started()
+        await trio.sleep(1)
+
+    async def scenario() -> None:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(service)
+
+    for victim in ("scenario", "task"):
+        lines = {point.line for point in cancel_everywhere(scenario).points}
+        assert lines >= {line_of(service, "await") + offset for offset in (0, 2)}, victim
+
+
+def test_a_run_that_never_ends_is_a_failure_with_stacks() -> None:
+    """Clean-up that waits for ever is reported with the place where it waits, and the test goes on."""
+
+    async def scenario() -> None:
+        try:
+            await trio.sleep(1)
+        except trio.Cancelled:
+            with trio.CancelScope(shield=True):
+                await trio.Event().wait()  # for ever
+            raise
+
+    with pytest.raises(CancellationDefect, match="not over after 60 s") as caught:
+        cancel_everywhere(scenario, time_limit=60)
+    line = line_of(test_a_run_that_never_ends_is_a_failure_with_stacks, "# for ever")
+    assert f"line {line}, in scenario" in str(caught.value)
+
+
+def test_an_unfinished_async_generator_is_a_failure() -> None:
+    """An async generator that only the garbage collector would end counts as left behind."""
+
+    async def numbers() -> AsyncIterator[int]:
+        yield 1
+        yield 2
+
+    async def scenario() -> None:
+        await trio.sleep(1)
+        async for _ in numbers():
+            break
+
+    with pytest.raises(CancellationDefect, match=r"async generator .*numbers"):
+        cancel_everywhere(scenario)
+
+
+def test_an_open_descriptor_is_a_failure() -> None:
+    """A descriptor that stays open after a cancellation is reported."""
+    leaked: list[int] = []
+
+    async def scenario() -> None:
+        leaked.extend(os.pipe())
+        await trio.sleep(1)
+        while leaked:
+            os.close(leaked.pop())
+
+    with pytest.raises(CancellationDefect, match=r"left behind: descriptor \d+ \(pipe:"):
+        cancel_everywhere(scenario)
+    while leaked:
+        os.close(leaked.pop())
+
+
+def test_an_exception_besides_cancelled_is_a_failure() -> None:
+    """Clean-up that turns a cancellation into another exception is reported; its exception is the cause."""
+
+    async def scenario() -> None:
+        try:
+            await trio.sleep(1)
+        except trio.Cancelled:
+            raise KeyError("clean-up") from None
+
+    with pytest.raises(CancellationDefect) as caught:
+        cancel_everywhere(scenario)
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
+def test_a_scenario_that_fails_undisturbed_is_told_apart() -> None:
+    """When the first run fails, no point is blamed."""
+
+    async def scenario() -> None:
+        await trio.sleep(1)
+        raise ValueError("broken anyway")
+
+    with pytest.raises(CancellationDefect, match="fails undisturbed: ValueError: broken anyway") as caught:
+        cancel_everywhere(scenario)
+    assert caught.value.point is None
+
+
+def test_a_scenario_without_points_proves_nothing() -> None:
+    """A scenario that cannot be cancelled anywhere is an error, not a success."""
+
+    async def scenario() -> None:
+        pass
+
+    with pytest.raises(ValueError, match="0 points"):
+        cancel_everywhere(scenario)
+
+
+def test_a_scenario_that_does_not_repeat_itself_is_reported() -> None:
+    """Runs that differ from each other are an error, since the points would not mean the same."""
+    number = count()
+
+    async def scenario() -> None:
+        if next(number) == 0:
+            await trio.sleep(1)
+        await trio.sleep(2)
+
+    with pytest.raises(CancellationDefect, match="does not repeat itself"):
+        cancel_everywhere(scenario)
+
+
+def test_random_and_the_scheduler_repeat_themselves_and_are_left_as_they_were() -> None:
+    """Every run sees the same random numbers and order of tasks; the caller's state is untouched."""
+    seen: list[tuple[float, tuple[int, ...]]] = []
+
+    async def scenario() -> None:
+        order: list[int] = []
+
+        async def worker(index: int) -> None:
+            order.append(index)
+            await trio.lowlevel.checkpoint()
+
+        async with trio.open_nursery() as nursery:
+            for index in range(8):
+                nursery.start_soon(worker, index)
+            await trio.sleep(1)
+        seen.append((random.random(), tuple(order)))
+
+    state = random.getstate()
+    cancel_everywhere(scenario)
+    assert random.getstate() == state
+    assert len(set(seen)) == 1
+    cancel_everywhere(scenario, schedules=4)
+    assert len(set(seen)) == 4
+
+
+def test_one_point_alone_can_be_looked_at() -> None:
+    """With only=N the scenario runs twice: undisturbed, and cancelled at point N."""
+
+    async def scenario() -> None:
+        for _ in range(10):
+            await trio.sleep(1)
+
+    assert cancel_everywhere(scenario, only=7).runs == 2
+    with pytest.raises(ValueError, match="10 points"):
+        cancel_everywhere(scenario, only=10)
+
+
+def test_checks_may_be_asynchronous_and_are_not_cancelled() -> None:
+    """A check that waits gets its time also after the scenario was cancelled."""
+    checked = 0
+
+    async def check() -> None:
+        nonlocal checked
+        await trio.sleep(5)
+        checked += 1
+
+    async def scenario() -> None:
+        check_afterwards(check)
+        await trio.sleep(1)
+
+    assert cancel_everywhere(scenario).runs == checked == 2
+
+
+def _assert_equal(left: object, right: object) -> None:
+    assert left == right

@@ -1,0 +1,119 @@
+"""cancel_everywhere: run a scenario once for every point at which it can be cancelled."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import attrs
+
+from .points import Place, Point, Report
+from .trial import Scenario, Trial, Victim
+
+
+class CancellationDefect(AssertionError):
+    """A scenario does not survive being cancelled at ``point`` (None: it fails undisturbed).
+
+    ``cancelled`` has the name and the place (file, line, function) of each task that saw the
+    cancellation. The exception that showed the defect is the ``__cause__``.
+    """
+
+    def __init__(
+        self, message: str, point: Point | None, cancelled: tuple[tuple[str, Place], ...] = ()
+    ) -> None:
+        super().__init__(message)
+        self.point = point
+        self.cancelled = cancelled
+
+
+def cancel_everywhere(
+    scenario: Scenario,
+    *,
+    victim: Victim = "scenario",
+    only: int | None = None,
+    schedules: int = 1,
+    time_limit: float = 3600.0,
+) -> Report:
+    """Cancel ``scenario`` at every point where it can be cancelled, one point per run.
+
+    A point is every step after which a task of the scenario waits or ends, and every
+    ``trio.lowlevel.checkpoint_if_cancelled()``, also in the tasks that the scenario starts. The first run
+    is undisturbed and counts the points; then comes one run for each of them. Each is a ``trio.run`` of
+    its own on virtual time, with the same decisions in the scheduler, so call this from a plain test
+    function, and let the scenario make all that it uses, in memory.
+
+    In every run nothing may come out of the scenario except its cancellation, its checks
+    (``check_afterwards``) must hold, and it must leave no task, descriptor or unfinished async generator.
+
+    Args:
+        scenario: takes no arguments. It is cancelled as a whole, or within its ``cancelled_here`` blocks.
+        victim: ``"task"`` cancels only the task that is at the point, and what that task started.
+        only: cancel only at the point with this number: for looking at one failure.
+        schedules: repeat everything for so many different orders of tasks that are ready together.
+        time_limit: virtual seconds after which a run that is not over counts as hanging.
+
+    Raises:
+        CancellationDefect: the first failure, with its point; later points are not tried.
+        ValueError: the scenario has no point at all, or no point ``only``.
+    """
+    points: list[Point] = []
+    runs = 0
+    for seed in range(schedules):
+        series = _Series(scenario, victim, seed, time_limit)
+        series.count()
+        numbers = range(len(series.points)) if only is None else [only]
+        if not series.points or numbers[-1] >= len(series.points):
+            raise ValueError(f"the scenario has only {len(series.points)} points where it can be cancelled")
+        for number in numbers:
+            series.cancel(number)
+        points += series.points
+        runs += 1 + len(numbers)
+    return Report(tuple(points), runs)
+
+
+@attrs.define
+class _Series:
+    """Runs of one scenario that are equal up to the point where each is cancelled."""
+
+    scenario: Scenario
+    victim: Victim
+    seed: int
+    time_limit: float
+    points: list[Point] = attrs.field(factory=list)
+    blocks_only: bool = False
+
+    def count(self) -> None:
+        trial = Trial(self.victim)
+        try:
+            trial.run(self.scenario, self.seed, self.time_limit)
+        except Exception as error:
+            raise CancellationDefect(f"the scenario fails undisturbed: {_text(error)}", None) from error
+        self.points, self.blocks_only = trial.points, trial.blocks_only
+
+    def cancel(self, number: int) -> None:
+        point = self.points[number]
+        trial = Trial(self.victim, number, self.blocks_only)
+        try:
+            trial.run(self.scenario, self.seed, self.time_limit)
+        except Exception as error:
+            cancelled = self._who_is_cancelled(number)
+            message = "\n".join([f"cancelled at {point}", *map(_line, cancelled), _text(error)])
+            raise CancellationDefect(message, point, cancelled) from error
+        if trial.struck != point:
+            message = f"the scenario does not repeat itself: instead of {point} it reached {trial.struck}"
+            raise CancellationDefect(message, point)
+
+    def _who_is_cancelled(self, number: int) -> tuple[tuple[str, Place], ...]:
+        trial = Trial(self.victim, number, self.blocks_only)
+        deliveries = trial.trace()
+        with suppress(Exception):
+            trial.run(self.scenario, self.seed, self.time_limit)
+        return deliveries.cancelled()
+
+
+def _line(cancelled: tuple[str, Place]) -> str:
+    task, (file, line, function) = cancelled
+    return f"  task {task} is cancelled at {file}:{line}, in {function}"
+
+
+def _text(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

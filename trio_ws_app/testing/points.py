@@ -1,0 +1,83 @@
+"""Where a task can be cancelled: what a point is, and how its place is found in a running task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+from pathlib import Path
+from types import FrameType
+
+import attrs
+import trio
+
+_TRIO = str(Path(trio.__file__).parent)
+_KIT = tuple(str(Path(__file__).with_name(name)) for name in ("trial.py", "hooks.py"))
+
+Place = tuple[str, int, str]
+"""File, line and qualified function name."""
+
+
+class Kind(StrEnum):
+    """What the task did at a point."""
+
+    WAITS = "waits"
+    """It gave control to Trio, for one turn or for as long as something takes."""
+    PASSES = "passes"
+    """It asked, without giving up control, whether it is cancelled."""
+    ENDED = "has ended"
+    """It returned or raised; whoever waits for it is about to notice."""
+
+
+@attrs.frozen
+class Point:
+    """One place in a run where a cancellation can strike.
+
+    ``number`` counts from 0 in the order of the run; ``task`` is the task's name with its ordinal in the
+    scenario; ``file``, ``line`` and ``function`` are the innermost ones outside Trio.
+    """
+
+    number: int
+    kind: Kind
+    task: str
+    file: str
+    line: int
+    function: str
+
+    def __str__(self) -> str:
+        where = "" if self.kind is Kind.ENDED else f" at {self.file}:{self.line}, in {self.function}"
+        return f"point {self.number}: task {self.task} {self.kind}{where}"
+
+
+@attrs.frozen
+class Report:
+    """What ``cancel_everywhere`` did: the points it found in undisturbed runs, and how often it ran."""
+
+    points: tuple[Point, ...]
+    runs: int
+
+
+def waiting_place(task: trio.lowlevel.Task) -> Place:
+    """Where ``task`` waits."""
+    return _innermost(reversed([*task.iter_await_frames()]))
+
+
+def calling_place(frame: FrameType | None) -> Place:
+    """Where the code that ``frame`` belongs to was called from."""
+    return _innermost(_outwards(frame))
+
+
+def _outwards(frame: FrameType | None) -> Iterable[tuple[FrameType, int]]:
+    while frame is not None:
+        yield frame, frame.f_lineno
+        frame = frame.f_back
+
+
+def _innermost(frames: Iterable[tuple[FrameType, int]]) -> Place:
+    innermost: Place | None = None
+    for frame, line in frames:
+        code = frame.f_code
+        place = (code.co_filename, line, code.co_qualname)
+        innermost = innermost or place
+        if not code.co_filename.startswith(_TRIO) and code.co_filename not in _KIT:
+            return place
+    return innermost or ("", 0, "")

@@ -1,0 +1,43 @@
+"""Ends a run in which every task waits for something that will never come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from traceback import StackSummary
+
+import trio
+from outcome import Error
+from trio.lowlevel import Task
+from trio.testing import wait_all_tasks_blocked
+
+from .leftovers import tasks_below
+
+_ATTEMPTS = 100
+
+
+class Standstill(BaseException):
+    """Thrown into tasks that wait for ever, to get out of a run that has failed already."""
+
+
+async def wait_for_standstill(limit: float) -> None:
+    """Wait for ``limit`` seconds of virtual time, long enough for any timeout to have fired."""
+    await trio.sleep(limit)
+    await wait_all_tasks_blocked()
+
+
+def describe(tasks: Iterable[Task]) -> str:
+    """The stacks of ``tasks``, where each one waits."""
+    parts = []
+    for task in tasks:
+        stack = StackSummary.extract(task.iter_await_frames())
+        parts.append(f"task {task.name} waits here:\n" + "".join(stack.format()))
+    return "\n".join(parts)
+
+
+async def break_up(main: Task) -> None:
+    """Throw ``Standstill`` into the innermost tasks below ``main`` until all have ended."""
+    for _ in range(_ATTEMPTS):
+        await wait_all_tasks_blocked()
+        for task in tasks_below(main):
+            if not any(nursery.child_tasks for nursery in task.child_nurseries):
+                trio.lowlevel.reschedule(task, Error(Standstill()))
