@@ -1,0 +1,19 @@
+"""``python -m benchmarks``: one subcommand a benchmark."""
+
+from __future__ import annotations
+
+import click
+
+from . import echo
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def main() -> None:
+    """Measure trio_ws_app against its peers."""
+
+
+for module in (echo,):
+    main.add_command(module.command)
+
+if __name__ == "__main__":
+    main(prog_name="python -m benchmarks")

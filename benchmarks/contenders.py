@@ -1,0 +1,65 @@
+"""Who takes part: the server script of each, and what it can do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+
+import attrs
+
+
+@attrs.frozen
+class Contender:
+    """One server: ``script`` is a module in ``benchmarks.servers``, started with ``arguments``.
+
+    ``packages`` are the distributions whose versions are part of the result; one that is missing leaves the
+    contender out. ``pure`` runs trio_ws_app without its compiled modules.
+    """
+
+    name: str
+    script: str
+    packages: tuple[str, ...]
+    arguments: tuple[str, ...] = ()
+    pure: bool = False
+    tls: bool = True
+    compression: bool = True
+
+    @property
+    def ours(self) -> bool:
+        """Whether this is trio_ws_app."""
+        return self.script == "ours"
+
+    def missing(self) -> str | None:
+        """The package that is not installed, or None."""
+        return next((package for package in self.packages if installed(package) is None), None)
+
+
+def installed(package: str) -> str | None:
+    """The version of an installed distribution, or None."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+CONTENDERS = (
+    Contender("ours", "ours", ("trio",)),
+    Contender("ours-sync", "ours", ("trio",), ("--synchronous",)),
+    Contender("ours-pure", "ours", ("trio",), pure=True),
+    Contender("ours-sync-pure", "ours", ("trio",), ("--synchronous",), pure=True),
+    Contender("picows", "picows_uvloop", ("picows", "uvloop"), compression=False),
+    Contender("aiohttp-uvloop", "aiohttp_web", ("aiohttp", "uvloop"), ("--uvloop",)),
+    Contender("aiohttp", "aiohttp_web", ("aiohttp",)),
+    Contender("websockets-uvloop", "websockets_asyncio", ("websockets", "uvloop"), ("--uvloop",)),
+    Contender("websockets-asyncio", "websockets_asyncio", ("websockets",)),
+    Contender("websockets-trio", "websockets_trio", ("websockets", "trio")),
+    Contender("trio-websocket", "trio_websocket_server", ("trio-websocket",), compression=False),
+)
+
+PEERS = tuple(contender.name for contender in CONTENDERS if not contender.ours)
+
+
+def named(names: Iterable[str], known: Iterable[Contender] = CONTENDERS) -> list[Contender]:
+    """The contenders with these names, in the order of ``known``."""
+    wanted = set(names)
+    return [contender for contender in known if contender.name in wanted]

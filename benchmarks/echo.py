@@ -1,0 +1,188 @@
+"""``python -m benchmarks echo``: messages that come back."""
+
+from __future__ import annotations
+
+import json
+import random
+import tempfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import attrs
+import click
+import trustme
+
+from . import loadgen, report, rounds
+from .contenders import CONTENDERS, PEERS, Contender, named
+from .figures import Figures, Target
+from .options import Options, choose, common, split
+from .processes import RoundFailed, server
+
+WARMUP_SECONDS = 0.3
+JSON_MESSAGES = 64
+
+
+@attrs.frozen
+class Row:
+    """``connections`` clients that keep ``inflight`` messages of ``size`` bytes each on their way."""
+
+    name: str
+    title: str
+    connections: int
+    inflight: int
+    size: int
+    tls: bool = False
+    compression: bool = False
+
+    def takes(self, contender: Contender) -> bool:
+        """Whether the contender can do this."""
+        return (contender.tls or not self.tls) and (contender.compression or not self.compression)
+
+
+ROWS = {
+    row.name: row
+    for row in (
+        Row("64B-100x16", "64 B, 100 connections, 16 in flight", 100, 16, 64),
+        Row("64B-100x1", "64 B, 100 connections, 1 in flight", 100, 1, 64),
+        Row("64B-1x1", "64 B, 1 connection, 1 in flight", 1, 1, 64),
+        Row("16KiB-50x4", "16 KiB, 50 connections, 4 in flight", 50, 4, 16 * 1024),
+        Row("1MiB-20x1", "1 MiB, 20 connections, 1 in flight", 20, 1, 1024 * 1024),
+        Row("deflate-100x16", "1 KiB of JSON, compressed, 100 connections, 16 in flight",
+            100, 16, 1024, compression=True),
+        Row("tls-100x16", "64 B over TLS, 100 connections, 16 in flight", 100, 16, 64, tls=True),
+        Row("tls-100x1", "64 B over TLS, 100 connections, 1 in flight", 100, 1, 64, tls=True),
+    )
+}  # fmt: skip
+
+TARGETS = (
+    Target("64B-100x16", "rate", "ours", 1.3, ["picows"]),
+    Target("64B-100x16", "rate", "ours", 5, ["websockets-uvloop"]),
+    Target("64B-100x16", "rate", "ours", 20, ["trio-websocket"]),
+    Target("64B-100x16", "rate", "ours-sync", 4, ["picows"]),
+    Target("64B-100x1", "rate", "ours-sync", 1.0, ["picows"]),
+    Target("64B-100x1", "rate", "ours", 1.7, ["websockets-uvloop"]),
+    Target("64B-100x1", "rate", "ours", 0.5, ["picows"]),
+    Target("64B-1x1", "rate", "ours", 0.9, PEERS),
+    Target("16KiB-50x4", "rate", "ours", 1.0, PEERS),
+    Target("1MiB-20x1", "rate", "ours", 1.0, PEERS),
+    Target("deflate-100x16", "rate", "ours", 1.2, ["websockets-asyncio", "websockets-uvloop"]),
+    Target("tls-100x16", "rate", "ours", 1.0, ["websockets-asyncio"]),
+    Target("tls-100x1", "rate", "ours", 1.0, ["websockets-asyncio"]),
+)
+
+COLUMNS = (
+    report.Column("messages/s", "rate"),
+    report.Column("p50 us", "p50_us"),
+    report.Column("p99 us", "p99_us"),
+    report.Column("CPU us", "cpu_us", "{:.2f}".format),
+    report.Column("reply bytes", "reply_bytes"),
+)
+COMPARISON = report.Comparison("rate", ["picows", "websockets-uvloop"])
+
+
+def json_messages(count: int = JSON_MESSAGES, size: int = 1024) -> list[bytes]:
+    """JSON objects of ``size`` bytes that differ, as an application's messages do; the same in every run."""
+    source = random.Random(7)
+    return [_json_message(source, number, size) for number in range(count)]
+
+
+def _json_message(source: random.Random, number: int, size: int) -> bytes:
+    words = ("price", "volume", "open", "close", "high", "low", "symbol", "exchange", "currency", "trades")
+    items: list[dict[str, object]] = []
+    while True:
+        items.append({word: round(source.random() * 1000, 2) for word in source.sample(words, 3)})
+        text = json.dumps({"type": "update", "sequence": number, "items": items})
+        if len(text) > size:
+            items.pop()
+            text = json.dumps({"type": "update", "sequence": number, "items": items})
+            return (text[:-1] + " " * (size - len(text)) + text[-1]).encode()
+
+
+def compress(message: bytes) -> bytes:
+    """One message's payload with permessage-deflate, without reference to earlier ones (RFC 7692, 7.2.1)."""
+    deflater = zlib.compressobj(wbits=-15)
+    return (deflater.compress(message) + deflater.flush(zlib.Z_SYNC_FLUSH))[:-4]
+
+
+def check_compressed(sample: str, messages: Sequence[bytes]) -> None:
+    """Inflate the first replies of a connection and compare them with what was sent.
+
+    Raises:
+        RoundFailed: they differ.
+    """
+    inflater = zlib.decompressobj(-15)
+    for reply, message in zip(sample.split(), messages, strict=False):
+        if inflater.decompress(bytes.fromhex(reply) + b"\x00\x00\xff\xff") != message:
+            raise RoundFailed("a compressed reply is not what was sent")
+
+
+@attrs.frozen
+class Files:
+    """What servers and load generator need on disk."""
+
+    certificate: Path
+    payloads: Path
+
+
+@contextmanager
+def files(rows: Sequence[Row]) -> Iterator[Files]:
+    """Write a certificate with its key, and the compressed payloads, for the block."""
+    with tempfile.TemporaryDirectory() as directory:
+        found = Files(Path(directory) / "server.pem", Path(directory) / "payloads")
+        if any(row.tls for row in rows):
+            certificate = trustme.CA().issue_cert("127.0.0.1")
+            certificate.private_key_and_cert_chain_pem.write_to_path(str(found.certificate))
+        with found.payloads.open("wb") as output:
+            for payload in map(compress, json_messages()):
+                output.write(len(payload).to_bytes(4, "little") + payload)
+        yield found
+
+
+def measure(row: Row, contender: Contender, seconds: float, found: Files) -> Figures:
+    """One round."""
+    arguments = ["echo"]
+    load: dict[str, object] = {
+        "connections": row.connections,
+        "inflight": row.inflight,
+        "seconds": seconds,
+        "warmup": WARMUP_SECONDS,
+    }
+    if row.tls:
+        arguments += ["--certificate", str(found.certificate)]
+        load["tls"] = 1
+    if row.compression:
+        arguments.append("--compression")
+        load.update(payloads=found.payloads, deflate=1, text=1)
+    else:
+        load["size"] = row.size
+    with server(contender, arguments) as process:
+        figures, text = loadgen.run("echo", process, load)
+    if row.compression:
+        check_compressed(text["sample"], json_messages())
+    return {**figures, "cpu_us": figures["cpu_seconds"] / figures["total_replies"] * 1e6}
+
+
+@click.command("echo")
+@click.option("--row", callback=split, metavar="ROW,...", help=f"Only these rows, of: {', '.join(ROWS)}.")
+@click.option("--seconds", type=click.FloatRange(min=0.05), default=3.0, show_default=True)
+@common
+def command(row: tuple[str, ...], seconds: float, **common_options: object) -> None:
+    """Messages that come back: rates and latencies."""
+    options = Options(**common_options)  # type: ignore[arg-type]
+    console = report.console()
+    chosen = [ROWS[name] for name in choose(row, list(ROWS), "row")]
+    names = choose(options.only, [contender.name for contender in CONTENDERS], "contender")
+    contenders = rounds.available(named(names), console)
+    plan = {row.name: [contender for contender in contenders if row.takes(contender)] for row in chosen}
+    loadgen.build()
+    with files(chosen) as found:
+
+        def once(name: str, contender: Contender) -> Figures:
+            return measure(ROWS[name], contender, seconds, found)
+
+        results = rounds.run(plan, once, options, console)
+    titles = {row.name: row.title for row in chosen}
+    shown = report.Shown("echo", titles, COLUMNS, COMPARISON, TARGETS)
+    report.publish(shown, results, options, console)

@@ -1,0 +1,140 @@
+"""The load generator: compiled once, run on its own core, one JSON object a line.
+
+It says ``connected`` when all connections are open and goes on at a line on its standard input; after its
+result it keeps the connections open until it gets another. The server's counters are read in between.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import attrs
+import click
+
+from .figures import DISTURBED
+from .processes import RoundFailed, ServerProcess, Spent, cores, spent_by, started_on
+
+SOURCES = Path(__file__).parent / "c"
+FLAGS = ("-O2", "-std=gnu11", "-Wall", "-Wextra")
+
+
+class NoCompiler(click.ClickException):
+    """There is no C compiler; exit status 2."""
+
+    exit_code = 2
+
+
+def cache_directory() -> Path:
+    """Where compiled load generators are kept."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "trio_ws_app" / "benchmarks"
+
+
+def find_compiler() -> str | None:
+    """The C compiler: ``$CC``, cc, gcc or clang."""
+    names = (os.environ.get("CC", ""), "cc", "gcc", "clang")
+    return next((path for path in map(shutil.which, filter(None, names)) if path), None)
+
+
+def build() -> Path:
+    """Return the path of the load generator, compiled from the present sources.
+
+    Raises:
+        NoCompiler: there is no C compiler, or it fails.
+    """
+    sources = sorted(SOURCES.glob("*.c"))
+    contents = b"".join(path.read_bytes() for path in [*sources, *SOURCES.glob("*.h")])
+    program = cache_directory() / f"loadgen-{hashlib.sha256(contents).hexdigest()[:16]}"
+    if program.exists():
+        return program
+    compiler = find_compiler()
+    if compiler is None:
+        raise NoCompiler("the load generator needs a C compiler (cc, gcc, clang or $CC), and there is none")
+    program.parent.mkdir(parents=True, exist_ok=True)
+    partial = program.with_suffix(f".{os.getpid()}")
+    command = [compiler, *FLAGS, "-o", str(partial), *map(str, sources), "-ldl"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise NoCompiler(f"the load generator does not compile: {(done.stderr.splitlines() or ['?'])[0]}")
+    partial.replace(program)
+    return program
+
+
+@attrs.frozen
+class LoadGenerator:
+    """A running load generator."""
+
+    process: subprocess.Popen[str]
+
+    def spent(self) -> Spent:
+        """What it has used so far."""
+        return spent_by(self.process.pid)
+
+    def next(self) -> dict[str, object]:
+        """Wait for its next line.
+
+        Raises:
+            RoundFailed: it gave up, with its reason.
+        """
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        line = self.process.stdout.readline()
+        if not line:
+            reason = self.process.stderr.read().strip() or f"exit status {self.process.wait()}"
+            raise RoundFailed(f"load generator: {reason}")
+        answer = json.loads(line)
+        assert isinstance(answer, dict)
+        return answer
+
+    def go_on(self) -> None:
+        """Let it continue after ``connected``."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+
+
+@contextmanager
+def load(mode: str, options: Mapping[str, object]) -> Iterator[LoadGenerator]:
+    """Run the load generator for the block, in ``mode`` with ``key=value`` options."""
+    command = [str(build()), mode, *(f"{key}={value}" for key, value in options.items())]
+    pipe = subprocess.PIPE
+    with started_on(cores()[1]):
+        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+    with process:
+        try:
+            yield LoadGenerator(process)
+        finally:
+            process.kill()
+
+
+def run(
+    mode: str, server: ServerProcess, options: Mapping[str, object]
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Run ``mode`` against ``server`` and return the result's numbers and its texts.
+
+    The numbers include ``cpu_seconds``, the server's CPU time between "connected" and the result, and
+    ``disturbed``.
+    """
+    with load(mode, {"port": server.port, **options}) as generator:
+        generator.next()
+        return finish(generator, server)
+
+
+def finish(generator: LoadGenerator, server: ServerProcess) -> tuple[dict[str, float], dict[str, str]]:
+    """Let a connected load generator go on; the same results as ``run``."""
+    start, servers, its = time.monotonic(), server.spent(), generator.spent()
+    generator.go_on()
+    result = generator.next()
+    seconds, spent = time.monotonic() - start, server.spent().since(servers)
+    waited = max(spent.waited, generator.spent().since(its).waited)
+    numbers = {name: float(value) for name, value in result.items() if isinstance(value, int | float)}
+    texts = {name: value for name, value in result.items() if isinstance(value, str)}
+    return {**numbers, "cpu_seconds": spent.cpu, DISTURBED: waited / seconds}, texts

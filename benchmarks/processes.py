@@ -1,0 +1,133 @@
+"""Server processes: started on their own core, ready when they say so, watched through /proc."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import attrs
+
+from .contenders import Contender
+
+READY_SECONDS = 30.0
+STOP_SECONDS = 2.0
+ROOT = Path(__file__).parent.parent
+
+
+class RoundFailed(Exception):
+    """This round has no result; the text says why, in one line."""
+
+
+def cores() -> tuple[int, int]:
+    """The cores of the server and of the load generator; the same one where there is only one."""
+    available = sorted(os.sched_getaffinity(0))
+    return available[0], available[min(1, len(available) - 1)]
+
+
+@contextmanager
+def started_on(core: int) -> Iterator[None]:
+    """Processes that are started in the block run on ``core`` only."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@attrs.frozen
+class Spent:
+    """Seconds of CPU time, system calls included, and seconds of waiting for a core that was taken."""
+
+    cpu: float
+    waited: float
+
+    def since(self, before: Spent) -> Spent:
+        """The difference."""
+        return Spent(self.cpu - before.cpu, self.waited - before.waited)
+
+
+def spent_by(pid: int) -> Spent:
+    """What all threads of a process have used so far."""
+    lines = [(task / "schedstat").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
+    fields = [line.split() for line in lines]
+    return Spent(sum(int(cpu) for cpu, *_ in fields) / 1e9, sum(int(wait) for _, wait, _ in fields) / 1e9)
+
+
+@attrs.frozen
+class ServerProcess:
+    """A running server."""
+
+    process: subprocess.Popen[str]
+    port: int
+    facts: dict[str, object]
+
+    def spent(self) -> Spent:
+        """What it has used so far."""
+        return spent_by(self.process.pid)
+
+    def memory(self) -> int:
+        """Resident memory in bytes."""
+        lines = Path(f"/proc/{self.process.pid}/smaps_rollup").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Rss:"))
+
+
+def command_line(contender: Contender, arguments: Sequence[str]) -> list[str]:
+    """How a contender's server is started."""
+    module = f"benchmarks.servers.{contender.script}"
+    return [sys.executable, "-m", module, *contender.arguments, *arguments]
+
+
+@contextmanager
+def server(contender: Contender, arguments: Sequence[str] = ()) -> Iterator[ServerProcess]:
+    """Run a contender's server for the block; it is terminated afterwards.
+
+    Raises:
+        RoundFailed: it did not get ready, or ended by itself.
+    """
+    environment = {**os.environ, **({"TRIO_WS_APP_PURE": "1"} if contender.pure else {})}
+    with tempfile.TemporaryFile("w+") as errors:
+        with started_on(cores()[0]):
+            process = subprocess.Popen(
+                command_line(contender, arguments),
+                cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True,
+            )  # fmt: skip
+        try:
+            facts = _ready(process)
+            if facts is None:
+                raise RoundFailed(f"the server did not start: {_last_line(errors)}")
+            yield ServerProcess(process, int(str(facts["port"])), facts)
+            if process.poll() is not None:
+                raise RoundFailed(f"the server ended by itself: {_last_line(errors)}")
+        finally:
+            _stop(process)
+
+
+def _ready(process: subprocess.Popen[str]) -> dict[str, object] | None:
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    facts = json.loads(line) if line else None
+    return facts if isinstance(facts, dict) else None
+
+
+def _last_line(errors: object) -> str:
+    errors.seek(0)  # type: ignore[attr-defined]
+    lines = errors.read().strip().splitlines()  # type: ignore[attr-defined]
+    return lines[-1] if lines else "it said nothing"
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    assert process.stdout is not None
+    process.stdout.close()
