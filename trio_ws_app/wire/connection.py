@@ -1,0 +1,250 @@
+"""The waiting half of our own connections: every method here that is async is a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Callable
+from types import TracebackType
+from typing import Any
+
+import trio
+from trio.lowlevel import Abort, checkpoint, checkpoint_if_cancelled, current_task, wait_task_rescheduled
+
+from ..connection import Connection, Message
+from ..errors import CloseCode, ConnectionClosed
+from ..protocol.closing import State, close_payload
+from ..protocol.deflate import PerMessageDeflate
+from ..protocol.frames import Opcode
+from ..protocol.http import Request
+from ..settings import Settings
+from .engine import Engine
+from .link import Link
+from .transport import Transport
+
+# A task that never has to wait still lets the others run after this many messages.
+_MESSAGES_A_TURN = 64
+
+
+class WireConnection(Link, Connection):
+    """A connection whose bytes go through our own wire; the server makes them."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        transport: Transport,
+        settings: Settings,
+        request: Request,
+        *,
+        remote: str = "",
+        subprotocol: str | None = None,
+        deflate: PerMessageDeflate | None = None,
+    ) -> None:
+        super().__init__(engine, transport, settings, deflate)
+        self._id = engine.new_id()
+        self._remote = remote
+        self._request = request
+        self._subprotocol = subprotocol
+        self._turn = _MESSAGES_A_TURN
+
+    __slots__ = ("_id", "_remote", "_request", "_subprotocol", "_turn")
+
+    @property
+    def id(self) -> str:
+        return self._id
+
+    @property
+    def remote(self) -> str:
+        return self._remote
+
+    @property
+    def request(self) -> Request:
+        return self._request
+
+    @property
+    def subprotocol(self) -> str | None:
+        return self._subprotocol
+
+    async def receive(self) -> Message:
+        await self._breathe()
+        while not self.inbox:
+            await self._wait_inbox()
+        return self.take()
+
+    async def __anext__(self) -> Message:
+        # The loop `async for` is the hot path: one coroutine a message, not two.
+        await self._breathe()
+        try:
+            while not self.inbox:
+                await self._wait_inbox()
+        except ConnectionClosed:
+            raise StopAsyncIteration from None
+        return self.take()
+
+    async def _breathe(self) -> None:
+        """A checkpoint that lets others run only now and then."""
+        self._turn -= 1
+        if self._turn:
+            await checkpoint_if_cancelled()
+        else:
+            self._turn = _MESSAGES_A_TURN
+            await checkpoint()
+
+    async def _wait_inbox(self) -> None:
+        """Return when the inbox may have changed; raise when nothing more can come."""
+        if self.closed_here:
+            raise trio.ClosedResourceError("this side has closed the connection")
+        if self.receiving or self.sinking:
+            raise trio.BusyResourceError("another task is receiving from this connection")
+        if self.state == State.GONE:
+            raise ConnectionClosed(self.close_reason)
+        self.flush()
+        if self.inbox or self.state == State.GONE:
+            return  # the write has found out that the peer is gone
+        self.wait_here(current_task())
+        await wait_task_rescheduled(self._abort_receive)
+
+    def _abort_receive(self, _raise_cancel: object) -> Abort:
+        self.wait_here(None)
+        return Abort.SUCCEEDED
+
+    async def consume_inline(self, consumer: Callable[[Message], object]) -> None:
+        await checkpoint_if_cancelled()
+        if self.receiving or self.sinking:
+            raise trio.BusyResourceError("another task is receiving from this connection")
+        if self.closed_here:
+            raise trio.ClosedResourceError("this side has closed the connection")
+        self.start_sink(consumer)
+        try:
+            self.run_sink()
+            while self.sinking and not self.closed_here and (self.inbox or self.state != State.GONE):
+                self.wait_here(current_task())
+                await wait_task_rescheduled(self._abort_receive)
+        finally:
+            error = self.stop_sink()
+        if error is not None:
+            raise error
+
+    async def send(self, message: Message) -> None:
+        self._turn -= 1
+        if self._turn:
+            await checkpoint_if_cancelled()
+        else:
+            self._turn = _MESSAGES_A_TURN
+            await checkpoint()
+        while not self.try_send(message):
+            await self._wait_room()
+
+    async def _wait_room(self) -> None:
+        self.flush()
+        task = current_task()
+        self.wait_room(task)
+
+        def abort(_raise_cancel: object) -> Abort:
+            self.leave_room(task)
+            return Abort.SUCCEEDED
+
+        await wait_task_rescheduled(abort)
+
+    async def send_stream(self, fragments: AsyncIterable[str] | AsyncIterable[bytes]) -> None:
+        await checkpoint_if_cancelled()
+        while self.streaming or self.queued >= 65536:
+            await self._wait_room()
+        self._check_open()
+        self.hold()
+        begun = False
+        try:
+            opcode = None
+            async for fragment in fragments:
+                if not begun:
+                    opcode = Opcode.TEXT if isinstance(fragment, str) else Opcode.BINARY
+                payload = fragment.encode() if isinstance(fragment, str) else fragment
+                if isinstance(fragment, str) != (opcode is Opcode.TEXT):
+                    raise TypeError("the fragments of one message are all str or all bytes")
+                while self.queued >= 65536:
+                    await self._wait_room()
+                self.push_fragment(Opcode.CONTINUATION if begun else Opcode(opcode or 0), payload, False)
+                begun = True
+            if begun:
+                self.push_fragment(Opcode.CONTINUATION, b"", True)
+            begun = False
+        finally:
+            if begun and self.state == State.OPEN:
+                self.say_close(CloseCode.INTERNAL_ERROR, "a streamed message broke off")
+            self.release()
+
+    def _check_open(self) -> None:
+        if self.closed_here:
+            raise trio.ClosedResourceError("this side has closed the connection")
+        if self.state != State.OPEN:
+            raise ConnectionClosed(self.close_reason or self._closing_reason())
+
+    async def ping(self) -> float:
+        await checkpoint_if_cancelled()
+        self._check_open()
+        payload = self.send_ping(current_task())
+        sent = trio.current_time()
+
+        def abort(_raise_cancel: object) -> Abort:
+            self.forget_ping(payload)
+            return Abort.SUCCEEDED
+
+        await wait_task_rescheduled(abort)
+        self._check_open()
+        return trio.current_time() - sent
+
+    async def aclose(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
+        close_payload(code, reason)  # says what is wrong with them before anything happens
+        self.say_close(code, reason, closed_here=True)
+        try:
+            await checkpoint_if_cancelled()
+            await self.wait_ended_or_aborted()
+        except trio.Cancelled:
+            self.abort("the goodbye was cancelled")
+            raise
+
+    async def wait_ended_or_aborted(self) -> None:
+        """Wait until both goodbyes are said, or the connection was given up."""
+        if self.ended:
+            await checkpoint()
+            return
+        task = current_task()
+        self.wait_ended(task)
+
+        def abort(_raise_cancel: object) -> Abort:
+            self.leave_ended(task)
+            return Abort.SUCCEEDED
+
+        await wait_task_rescheduled(abort)
+
+    async def wait_closed(self) -> None:
+        with trio.CancelScope() as scope:
+            self.add_gone_scope(scope)
+            try:
+                await trio.sleep_forever()
+            finally:
+                self.remove_gone_scope(scope)
+
+    def cancel_when_gone(self, scope: trio.CancelScope) -> CancelWhenGone:
+        return CancelWhenGone(self, scope)
+
+    def __repr__(self) -> str:
+        return f"<Connection {self._id} from {self._remote or 'memory'}, {State(self.state).name}>"
+
+
+class CancelWhenGone:
+    """See ``Connection.cancel_when_gone``."""
+
+    __slots__ = ("_connection", "_scope")
+
+    def __init__(self, connection: Link, scope: trio.CancelScope) -> None:
+        self._connection = connection
+        self._scope = scope
+
+    def __enter__(self) -> None:
+        self._connection.add_gone_scope(self._scope)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._connection.remove_gone_scope(self._scope)
+
+
