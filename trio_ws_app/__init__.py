@@ -1,1 +1,39 @@
-"""A structured-concurrency WebSocket application server for Trio."""
+"""A structured-concurrency WebSocket application server for Trio: one connection is one nursery."""
+
+from .connection import Connection, Message
+from .errors import CloseCode, CloseReason, ConnectionClosed, HandshakeRefused, UsageError
+from .fanout import BroadcastResult, Overflow, broadcast
+from .patterns import Exit, Side, consume, duplex, produce
+from .protocol.http import Headers, Request, Response
+from .registry import Member, Registry, open_registry
+from .server.server import Server, serve
+from .server.statistics import Statistics
+from .settings import Settings
+
+__all__ = [
+    "BroadcastResult",
+    "CloseCode",
+    "CloseReason",
+    "Connection",
+    "ConnectionClosed",
+    "Exit",
+    "HandshakeRefused",
+    "Headers",
+    "Member",
+    "Message",
+    "Overflow",
+    "Registry",
+    "Request",
+    "Response",
+    "Server",
+    "Settings",
+    "Side",
+    "Statistics",
+    "UsageError",
+    "broadcast",
+    "consume",
+    "duplex",
+    "open_registry",
+    "produce",
+    "serve",
+]

@@ -215,6 +215,11 @@ class WireConnection(Link, Connection):
 
         await wait_task_rescheduled(abort)
 
+    def disconnect_slow(self) -> None:
+        """End a peer whose queue is full: it gets 1013 when it reads at all, in the place of the queue."""
+        self.drop_oldest(1 << 62)
+        self.say_close(CloseCode.TRY_AGAIN_LATER, "too slow")
+
     async def wait_closed(self) -> None:
         with trio.CancelScope() as scope:
             self.add_gone_scope(scope)

@@ -31,6 +31,10 @@ class Engine:
         self._prefix = os.urandom(2).hex()
         self._numbers = count(1)
 
+    def now(self) -> float:
+        """Trio's clock, seconds."""
+        return trio.current_time()
+
     def new_id(self) -> str:
         """A name for a connection, unique in this process and hardly to be met in another."""
         return f"{self._prefix}-{next(self._numbers)}"

@@ -376,6 +376,12 @@ class Link:
             return encode_frame(opcode & 0x0F, self.deflate.deflate(payload), True, True)
         return _frame(opcode, payload)
 
+    def write_raw(self, data: bytes) -> None:
+        """Write bytes that are no message: the answer to the opening handshake."""
+        self._chunks.append(data)
+        self.queued += len(data)
+        self._write()
+
     @cython.cfunc
     def _check_sendable(self) -> object:
         if self.closed_here:

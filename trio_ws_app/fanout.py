@@ -1,0 +1,143 @@
+"""One message to many connections: encoded once, queued everywhere, waiting for nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from enum import StrEnum
+
+import attrs
+import trio
+
+from .connection import Connection, Message
+from .errors import CloseCode, ConnectionClosed
+from .protocol.closing import State
+from .protocol.deflate import DeflateParameters
+from .protocol.frames import Frame, Opcode, encode_frame
+from .wire.connection import WireConnection
+
+
+class Overflow(StrEnum):
+    """What happens to a message for a peer whose queue is full."""
+
+    DISCONNECT = "disconnect"  # the peer is closed with 1013 and may come back
+    DROP_NEWEST = "drop-newest"  # this message is not sent to it
+    DROP_OLDEST = "drop-oldest"  # queued broadcast messages make room, the oldest first
+    LATEST = "latest"  # at most one message a key waits: a newer one takes its place
+
+
+class Outcome(StrEnum):
+    """What became of one message for one connection."""
+
+    SENT = "sent"
+    DROPPED = "dropped"
+    DISCONNECTED = "disconnected"
+    CLOSED = "closed"
+
+
+@attrs.frozen
+class BroadcastResult:
+    """How many connections one broadcast was sent to, was dropped for, and disconnected."""
+
+    sent: int = 0
+    dropped: int = 0
+    disconnected: int = 0
+
+
+class Encoded:
+    """A message that is encoded at most once per wire form, however many connections share it."""
+
+    __slots__ = ("_forms", "_key", "_opcode", "_payload", "message")
+
+    def __init__(self, message: Message, key: object = None) -> None:
+        if isinstance(message, str):
+            self._payload, self._opcode = message.encode(), Opcode.TEXT
+        elif isinstance(message, bytes | bytearray | memoryview):
+            self._payload, self._opcode = bytes(message), Opcode.BINARY
+        else:
+            raise TypeError(f"a message is str or bytes, not {type(message).__name__}: encode it first")
+        self.message = message
+        self._key = key
+        self._forms: dict[DeflateParameters | None, Frame] = {}
+
+    def frame(self, connection: WireConnection) -> Frame:
+        """The frame that fits what ``connection`` has negotiated."""
+        form: DeflateParameters | None = None
+        frame = self._forms.get(form)
+        if frame is None:
+            frame = self._forms[form] = Frame(encode_frame(self._opcode, self._payload))
+            frame.key = self._key
+        return frame
+
+
+def send_encoded(connection: Connection, encoded: Encoded, overflow: Overflow) -> Outcome:
+    """Queue a shared message on one connection, as its overflow policy says."""
+    if not isinstance(connection, WireConnection):
+        return _send_foreign(connection, encoded, overflow)
+    if connection.state != State.OPEN:
+        return Outcome.CLOSED
+    frame = encoded.frame(connection)
+    if overflow is Overflow.LATEST:
+        if connection.queued and connection.replace_latest(frame):
+            connection.dropped += 1
+            return Outcome.DROPPED
+    if connection.offer(frame):
+        return Outcome.SENT
+    return _ON_OVERFLOW[overflow](connection, frame)
+
+
+def _disconnect(connection: WireConnection, _frame: Frame) -> Outcome:
+    connection.dropped += 1
+    connection.disconnect_slow()
+    return Outcome.DISCONNECTED
+
+
+def _drop_newest(connection: WireConnection, _frame: Frame) -> Outcome:
+    connection.dropped += 1
+    return Outcome.DROPPED
+
+
+def _drop_oldest(connection: WireConnection, frame: Frame) -> Outcome:
+    connection.dropped += connection.drop_oldest(len(frame))
+    if connection.offer(frame):
+        return Outcome.SENT
+    return _drop_newest(connection, frame)
+
+
+_ON_OVERFLOW: dict[Overflow, Callable[[WireConnection, Frame], Outcome]] = {
+    Overflow.DISCONNECT: _disconnect,
+    Overflow.DROP_NEWEST: _drop_newest,
+    Overflow.DROP_OLDEST: _drop_oldest,
+    Overflow.LATEST: _drop_newest,
+}
+
+
+def _send_foreign(connection: Connection, encoded: Encoded, overflow: Overflow) -> Outcome:
+    """For adapted connections, which have no queue of ours: what does not fit is lost."""
+    try:
+        connection.send_nowait(encoded.message)
+    except trio.WouldBlock:
+        return Outcome.DROPPED
+    except (ConnectionClosed, trio.ClosedResourceError):
+        return Outcome.CLOSED
+    return Outcome.SENT
+
+
+def broadcast(connections: Iterable[Connection], message: Message) -> BroadcastResult:
+    """Send ``message`` to every connection without waiting for any (G10).
+
+    A connection whose queue is full is closed with 1013. Connections that are closing are passed over.
+    Returns how many it was sent to, dropped for, and disconnected. Raises TypeError for what is no
+    message, before anything is sent.
+    """
+    encoded = Encoded(message)
+    return tally(send_encoded(connection, encoded, Overflow.DISCONNECT) for connection in list(connections))
+
+
+def tally(outcomes: Iterable[Outcome]) -> BroadcastResult:
+    """Count outcomes."""
+    counts = dict.fromkeys(Outcome, 0)
+    for outcome in outcomes:
+        counts[outcome] += 1
+    return BroadcastResult(counts[Outcome.SENT], counts[Outcome.DROPPED], counts[Outcome.DISCONNECTED])
+
+

@@ -1,0 +1,176 @@
+"""What an application remembers about its clients, for exactly as long as they are there.
+
+A registration is a cancel scope and a set entry in one; the registry is a block that outlives both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Generic, TypeVar, overload
+
+import attrs
+import trio
+
+from .connection import Connection, Message
+from .errors import CloseCode
+from .fanout import BroadcastResult, Encoded, Outcome, Overflow, send_encoded
+
+Info = TypeVar("Info")
+
+
+class Member(Generic[Info]):
+    """One registered connection: what the application knows about it, and the scope of its block.
+
+    ``with registry.register(connection, info) as member:`` enters the set and a cancel scope; leaving
+    the block, whatever ends it, leaves both (G4).
+    """
+
+    __slots__ = ("_registry", "connection", "info", "overflow", "scope")
+
+    def __init__(
+        self, registry: Registry[Info], connection: Connection, info: Info, overflow: Overflow
+    ) -> None:
+        self._registry = registry
+        self.connection = connection
+        self.info = info
+        self.overflow = overflow
+        self.scope = trio.CancelScope()
+
+    def __enter__(self) -> Member[Info]:
+        self.scope.__enter__()
+        self._registry._enter(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        self._registry._leave(self)
+        return self.scope.__exit__(kind, error, trace)
+
+    def cancel(self) -> None:
+        """Cancel what runs in the member's block."""
+        self.scope.cancel()
+
+
+@attrs.define(eq=False)
+class Registry(Generic[Info]):
+    """The members that are here now. Iterating goes over a snapshot. See ``open_registry``."""
+
+    overflow: Overflow
+    _members: dict[Member[Info], None] = attrs.field(factory=dict, init=False)
+    _closing: bool = attrs.field(default=False, init=False)
+    _left: trio.Event = attrs.field(factory=trio.Event, init=False)
+    sent: int = attrs.field(default=0, init=False)
+    dropped: int = attrs.field(default=0, init=False)
+    disconnected: int = attrs.field(default=0, init=False)
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __iter__(self) -> Iterator[Member[Info]]:
+        return iter(list(self._members))
+
+    def __contains__(self, member: object) -> bool:
+        return member in self._members
+
+    @overload
+    def register(
+        self: Registry[None], connection: Connection, *, overflow: Overflow | str | None = None
+    ) -> Member[None]: ...
+    @overload
+    def register(
+        self, connection: Connection, info: Info, *, overflow: Overflow | str | None = None
+    ) -> Member[Info]: ...
+    def register(
+        self, connection: Connection, info: object = None, *, overflow: Overflow | str | None = None
+    ) -> Member[object]:
+        """A context manager that is the registration: within its block, ``connection`` is a member.
+
+        ``overflow`` is this member's own policy. A block that is entered while the registry is closing
+        is cancelled at its first checkpoint.
+        """
+        policy = self.overflow if overflow is None else Overflow(overflow)
+        return Member(self, connection, info, policy)  # type: ignore[arg-type]
+
+    def broadcast(
+        self,
+        message: Message,
+        *,
+        exclude: Collection[Connection | Member[Info]] = (),
+        where: Callable[[Member[Info]], bool] | None = None,
+        key: object = None,
+    ) -> BroadcastResult:
+        """Send ``message`` to all members but those in ``exclude``, and only ``where`` it holds.
+
+        Encodes once, never waits (G10). ``key`` is what the policy ``latest`` compares. Returns how many
+        members it was sent to, dropped for, and disconnected.
+        """
+        encoded = Encoded(message, key)
+        sent = dropped = disconnected = 0
+        for member in list(self._members):
+            connection = member.connection
+            if exclude and (connection in exclude or member in exclude):
+                continue
+            if where is not None and not where(member):
+                continue
+            outcome = send_encoded(connection, encoded, member.overflow)
+            if outcome is Outcome.SENT:
+                sent += 1
+            elif outcome is Outcome.DROPPED:
+                dropped += 1
+            elif outcome is Outcome.DISCONNECTED:
+                disconnected += 1
+        self.sent += sent
+        self.dropped += dropped
+        self.disconnected += disconnected
+        return BroadcastResult(sent, dropped, disconnected)
+
+    def find(self, where: Callable[[Member[Info]], bool]) -> list[Member[Info]]:
+        """The members for which ``where(member)`` holds, the oldest first."""
+        return [member for member in self._members if where(member)]
+
+    def _enter(self, member: Member[Info]) -> None:
+        self._members[member] = None
+        if self._closing:
+            member.cancel()
+
+    def _leave(self, member: Member[Info]) -> None:
+        del self._members[member]
+        if self._closing and not self._members:
+            self._left.set()
+
+    async def _close(self) -> None:
+        """Say goodbye to the members, cancel them, and wait until the last one has left."""
+        self._closing = True
+        for member in list(self._members):
+            _say_goodbye(member.connection)
+            member.cancel()
+        if self._members:
+            with trio.CancelScope(shield=True):
+                await self._left.wait()
+
+
+def _say_goodbye(connection: Connection) -> None:
+    goodbye = getattr(connection, "say_close", None)
+    if goodbye is not None:
+        goodbye(CloseCode.GOING_AWAY)
+
+
+@asynccontextmanager
+async def open_registry(*, overflow: Overflow | str = Overflow.DISCONNECT) -> AsyncIterator[Registry[Info]]:
+    """A registry that lives as long as the block.
+
+    ``overflow`` is what happens to a broadcast for a member whose queue is full: ``"disconnect"``
+    (1013), ``"drop-newest"``, ``"drop-oldest"`` or ``"latest"``.
+
+    Leaving the block closes the members with 1001, cancels their blocks, and waits until the last one
+    has left, so nothing that was registered outlives it (G4). That wait is not cancelled: it ends when
+    the members' clean-up does. Raises ValueError for an unknown policy.
+    """
+    registry: Registry[Info] = Registry(Overflow(overflow))
+    try:
+        yield registry
+    finally:
+        await registry._close()

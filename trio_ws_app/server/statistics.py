@@ -1,0 +1,81 @@
+"""What the server counts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+import attrs
+
+from ..errors import CloseCode
+from ..wire.connection import WireConnection
+
+
+@attrs.frozen
+class Statistics:
+    """Counts since the server started, at one instant. Bytes are as carried, frame headers included."""
+
+    connections: int
+    accepted: int
+    refused: Mapping[str, int]
+    closed: Mapping[int, int]
+    failed: int
+    messages_in: int
+    messages_out: int
+    bytes_in: int
+    bytes_out: int
+    dropped: int
+    queued: int
+
+
+@attrs.define
+class Counters:
+    """The counts of connections that have ended, and of those that never began."""
+
+    accepted: int = 0
+    refused: Counter[str] = attrs.field(factory=Counter)
+    closed: Counter[int] = attrs.field(factory=Counter)
+    failed: int = 0
+    messages_in: int = 0
+    messages_out: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    dropped: int = 0
+
+    def add(self, connection: WireConnection) -> None:
+        """Count a connection that has ended."""
+        reason = connection.close_reason
+        self.closed[CloseCode.ABNORMAL if reason is None else reason.code] += 1
+        self._add_traffic(connection)
+
+    def _add_traffic(self, connection: WireConnection) -> None:
+        self.messages_in += connection.messages_in
+        self.messages_out += connection.messages_out
+        self.bytes_in += connection.bytes_in
+        self.bytes_out += connection.bytes_out
+        self.dropped += connection.dropped
+
+    def statistics(self, connections: list[WireConnection]) -> Statistics:
+        """The counts with those of the live connections added."""
+        total = Counters(
+            messages_in=self.messages_in,
+            messages_out=self.messages_out,
+            bytes_in=self.bytes_in,
+            bytes_out=self.bytes_out,
+            dropped=self.dropped,
+        )
+        for connection in connections:
+            total._add_traffic(connection)
+        return Statistics(
+            connections=len(connections),
+            accepted=self.accepted,
+            refused=dict(self.refused),
+            closed=dict(self.closed),
+            failed=self.failed,
+            messages_in=total.messages_in,
+            messages_out=total.messages_out,
+            bytes_in=total.bytes_in,
+            bytes_out=total.bytes_out,
+            dropped=total.dropped,
+            queued=sum(connection.queued for connection in connections),
+        )
