@@ -9,9 +9,9 @@ import attrs
 import trio
 
 from .connection import Connection, Message
-from .errors import CloseCode, ConnectionClosed
+from .errors import ConnectionClosed
 from .protocol.closing import State
-from .protocol.deflate import DeflateParameters
+from .protocol.deflate import DeflateParameters, deflate_once
 from .protocol.frames import Frame, Opcode, encode_frame
 from .wire.connection import WireConnection
 
@@ -57,29 +57,35 @@ class Encoded:
             raise TypeError(f"a message is str or bytes, not {type(message).__name__}: encode it first")
         self.message = message
         self._key = key
-        self._forms: dict[DeflateParameters | None, Frame] = {}
+        self._forms: dict[int, Frame] = {}
 
     def frame(self, connection: WireConnection) -> Frame:
         """The frame that fits what ``connection`` has negotiated."""
-        form: DeflateParameters | None = None
-        frame = self._forms.get(form)
-        if frame is None:
-            frame = self._forms[form] = Frame(encode_frame(self._opcode, self._payload))
-            frame.key = self._key
+        deflate = connection.deflate
+        if deflate is None or len(self._payload) < connection.settings.compression_threshold:
+            return self._forms.get(0) or self._encode(0, None)
+        deflate.restart()
+        window = deflate.parameters.server_max_window_bits
+        return self._forms.get(window) or self._encode(window, deflate.parameters)
+
+    def _encode(self, form: int, parameters: DeflateParameters | None) -> Frame:
+        compressed = parameters is not None
+        payload = self._payload if parameters is None else deflate_once(parameters, self._payload)
+        frame = self._forms[form] = Frame(encode_frame(self._opcode, payload, rsv1=compressed))
+        frame.key = self._key
         return frame
 
 
 def send_encoded(connection: Connection, encoded: Encoded, overflow: Overflow) -> Outcome:
     """Queue a shared message on one connection, as its overflow policy says."""
     if not isinstance(connection, WireConnection):
-        return _send_foreign(connection, encoded, overflow)
+        return _send_foreign(connection, encoded)
     if connection.state != State.OPEN:
         return Outcome.CLOSED
     frame = encoded.frame(connection)
-    if overflow is Overflow.LATEST:
-        if connection.queued and connection.replace_latest(frame):
-            connection.dropped += 1
-            return Outcome.DROPPED
+    if overflow is Overflow.LATEST and connection.queued and connection.replace_latest(frame):
+        connection.dropped += 1
+        return Outcome.DROPPED
     if connection.offer(frame):
         return Outcome.SENT
     return _ON_OVERFLOW[overflow](connection, frame)
@@ -111,7 +117,7 @@ _ON_OVERFLOW: dict[Overflow, Callable[[WireConnection, Frame], Outcome]] = {
 }
 
 
-def _send_foreign(connection: Connection, encoded: Encoded, overflow: Overflow) -> Outcome:
+def _send_foreign(connection: Connection, encoded: Encoded) -> Outcome:
     """For adapted connections, which have no queue of ours: what does not fit is lost."""
     try:
         connection.send_nowait(encoded.message)
@@ -139,5 +145,3 @@ def tally(outcomes: Iterable[Outcome]) -> BroadcastResult:
     for outcome in outcomes:
         counts[outcome] += 1
     return BroadcastResult(counts[Outcome.SENT], counts[Outcome.DROPPED], counts[Outcome.DISCONNECTED])
-
-

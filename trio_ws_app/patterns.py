@@ -12,7 +12,7 @@ from contextlib import aclosing, nullcontext
 from enum import StrEnum
 from functools import partial
 from types import AsyncGeneratorType
-from typing import TypeVar
+from typing import Any
 
 import attrs
 import trio
@@ -25,7 +25,6 @@ AsyncConsumer = Callable[[Message], Awaitable[object]]
 InlineConsumer = Callable[[Message], object]
 Consumer = AsyncConsumer | InlineConsumer
 Producer = Callable[[], Awaitable[Message]] | AsyncIterable[Message]
-T = TypeVar("T")
 
 
 class Side(StrEnum):
@@ -185,7 +184,8 @@ async def duplex(
     Raises:
         TypeError: neither ``consume`` nor ``produce`` was given.
     """
-    consumers, producers = _listed(consume), _listed(produce)
+    consumers: list[Consumer] = _listed(consume)
+    producers: list[Producer] = _listed(produce)
     if not consumers and not producers:
         raise TypeError("duplex needs consume=, produce=, or both")
     run = _Duplex(channel, bool(consumers))
@@ -201,10 +201,10 @@ async def duplex(
     return run.result()
 
 
-def _listed(given: T | Sequence[T] | None) -> list[T]:
+def _listed(given: Any) -> list[Any]:
     if given is None:
         return []
-    return list(given) if isinstance(given, list | tuple) else [given]  # type: ignore[list-item]
+    return list(given) if isinstance(given, list | tuple) else [given]
 
 
 def _in_turn(consumers: Sequence[Consumer]) -> Consumer:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Generic, TypeVar, overload
+from typing import Any, Generic, TypeVar, overload
 
 import attrs
 import trio
@@ -84,15 +84,15 @@ class Registry(Generic[Info]):
         self, connection: Connection, info: Info, *, overflow: Overflow | str | None = None
     ) -> Member[Info]: ...
     def register(
-        self, connection: Connection, info: object = None, *, overflow: Overflow | str | None = None
-    ) -> Member[object]:
+        self, connection: Connection, info: Any = None, *, overflow: Overflow | str | None = None
+    ) -> Member[Any]:
         """A context manager that is the registration: within its block, ``connection`` is a member.
 
         ``overflow`` is this member's own policy. A block that is entered while the registry is closing
         is cancelled at its first checkpoint.
         """
         policy = self.overflow if overflow is None else Overflow(overflow)
-        return Member(self, connection, info, policy)  # type: ignore[arg-type]
+        return Member(self, connection, info, policy)
 
     def broadcast(
         self,

@@ -54,9 +54,7 @@ class Settings:
     Raises ValueError for a value that makes no sense.
     """
 
-    open_timeout: float | None = _limit(
-        10.0, "Time for the opening handshake, TLS included.", "seconds"
-    )
+    open_timeout: float | None = _limit(10.0, "Time for the opening handshake, TLS included.", "seconds")
     ping_interval: float | None = _limit(
         20.0, "Ping a peer that has been silent for this long; any traffic counts as life.", "seconds"
     )
@@ -102,6 +100,4 @@ class Settings:
         (), "Subprotocols that the application speaks, the preferred one first."
     )
     compression: bool = _switch(False, "Negotiate permessage-deflate (RFC 7692) with peers that offer it.")
-    compression_threshold: int = _limit(
-        256, "Messages smaller than this are sent uncompressed.", "bytes"
-    )
+    compression_threshold: int = _limit(256, "Messages smaller than this are sent uncompressed.", "bytes")

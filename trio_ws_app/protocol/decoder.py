@@ -149,7 +149,9 @@ class Decoder:
     @cython.cfunc
     @cython.boundscheck(False)
     @cython.wraparound(False)
-    def _parse(self, data: bytearray, size: cython.Py_ssize_t, messages: MutableSequence[str | bytes]) -> object:
+    def _parse(
+        self, data: bytearray, size: cython.Py_ssize_t, messages: MutableSequence[str | bytes]
+    ) -> object:
         taken: cython.Py_ssize_t = 0
         at: cython.Py_ssize_t = 0
         start: cython.Py_ssize_t
@@ -271,7 +273,7 @@ class Decoder:
 
     @cython.cfunc
     def _finish(self) -> object:
-        message: object
+        message: Any
         if self._compressed:
             message = self._inflate(b"".join(self._pieces))
             if self._opcode == 1:

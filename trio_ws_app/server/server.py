@@ -31,7 +31,7 @@ from .statistics import Counters, Statistics
 logger = logging.getLogger("trio_ws_app.server")
 life_logger = logging.getLogger("trio_ws_app.connection")
 
-ProcessRequest = Callable[[Request], Response | None | Awaitable[Response | None]]
+ProcessRequest = Callable[[Request], Response | Awaitable[Response | None] | None]
 
 _HEALTHY = Response(200, "ok\n")
 _READY = Response(200, "ready\n")
@@ -271,8 +271,10 @@ class Server:
 
     def _connect(self, opening: Opening, request: Request, address: str) -> None:
         accepted = opening.accept(request)
-        deflate = None if accepted.deflate is None else PerMessageDeflate(
-            accepted.deflate, self.settings.max_message_size
+        deflate = (
+            None
+            if accepted.deflate is None
+            else PerMessageDeflate(accepted.deflate, self.settings.max_message_size)
         )
         connection = WireConnection(
             self._engine,

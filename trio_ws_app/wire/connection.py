@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable
 from types import TracebackType
-from typing import Any
 
 import trio
 from trio.lowlevel import Abort, checkpoint, checkpoint_if_cancelled, current_task, wait_task_rescheduled
@@ -251,5 +250,3 @@ class CancelWhenGone:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._connection.remove_gone_scope(self._scope)
-
-

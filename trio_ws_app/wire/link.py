@@ -74,12 +74,12 @@ class Link:
     _held: Any  # frames that wait for the end of a streamed message, or None
     _pong: Any  # the last pong that may still be in the queue
     _receiver: Any  # the task that waits for a message
-    _room: list[Any]  # tasks that wait for room in the queue
+    _room: Any  # tasks that wait for room in the queue
     _sink: Any
     _sink_error: Any
     _in_sink: cython.bint
-    _gone_scopes: list[Any]
-    _end_waiters: list[Any]
+    _gone_scopes: Any
+    _end_waiters: Any
     _pings: Any  # payload -> (sent at, waiting tasks or None)
     _keepalive_since: cython.double
     _blocked_since: cython.double
@@ -374,7 +374,8 @@ class Link:
             raise TypeError(f"a message is str or bytes, not {type(message).__name__}: encode it first")
         if self.deflate is not None and len(payload) >= self.settings.compression_threshold:
             return encode_frame(opcode & 0x0F, self.deflate.deflate(payload), True, True)
-        return _frame(opcode, payload)
+        frame: bytes = _frame(opcode, payload)
+        return frame
 
     def write_raw(self, data: bytes) -> None:
         """Write bytes that are no message: the answer to the opening handshake."""
@@ -476,7 +477,7 @@ class Link:
         Frames leave the queue only when the transport has taken them whole, so whatever happens the
         peer sees a prefix of well-formed frames (G2).
         """
-        data: object
+        data: Any
         size: cython.Py_ssize_t
         count: cython.Py_ssize_t
         if self._broken:
@@ -511,7 +512,7 @@ class Link:
     @cython.cfunc
     def _joined(self) -> object:
         """As many of the first chunks as fit into one write."""
-        chunks: list = self._chunks
+        chunks: list[Any] = self._chunks
         total: cython.Py_ssize_t = 0
         count: cython.Py_ssize_t = 0
         for chunk in chunks:
@@ -685,7 +686,7 @@ class Link:
         return None
 
     @cython.cfunc
-    def _turn_gone(self, turn: object, reason: CloseReason) -> object:
+    def _turn_gone(self, turn: Any, reason: CloseReason) -> object:
         self.state = int(TRANSITIONS[State(self.state), turn])
         if self.close_reason is None:
             self.close_reason = reason
@@ -810,7 +811,7 @@ class Link:
     @property
     def is_gone(self) -> bool:
         """The peer has said goodbye or vanished, or this side has closed."""
-        return self._is_gone or self.closed_here
+        return bool(self._is_gone or self.closed_here)
 
     def add_gone_scope(self, scope: trio.CancelScope) -> None:
         """``scope`` is cancelled when the peer is gone."""

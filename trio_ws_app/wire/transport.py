@@ -57,7 +57,9 @@ class SocketTransport:
 
     __slots__ = ("_epoll", "_fd", "_watched", "endpoint", "recv_into", "send", "sock", "transports")
 
-    def __init__(self, sock: socket.socket, epoll: select.epoll, transports: dict[int, SocketTransport]) -> None:
+    def __init__(
+        self, sock: socket.socket, epoll: select.epoll, transports: dict[int, SocketTransport]
+    ) -> None:
         self.sock = sock
         self.recv_into = sock.recv_into
         self.send = sock.send
