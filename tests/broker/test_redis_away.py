@@ -1,0 +1,234 @@
+"""Redis goes away and comes back: nobody hangs, everybody is told, and all goes on by itself."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+import trio
+from redis_servers import RedisServer, until
+
+from trio_ws_app.broker import Broker, BrokerUnavailable, Gap, RedisTimeouts, Subscription, open_redis_broker
+
+QUICK = RedisTimeouts(connect=0.3, request=0.3, ping_interval=0.15, ping=0.15, backoff=0.1)
+RESUBSCRIBED_WITHIN = 5.0
+
+Outage = tuple[Callable[[RedisServer], None], Callable[[RedisServer], None]]
+KILLED: Outage = (RedisServer.kill, RedisServer.start)
+PAUSED: Outage = (RedisServer.pause, RedisServer.resume)
+
+
+@pytest.fixture
+async def broker(own_redis: RedisServer) -> AsyncIterator[Broker]:
+    async with open_redis_broker(own_redis.url, timeouts=QUICK) as broker:
+        yield broker
+
+
+async def until_back(broker: Broker) -> None:
+    await until(lambda: broker.problem is None, RESUBSCRIBED_WITHIN)
+
+
+async def until_away(broker: Broker) -> str:
+    await until(lambda: broker.problem is not None, 6)
+    return str(broker.problem)
+
+
+async def next_of(subscription: Subscription) -> str | bytes | Gap:
+    with trio.fail_after(RESUBSCRIBED_WITHIN):
+        return await anext(subscription)
+
+
+@pytest.mark.parametrize("outage", [KILLED, PAUSED], ids=["killed", "paused"])
+async def test_subscribers_are_told_of_the_gap_and_go_on(
+    own_redis: RedisServer, broker: Broker, outage: Outage
+) -> None:
+    """Each subscription gets one gap without a count, then the messages after it, and none twice."""
+    go_away, come_back = outage
+    async with broker.subscribe("a") as a, broker.subscribe("a") as also_a, broker.subscribe("b") as b:
+        await broker.publish("a", "before")
+        assert [await next_of(a), await next_of(also_a)] == ["before", "before"]
+        go_away(own_redis)
+        problem = await until_away(broker)
+        come_back(own_redis)
+        for subscription in (a, also_a, b):
+            gap = await next_of(subscription)
+            assert isinstance(gap, Gap)
+            assert gap.missed is None
+            assert str(own_redis.port) in gap.reason
+        assert str(own_redis.port) in problem
+        await until_back(broker)
+        await broker.publish("b", "after b")
+        await broker.publish("a", "after a")
+        assert [await next_of(a), await next_of(also_a), await next_of(b)] == ["after a"] * 2 + ["after b"]
+        assert broker.statistics().gaps == 2  # topics, however many subscribe to them here
+
+
+@pytest.mark.parametrize("outage", [KILLED, PAUSED], ids=["killed", "paused"])
+async def test_publishers_under_load_get_errors_and_never_hang(
+    own_redis: RedisServer, broker: Broker, outage: Outage
+) -> None:
+    """Every publish ends within its bound, and what arrives is in order and never twice."""
+    go_away, come_back = outage
+    accepted: list[int] = []
+    failed: list[int] = []
+    stop = trio.Event()
+
+    async def publish() -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            with trio.fail_after(QUICK.request + 1):
+                try:
+                    await broker.publish("load", str(number))
+                    accepted.append(number)
+                except BrokerUnavailable:
+                    failed.append(number)
+            await trio.sleep(0.001)
+
+    async with broker.subscribe("load") as messages, trio.open_nursery() as nursery:
+        nursery.start_soon(publish)
+        await trio.sleep(0.1)
+        go_away(own_redis)
+        await until_away(broker)
+        await trio.sleep(0.5)
+        come_back(own_redis)
+        seen: list[str | bytes | Gap] = []
+        while not any(isinstance(item, Gap) for item in seen):
+            seen.append(await next_of(messages))
+        seen += [await next_of(messages) for _ in range(50)]
+        stop.set()
+    numbers = [int(item) for item in seen if isinstance(item, str)]
+    assert failed
+    assert len(accepted) > 50
+    assert numbers == sorted(set(numbers))
+    assert sum(isinstance(item, Gap) for item in seen) == 1
+
+
+async def test_only_what_is_certain_is_said(own_redis: RedisServer, broker: Broker) -> None:
+    """An error says whether the message was not published, or may have been."""
+    own_redis.pause()
+    with pytest.raises(BrokerUnavailable, match="may be published or not"):
+        await broker.publish("t", "sent, unanswered")
+    await until_away(broker)
+    with pytest.raises(BrokerUnavailable, match="is not published"):
+        await broker.publish("t", "never sent")
+    own_redis.resume()
+
+
+async def test_a_short_absence_costs_a_publisher_nothing(own_redis: RedisServer, broker: Broker) -> None:
+    """A publish that begins while Redis is away succeeds if it comes back within the bound."""
+    own_redis.kill()
+    await until_away(broker)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.to_thread.run_sync, own_redis.start)
+        with trio.fail_after(5):
+            for _ in range(10):
+                try:
+                    await broker.publish("t", "patient")
+                    break
+                except BrokerUnavailable:
+                    pass
+    assert broker.statistics().published == 1
+
+
+async def test_subscribing_while_redis_is_away(own_redis: RedisServer, broker: Broker) -> None:
+    """A new subscription fails within its bound, leaves nothing, and a later one has no gap to tell."""
+    own_redis.kill()
+    with pytest.raises(BrokerUnavailable, match=str(own_redis.port)), trio.fail_after(QUICK.request + 1):
+        async with broker.subscribe("t"):
+            pass
+    assert broker.statistics().topics == 0
+    own_redis.start()
+    await until_back(broker)
+    async with broker.subscribe("t") as messages:
+        await broker.publish("t", "hello")
+        assert await next_of(messages) == "hello"
+
+
+async def test_who_subscribes_during_the_absence_has_no_gap(own_redis: RedisServer) -> None:
+    """A gap is for those who may have missed something, not for a subscription that begins later."""
+    timeouts = RedisTimeouts(connect=0.3, request=10, ping_interval=0.15, ping=0.15, backoff=0.1)
+    async with open_redis_broker(own_redis.url, timeouts=timeouts) as broker, broker.subscribe("t") as old:
+        own_redis.kill()
+        await until_away(broker)
+        new_items: list[object] = []
+
+        async def join() -> None:
+            async with broker.subscribe("t") as new:
+                await broker.publish("t", "hello")
+                new_items.append(await next_of(new))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(join)
+            await trio.sleep(0.05)
+            own_redis.start()
+        assert new_items == ["hello"]
+        assert isinstance(await next_of(old), Gap)
+        assert await next_of(old) == "hello"
+
+
+async def test_losing_only_the_subscriptions(own_redis: RedisServer, broker: Broker) -> None:
+    """When Redis cuts only the connection that subscribes, as for a slow process, there is a gap too."""
+    async with broker.subscribe("t") as messages:
+        own_redis.cli("CLIENT", "KILL", "TYPE", "pubsub")
+        assert isinstance(await next_of(messages), Gap)
+        await broker.publish("t", "hello")
+        assert await next_of(messages) == "hello"
+
+
+async def test_leaving_while_redis_is_away(own_redis: RedisServer, broker: Broker) -> None:
+    """A block that ends during the absence ends at once, and its topic is not taken again."""
+    async with broker.subscribe("staying") as staying:
+        with trio.fail_after(1):
+            async with broker.subscribe("leaving"):
+                own_redis.pause()
+                await until_away(broker)
+        own_redis.resume()
+        assert isinstance(await next_of(staying), Gap)
+        assert own_redis.cli("PUBSUB", "CHANNELS") == "staying"
+
+
+async def test_closing_while_redis_is_paused(own_redis: RedisServer) -> None:
+    """The broker's block ends at once, whatever Redis does."""
+    async with open_redis_broker(own_redis.url, timeouts=QUICK) as broker, broker.subscribe("t"):
+        own_redis.pause()
+        await until_away(broker)
+        leaving = trio.current_time()
+    assert trio.current_time() - leaving < 0.2
+
+
+async def test_the_log_says_it_once(
+    own_redis: RedisServer, broker: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One warning when Redis goes, one line when it is back, however long it took; never a traceback."""
+    caplog.set_level(logging.INFO)
+    own_redis.kill()
+    await until_away(broker)
+    await trio.sleep(0.5)
+    own_redis.start()
+    await until_back(broker)
+    records = [(record.levelname, record.getMessage().split(":")[0]) for record in caplog.records]
+    assert records == [
+        ("WARNING", "the connection to Redis at 127.0.0.1"),
+        ("INFO", "Redis at 127.0.0.1"),
+    ]
+    assert not any(record.exc_info for record in caplog.records)
+
+
+@pytest.mark.parametrize("outage", [KILLED, PAUSED], ids=["killed", "paused"])
+async def test_back_within_five_seconds_by_default(own_redis: RedisServer, outage: Outage) -> None:
+    """With the default timeouts the subscriptions hold again within 5 s of Redis's return."""
+    go_away, come_back = outage
+    async with open_redis_broker(own_redis.url) as broker, broker.subscribe("t") as messages:
+        go_away(own_redis)
+        await until_away(broker)
+        await trio.sleep(1.5)  # the pauses between attempts have grown to their longest
+        come_back(own_redis)
+        assert isinstance(await next_of(messages), Gap)
+
+
+def test_the_defaults_add_up() -> None:
+    """The longest wait after Redis's return is one pause and one attempt that began before it."""
+    defaults = RedisTimeouts()
+    assert defaults.backoff + defaults.connect < RESUBSCRIBED_WITHIN

@@ -1,0 +1,111 @@
+"""A cluster of three real nodes: topics live on the node of their slot, and follow it when it moves."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from redis_servers import RedisServer, until
+
+from trio_ws_app.broker import Gap, RedisTimeouts, Subscription, open_redis_broker
+from trio_ws_app.broker.redis_cluster import SLOTS, Layout, slot_of
+from trio_ws_app.broker.redis_url import Address
+
+QUICK = RedisTimeouts(connect=0.5, request=4, ping_interval=0.3, ping=0.3, backoff=0.2)
+BOUNDS = (5461, 10923, SLOTS)
+
+
+def topic_on(node: int) -> str:
+    """A topic whose slot belongs to one of the three nodes."""
+    first = BOUNDS[node - 1] if node else 0
+    return next(name for name in map(str, range(1000)) if first <= slot_of(name.encode()) < BOUNDS[node])
+
+
+async def next_of(subscription: Subscription) -> str | bytes | Gap:
+    with trio.fail_after(10):
+        return await anext(subscription)
+
+
+async def run(node: RedisServer, *command: str) -> str:
+    return await trio.to_thread.run_sync(node.cli, *command)
+
+
+@pytest.mark.parametrize("topic", ["", "news", "room:1", "{room}:1", "a{b}{c}", "{}x", "a{", "}{", "ü{ß}"])
+async def test_slots_are_redis_own(redis_cluster: list[RedisServer], topic: str) -> None:
+    """Our slots are those that Redis computes."""
+    assert await run(redis_cluster[0], "CLUSTER", "KEYSLOT", topic) == str(slot_of(topic.encode()))
+
+
+def test_a_layout_with_holes_has_no_server_for_some_topics() -> None:
+    """Slots that no server is in charge of are known as such."""
+    server = Address("host", 1)
+    layout = Layout(True, ((100, SLOTS - 1, server),))
+    assert slot_of(b"") == 0
+    assert layout.server_for(b"") is None
+    assert layout.server_for(b"news") == server
+    assert Layout(True, ()).server_for(b"news") is None
+    assert Layout(True, ((0, 99, server),)).server_for(b"news") is None
+
+
+async def test_topics_are_sharded(redis_cluster: list[RedisServer]) -> None:
+    """Each topic is subscribed at its own node only, and ``redis-cli SPUBLISH`` reaches it."""
+    topics = [topic_on(node) for node in range(3)]
+    url = f"redis://127.0.0.1:1,127.0.0.1:{redis_cluster[2].port}"  # the first one is not there
+    async with open_redis_broker(url) as broker:
+        for node, topic in enumerate(topics):
+            async with broker.subscribe(topic) as messages:
+                for index, server in enumerate(redis_cluster):
+                    channels = await run(server, "PUBSUB", "SHARDCHANNELS", topic)
+                    assert channels == (topic if index == node else "")
+                assert await run(redis_cluster[node], "SPUBLISH", topic, "Grüße") == "1"
+                assert await next_of(messages) == "Grüße"
+                await broker.publish(topic, "from here")
+                assert await next_of(messages) == "from here"
+
+
+async def test_a_topic_follows_its_slot(own_cluster: list[RedisServer]) -> None:
+    """When a slot moves, publishers follow, subscribers follow with a gap, and others notice nothing."""
+    moving, staying = topic_on(0), topic_on(2)
+    async with (
+        open_redis_broker(own_cluster[0].url, timeouts=QUICK) as broker,
+        broker.subscribe(moving) as messages,
+        broker.subscribe(staying) as others,
+    ):
+        target = await run(own_cluster[1], "CLUSTER", "MYID")
+        for node in (own_cluster[1], own_cluster[0], own_cluster[2]):
+            await run(node, "CLUSTER", "SETSLOT", str(slot_of(moving.encode())), "NODE", target)
+        await broker.publish(moving, "may be too early")
+        gap = await next_of(messages)
+        assert isinstance(gap, Gap)
+        assert "moved" in gap.reason
+        await broker.publish(moving, "after")
+        seen = [await next_of(messages)]
+        if seen == ["may be too early"]:
+            seen.append(await next_of(messages))
+        assert seen[-1] == "after"
+        await broker.publish(staying, "as ever")
+        assert await next_of(others) == "as ever"
+        assert broker.problem is None
+        assert broker.statistics().gaps == 1
+
+
+async def test_a_node_that_crashes_takes_only_its_topics(own_cluster: list[RedisServer]) -> None:
+    """Topics of the other nodes go on without a gap; those of the node have one when it is back."""
+    lost, kept = topic_on(0), topic_on(1)
+    for node in own_cluster:
+        await run(node, "CONFIG", "SET", "cluster-require-full-coverage", "no")
+    async with (
+        open_redis_broker(own_cluster[0].url, timeouts=QUICK) as broker,
+        broker.subscribe(lost) as lost_messages,
+        broker.subscribe(kept) as kept_messages,
+    ):
+        own_cluster[0].kill()
+        await until(lambda: broker.problem is not None, 5)
+        await broker.publish(kept, "still")
+        assert await next_of(kept_messages) == "still"
+        await trio.to_thread.run_sync(own_cluster[0].start)
+        assert isinstance(await next_of(lost_messages), Gap)
+        await until(lambda: broker.problem is None, 10)
+        await broker.publish(lost, "again")
+        assert await next_of(lost_messages) == "again"
+        await broker.publish(kept, "no gap")
+        assert await next_of(kept_messages) == "no gap"

@@ -1,0 +1,83 @@
+"""Redis URLs are read, and mistakes in them are answered with one line that helps."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+import pytest
+import trustme
+
+from trio_ws_app.broker.redis_url import Address, parse_redis_url
+
+
+@pytest.mark.parametrize(
+    ("url", "addresses"),
+    [
+        ("redis://", [Address("localhost", 6379)]),
+        ("redis://example.com", [Address("example.com", 6379)]),
+        ("redis://example.com:7000/3", [Address("example.com", 7000)]),
+        ("redis://[::1]:7000", [Address("::1", 7000)]),
+        ("redis://a:1,b,c:3", [Address("a", 1), Address("b", 6379), Address("c", 3)]),
+        ("unix:///run/my%20redis.sock", [Address("/run/my redis.sock", 0)]),
+        ("unix://user:secret@/run/redis.sock", [Address("/run/redis.sock", 0)]),
+    ],
+)
+def test_addresses(url: str, addresses: list[Address]) -> None:
+    """Hosts, ports, several nodes and Unix sockets are found; the port is Redis's own by default."""
+    assert list(parse_redis_url(url).addresses) == addresses
+
+
+@pytest.mark.parametrize(
+    ("url", "username", "password"),
+    [
+        ("redis://host", "default", None),
+        ("redis://:p%40ss@host", "default", "p@ss"),
+        ("redis://j%C3%BCrgen:a%2Fb%3Ac@host", "jürgen", "a/b:c"),
+    ],
+)
+def test_credentials(url: str, username: str, password: str | None) -> None:
+    """Names and passwords are percent-decoded, and a password alone is the default user's."""
+    parsed = parse_redis_url(url)
+    assert (parsed.username, parsed.password) == (username, password)
+    assert password is None or password not in repr(parsed)
+
+
+def test_tls_verifies_by_default(tmp_path: Path) -> None:
+    """rediss:// verifies certificate and host name unless the URL says otherwise for the name."""
+    authority = tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(authority)
+    context = parse_redis_url(f"rediss://host?ssl_ca_certs={authority}").tls
+    assert context is not None
+    assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
+    lenient = parse_redis_url("rediss://host?ssl_check_hostname=false").tls
+    assert lenient is not None
+    assert (lenient.verify_mode, lenient.check_hostname) == (ssl.CERT_REQUIRED, False)
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("http://host", "redis://localhost:6379"),
+        ("localhost:6379", "redis://localhost:6379"),
+        ("redis://host:port", "'host:port'"),
+        ("redis://host:70000", "'host:70000'"),
+        ("redis://a,,b", "''"),
+        ("unix://", "unix:///run/redis/redis.sock"),
+        ("redis://host?tls=yes", "'tls'"),
+        ("rediss://host?ssl_ca_certs=/does/not/exist", "certificates"),
+    ],
+)
+def test_mistakes(url: str, words: str) -> None:
+    """A wrong URL is answered with one line that names the mistake or shows what is right."""
+    with pytest.raises(ValueError, match=r"\w") as caught:
+        parse_redis_url(url)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_mistake_does_not_show_the_password() -> None:
+    """The line for a wrong URL can go to a log."""
+    with pytest.raises(ValueError, match=r"\*\*\*@host") as caught:
+        parse_redis_url("http://user:secret@host")
+    assert "secret" not in str(caught.value)

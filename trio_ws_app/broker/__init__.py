@@ -1,0 +1,54 @@
+"""Publish-subscribe by topic: within one process, or between many through Redis."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+
+from ..errors import UsageError
+from .base import Broker, BrokerStatistics, BrokerUnavailable, Sink
+from .memory import MemoryBroker, open_memory_broker
+from .redis_url import RedisTimeouts
+from .subscription import Gap, Subscription
+
+__all__ = [
+    "Broker",
+    "BrokerStatistics",
+    "BrokerUnavailable",
+    "Gap",
+    "MemoryBroker",
+    "RedisTimeouts",
+    "Sink",
+    "Subscription",
+    "open_memory_broker",
+    "open_redis_broker",
+]
+
+
+def open_redis_broker(
+    url: str,
+    *,
+    timeouts: RedisTimeouts = RedisTimeouts(),  # noqa: B008 - a frozen value
+) -> AbstractAsyncContextManager[Broker]:
+    """Open a broker on Redis 6 or newer: ``redis://``, ``rediss://`` (TLS) or ``unix://``.
+
+    ``redis_url.parse_redis_url`` says what a URL may hold.
+
+    A cluster (Redis 7 or newer) is recognized by itself; its topics are sharded channels, which other
+    programs reach with SPUBLISH and SSUBSCRIBE. On a single server these are PUBLISH and SUBSCRIBE:
+    ``redis-cli PUBLISH topic "hello"`` reaches everybody here. ``payload.py`` says how text and bytes look
+    on the wire.
+
+    While Redis is away the broker tries to come back; ``publish`` and new subscriptions fail after
+    ``timeouts.request``. When it is back, every subscription is taken again and gets a ``Gap`` before the
+    first message that follows.
+
+    Raises:
+        ValueError: the URL is none of the above; one line says what would be right.
+        BrokerUnavailable: no Redis can be used there now; one line says why.
+        UsageError: the extra ``redis`` is not installed.
+    """
+    try:
+        from .redis import open_broker
+    except ModuleNotFoundError as error:
+        raise UsageError(f"Redis needs the extra: pip install 'trio-ws-app[redis]' ({error})") from None
+    return open_broker(url, timeouts)

@@ -1,0 +1,123 @@
+"""What every broker can do: carry messages by topic, within one process or between many."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Literal
+
+import attrs
+
+from ..connection import Message
+from .subscription import Gap, Subscription
+
+logger = logging.getLogger("trio_ws_app.broker")
+
+Sink = Callable[[Message | Gap], object]
+
+
+class BrokerUnavailable(Exception):
+    """The broker cannot be reached, refused, or did not answer in time; the text says which, in one line."""
+
+
+@attrs.frozen
+class BrokerStatistics:
+    """Counts since the broker was opened.
+
+    ``published`` messages were accepted by the broker, ``received`` arrived for a topic of this process,
+    ``gaps`` is how often messages may have been lost for a topic, ``topics`` how many are subscribed now.
+    """
+
+    published: int
+    received: int
+    gaps: int
+    topics: int
+
+
+class Broker(ABC):
+    """Carries messages from whoever publishes to a topic to everybody who subscribes to it.
+
+    A topic is any text, the empty one included. The messages of one topic arrive in the order in which
+    the broker accepted them, each once. Nothing is kept for later: who subscribes after a message was
+    published does not get it.
+    """
+
+    @abstractmethod
+    async def publish(self, topic: str, message: Message) -> None:
+        """Give one message to the broker and wait until it has accepted it.
+
+        When cancelled, the message is published or not, but never in part.
+
+        Raises:
+            BrokerUnavailable: the broker did not accept it within a bounded time.
+            ValueError: the topic or the text holds lone surrogates, which UTF-8 cannot carry.
+            TypeError: the message is neither str nor bytes-like.
+        """
+
+    @abstractmethod
+    def attach(self, topic: str, sink: Sink) -> AbstractAsyncContextManager[None]:
+        """Within the block, call ``sink(item)`` for every message of the topic, and for every ``Gap``.
+
+        Entering waits for the broker's acknowledgement. The sink is called in the broker's own task: it
+        must not wait and must not raise. Leaving takes effect at once. All sinks of a topic share one
+        subscription at the broker. When entering is cancelled or fails, nothing stays behind.
+
+        Raises:
+            BrokerUnavailable: the broker did not acknowledge within a bounded time, or refused.
+        """
+
+    @property
+    @abstractmethod
+    def problem(self) -> str | None:
+        """None while all is well, else one line that says what is wrong: ``/readyz`` answers with it."""
+
+    @property
+    @abstractmethod
+    def shared(self) -> bool:
+        """Whether other processes can take part."""
+
+    @abstractmethod
+    def statistics(self) -> BrokerStatistics: ...
+
+    @asynccontextmanager
+    async def subscribe(
+        self,
+        topic: str,
+        *,
+        overflow: Literal["drop-oldest", "drop-newest"] = "drop-oldest",
+        max_queue_bytes: int = 1024 * 1024,
+    ) -> AsyncGenerator[Subscription]:
+        """Subscribe for the length of the block: ``async with broker.subscribe(topic) as messages``.
+
+        Entering waits for the broker's acknowledgement. What is not taken out in time is kept up to
+        ``max_queue_bytes``; beyond them ``overflow`` says which messages are dropped, and a ``Gap`` stands
+        where they are missing.
+
+        Raises:
+            BrokerUnavailable: as ``attach`` does.
+        """
+        subscription = Subscription(topic, overflow=overflow, max_queue_bytes=max_queue_bytes)
+        async with self.attach(topic, subscription.put):
+            yield subscription
+
+
+def checked(topic: str, message: Message) -> Message:
+    """The message as ``str`` or ``bytes``, after a look at what no broker can carry."""
+    topic.encode()
+    if isinstance(message, str):
+        message.encode()
+        return message
+    if isinstance(message, bytes | bytearray | memoryview):
+        return bytes(message)
+    raise TypeError(f"a message is str or bytes, not {type(message).__name__}")
+
+
+def deliver(sinks: Iterable[Sink], item: Message | Gap) -> None:
+    """Call every sink; one that fails is logged and costs the others nothing."""
+    for sink in tuple(sinks):
+        try:
+            sink(item)
+        except Exception:
+            logger.exception("what follows a topic failed to take a message")

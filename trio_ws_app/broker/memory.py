@@ -1,0 +1,56 @@
+"""The broker of a single process: everything stays in its memory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import trio
+
+from ..connection import Message
+from .base import Broker, BrokerStatistics, Sink, checked, deliver
+
+
+class MemoryBroker(Broker):
+    """Delivers within the process, before ``publish`` returns, and is never away."""
+
+    shared = False
+    problem = None
+
+    def __init__(self) -> None:
+        self._sinks: dict[str, dict[object, Sink]] = {}
+        self._published = 0
+        self._received = 0
+
+    async def publish(self, topic: str, message: Message) -> None:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        item = checked(topic, message)
+        self._published += 1
+        if sinks := self._sinks.get(topic):
+            self._received += 1
+            deliver(sinks.values(), item)
+        await trio.lowlevel.cancel_shielded_checkpoint()
+
+    @asynccontextmanager
+    async def attach(self, topic: str, sink: Sink) -> AsyncGenerator[None]:
+        checked(topic, "")
+        await trio.lowlevel.checkpoint()
+        key = object()
+        sinks = self._sinks.setdefault(topic, {})
+        sinks[key] = sink
+        try:
+            yield
+        finally:
+            del sinks[key]
+            if not sinks:
+                del self._sinks[topic]
+
+    def statistics(self) -> BrokerStatistics:
+        return BrokerStatistics(self._published, self._received, 0, len(self._sinks))
+
+
+@asynccontextmanager
+async def open_memory_broker() -> AsyncGenerator[MemoryBroker]:
+    """Open a broker for one process; the default wherever none is given."""
+    await trio.lowlevel.checkpoint()
+    yield MemoryBroker()

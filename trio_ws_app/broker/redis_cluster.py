@@ -1,0 +1,81 @@
+"""Which Redis server is in charge of which topic."""
+
+from __future__ import annotations
+
+import binascii
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import Final
+
+import attrs
+
+from .base import BrokerUnavailable
+from .redis_connection import Reply, connect, explained
+from .redis_url import Address, RedisTimeouts, RedisUrl
+
+SLOTS: Final = 16384
+
+
+@attrs.frozen
+class Layout:
+    """A single server, or a cluster: ``ranges`` are (first slot, last slot, server), in order.
+
+    In a cluster topics are sharded channels (SSUBSCRIBE, SPUBLISH): a message goes to the servers of one
+    shard only, not to all of them.
+    """
+
+    sharded: bool
+    ranges: tuple[tuple[int, int, Address], ...]
+
+    @property
+    def servers(self) -> frozenset[Address]:
+        return frozenset(server for _, _, server in self.ranges)
+
+    def server_for(self, channel: bytes) -> Address | None:
+        """The server in charge of a channel; None while nobody is (a cluster that is being repaired)."""
+        slot = slot_of(channel) if self.sharded else 0
+        index = bisect_right(self.ranges, slot, key=lambda item: item[0]) - 1
+        if index < 0 or slot > self.ranges[index][1]:
+            return None
+        return self.ranges[index][2]
+
+
+def slot_of(channel: bytes) -> int:
+    """The hash slot of a channel: that of what its first pair of braces encloses, if anything."""
+    _, opened, rest = channel.partition(b"{")
+    tag, closed, _ = rest.partition(b"}")
+    return binascii.crc_hqx(tag if opened and closed and tag else channel, 0) % SLOTS
+
+
+async def discover(addresses: Sequence[Address], url: RedisUrl, timeouts: RedisTimeouts) -> Layout:
+    """Ask the first server that answers.
+
+    Raises BrokerUnavailable with what the last one said when none does.
+    """
+    problem = BrokerUnavailable("there is no Redis server to ask")
+    for address in addresses:
+        try:
+            return await _ask(address, url, timeouts)
+        except BrokerUnavailable as error:
+            problem = error
+    raise problem
+
+
+async def _ask(address: Address, url: RedisUrl, timeouts: RedisTimeouts) -> Layout:
+    connection = await connect(address, url, timeouts)
+    try:
+        if connection.mode != "cluster":
+            return Layout(False, ((0, SLOTS - 1, address),))
+        with explained(address, timeouts):
+            return _cluster_layout(await connection.call(b"CLUSTER", b"SLOTS"), address)
+    finally:
+        await connection.aclose()
+
+
+def _cluster_layout(slots: Reply, asked: Address) -> Layout:
+    if not isinstance(slots, list):
+        raise ValueError("the answer to CLUSTER SLOTS is no list")
+    ranges = []
+    for first, last, (host, port, *_), *_replicas in slots:
+        ranges.append((first, last, Address(host.decode() if host else asked.host, port)))
+    return Layout(True, tuple(sorted(ranges, key=lambda item: item[0])))

@@ -1,0 +1,243 @@
+"""One connection to one Redis server, in RESP3.
+
+coredis parses the protocol; the loop around its parser is ours, since its own connection and its
+``PubSub`` do not hold what a broker promises: they queue received messages without a bound and read on
+while the consumer is behind, a ping that a paused server leaves unanswered is never noticed, an error
+reply to SUBSCRIBE cannot be told from others, and cancelling a connection attempt raises
+``ConnectionError`` and logs a traceback where ``Cancelled`` belongs. Here everything that arrives is
+handled in order by the one task that reads, so a busy process reads more slowly and nothing piles up.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Final
+
+import attrs
+import trio
+from coredis.exceptions import AuthenticationRequiredError, RedisError
+from coredis.parser import NotEnoughData, Parser
+
+from .base import BrokerUnavailable
+from .redis_url import Address, RedisTimeouts, RedisUrl
+
+Reply = object  # None, int, float, bool, bytes, or a list or dict of these; a RedisError where Redis refuses
+OnReply = Callable[[Reply], object]
+OnMessage = Callable[[bytes, bytes], object]  # channel, payload
+
+_RECEIVE_SIZE: Final = 64 * 1024
+_TURN: Final = 0.005  # seconds of delivering before other tasks get their turn
+_MESSAGES: Final = (b"message", b"smessage")
+_PUSHED_REPLIES: Final = (b"subscribe", b"unsubscribe", b"ssubscribe", b"sunsubscribe")
+
+
+class ConnectionLost(RedisError):
+    """The reply to what was waiting when the connection ended: it may have been done or not."""
+
+
+@attrs.define(eq=False)
+class _Expected:
+    on_reply: OnReply
+    pushed: tuple[bytes, bytes] | None  # kind and channel where the reply comes as a push
+
+
+@contextmanager
+def explained(address: Address, timeouts: RedisTimeouts) -> Iterator[None]:
+    """Give the block ``timeouts.connect`` seconds and let out only BrokerUnavailable, with one line."""
+    try:
+        with trio.fail_after(timeouts.connect):
+            yield
+    except trio.TooSlowError:
+        raise BrokerUnavailable(f"Redis at {address} does not answer within {timeouts.connect:g} s") from None
+    except (OSError, trio.BrokenResourceError, RedisError, ValueError) as error:
+        raise BrokerUnavailable(f"cannot use Redis at {address}: {_said(error)}") from error
+
+
+async def connect(address: Address, url: RedisUrl, timeouts: RedisTimeouts) -> RedisConnection:
+    """Connect, encrypt, authenticate; return a connection whose ``run`` is to be called next.
+
+    Raises BrokerUnavailable with one line that says where and why.
+    """
+    with explained(address, timeouts):
+        connection = RedisConnection(await _open_stream(address, url), timeouts)
+        try:
+            await connection.say_hello(url)
+        except BaseException:
+            await connection.aclose()
+            raise
+    return connection
+
+
+async def _open_stream(address: Address, url: RedisUrl) -> trio.abc.Stream:
+    if not address.port:
+        return await trio.open_unix_socket(address.host)
+    stream = await trio.open_tcp_stream(address.host, address.port)
+    if url.tls is None:
+        return stream
+    return trio.SSLStream(stream, url.tls, server_hostname=address.host, https_compatible=True)
+
+
+def _said(error: BaseException) -> str:
+    """The innermost reason: Trio wraps those of a network, and of several attempts."""
+    if isinstance(error, ExceptionGroup):
+        return _said(error.exceptions[0])
+    if isinstance(error, AuthenticationRequiredError):
+        return "it wants a password, as in redis://user:password@host"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, OSError | trio.BrokenResourceError) and error.__cause__ is not None:
+        return _said(error.__cause__)
+    return str(error) or type(error).__name__
+
+
+class RedisConnection:
+    """Sends commands at once, hands replies and messages to callbacks, and notices when Redis is gone."""
+
+    def __init__(self, stream: trio.abc.Stream, timeouts: RedisTimeouts) -> None:
+        self.mode = "standalone"
+        self._stream = stream
+        self._timeouts = timeouts
+        self._parser = Parser()
+        self._expected: deque[_Expected] = deque()
+        self._outgoing = bytearray()
+        self._has_outgoing = trio.Event()
+        self._heard = 0.0
+        self._scope = trio.CancelScope()
+        self._end: str | None = None
+
+    async def say_hello(self, url: RedisUrl) -> None:
+        """Switch to RESP3 and authenticate; sets ``mode`` ("standalone" or "cluster")."""
+        auth = () if url.password is None else (b"AUTH", url.username.encode(), url.password.encode())
+        hello = await self.call(b"HELLO", b"3", *auth, b"SETNAME", b"trio_ws_app")
+        if not isinstance(hello, dict):
+            raise ValueError("the answer to HELLO is not Redis 6 or newer")
+        self.mode = hello.get(b"mode", b"standalone").decode()
+
+    async def call(self, *command: bytes) -> Reply:
+        """Send one command and return its reply; only before ``run``.
+
+        Raises RedisError where Redis refuses, OSError or trio.BrokenResourceError where the network fails.
+        """
+        await self._stream.send_all(_packed(command))
+        while isinstance(reply := self._parser.parse(), NotEnoughData):
+            self._parser.feed(await self._receive())
+        if isinstance(reply[1], RedisError):
+            raise reply[1]
+        return reply[1]
+
+    def send(self, *command: bytes, on_reply: OnReply, pushed: tuple[bytes, bytes] | None = None) -> None:
+        """Queue one command; ``on_reply`` is called once, with a ``ConnectionLost`` if no reply will come."""
+        if self._end is not None:
+            on_reply(ConnectionLost(self._end))
+            return
+        self._expected.append(_Expected(on_reply, pushed))
+        self._outgoing += _packed(command)
+        self._has_outgoing.set()
+
+    async def request(self, *command: bytes) -> Reply:
+        """Send one command and wait for its reply. When cancelled, the command may be carried out or not."""
+        answered = trio.Event()
+        replies: list[Reply] = []
+
+        def on_reply(reply: Reply) -> None:
+            replies.append(reply)
+            answered.set()
+
+        self.send(*command, on_reply=on_reply)
+        await answered.wait()
+        return replies[0]
+
+    def give_up(self, why: str) -> None:
+        """End the connection; ``run`` returns ``why``."""
+        self._end = self._end or why
+        self._scope.cancel()
+
+    async def run(self, on_message: OnMessage, on_dropped: Callable[[bytes], object]) -> str:
+        """Carry everything until the connection ends, and return why it did, in one line.
+
+        ``on_message`` gets each message, ``on_dropped`` each channel whose subscription Redis ended by
+        itself. When cancelled, the connection is closed at once.
+        """
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    for task in (partial(self._read, on_message, on_dropped), self._write, self._watch):
+                        nursery.start_soon(self._until_lost, task)
+        finally:
+            self._end = self._end or "the connection was closed"
+            while self._expected:
+                self._expected.popleft().on_reply(ConnectionLost(self._end))
+            await self.aclose()
+        return self._end
+
+    async def aclose(self) -> None:
+        await trio.aclose_forcefully(self._stream)
+
+    async def _until_lost(self, task: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await task()
+        except (OSError, trio.BrokenResourceError, RedisError, ValueError) as error:
+            self.give_up(_said(error))
+
+    async def _receive(self) -> bytes:
+        data = bytes(await self._stream.receive_some(_RECEIVE_SIZE))
+        if not data:
+            raise ConnectionLost("Redis closed the connection")
+        self._heard = trio.current_time()
+        return data
+
+    async def _read(self, on_message: OnMessage, on_dropped: Callable[[bytes], object]) -> None:
+        while True:
+            self._parser.feed(await self._receive())
+            turn_ends = time.perf_counter() + _TURN
+            while not isinstance(reply := self._parser.parse(), NotEnoughData):
+                item = reply[1]
+                if isinstance(item, list) and item and item[0] in _MESSAGES:
+                    _, channel, payload = item
+                    assert isinstance(channel, bytes)
+                    assert isinstance(payload, bytes)
+                    on_message(channel, payload)
+                else:
+                    self._handle(item, on_dropped)
+                if time.perf_counter() >= turn_ends:
+                    await trio.lowlevel.checkpoint()
+                    self._heard = trio.current_time()  # who is busy with what Redis sent has not lost it
+                    turn_ends = time.perf_counter() + _TURN
+
+    def _handle(self, item: Reply, on_dropped: Callable[[bytes], object]) -> None:
+        if isinstance(item, list) and len(item) == 3 and item[0] in _PUSHED_REPLIES:
+            if not self._expected or self._expected[0].pushed != (item[0], item[1]):
+                on_dropped(item[1])
+                return
+        elif not self._expected:
+            raise ValueError("Redis answered what nobody asked")
+        self._expected.popleft().on_reply(item)
+
+    async def _write(self) -> None:
+        while True:
+            await self._has_outgoing.wait()
+            self._has_outgoing = trio.Event()
+            data, self._outgoing = bytes(self._outgoing), bytearray()
+            await self._stream.send_all(data)
+
+    async def _watch(self) -> None:
+        while True:
+            await trio.sleep_until(self._heard + self._timeouts.ping_interval)
+            if trio.current_time() - self._heard < self._timeouts.ping_interval:
+                continue
+            heard = self._heard
+            self.send(b"PING", on_reply=lambda _: None)
+            await trio.sleep(self._timeouts.ping)
+            if self._heard == heard:
+                silence = self._timeouts.ping_interval + self._timeouts.ping
+                raise ConnectionLost(f"Redis does not answer pings for {silence:g} s")
+
+
+def _packed(command: tuple[bytes, ...]) -> bytes:
+    parts = [b"*%d\r\n" % len(command)]
+    parts += [b"$%d\r\n%b\r\n" % (len(argument), argument) for argument in command]
+    return b"".join(parts)

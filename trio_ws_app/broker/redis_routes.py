@@ -1,0 +1,193 @@
+"""The topics of this process at Redis: subscribed once each, and again whenever Redis comes back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+
+import attrs
+import trio
+from coredis.exceptions import AskError, ClusterDownError, RedisError, TryAgainError
+
+from .base import BrokerUnavailable, Sink, deliver
+from .payload import decode_payload
+from .redis_connection import ConnectionLost, RedisConnection, Reply
+from .redis_link import Link
+from .subscription import Gap
+
+NOT_IN_CHARGE = (AskError, ClusterDownError, TryAgainError)  # MOVED is an AskError: ask another server
+
+
+@attrs.define(eq=False)
+class _Waiting:
+    """A sink that gets messages once Redis has acknowledged."""
+
+    sink: Sink
+    done: trio.Event = attrs.field(factory=trio.Event)
+    refusal: RedisError | None = None
+
+
+@attrs.define(eq=False)
+class _Route:
+    channel: bytes
+    sinks: dict[object, Sink] = attrs.field(factory=dict)
+    waiting: dict[object, _Waiting] = attrs.field(factory=dict)
+    link: Link | None = None  # whose server is in charge of the topic
+    asked: RedisConnection | None = None  # where SUBSCRIBE was sent and neither refused nor lost
+    acknowledged: bool = False
+    lost: str | None = None  # why messages may be missing, until the sinks are told
+
+
+class Routes:
+    """Which sinks want which topic, and how far each topic's subscription at Redis is.
+
+    ``link_for(channel)`` is the link to the server in charge or None, ``layout_is_wrong()`` is called when
+    a server says that another one is. ``timeout`` bounds the wait for an acknowledgement, in seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        sharded: bool,
+        timeout: float,
+        link_for: Callable[[bytes], Link | None],
+        layout_is_wrong: Callable[[], object],
+    ) -> None:
+        self._subscribe = b"ssubscribe" if sharded else b"subscribe"
+        self._unsubscribe = b"sunsubscribe" if sharded else b"unsubscribe"
+        self._timeout = timeout
+        self._link_for = link_for
+        self._layout_is_wrong = layout_is_wrong
+        self._routes: dict[bytes, _Route] = {}
+        self.received = 0
+        self.gaps = 0
+
+    def __len__(self) -> int:
+        return len(self._routes)
+
+    @asynccontextmanager
+    async def attach(self, channel: bytes, sink: Sink) -> AsyncGenerator[None]:
+        """See ``Broker.attach``."""
+        await trio.lowlevel.checkpoint()
+        route = self._routes.get(channel)
+        if route is None:
+            route = self._routes[channel] = _Route(channel)
+        key = object()
+        try:
+            if route.acknowledged:
+                route.sinks[key] = sink
+            else:
+                await self._acknowledgement(route, key, sink)
+            yield
+        finally:
+            route.sinks.pop(key, None)
+            route.waiting.pop(key, None)
+            if not route.sinks and not route.waiting:
+                self._forget(route)
+
+    async def _acknowledgement(self, route: _Route, key: object, sink: Sink) -> None:
+        waiting = route.waiting[key] = _Waiting(sink)
+        self._place(route)
+        with trio.move_on_after(self._timeout):
+            await waiting.done.wait()
+        if waiting.refusal is not None:
+            raise BrokerUnavailable(f"Redis refuses the topic {route.channel.decode()!r}: {waiting.refusal}")
+        if not waiting.done.is_set():
+            why = route.link.problem if route.link and route.link.problem else "Redis does not acknowledge"
+            raise BrokerUnavailable(f"no subscription within {self._timeout:g} s: {why}")
+
+    def _forget(self, route: _Route) -> None:
+        del self._routes[route.channel]
+        self._leave(route)
+
+    def _leave(self, route: _Route) -> None:
+        if route.asked is not None:
+            route.asked.send(
+                self._unsubscribe,
+                route.channel,
+                on_reply=lambda _: None,
+                pushed=(self._unsubscribe, route.channel),
+            )
+        route.asked = None
+
+    # -- what happens at Redis
+
+    def place_all(self) -> None:
+        """Subscribe what is not subscribed where it should be."""
+        for route in self._routes.values():
+            self._place(route)
+
+    def _place(self, route: _Route) -> None:
+        link = self._link_for(route.channel)
+        if link is not route.link:
+            self._leave(route)
+            self._lose(route, "the topic moved to another Redis server")
+            route.link = link
+        if link is None or link.connection is None or route.asked is link.connection:
+            return
+        route.asked = link.connection
+        route.asked.send(
+            self._subscribe,
+            route.channel,
+            on_reply=partial(self._answered, route, route.asked),
+            pushed=(self._subscribe, route.channel),
+        )
+
+    def _answered(self, route: _Route, asked: RedisConnection, reply: Reply) -> None:
+        if route.asked is not asked:
+            return  # the topic was given back meanwhile, or is asked for elsewhere
+        if isinstance(reply, RedisError):
+            route.asked = None
+            if isinstance(reply, NOT_IN_CHARGE):
+                self._layout_is_wrong()
+            elif not isinstance(reply, ConnectionLost):
+                self._refused(route, reply)
+        else:
+            self._acknowledged(route)
+
+    def _acknowledged(self, route: _Route) -> None:
+        route.acknowledged = True
+        if route.lost is not None:
+            self.gaps += 1
+            deliver(route.sinks.values(), Gap(route.lost))
+            route.lost = None
+        for key, waiting in route.waiting.items():
+            route.sinks[key] = waiting.sink
+            waiting.done.set()
+        route.waiting.clear()
+
+    def _refused(self, route: _Route, refusal: RedisError) -> None:
+        for waiting in route.waiting.values():
+            waiting.refusal = refusal
+            waiting.done.set()
+        route.waiting.clear()
+        if route.sinks and route.link is not None:
+            route.link.problem = f"Redis refuses the topic {route.channel.decode()!r}: {refusal}"
+
+    def _lose(self, route: _Route, why: str) -> None:
+        if route.acknowledged:
+            route.acknowledged = False
+            route.lost = why
+
+    def lose_link(self, link: Link, why: str) -> None:
+        """Note that the subscriptions of a link's connection are gone."""
+        for route in self._routes.values():
+            if route.link is link:
+                route.asked = None
+                self._lose(route, why)
+
+    def dropped(self, channel: bytes) -> None:
+        """Redis ended a subscription by itself, since the topic moves to another server."""
+        if route := self._routes.get(channel):
+            route.asked = None
+            self._lose(route, "the topic moved to another Redis server")
+        self._layout_is_wrong()
+
+    def message(self, channel: bytes, payload: bytes) -> None:
+        """Hand one message to the sinks of its topic."""
+        route = self._routes.get(channel)
+        if route is not None and route.acknowledged:
+            self.received += 1
+            deliver(route.sinks.values(), decode_payload(payload))
+

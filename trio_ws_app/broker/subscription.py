@@ -1,0 +1,129 @@
+"""A bounded queue between a broker, which never waits, and one subscriber."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import Literal
+
+import attrs
+import trio
+
+from ..connection import Message
+
+_COST_OF_AN_ITEM = 64  # what a queued message costs besides its own bytes, so that empty ones count too
+
+
+@attrs.frozen
+class Gap:
+    """Messages are missing here. Who keeps a copy of something should read it anew.
+
+    ``reason`` says why; ``missed`` counts them, or is None where nobody can know.
+    """
+
+    reason: str
+    missed: int | None = None
+
+
+class Subscription(AsyncIterator[Message | Gap]):
+    """The messages of one topic, in order: ``async for item in subscription``.
+
+    One task at a time takes items out. Cancelling a wait loses nothing. ``missed`` counts the messages that
+    were dropped because the subscriber was slow.
+    """
+
+    def __init__(
+        self, topic: str, *, overflow: Literal["drop-oldest", "drop-newest"], max_queue_bytes: int
+    ) -> None:
+        if overflow not in ("drop-oldest", "drop-newest"):
+            raise ValueError(f"overflow is 'drop-oldest' or 'drop-newest', not {overflow!r}")
+        self.topic = topic
+        self.missed = 0
+        self._drop_oldest = overflow == "drop-oldest"
+        self._max_queue_bytes = max_queue_bytes
+        self._queue: deque[Message | Gap] = deque()
+        self._queued_bytes = 0
+        self._waiting: trio.lowlevel.Task | None = None
+
+    @property
+    def queued_bytes(self) -> int:
+        """How much waits to be taken out, in bytes (a text counts one for each character)."""
+        return self._queued_bytes
+
+    def put(self, item: Message | Gap) -> None:
+        """Add an item without waiting; at the bound, drop what the policy says and note the gap."""
+        if isinstance(item, Gap):
+            self._note_gap(item)
+        elif self._drop_oldest:
+            self._append(item)
+            self._trim()
+        elif self._queued_bytes + _cost(item) <= self._max_queue_bytes:
+            self._append(item)
+        else:
+            self.missed += 1
+            self._note_gap(Gap("the subscriber is slow", 1))
+        if self._waiting is not None:
+            trio.lowlevel.reschedule(self._waiting)
+            self._waiting = None
+
+    def _append(self, item: Message) -> None:
+        self._queue.append(item)
+        self._queued_bytes += _cost(item)
+
+    def _note_gap(self, gap: Gap) -> None:
+        if self._queue and isinstance(last := self._queue[-1], Gap):
+            self._queue[-1] = _merged(last, gap)
+        else:
+            self._queue.append(gap)
+
+    def _trim(self) -> None:
+        gap: Gap | None = None
+        while self._queued_bytes > self._max_queue_bytes:
+            oldest = self._queue.popleft()
+            if isinstance(oldest, Gap):
+                lost = oldest
+            else:
+                self._queued_bytes -= _cost(oldest)
+                self.missed += 1
+                lost = Gap("the subscriber is slow", 1)
+            gap = lost if gap is None else _merged(gap, lost)
+        if gap is not None:
+            if self._queue and isinstance(following := self._queue[0], Gap):
+                gap = _merged(gap, following)
+                self._queue.popleft()
+            self._queue.appendleft(gap)
+
+    def __aiter__(self) -> Subscription:
+        return self
+
+    async def __anext__(self) -> Message | Gap:
+        """The next item, waiting for one if there is none.
+
+        Raises:
+            trio.BusyResourceError: another task is waiting already.
+        """
+        if self._waiting is not None:
+            raise trio.BusyResourceError("another task is taking from this subscription")
+        if self._queue:
+            await trio.lowlevel.checkpoint()
+        while not self._queue:
+            self._waiting = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._stop_waiting)
+        item = self._queue.popleft()
+        if not isinstance(item, Gap):
+            self._queued_bytes -= _cost(item)
+        return item
+
+    def _stop_waiting(self, _raise_cancel: object) -> trio.lowlevel.Abort:
+        self._waiting = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+
+def _cost(message: Message) -> int:
+    return len(message) + _COST_OF_AN_ITEM
+
+
+def _merged(first: Gap, second: Gap) -> Gap:
+    if first.missed is None or second.missed is None:
+        return first if first.missed is None else second
+    return Gap(first.reason, first.missed + second.missed)
