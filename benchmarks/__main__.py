@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from . import echo
+from . import echo, fanout, handshake, idle
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -12,7 +12,7 @@ def main() -> None:
     """Measure trio_ws_app against its peers."""
 
 
-for module in (echo,):
+for module in (echo, fanout, idle, handshake):
     main.add_command(module.command)
 
 if __name__ == "__main__":

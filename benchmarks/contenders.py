@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 import attrs
+from rich.console import Console
+
+from .options import choose
 
 
 @attrs.frozen
@@ -56,10 +59,26 @@ CONTENDERS = (
     Contender("trio-websocket", "trio_websocket_server", ("trio-websocket",), compression=False),
 )
 
+# What a broadcast costs without any WebSocket library; it can do nothing else.
+BARE_LOOP = Contender("bare-loop", "bare_loop", ())
+
 PEERS = tuple(contender.name for contender in CONTENDERS if not contender.ours)
 
 
-def named(names: Iterable[str], known: Iterable[Contender] = CONTENDERS) -> list[Contender]:
-    """The contenders with these names, in the order of ``known``."""
-    wanted = set(names)
-    return [contender for contender in known if contender.name in wanted]
+def ready(only: Sequence[str], console: Console, known: Sequence[Contender] = CONTENDERS) -> list[Contender]:
+    """Those of the ``known`` contenders that are wanted and installed; says who is left out.
+
+    Raises:
+        click.BadParameter: ``only`` has a name that is not known.
+    """
+    names = choose(only, [contender.name for contender in known], "contender")
+    present = []
+    for contender in known:
+        if contender.name not in names:
+            continue
+        package = contender.missing()
+        if package is None:
+            present.append(contender)
+        else:
+            console.print(f"{contender.name} is left out: {package} is not installed")
+    return present

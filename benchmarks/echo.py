@@ -15,7 +15,7 @@ import click
 import trustme
 
 from . import loadgen, report, rounds
-from .contenders import CONTENDERS, PEERS, Contender, named
+from .contenders import PEERS, Contender, ready
 from .figures import Figures, Target
 from .options import Options, choose, common, split
 from .processes import RoundFailed, server
@@ -26,7 +26,11 @@ JSON_MESSAGES = 64
 
 @attrs.frozen
 class Row:
-    """``connections`` clients that keep ``inflight`` messages of ``size`` bytes each on their way."""
+    """``connections`` clients that keep ``inflight`` messages of ``size`` bytes each on their way.
+
+    In mode "fairness" they send without pause, and latencies are those of one more client that has one
+    message on its way.
+    """
 
     name: str
     title: str
@@ -35,6 +39,7 @@ class Row:
     size: int
     tls: bool = False
     compression: bool = False
+    mode: str = "echo"
 
     def takes(self, contender: Contender) -> bool:
         """Whether the contender can do this."""
@@ -53,6 +58,8 @@ ROWS = {
             100, 16, 1024, compression=True),
         Row("tls-100x16", "64 B over TLS, 100 connections, 16 in flight", 100, 16, 64, tls=True),
         Row("tls-100x1", "64 B over TLS, 100 connections, 1 in flight", 100, 1, 64, tls=True),
+        Row("fairness", "latency beside 10 connections that send 64 B without pause", 10, 1, 64,
+            mode="fairness"),
     )
 }  # fmt: skip
 
@@ -70,6 +77,7 @@ TARGETS = (
     Target("deflate-100x16", "rate", "ours", 1.2, ["websockets-asyncio", "websockets-uvloop"]),
     Target("tls-100x16", "rate", "ours", 1.0, ["websockets-asyncio"]),
     Target("tls-100x1", "rate", "ours", 1.0, ["websockets-asyncio"]),
+    Target("fairness", "p99_us", "ours", 3.0, ["websockets-uvloop"], less_is_better=True),
 )
 
 COLUMNS = (
@@ -158,7 +166,7 @@ def measure(row: Row, contender: Contender, seconds: float, found: Files) -> Fig
     else:
         load["size"] = row.size
     with server(contender, arguments) as process:
-        figures, text = loadgen.run("echo", process, load)
+        figures, text = loadgen.run(row.mode, process, load)
     if row.compression:
         check_compressed(text["sample"], json_messages())
     return {**figures, "cpu_us": figures["cpu_seconds"] / figures["total_replies"] * 1e6}
@@ -173,8 +181,7 @@ def command(row: tuple[str, ...], seconds: float, **common_options: object) -> N
     options = Options(**common_options)  # type: ignore[arg-type]
     console = report.console()
     chosen = [ROWS[name] for name in choose(row, list(ROWS), "row")]
-    names = choose(options.only, [contender.name for contender in CONTENDERS], "contender")
-    contenders = rounds.available(named(names), console)
+    contenders = ready(options.only, console)
     plan = {row.name: [contender for contender in contenders if row.takes(contender)] for row in chosen}
     loadgen.build()
     with files(chosen) as found:

@@ -12,7 +12,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -115,25 +115,32 @@ def load(mode: str, options: Mapping[str, object]) -> Iterator[LoadGenerator]:
             process.kill()
 
 
+def nothing() -> None:
+    """Start nothing."""
+
+
 def run(
-    mode: str, server: ServerProcess, options: Mapping[str, object]
+    mode: str, server: ServerProcess, options: Mapping[str, object], start: Callable[[], None] = nothing
 ) -> tuple[dict[str, float], dict[str, str]]:
     """Run ``mode`` against ``server`` and return the result's numbers and its texts.
 
-    The numbers include ``cpu_seconds``, the server's CPU time between "connected" and the result, and
-    ``disturbed``.
+    ``start`` is called when all are connected and the counters have been read. The numbers include
+    ``cpu_seconds``, the server's CPU time from then on, and ``disturbed``.
     """
     with load(mode, {"port": server.port, **options}) as generator:
         generator.next()
-        return finish(generator, server)
+        return finish(generator, server, start)
 
 
-def finish(generator: LoadGenerator, server: ServerProcess) -> tuple[dict[str, float], dict[str, str]]:
+def finish(
+    generator: LoadGenerator, server: ServerProcess, start: Callable[[], None] = nothing
+) -> tuple[dict[str, float], dict[str, str]]:
     """Let a connected load generator go on; the same results as ``run``."""
-    start, servers, its = time.monotonic(), server.spent(), generator.spent()
+    began, servers, its = time.monotonic(), server.spent(), generator.spent()
     generator.go_on()
+    start()
     result = generator.next()
-    seconds, spent = time.monotonic() - start, server.spent().since(servers)
+    seconds, spent = time.monotonic() - began, server.spent().since(servers)
     waited = max(spent.waited, generator.spent().since(its).waited)
     numbers = {name: float(value) for name, value in result.items() if isinstance(value, int | float)}
     texts = {name: value for name, value in result.items() if isinstance(value, str)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -39,6 +40,12 @@ def started_on(core: int) -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, before)
+
+
+def raise_descriptor_limit() -> None:
+    """Let this process, and those that it starts, open as many descriptors as the system allows."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 @attrs.frozen
@@ -91,6 +98,7 @@ def server(contender: Contender, arguments: Sequence[str] = ()) -> Iterator[Serv
     Raises:
         RoundFailed: it did not get ready, or ended by itself.
     """
+    raise_descriptor_limit()
     environment = {**os.environ, **({"TRIO_WS_APP_PURE": "1"} if contender.pure else {})}
     with tempfile.TemporaryFile("w+") as errors:
         with started_on(cores()[0]):

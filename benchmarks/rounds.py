@@ -15,18 +15,6 @@ from .processes import RoundFailed
 Measure = Callable[[str, Contender], Figures]
 
 
-def available(contenders: Sequence[Contender], console: Console) -> list[Contender]:
-    """Leave out, and say so, whoever is not installed."""
-    present = []
-    for contender in contenders:
-        package = contender.missing()
-        if package is None:
-            present.append(contender)
-        else:
-            console.print(f"{contender.name} is left out: {package} is not installed")
-    return present
-
-
 def run(
     plan: Mapping[str, Sequence[Contender]], measure: Measure, options: Options, console: Console
 ) -> Results:

@@ -9,7 +9,8 @@ static const struct {
     const char *name;
     void (*run)(const struct options *);
 } modes[] = {
-    {"echo", run_echo},
+    {"echo", run_echo},           {"fairness", run_fairness}, {"fanout", run_fanout},
+    {"handshake", run_handshake}, {"idle", run_idle},
 };
 
 static void read_line(void)

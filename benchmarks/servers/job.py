@@ -10,17 +10,27 @@ import attrs
 
 HOST = "127.0.0.1"
 MAX_MESSAGE_SIZE = 32 * 1024 * 1024
+COUNT_PRODUCERS = "producers"
 
 
 @attrs.frozen
 class Job:
-    """``work`` is "echo", "fanout" or "idle"; ``certificate`` is a PEM file with its key, or None."""
+    """``work`` is "echo", "fanout" or "idle"; ``certificate`` is a PEM file with its key, or None.
+
+    For fanout: ``rate`` bursts a second of ``burst`` messages of ``size`` bytes for ``seconds``; without a
+    rate as fast as the receivers take them. ``progress`` is the file they report in.
+    """
 
     work: str
     compression: bool
     certificate: str | None
     uvloop: bool
     synchronous: bool
+    rate: float
+    burst: int
+    size: int
+    seconds: float
+    progress: str
 
     def ssl_context(self) -> ssl.SSLContext | None:
         """The server's TLS context, or None."""
@@ -39,9 +49,31 @@ def parse() -> Job:
     parser.add_argument("--certificate")
     parser.add_argument("--uvloop", action="store_true")
     parser.add_argument("--synchronous", action="store_true")
+    parser.add_argument("--rate", type=float, default=0)
+    parser.add_argument("--burst", type=int, default=1)
+    parser.add_argument("--size", type=int, default=125)
+    parser.add_argument("--seconds", type=float, default=1)
+    parser.add_argument("--progress", default="")
     return Job(**vars(parser.parse_args()))
 
 
 def announce(port: int, **facts: object) -> None:
     """Say that the server is ready."""
     print(json.dumps({"port": port, **facts}), flush=True)
+
+
+class Producers:
+    """How many producers are alive: each is a block of ``with producers``."""
+
+    def __init__(self) -> None:
+        self.alive = 0
+
+    def __enter__(self) -> None:
+        self.alive += 1
+
+    def __exit__(self, *_details: object) -> None:
+        self.alive -= 1
+
+    def answer(self, message: str | bytes) -> str | bytes:
+        """What an idle connection's consumer answers: the message, or the number when asked for it."""
+        return str(self.alive) if message == COUNT_PRODUCERS else message

@@ -1,5 +1,5 @@
 # mypy: ignore-errors
-"""trio_ws_app."""
+"""trio_ws_app, with asynchronous consumers or, ``--synchronous``, with plain functions."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from functools import partial
 
 import trio
 
-from .job import HOST, MAX_MESSAGE_SIZE, Job, announce, parse
+from .job import HOST, MAX_MESSAGE_SIZE, Job, Producers, announce, parse
+from .publisher import publish
 from .pure import prefer_sources
 
 prefer_sources("trio_ws_app")
 
 import trio_ws_app as ws  # noqa: E402  # the finder has to be there before
+
+producers = Producers()
 
 
 async def echo(connection: ws.Connection) -> None:
@@ -31,6 +34,30 @@ async def echo_synchronous(connection: ws.Connection) -> None:
     await ws.consume(connection, answer)
 
 
+async def produce() -> str:
+    """Wait for something to send."""
+    with producers:
+        await trio.sleep_forever()
+
+
+async def idle(connection: ws.Connection) -> None:
+    """Consume and produce."""
+
+    async def answer(message: str | bytes) -> None:
+        await connection.send(producers.answer(message))
+
+    await ws.duplex(connection, consume=answer, produce=produce)
+
+
+async def idle_synchronous(connection: ws.Connection) -> None:
+    """Consume with a plain function, and produce."""
+
+    def answer(message: str | bytes) -> None:
+        connection.send_nowait(producers.answer(message))
+
+    await ws.duplex(connection, consume=answer, produce=produce)
+
+
 def compiled() -> bool:
     """Whether any of the package's modules is compiled."""
     modules = [module for name, module in sys.modules.items() if name.startswith("trio_ws_app.")]
@@ -40,11 +67,24 @@ def compiled() -> bool:
 async def main(job: Job) -> None:
     """Serve until terminated."""
     settings = ws.Settings(max_message_size=MAX_MESSAGE_SIZE, ping_interval=None, compression=job.compression)
-    handler = echo_synchronous if job.synchronous else echo
-    start = partial(ws.serve, handler, 0, host=HOST, ssl_context=job.ssl_context(), settings=settings)
-    async with trio.open_nursery() as nursery:
+    handlers = {"echo": echo, "idle": idle}
+    if job.synchronous:
+        handlers = {"echo": echo_synchronous, "idle": idle_synchronous}
+    async with ws.open_registry() as registry, trio.open_nursery() as nursery:
+
+        async def follow(connection: ws.Connection) -> None:
+            with registry.register(connection, None):
+                await connection.wait_closed()
+
+        async def send_to_all(message: bytes) -> None:
+            registry.broadcast(message)
+
+        handler = handlers.get(job.work, follow)
+        start = partial(ws.serve, handler, 0, host=HOST, ssl_context=job.ssl_context(), settings=settings)
         server = await nursery.start(start)
         announce(server.port, compiled=compiled())
+        if job.work == "fanout":
+            await publish(job, trio.sleep, send_to_all)
 
 
 if __name__ == "__main__":

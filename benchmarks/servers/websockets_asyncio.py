@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
-from websockets.asyncio.server import ServerConnection, serve
+from websockets.asyncio.server import ServerConnection, broadcast, serve
 
-from .job import HOST, MAX_MESSAGE_SIZE, Job, announce, parse
+from .job import HOST, MAX_MESSAGE_SIZE, Job, Producers, announce, parse
+from .publisher import publish
+
+connected: set[ServerConnection] = set()
+producers = Producers()
 
 
 async def echo(websocket: ServerConnection) -> None:
@@ -15,10 +19,40 @@ async def echo(websocket: ServerConnection) -> None:
         await websocket.send(message)
 
 
+async def follow(websocket: ServerConnection) -> None:
+    """Register for the broadcasts."""
+    connected.add(websocket)
+    try:
+        await websocket.wait_closed()
+    finally:
+        connected.remove(websocket)
+
+
+async def produce(_websocket: ServerConnection) -> None:
+    """Wait for something to send."""
+    with producers:
+        await asyncio.Event().wait()
+
+
+async def idle(websocket: ServerConnection) -> None:
+    """Consume and produce."""
+    producer = asyncio.create_task(produce(websocket))
+    try:
+        async for message in websocket:
+            await websocket.send(producers.answer(message))
+    finally:
+        producer.cancel()
+
+
+async def send_to_all(message: bytes) -> None:
+    """Broadcast."""
+    broadcast(connected, message)
+
+
 async def main(job: Job) -> None:
     """Serve until terminated."""
     async with serve(
-        echo,
+        {"echo": echo, "fanout": follow, "idle": idle}[job.work],
         HOST,
         0,
         ssl=job.ssl_context(),
@@ -27,6 +61,8 @@ async def main(job: Job) -> None:
         ping_interval=None,
     ) as server:
         announce(next(iter(server.sockets)).getsockname()[1])
+        if job.work == "fanout":
+            await publish(job, asyncio.sleep, send_to_all)
         await server.serve_forever()
 
 
