@@ -19,6 +19,7 @@ from .errors import ProtocolError
 
 COMPILED: bool = cython.compiled
 
+_NO_LIMIT = 1 << 61  # out of reach, and sums with it stay within a machine word
 _OPCODE_NAMES = {1: "text", 2: "binary"}
 
 
@@ -97,6 +98,7 @@ class Decoder:
     controls = cython.declare(list, visibility="readonly")
     closed = cython.declare(cython.bint, visibility="readonly")
     _max_size: cython.Py_ssize_t
+    _max_compressed_size: cython.Py_ssize_t
     _max_fragments: cython.Py_ssize_t
     _inflate: Any  # Inflate or None
     _partial: bytearray | None  # the start of a frame whose end has not arrived
@@ -113,7 +115,9 @@ class Decoder:
     ) -> None:
         self.controls = []
         self.closed = False
-        self._max_size = -1 if max_message_size is None else max_message_size
+        self._max_size = min(max_message_size or _NO_LIMIT, _NO_LIMIT)
+        # Deflate makes incompressible data longer: its codes have up to 9 bits for a byte (RFC 1951, 3.2.6).
+        self._max_compressed_size = self._max_size + (0 if inflate is None else self._max_size // 8 + 1024)
         self._max_fragments = max_fragments
         self._inflate = inflate
         self._partial = None
@@ -171,10 +175,10 @@ class Decoder:
                     self._check_header(first, second, 0)
                     needed = start - 4 - at
                     break
-                length = self._long_length(data, at + 2, start - 4)
+                length = self._long_length(data, at, start - 4)
             # The one common case first: a whole, uncompressed, unfragmented message.
             if (first == 0x81 or first == 0x82) and second >= 0x80 and self._opcode == 0:
-                if self._max_size >= 0 and length > self._max_size:
+                if length > self._max_size:
                     raise self._too_big()
                 if size - start < length:
                     needed = start + length - at
@@ -208,14 +212,17 @@ class Decoder:
     def _long_length(
         self, data: bytearray, at: cython.Py_ssize_t, end: cython.Py_ssize_t
     ) -> cython.Py_ssize_t:
-        length = int.from_bytes(data[at:end], "big")
-        if length < (126 if end - at == 2 else 0x10000):
+        length = int.from_bytes(data[at + 2 : end], "big")
+        shortest = 126 if end - at == 4 else 0x10000
+        if shortest <= length <= self._max_compressed_size:
+            return length
+        # Two bytes are enough to refuse a header: the length must not decide which mistake is reported.
+        self._check_header(data[at], data[at + 1], 0)
+        if length < shortest:
             raise ProtocolError(CloseCode.PROTOCOL_ERROR, "length not in its shortest form")
         if length >= 1 << 63:
             raise ProtocolError(CloseCode.PROTOCOL_ERROR, "length with the highest bit set")
-        if self._max_size >= 0 and length > self._max_size + _DEFLATE_MARGIN:
-            raise self._too_big()
-        return length
+        raise self._too_big()
 
     @cython.cfunc
     def _check_header(self, first: cython.int, second: cython.int, length: cython.Py_ssize_t) -> object:
@@ -240,10 +247,8 @@ class Decoder:
         if opcode != 0 and self._opcode != 0:
             raise ProtocolError(CloseCode.PROTOCOL_ERROR, "new message inside a fragmented one")
         compressed: cython.bint = self._compressed or first & 0x40 != 0
-        if self._max_size >= 0:
-            limit = self._max_size + (_DEFLATE_MARGIN if compressed else 0)
-            if self._size + length > limit:
-                raise self._too_big()
+        if self._size + length > (self._max_compressed_size if compressed else self._max_size):
+            raise self._too_big()
         return None
 
     @cython.cfunc
@@ -301,10 +306,6 @@ class Decoder:
     @cython.cfunc
     def _too_big(self) -> object:
         return ProtocolError(CloseCode.MESSAGE_TOO_BIG, f"message over {self._max_size} bytes")
-
-
-# A compressed message may be a little longer than what it inflates to (RFC 1951, stored blocks).
-_DEFLATE_MARGIN: cython.Py_ssize_t = cython.declare(cython.Py_ssize_t, 1024)
 
 
 def _decoded(payload: bytes) -> str:
