@@ -15,6 +15,7 @@ import attrs
 import trio
 
 from ..errors import CloseCode
+from ..logs import masked
 from ..protocol.deflate import PerMessageDeflate
 from ..protocol.http import Request, Response
 from ..registry import Registry, open_registry
@@ -367,7 +368,7 @@ def _log_life(connection: WireConnection, duration: float) -> None:
     fields = {
         "connection": connection.id,
         "remote": connection.remote,
-        "path": connection.request.target,
+        "path": masked(connection.request.target),
         "duration": round(duration, 3),
         "messages_in": connection.messages_in,
         "messages_out": connection.messages_out,

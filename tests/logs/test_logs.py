@@ -1,0 +1,98 @@
+"""Log lines: the same fields as text and as JSON, on one line, without secrets."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import sys
+
+import pytest
+
+from trio_ws_app import logs
+
+
+def record(message: str = "closed", **fields: object) -> logging.LogRecord:
+    """A record as a logger would make it with ``extra=fields``."""
+    made = logging.LogRecord("trio_ws_app.connection", logging.INFO, __file__, 1, message, None, None)
+    made.created = 1_767_225_600.25
+    vars(made).update(fields)
+    return made
+
+
+def test_text_says_who_what_and_when_on_one_line() -> None:
+    """A line starts with time, level, logger and message, and goes on with the record's own fields."""
+    line = logs.TextFormatter().format(record(id="7", path="/room?x=1", duration=1.23456, code=1000))
+    assert line == (
+        "2026-01-01T00:00:00.250Z INFO trio_ws_app.connection "
+        "closed id=7 path=/room?x=1 duration=1.235 code=1000"
+    )
+
+
+def test_json_has_the_fields_of_the_text_form() -> None:
+    """What text shows as ``name=value``, JSON has under the same name."""
+    made = record(id="7", reason="tea time", code=None)
+    fields = json.loads(logs.JsonFormatter().format(made))
+    assert fields == {
+        "time": "2026-01-01T00:00:00.250Z",
+        "level": "INFO",
+        "logger": "trio_ws_app.connection",
+        "message": "closed",
+        "id": "7",
+        "reason": "tea time",
+        "code": None,
+    }
+    assert logs.TextFormatter().format(made).endswith('closed id=7 reason="tea time" code=None')
+
+
+@pytest.mark.parametrize("formatter", [logs.TextFormatter(), logs.JsonFormatter()])
+def test_nothing_that_a_peer_says_can_forge_a_line(formatter: logging.Formatter) -> None:
+    """Line breaks in a message or a field are escaped."""
+    assert len(formatter.format(record("bad\nINFO fake", reason="x\r\ny\u2028z")).splitlines()) == 1
+
+
+def test_a_traceback_follows_the_line() -> None:
+    """An error's traceback comes after the line in text and as ``error`` in JSON."""
+    made = record("handler failed")
+    try:
+        raise ValueError("boom")
+    except ValueError:
+        made.exc_info = sys.exc_info()
+    assert logs.TextFormatter().format(made).splitlines()[-1] == "ValueError: boom"
+    assert json.loads(logs.JsonFormatter().format(made))["error"].endswith("ValueError: boom")
+
+
+@pytest.mark.parametrize(
+    ("target", "shown"),
+    [
+        ("/", "/"),
+        ("/room?name=ada&page=2", "/room?name=ada&page=2"),
+        ("/?token=abc", "/?token=***"),
+        ("/?ACCESS_TOKEN=abc&x=1", "/?ACCESS_TOKEN=***&x=1"),
+        ("/?to%6ben=abc", "/?to%6ben=***"),
+        ("/?api-key=abc&password=&sig=%20", "/?api-key=***&password=***&sig=***"),
+        ("/?q=eyJhbGciOiJIUzI1NiJ9.e30", "/?q=***"),
+        ("/?eyJhbGciOiJIUzI1NiJ9.e30", "/?***"),
+        ("/?a=1?token=2", "/?a=***"),
+    ],
+)
+def test_secrets_in_a_query_are_masked(target: str, shown: str) -> None:
+    """A value is shown only when neither its name nor its length suggests a secret."""
+    assert logs.masked(target) == shown
+
+
+def test_configure_sends_the_servers_log_to_the_stream() -> None:
+    """The server's own records obey the level; other libraries are heard from warnings on."""
+    stream = io.StringIO()
+    root, ours = logging.getLogger(), logging.getLogger("trio_ws_app")
+    before = root.handlers[:], root.level, ours.level
+    try:
+        logs.configure("info", "json", stream)
+        logging.getLogger("trio_ws_app.server").info("hello")
+        logging.getLogger("trio_ws_app.server").debug("not now")
+        logging.getLogger("elsewhere").info("nor this")
+        assert [json.loads(line)["message"] for line in stream.getvalue().splitlines()] == ["hello"]
+    finally:
+        root.handlers[:] = before[0]
+        root.setLevel(before[1])
+        ours.setLevel(before[2])

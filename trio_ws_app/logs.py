@@ -1,0 +1,94 @@
+"""Log lines worth reading at night: text or JSON, the same fields in both, and no secrets.
+
+A record's fields are those it was given with ``extra=``. The server gives the record of a connection's
+life, on the logger ``trio_ws_app.connection``.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+from datetime import UTC, datetime
+from typing import TextIO
+from urllib.parse import unquote
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_SECRET = re.compile(
+    r"auth|bearer|code|cookie|credential|jwt|key|nonce|otp|pass|pin|pwd|secret|session|sid|sig|ticket|token",
+    re.IGNORECASE,
+)
+_LONGEST_SHOWN = 16
+_PLAIN = re.compile(r"[\w.:/\[\]?&=*%+~@,-]+")
+
+
+def masked(target: str) -> str:
+    """A request target that may be logged: in its query, what sounds or looks like a secret is ``***``.
+
+    A value is shown when neither it nor its name sounds like a secret and it is at most 16 characters long.
+    """
+    path, mark, query = target.partition("?")
+    return path + mark + "&".join(_masked_pair(pair) for pair in query.split("&"))
+
+
+def _masked_pair(pair: str) -> str:
+    name, equals, value = pair.partition("=")
+    if not equals:
+        return name if len(name) <= _LONGEST_SHOWN else "***"
+    if _SECRET.search(unquote(pair)) or len(value) > _LONGEST_SHOWN:
+        return f"{name}=***"
+    return pair
+
+
+class TextFormatter(logging.Formatter):
+    """``2026-01-31T12:00:00.000Z INFO trio_ws_app.connection closed id=7 path=/ duration=1.5``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = fields_of(record)
+        message = _escaped(str(fields.pop("message")))
+        line = f"{fields.pop('time')} {fields.pop('level')} {fields.pop('logger')} {message}"
+        error = fields.pop("error", None)
+        line += "".join(f" {name}={_plain(value)}" for name, value in fields.items())
+        return line if error is None else f"{line}\n{error}"
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line, with the fields of the text form and ``error`` for a traceback."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return json.dumps(fields_of(record), default=str)
+
+
+def fields_of(record: logging.LogRecord) -> dict[str, object]:
+    """What a line says: time (UTC), level, logger, message, the record's own fields, and ``error``."""
+    time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+    fields: dict[str, object] = {
+        "time": time.replace("+00:00", "Z"),
+        "level": record.levelname,
+        "logger": record.name,
+        "message": record.getMessage(),
+    }
+    fields |= {name: value for name, value in vars(record).items() if name not in _STANDARD}
+    if record.exc_info:
+        fields["error"] = logging.Formatter().formatException(record.exc_info)
+    return fields
+
+
+def configure(level: str, log_format: str, stream: TextIO | None = None) -> None:
+    """Send the server's log, and warnings of everything else, to ``stream`` (standard error)."""
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("trio_ws_app").setLevel(level.upper())
+
+
+def _escaped(text: str) -> str:
+    """Text without line breaks and terminal controls, which a peer could use to forge lines."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _plain(value: object) -> str:
+    """A value in the text form: as it is when that can be read back, else quoted as JSON does."""
+    text = f"{value:.3f}" if isinstance(value, float) else str(value)
+    return text if _PLAIN.fullmatch(text) else json.dumps(text)
