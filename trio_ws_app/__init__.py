@@ -6,6 +6,7 @@ from .fanout import BroadcastResult, Overflow, broadcast
 from .patterns import Exit, Side, consume, duplex, produce
 from .protocol.http import Headers, Request, Response
 from .registry import Member, Registry, open_registry
+from .server.contain import Handler
 from .server.server import Server, serve
 from .server.statistics import Statistics
 from .settings import Settings
@@ -17,6 +18,7 @@ __all__ = [
     "Connection",
     "ConnectionClosed",
     "Exit",
+    "Handler",
     "HandshakeRefused",
     "Headers",
     "Member",

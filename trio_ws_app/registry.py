@@ -159,8 +159,11 @@ def _say_goodbye(connection: Connection) -> None:
 
 
 @asynccontextmanager
-async def open_registry(*, overflow: Overflow | str = Overflow.DISCONNECT) -> AsyncIterator[Registry[Info]]:
+async def open_registry(*, overflow: Overflow | str = Overflow.DISCONNECT) -> AsyncIterator[Registry[Any]]:
     """A registry that lives as long as the block.
+
+    What it remembers of each member is told to type checkers with ``room: Registry[str]`` on a line
+    before ``async with open_registry() as room``.
 
     ``overflow`` is what happens to a broadcast for a member whose queue is full: ``"disconnect"``
     (1013), ``"drop-newest"``, ``"drop-oldest"`` or ``"latest"``.
@@ -169,7 +172,7 @@ async def open_registry(*, overflow: Overflow | str = Overflow.DISCONNECT) -> As
     has left, so nothing that was registered outlives it (G4). That wait is not cancelled: it ends when
     the members' clean-up does. Raises ValueError for an unknown policy.
     """
-    registry: Registry[Info] = Registry(Overflow(overflow))
+    registry: Registry[Any] = Registry(Overflow(overflow))
     try:
         yield registry
     finally:
