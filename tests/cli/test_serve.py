@@ -1,0 +1,260 @@
+"""``trio-ws-app serve`` from outside: what it prints, how it ends, what it answers to mistakes."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import ssl
+import time
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+import trustme
+from running import run, serving
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect, unix_connect
+
+STUBBORN = """
+import trio
+
+async def handler(connection):
+    with trio.CancelScope(shield=True):
+        await trio.sleep_forever()
+
+async def slow(connection):
+    try:
+        await trio.sleep_forever()
+    finally:
+        print("cleaned up", flush=True)
+"""
+
+
+def closed(connection: ClientConnection) -> int:
+    """The code that the server closes the connection with."""
+    with pytest.raises(ConnectionClosed) as caught:
+        connection.recv(timeout=10)
+    assert caught.value.rcvd is not None
+    return caught.value.rcvd.code
+
+
+def test_the_ready_line_names_the_real_port_and_the_next_one_the_page() -> None:
+    """A script can read where to connect, a person where to look."""
+    with serving() as server:
+        assert re.fullmatch(r"ws://127\.0\.0\.1:\d+", server.url)
+        assert server.line() == f"page at http://127.0.0.1:{server.port}/"
+        with urlopen(f"http://127.0.0.1:{server.port}/", timeout=10) as answer:
+            assert "<title>Chat</title>" in answer.read().decode()
+        with connect(server.url) as connection:
+            assert connection.recv(timeout=10) == "* your name?"
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 1001), (signal.SIGINT, 1001), (signal.SIGHUP, 1012)]
+)
+def test_a_signal_says_goodbye_and_ends_with_status_0(number: signal.Signals, code: int) -> None:
+    """SIGTERM and SIGINT go away, SIGHUP is a planned restart; nothing is written to the log as an error."""
+    with serving("echo") as server, connect(server.url) as connection:
+        connection.send("hello")
+        assert connection.recv(timeout=10) == "hello"
+        server.process.send_signal(number)
+        assert closed(connection) == code
+        ended = server.wait()
+    assert ended.status == 0
+    assert "ERROR" not in ended.errors
+    assert "Traceback" not in ended.errors
+
+
+def test_stubborn_handlers_are_given_up_after_the_grace_period(tmp_path: Path) -> None:
+    """A handler that does not end is cancelled when the grace period is over (G7)."""
+    (tmp_path / "app.py").write_text(STUBBORN)
+    with serving("app:slow", "--grace-period", "0.3", cwd=tmp_path) as server, connect(server.url):
+        begin = time.monotonic()
+        ended = server.stop()
+        assert time.monotonic() - begin < 0.3 + 1 + 1  # a second for the interpreter to end
+    assert ended.status == 0
+    assert "cleaned up" in ended.output
+
+
+def test_a_second_signal_cancels_at_once(tmp_path: Path) -> None:
+    """Whoever presses Ctrl-C twice does not wait for the grace period."""
+    (tmp_path / "app.py").write_text(STUBBORN)
+    with serving("app:slow", cwd=tmp_path) as server, connect(server.url) as connection:
+        begin = time.monotonic()
+        server.process.send_signal(signal.SIGINT)
+        assert closed(connection) == 1001
+        ended = server.stop(signal.SIGINT)
+        assert time.monotonic() - begin < 10
+    assert ended.status == 0
+    assert "cleaned up" in ended.output
+
+
+def test_own_application_from_the_current_directory(tmp_path: Path) -> None:
+    """A module beside the shell's prompt is found, and has no page."""
+    (tmp_path / "mine.py").write_text(
+        "async def handler(connection):\n    await connection.send('hello from mine')\n"
+    )
+    with serving("mine:handler", cwd=tmp_path) as server, connect(server.url) as connection:
+        assert connection.recv(timeout=10) == "hello from mine"
+        assert server.stop().output == ""
+
+
+def test_unix_socket(tmp_path: Path) -> None:
+    """``--unix`` serves on a path; it is gone afterwards, and a stale one is replaced."""
+    path = str(tmp_path / "app.sock")
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(path)
+    with serving("echo", "--unix", path) as server:
+        assert server.url == f"ws+unix:{path}"
+        again = run("serve", "echo", "--unix", path)
+        assert (again.status, len(again.errors.splitlines())) == (2, 1)
+        assert "a server listens on the Unix socket" in again.errors
+        with unix_connect(path) as connection:
+            connection.send("hello")
+            assert connection.recv(timeout=10) == "hello"
+        assert server.stop().status == 0
+    assert not os.path.exists(path)
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    """A certificate authority that only the tests trust."""
+    return trustme.CA()
+
+
+def write(directory: Path, authority: trustme.CA, name: str) -> tuple[Path, Path]:
+    """A certificate for localhost and its key, as files."""
+    certificate = authority.issue_cert("localhost")
+    chain, key = directory / f"{name}.pem", directory / f"{name}-key.pem"
+    certificate.cert_chain_pems[0].write_to_path(chain)
+    certificate.private_key_pem.write_to_path(key)
+    return chain, key
+
+
+def test_tls(tmp_path: Path, authority: trustme.CA) -> None:
+    """With a certificate the scheme is wss."""
+    chain, key = write(tmp_path, authority, "server")
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    with serving("echo", "--host", "localhost", "--tls-cert", str(chain), "--tls-key", str(key)) as server:
+        assert server.url.startswith("wss://")
+        assert server.line().startswith("page at https://")
+        with connect(f"wss://localhost:{server.port}", ssl=context) as connection:
+            connection.send("hello")
+            assert connection.recv(timeout=10) == "hello"
+
+
+@pytest.mark.parametrize(
+    ("certificate", "key", "words"),
+    [
+        ("missing.pem", "server-key.pem", "--tls-cert: cannot read missing.pem: No such file"),
+        (
+            "server.pem",
+            "other-key.pem",
+            "the key in other-key.pem does not belong to the certificate in server.pem",
+        ),
+        (
+            "server.pem",
+            None,
+            "server.pem does not hold a certificate and its key in PEM form: give the key with --tls-key",
+        ),
+        (
+            "text.txt",
+            "server-key.pem",
+            "text.txt and server-key.pem are not a certificate chain and a key in PEM form",
+        ),
+        (None, "server-key.pem", "--tls-key needs --tls-cert as well"),
+    ],
+)
+def test_a_wrong_certificate_is_one_line(
+    tmp_path: Path, authority: trustme.CA, certificate: str | None, key: str | None, words: str
+) -> None:
+    """Each way in which certificate and key can be wrong has its own line."""
+    write(tmp_path, authority, "server")
+    write(tmp_path, authority, "other")
+    (tmp_path / "text.txt").write_text("not a certificate")
+    arguments = ["--tls-cert", certificate] if certificate else []
+    arguments += ["--tls-key", key] if key else []
+    ended = run("serve", "echo", "--port", "0", *arguments, cwd=tmp_path)
+    assert (ended.status, ended.errors) == (2, f"trio-ws-app: {words}\n") or words in ended.errors
+    assert len(ended.errors.splitlines()) == 1
+
+
+def test_a_port_in_use_is_one_line() -> None:
+    """The line names the port and says how to take another."""
+    with serving("echo") as server:
+        ended = run("serve", "echo", "--port", str(server.port))
+    assert (ended.status, ended.output) == (2, "")
+    assert ended.errors == (
+        f"trio-ws-app: port {server.port} on 127.0.0.1 is in use: "
+        "stop what listens there, or give another --port (0: any)\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--host", "no-such-host.invalid"], "the host 'no-such-host.invalid' is unknown"),
+        (["--host", "203.0.113.7"], "203.0.113.7 is not an address of this machine"),
+        (["--port", "70000"], "70000 is not in the range"),
+        (["--static", "not/there"], "--static: there is no directory not/there"),
+        (["--unix", "/not/there.sock"], "cannot listen on the Unix socket /not/there.sock"),
+        (["--log-format", "xml"], "'xml' is not one of 'text', 'json'"),
+        (["chat", "echo"], "unexpected extra argument"),
+        (["nobody:home"], "there is no module 'nobody'"),
+    ],
+)
+def test_every_other_mistake_is_one_line(arguments: list[str], words: str) -> None:
+    """Exit status 2, nothing on standard output, one line on standard error."""
+    ended = run("serve", *arguments)
+    assert (ended.status, ended.output) == (2, "")
+    assert len(ended.errors.splitlines()) == 1
+    assert words in ended.errors
+
+
+def test_an_error_of_the_application_itself_is_shown_whole(tmp_path: Path) -> None:
+    """A bug in the application's block is no mistake in the call: its traceback helps its author."""
+    (tmp_path / "broken.py").write_text(
+        "from contextlib import asynccontextmanager\n"
+        "@asynccontextmanager\nasync def app():\n    raise RuntimeError('boom')\n    yield\n"
+    )
+    ended = run("serve", "broken:app", "--port", "0", cwd=tmp_path)
+    assert ended.status == 1
+    assert "RuntimeError: boom" in ended.errors
+
+
+def test_the_command_without_a_subcommand_shows_the_help() -> None:
+    """Somebody who types the bare name learns what there is."""
+    ended = run()
+    assert ended.status == 0
+    assert "serve" in ended.output
+
+
+def write_version(directory: Path, version: str) -> None:
+    """An application that greets with its version."""
+    lines = [f"await connection.send({version!r})", "await connection.wait_closed()"]
+    (directory / "live.py").write_text("\n    ".join(["async def handler(connection):", *lines]) + "\n")
+
+
+def test_reload_serves_the_new_code(tmp_path: Path) -> None:
+    """A saved file restarts the server with 1012; after a broken one it waits for the repair."""
+    write_version(tmp_path, "one")
+    with serving("live:handler", "--reload", cwd=tmp_path) as server:
+        with connect(server.url) as connection:
+            assert connection.recv(timeout=10) == "one"
+            write_version(tmp_path, "version two")
+            assert closed(connection) == 1012
+        server.url = server.line().removeprefix("listening on ")
+        with connect(server.url) as connection:
+            assert connection.recv(timeout=10) == "version two"
+            (tmp_path / "live.py").write_text("def broken(:\n")
+            assert closed(connection) == 1012
+        server.await_error("cannot import live")
+        write_version(tmp_path, "the third version")
+        server.url = server.line().removeprefix("listening on ")
+        with connect(server.url) as connection:
+            assert connection.recv(timeout=10) == "the third version"
+            ended = server.stop()
+    assert ended.status == 0

@@ -1,0 +1,145 @@
+"""From ``package.module:name`` to an application, and a clear word when that fails."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from trio_ws_app.cli.target import load
+from trio_ws_app.errors import UsageError
+
+GOOD = """
+from contextlib import asynccontextmanager
+from functools import partial
+
+async def handler(connection):
+    pass
+
+class Callable:
+    async def __call__(self, connection):
+        pass
+
+instance = Callable()
+filled = partial(handler)
+
+@asynccontextmanager
+async def application():
+    events.append("opened")
+    yield handler
+    events.append("closed")
+
+class Holder:
+    handler = handler
+
+events = []
+"""
+
+BAD = """
+from contextlib import asynccontextmanager
+
+def handler(connection):
+    pass
+
+async def no_argument():
+    pass
+
+async def generator():
+    yield handler
+
+def returns_nothing():
+    pass
+
+@asynccontextmanager
+async def yields_nothing():
+    yield
+
+number = 5
+"""
+
+
+@pytest.fixture(autouse=True)
+def _modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A current directory with modules in it, forgotten afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "modules", {**sys.modules})
+    (tmp_path / "good_app.py").write_text(GOOD)
+    (tmp_path / "bad_app.py").write_text(BAD)
+    (tmp_path / "syntax_app.py").write_text("def f(:\n")
+    (tmp_path / "failing_app.py").write_text("x = 1\nboom\n")
+    (tmp_path / "exiting_app.py").write_text("raise SystemExit('no')\n")
+    (tmp_path / "importing_app.py").write_text("import not_there_at_all\n")
+
+
+@pytest.mark.parametrize("name", ["handler", "instance", "filled", "Holder.handler"])
+async def test_an_async_callable_is_a_handler(name: str) -> None:
+    """Functions, partials and objects with an async ``__call__`` are served as they are."""
+    async with load(f"good_app:{name}")() as handler:
+        await handler(None)  # type: ignore[arg-type]  # these handlers ignore the connection
+
+
+async def test_a_context_manager_function_is_an_application() -> None:
+    """Its block is open while the application runs, and its value is the handler."""
+    application = load("good_app:application")
+    import good_app  # type: ignore[import-not-found]  # made by the fixture
+
+    assert good_app.events == []
+    async with application() as handler:
+        assert handler is good_app.handler
+        assert good_app.events == ["opened"]
+    assert good_app.events == ["opened", "closed"]
+
+
+@pytest.mark.parametrize("name", ["chat", "counter", "echo", "ticker"])
+async def test_built_in_apps_have_short_names(name: str) -> None:
+    """A built-in app is named without a module."""
+    async with load(name)() as handler:
+        assert callable(handler)
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("chatt", ["no built-in app 'chatt'", "did you mean 'chat'", "package.module:name"]),
+        ("no_such_module:x", ["no module 'no_such_module'", "installed packages"]),
+        ("importing_app:x", ["cannot import importing_app", "No module named 'not_there_at_all'", "line 1"]),
+        ("syntax_app:x", ["cannot import syntax_app", "syntax_app.py, line 1"]),
+        (
+            "failing_app:x",
+            ["cannot import failing_app", "name 'boom' is not defined", "failing_app.py, line 2"],
+        ),
+        ("exiting_app:x", ["cannot import exiting_app", "SystemExit: no"]),
+        ("good_app:handlr", ["'good_app' has no 'handlr'", "good_app:handler"]),
+        ("good_app:", ["package.module:name"]),
+        (":handler", ["package.module:name"]),
+        ("sub/good_app.py:handler", ["sub.good_app:handler"]),
+        ("bad_app:handler", ["bad_app:handler is not async", "async def handler(connection)"]),
+        ("bad_app:no_argument", ["has to take one argument, the connection"]),
+        ("bad_app:generator", ["@contextlib.asynccontextmanager"]),
+        ("bad_app:number", ["is an int, not a handler"]),
+    ],
+)
+def test_what_is_no_application_is_explained(target: str, words: list[str]) -> None:
+    """The error says what is wrong and what would be right, on one line."""
+    with pytest.raises(UsageError) as caught:
+        load(target)
+    line = str(caught.value)
+    assert len(line.splitlines()) == 1
+    assert all(word in line for word in words), line
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("returns_nothing", ["bad_app:returns_nothing() returned a NoneType", "async context manager"]),
+        ("yields_nothing", ["has to yield the handler", "not a NoneType"]),
+    ],
+)
+async def test_an_application_without_a_handler_is_explained(name: str, words: list[str]) -> None:
+    """What only shows when the application starts is explained just as well."""
+    with pytest.raises(UsageError) as caught:
+        async with load(f"bad_app:{name}")():
+            pass
+    assert all(word in str(caught.value) for word in words), str(caught.value)

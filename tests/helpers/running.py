@@ -1,0 +1,94 @@
+"""A server as a person starts it: the command, in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import attrs
+
+PATIENCE = 20.0
+ROOT = Path(__file__).parent.parent.parent
+COMMAND = [sys.executable, "-m", "trio_ws_app"]
+
+
+def environment() -> dict[str, str]:
+    """This process's environment, with this checkout importable and no settings in variables."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("TRIO_WS_APP_")}
+    return clean | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
+
+
+@attrs.frozen
+class Finished:
+    """How a command ended."""
+
+    status: int
+    output: str
+    errors: str
+
+
+def run(*arguments: str, cwd: Path | None = None) -> Finished:
+    """Run a command that ends by itself."""
+    done = subprocess.run(
+        [*COMMAND, *arguments], cwd=cwd, env=environment(), capture_output=True, text=True, timeout=PATIENCE
+    )
+    return Finished(done.returncode, done.stdout, done.stderr)
+
+
+@attrs.define
+class Running:
+    """A server that listens; ``url`` is from its ready line."""
+
+    process: subprocess.Popen[str]
+    url: str
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+    def line(self) -> str:
+        """The next line on standard output."""
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().rstrip("\n")
+
+    def await_error(self, words: str) -> None:
+        """Read standard error up to the line with these words."""
+        assert self.process.stderr is not None
+        assert any(words in line for line in self.process.stderr), f"standard error ended without {words!r}"
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> Finished:
+        """Send the signal, wait, and return how it ended."""
+        self.process.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> Finished:
+        """Wait until the server has ended by itself."""
+        output, errors = self.process.communicate(timeout=PATIENCE)
+        return Finished(self.process.returncode, output, errors)
+
+
+@contextmanager
+def serving(*arguments: str, cwd: Path | None = None) -> Iterator[Running]:
+    """Run ``trio-ws-app serve`` with a free port, until the block ends."""
+    process = subprocess.Popen(
+        [*COMMAND, "serve", "--port", "0", *arguments],
+        cwd=cwd,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            assert process.stdout is not None
+            ready = process.stdout.readline()
+            if not ready.startswith("listening on "):
+                raise AssertionError(f"no ready line: {ready}{process.communicate(timeout=PATIENCE)[1]}")
+            yield Running(process, ready.removeprefix("listening on ").strip())
+        finally:
+            process.kill()

@@ -1,0 +1,128 @@
+"""What ``process_request`` answers to a browser that asks for no WebSocket."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from trio_ws_app.apps import BUILT_IN
+from trio_ws_app.pages import first_of, page_for, static_files
+from trio_ws_app.protocol.http import Headers, Request, Response
+
+
+def get(target: str, method: str = "GET", **headers: str) -> Request:
+    """A plain HTTP request."""
+    return Request(method, target, Headers(headers.items()))
+
+
+@pytest.mark.parametrize("app", BUILT_IN)
+def test_every_built_in_app_has_a_page(app: str) -> None:
+    """The page is HTML with a strict policy, and every file that it names is served beside it."""
+    page = page_for(app)
+    answer = page(get("/"))
+    assert answer is not None
+    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+    policy = answer.headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'")
+    assert "unsafe" not in policy
+    text = answer.body.decode()
+    assert "://" not in text, "the page loads nothing from elsewhere"
+    for name in ("style.css", f"{app}.js", "icon.svg"):
+        assert f'"{name}"' in text
+        assert page(get(f"/{name}")) is not None
+    assert page(get("/socket.js")) is not None
+
+
+def test_a_page_leaves_everything_else_to_the_server() -> None:
+    """Other paths, other methods and WebSocket handshakes are not answered."""
+    page = page_for("echo")
+    assert page(get("/elsewhere")) is None
+    assert page(get("/chat.html")) is None
+    assert page(get("/", "POST")) is None
+    assert page(get("/", upgrade="websocket")) is None
+    assert page(get("/?name=ada")) is not None
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """A small directory to serve, with a secret beside it."""
+    (tmp_path / "secret.txt").write_text("secret")
+    site = tmp_path / "site"
+    (site / "sub").mkdir(parents=True)
+    (site / "index.html").write_text("<p>home")
+    (site / "sub" / "index.html").write_text("<p>sub")
+    (site / "app.js").write_text("let x;")
+    (site / "with blank.css").write_text("p {}")
+    (site / "data.json.gz").write_bytes(b"\x1f\x8b")
+    (site / ".env").write_text("secret")
+    (site / "link.txt").symlink_to(tmp_path / "secret.txt")
+    return site
+
+
+@pytest.mark.parametrize(
+    ("target", "kind"),
+    [
+        ("/", "text/html; charset=utf-8"),
+        ("/sub", "text/html; charset=utf-8"),
+        ("/sub/", "text/html; charset=utf-8"),
+        ("/app.js?v=2", "text/javascript; charset=utf-8"),
+        ("/with%20blank.css", "text/css; charset=utf-8"),
+        ("/data.json.gz", "application/octet-stream"),
+    ],
+)
+async def test_own_files_are_served_with_their_type(site: Path, target: str, kind: str) -> None:
+    """A directory is served with the right content types and no guessing by the browser."""
+    answer = await static_files(site)(get(target))
+    assert answer is not None
+    assert (answer.status, answer.headers["Content-Type"]) == (200, kind)
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/missing.txt",
+        "/../secret.txt",
+        "/%2e%2e/secret.txt",
+        "/sub/../../secret.txt",
+        "//etc/passwd",
+        "/.env",
+        "/%2eenv",
+        "/link.txt",
+        "/app.js%00.html",
+        "/" + "x" * 5000,
+    ],
+)
+async def test_nothing_outside_the_directory_is_served(site: Path, target: str) -> None:
+    """Dots, hidden files, links to the outside and impossible names lead nowhere."""
+    assert await static_files(site)(get(target)) is None
+
+
+async def test_only_a_plain_get_asks_for_a_file(site: Path) -> None:
+    """A WebSocket handshake for the path of a file goes on to the handler."""
+    static = static_files(site)
+    assert await static(get("/", upgrade="websocket")) is None
+    assert await static(get("/", "DELETE")) is None
+    assert await static(get("/", "HEAD")) is not None
+
+
+async def test_first_of_takes_the_first_answer() -> None:
+    """Plain and async hooks mix; those after the first answer are not asked."""
+    asked: list[str] = []
+
+    def silent(_request: Request) -> Response | None:
+        asked.append("silent")
+        return None
+
+    async def answering(_request: Request) -> Response | None:
+        asked.append("answering")
+        return Response(204)
+
+    def never(_request: Request) -> Response | None:
+        raise AssertionError("asked although the answer was there")
+
+    answer = await first_of(silent, None, answering, never)(get("/"))
+    assert answer == Response(204)
+    assert asked == ["silent", "answering"]
+    assert await first_of(silent)(get("/")) is None

@@ -1,0 +1,26 @@
+"""The command line: ``trio-ws-app serve``, ``connect``, and what goes with them."""
+
+from __future__ import annotations
+
+import click
+
+from .errors import OneLineErrors
+from .serve import serve_command
+
+_EXAMPLES = """\b
+Examples:
+  trio-ws-app serve                      the built-in chat on ws://127.0.0.1:8765
+  trio-ws-app serve my.module:handler    your own handler
+"""
+
+
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+@click.group(cls=OneLineErrors, epilog=_EXAMPLES, context_settings=_CONTEXT)
+@click.version_option(package_name="trio-ws-app", message="%(prog)s %(version)s")
+def main() -> None:
+    """A WebSocket application server for Trio: one connection is one nursery."""
+
+
+main.add_command(serve_command)

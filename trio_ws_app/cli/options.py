@@ -1,0 +1,125 @@
+"""An option of ``serve`` for every field of ``Settings``, derived from the field itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, get_args, get_type_hints
+
+import attrs
+import click
+
+from ..errors import UsageError
+from ..settings import Settings
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_MULTIPLES = {"gib": 1024**3, "mib": 1024**2, "kib": 1024}
+
+
+def variable(name: str) -> str:
+    """The environment variable that sets an option: ``TRIO_WS_APP_GRACE_PERIOD`` for ``grace_period``."""
+    return f"TRIO_WS_APP_{name.upper()}"
+
+
+def option_name(field_name: str) -> str:
+    """``--grace-period`` for the field ``grace_period``."""
+    return "--" + field_name.replace("_", "-")
+
+
+class CommandWithSettings(click.Command):
+    """A command whose help shows the settings under a heading of their own."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        names = {field.name for field in attrs.fields(Settings)}
+        sections: dict[str, list[tuple[str, str]]] = {"Options": [], "Limits and timeouts": []}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                sections["Limits and timeouts" if parameter.name in names else "Options"].append(record)
+        for heading, records in sections.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
+
+
+def settings_options(command: Command) -> Command:
+    """Give the command one option per field of ``Settings``, in the order of the fields."""
+    kinds = get_type_hints(Settings)
+    for field in reversed(attrs.fields(Settings)):
+        command = _option(field, kinds[field.name])(command)
+    return command
+
+
+def settings_from(values: Mapping[str, Any]) -> Settings:
+    """The settings that the options' values stand for.
+
+    Raises UsageError for a value that makes no sense.
+    """
+    names = [field.name for field in attrs.fields(Settings)]
+    try:
+        return Settings(**{name: values[name] for name in names})
+    except ValueError as problem:
+        field, _, rest = str(problem).partition(" ")
+        raise UsageError(f"{option_name(field)} {rest}") from None
+
+
+def shown(value: object, unit: str) -> str:
+    """A default as a person would type it: ``1MiB``, ``10``, ``none``."""
+    if value is None:
+        return "none"
+    if isinstance(value, tuple):
+        return ",".join(value)
+    if unit == "bytes" and isinstance(value, int):
+        return _shown_size(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _shown_size(size: int) -> str:
+    for suffix, multiple in (("MiB", 1024**2), ("KiB", 1024)):
+        if size >= multiple and size % multiple == 0:
+            return f"{size // multiple}{suffix}"
+    return str(size)
+
+
+def _option(field: attrs.Attribute[Any], kind: Any) -> Callable[[Command], Command]:
+    name, unit = option_name(field.name), str(field.metadata["unit"])
+    text = str(field.metadata["help"])
+    if kind is bool:
+        switch = f"{name}/--no-{name.removeprefix('--')}"
+        return click.option(switch, default=field.default, envvar=variable(field.name), help=text)
+    default = shown(field.default, unit)
+    return click.option(
+        name,
+        default=default,
+        show_default=bool(default),
+        metavar=unit.upper(),
+        envvar=variable(field.name),
+        callback=None if unit == "list" else _limit(kind, unit),
+        help=text,
+    )
+
+
+def _limit(kind: Any, unit: str) -> Callable[[click.Context, click.Parameter, str], float | None]:
+    kinds = get_args(kind) or (kind,)
+    number = int if int in kinds else float
+    optional = type(None) in kinds
+
+    def parse(_context: click.Context, _parameter: click.Parameter, text: str) -> float | None:
+        if optional and text.strip().lower() == "none":
+            return None
+        try:
+            return _size(text) if unit == "bytes" else number(text)
+        except ValueError:
+            wanted = f"a {'whole ' if number is int else ''}number of {unit}"
+            wanted += ", for example 65536, 64KiB or 1MiB" if unit == "bytes" else ""
+            wanted += ", or 'none' for no limit" if optional else ""
+            raise click.BadParameter(f"{text!r} is not {wanted}.") from None
+
+    return parse
+
+
+def _size(text: str) -> int:
+    digits = text.strip().lower()
+    for suffix, multiple in _MULTIPLES.items():
+        if digits.endswith(suffix):
+            return int(digits.removesuffix(suffix)) * multiple
+    return int(digits)

@@ -1,0 +1,82 @@
+"""Development: a server in a child process that starts anew when the code below a directory changes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import click
+import trio
+
+from .options import variable
+
+INTERVAL = 0.3
+PATIENCE = 1.0
+_NOT_OURS = {"__pycache__", "node_modules", "site-packages"}
+
+
+def supervise(arguments: Sequence[str], directory: Path) -> None:
+    """Run ``trio-ws-app`` with ``arguments``, less ``--reload``, until SIGINT or SIGTERM.
+
+    On a change the clients are told that the service restarts (1012); handlers get a second to end.
+    """
+    command = [sys.executable, "-m", "trio_ws_app", *(word for word in arguments if word != "--reload")]
+    trio.run(_supervise, command, directory)
+
+
+async def _supervise(command: list[str], directory: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != variable("reload")}
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_restart_on_change, command, environment, directory)
+            await anext(signals)
+            nursery.cancel_scope.cancel()
+
+
+async def _restart_on_change(command: list[str], environment: dict[str, str], directory: Path) -> None:
+    while True:
+        stamps = dict(_stamps(directory))
+        # A session of its own: a Ctrl-C in the terminal must not reach the server twice.
+        child = await trio.lowlevel.open_process(command, env=environment, start_new_session=True)
+        try:
+            await _changed(directory, stamps)
+            click.echo("the code has changed, starting anew", err=True)
+            await _end(child, signal.SIGHUP)
+        finally:
+            with trio.CancelScope(shield=True):
+                await _end(child, signal.SIGTERM)
+
+
+async def _end(child: trio.Process, number: signal.Signals) -> None:
+    for _ in range(2):
+        if child.poll() is not None:
+            return
+        child.send_signal(number)
+        with trio.move_on_after(PATIENCE):
+            await child.wait()
+    child.kill()
+
+
+async def _changed(directory: Path, stamps: dict[str, int]) -> None:
+    while True:
+        await trio.sleep(INTERVAL)
+        if dict(_stamps(directory)) != stamps:
+            return
+
+
+def _stamps(directory: Path) -> Iterator[tuple[str, int]]:
+    for folder, folders, names in os.walk(directory):
+        folders[:] = [name for name in folders if _is_watched(folder, name)]
+        for name in names:
+            if name.endswith(".py"):
+                path = os.path.join(folder, name)
+                yield path, os.stat(path).st_mtime_ns
+
+
+def _is_watched(folder: str, name: str) -> bool:
+    if name.startswith(".") or name in _NOT_OURS:
+        return False
+    return not os.path.exists(os.path.join(folder, name, "pyvenv.cfg"))

@@ -1,0 +1,151 @@
+"""From the name of an application to the application."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import os
+import sys
+import traceback
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from ..apps import BUILT_IN
+from ..errors import UsageError
+from ..server.contain import Handler
+
+Application = Callable[[], AbstractAsyncContextManager[Handler]]
+
+
+def load(target: str) -> Application:
+    """The application that ``target`` names: ``package.module:name`` or a built-in one.
+
+    Modules are looked for in the current directory first.
+
+    Raises UsageError when there is no such thing, or it is no application.
+    """
+    if ":" not in target:
+        return _built_in(target)
+    module_name, _, name = target.partition(":")
+    if not module_name or not name:
+        raise UsageError(f"{target!r} is no target: it has to be package.module:name")
+    if module_name.endswith(".py"):
+        raise UsageError(
+            f"{target!r} names a file: the module is {module_name[:-3].replace('/', '.')}:{name}"
+        )
+    return as_application(_attribute(_module(module_name), name), target)
+
+
+def as_application(thing: object, target: str) -> Application:
+    """A handler, or a function that returns an async context manager of one, as the latter.
+
+    Raises UsageError for anything else, with what would be right.
+    """
+    if _is_async(thing):
+        _expect_arguments(thing, 1, f"{target} has to take one argument, the connection")
+        return _stateless(thing)  # type: ignore[arg-type]  # checked above
+    if inspect.isasyncgenfunction(thing):
+        raise UsageError(f"{target} yields: it needs @contextlib.asynccontextmanager above it")
+    if not callable(thing):
+        raise UsageError(f"{target} is {_article(type(thing).__name__)}, not {_WANTED}")
+    wanted = f"{target} is not async: write 'async def {target.rpartition(':')[2]}(connection)'"
+    _expect_arguments(thing, 0, wanted)
+    return _stateful(thing, target)
+
+
+_WANTED = "a handler (async def) or a function that returns an async context manager of one"
+
+
+def _built_in(name: str) -> Application:
+    if name not in BUILT_IN:
+        near = difflib.get_close_matches(name, BUILT_IN, 1)
+        guess = f"did you mean {near[0]!r}? " if near else ""
+        raise UsageError(
+            f"there is no built-in app {name!r}: {guess}It is one of {', '.join(BUILT_IN)}, "
+            "or your own as package.module:name"
+        )
+    return as_application(getattr(importlib.import_module(f"trio_ws_app.apps.{name}"), name), name)
+
+
+def _module(name: str) -> object:
+    directory = os.getcwd()
+    if directory not in sys.path:
+        sys.path.insert(0, directory)
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as problem:
+        if problem.name and (name == problem.name or name.startswith(problem.name + ".")):
+            raise UsageError(
+                f"there is no module {problem.name!r} in {directory} or among the installed packages"
+            ) from None
+        raise UsageError(f"cannot import {name}: {_one_line(problem)}") from None
+    except (Exception, SystemExit) as problem:
+        raise UsageError(f"cannot import {name}: {_one_line(problem)}") from None
+
+
+def _attribute(module: object, path: str) -> object:
+    found = module
+    for name in path.split("."):
+        try:
+            found = getattr(found, name)
+        except AttributeError:
+            raise UsageError(_no_such_name(module, path)) from None
+    return found
+
+
+def _no_such_name(module: object, path: str) -> str:
+    where = getattr(module, "__name__", "the module")
+    near = difflib.get_close_matches(path, [name for name in vars(module) if not name.startswith("_")], 1)
+    return f"module {where!r} has no {path!r}" + (f": did you mean {where}:{near[0]}?" if near else "")
+
+
+def _one_line(problem: BaseException) -> str:
+    """What went wrong in a module while it was imported, and at which of its lines."""
+    if isinstance(problem, SyntaxError):
+        return f"{problem.msg} ({problem.filename}, line {problem.lineno})"
+    text = "".join(traceback.format_exception_only(problem)).strip().splitlines()[-1]
+    own = [
+        frame for frame in traceback.extract_tb(problem.__traceback__) if "importlib" not in frame.filename
+    ]
+    last = own[-1]
+    return text if last.filename == __file__ else f"{text} ({last.filename}, line {last.lineno})"
+
+
+def _is_async(thing: object) -> bool:
+    return inspect.iscoroutinefunction(thing) or inspect.iscoroutinefunction(type(thing).__call__)
+
+
+def _expect_arguments(thing: object, count: int, otherwise: str) -> None:
+    try:
+        inspect.signature(thing).bind(*[None] * count)  # type: ignore[arg-type]  # every caller passes a callable
+    except TypeError:
+        raise UsageError(otherwise) from None
+
+
+def _stateless(handler: Handler) -> Application:
+    @asynccontextmanager
+    async def application() -> AsyncIterator[Handler]:
+        yield handler
+
+    return application
+
+
+def _stateful(function: Callable[[], object], target: str) -> Application:
+    @asynccontextmanager
+    async def application() -> AsyncIterator[Handler]:
+        context = function()
+        if not isinstance(context, AbstractAsyncContextManager):
+            raise UsageError(f"{target}() returned {_article(type(context).__name__)}, not {_WANTED}")
+        async with context as handler:
+            if not _is_async(handler):
+                raise UsageError(
+                    f"{target}() has to yield the handler (async def), not {_article(type(handler).__name__)}"
+                )
+            yield handler
+
+    return application
+
+
+def _article(noun: str) -> str:
+    return f"{'an' if noun[0].lower() in 'aeiou' else 'a'} {noun}"

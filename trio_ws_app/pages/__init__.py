@@ -1,0 +1,99 @@
+"""Pages over the same port: what ``process_request`` answers to a browser that asks for no WebSocket."""
+
+from __future__ import annotations
+
+import inspect
+import mimetypes
+from collections.abc import Awaitable, Callable
+from importlib.resources import files
+from pathlib import Path, PurePosixPath
+
+import trio
+
+from ..protocol.http import Request, Response
+
+Hook = Callable[[Request], Response | Awaitable[Response | None] | None]
+
+_SHARED = ("socket.js", "style.css", "icon.svg")
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_PAGE_HEADERS = {"Content-Security-Policy": _POLICY, "Referrer-Policy": "no-referrer"}
+_TYPES = mimetypes.MimeTypes()
+_TYPES.add_type("text/javascript", ".js")
+
+
+def page_for(app: str) -> Callable[[Request], Response | None]:
+    """A hook that answers ``/`` with the page of the built-in ``app``, and the paths that the page loads."""
+    package = files(__name__)
+    names = {"/": f"{app}.html", f"/{app}.js": f"{app}.js"} | {f"/{name}": name for name in _SHARED}
+    answers = {
+        path: _response(name, (package / name).read_bytes(), _PAGE_HEADERS) for path, name in names.items()
+    }
+
+    def page(request: Request) -> Response | None:
+        return answers.get(request.path) if _asks_for_a_file(request) else None
+
+    return page
+
+
+def static_files(directory: str | Path) -> Callable[[Request], Awaitable[Response | None]]:
+    """A hook that answers with the files below ``directory``; a folder answers with its ``index.html``.
+
+    Files whose names start with a dot, and links that lead outside, are not served. A file is read
+    whole into memory: this is for a page and what it loads, not for downloads.
+    """
+    root = Path(directory).resolve()
+
+    def read(path: str) -> Response | None:
+        relative = PurePosixPath(path.lstrip("/"))
+        if any(part.startswith(".") for part in relative.parts):
+            return None
+        try:
+            file = (root / relative).resolve()
+            if file.is_dir():
+                file = (file / "index.html").resolve()
+            body = file.read_bytes() if file.is_relative_to(root) else None
+        except (OSError, ValueError):  # missing, unreadable, or a name that no file can have
+            return None
+        return None if body is None else _response(file.name, body, {})
+
+    async def static(request: Request) -> Response | None:
+        if not _asks_for_a_file(request):
+            return None
+        return await trio.to_thread.run_sync(read, request.path)
+
+    return static
+
+
+def first_of(*hooks: Hook | None) -> Callable[[Request], Awaitable[Response | None]]:
+    """One hook of several: the first answer counts. Hooks may be plain or async; None is left out."""
+
+    async def process_request(request: Request) -> Response | None:
+        for hook in hooks:
+            answer = hook(request) if hook else None
+            if inspect.isawaitable(answer):
+                answer = await answer
+            if answer is not None:
+                return answer
+        return None
+
+    return process_request
+
+
+def _asks_for_a_file(request: Request) -> bool:
+    return request.method in ("GET", "HEAD") and "upgrade" not in request.headers
+
+
+def _response(name: str, body: bytes, headers: dict[str, str]) -> Response:
+    kind, encoding = _TYPES.guess_type(name)
+    if kind is None or encoding is not None:
+        kind = "application/octet-stream"
+    charset = "; charset=utf-8" if kind.startswith("text/") else ""
+    common = {
+        "Content-Type": kind + charset,
+        "Cache-Control": "no-cache",
+        "X-Content-Type-Options": "nosniff",
+    }
+    return Response(200, body, common | headers)

@@ -1,0 +1,37 @@
+// The echo: what is sent comes back, with the time it took.
+
+import { append, connect, sendOnEnter } from "./socket.js";
+
+const find = (id) => document.getElementById(id);
+const button = find("say").querySelector("button");
+let sentAt = [];
+let count = 0;
+
+const socket = connect({
+  onOpen: () => { button.disabled = false; },
+  onClose: () => {
+    button.disabled = true;
+    sentAt = [];
+  },
+  onMessage: (message) => {
+    const time = `${(performance.now() - sentAt.shift()).toFixed(1)} ms`;
+    const item = document.createElement("li");
+    const took = document.createElement("span");
+    item.className = "exchange";
+    took.textContent = time;
+    item.append(message, took);
+    append(find("log"), item);
+    count += 1;
+    find("facts").textContent = `${count} came back, the last one in ${time}.`;
+  },
+});
+
+find("say").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const text = find("text").value;
+  if (!text || !socket.isOpen()) return;
+  sentAt.push(performance.now());
+  socket.send(text);
+  find("text").value = "";
+});
+sendOnEnter(find("text"));
