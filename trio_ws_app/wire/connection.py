@@ -6,7 +6,14 @@ from collections.abc import AsyncIterable, Callable
 from types import TracebackType
 
 import trio
-from trio.lowlevel import Abort, checkpoint, checkpoint_if_cancelled, current_task, wait_task_rescheduled
+from trio.lowlevel import (
+    Abort,
+    Task,
+    checkpoint,
+    checkpoint_if_cancelled,
+    current_task,
+    wait_task_rescheduled,
+)
 
 from ..connection import Connection, Message
 from ..errors import CloseCode, ConnectionClosed
@@ -16,7 +23,7 @@ from ..protocol.frames import Opcode
 from ..protocol.http import Request
 from ..settings import Settings
 from .engine import Engine
-from .link import Link
+from .link import WRITE_LIMIT, Link
 from .transport import Transport
 
 # A task that never has to wait still lets the others run after this many messages.
@@ -63,17 +70,26 @@ class WireConnection(Link, Connection):
         return self._subprotocol
 
     async def receive(self) -> Message:
-        await self._breathe()
+        if self.inbox:
+            await self._breathe()
         while not self.inbox:
-            await self._wait_inbox()
+            if self.wait_inbox(current_task()):
+                await wait_task_rescheduled(self._abort_receive)
         return self.take()
 
     async def __anext__(self) -> Message:
-        # The loop `async for` is the hot path: one coroutine a message, not two.
-        await self._breathe()
+        # The loop `async for` is the hot path: no more coroutines a message than it needs.
+        if self.inbox:
+            self._turn -= 1
+            if self._turn:
+                await checkpoint_if_cancelled()
+            else:
+                self._turn = _MESSAGES_A_TURN
+                await checkpoint()
         try:
             while not self.inbox:
-                await self._wait_inbox()
+                if self.wait_inbox(current_task()):
+                    await wait_task_rescheduled(self._abort_receive)
         except ConnectionClosed:
             raise StopAsyncIteration from None
         return self.take()
@@ -86,20 +102,6 @@ class WireConnection(Link, Connection):
         else:
             self._turn = _MESSAGES_A_TURN
             await checkpoint()
-
-    async def _wait_inbox(self) -> None:
-        """Return when the inbox may have changed; raise when nothing more can come."""
-        if self.closed_here:
-            raise trio.ClosedResourceError("this side has closed the connection")
-        if self.receiving or self.sinking:
-            raise trio.BusyResourceError("another task is receiving from this connection")
-        if self.state == State.GONE:
-            raise ConnectionClosed(self.close_reason)
-        self.flush()
-        if self.inbox or self.state == State.GONE:
-            return  # the write has found out that the peer is gone
-        self.wait_here(current_task())
-        await wait_task_rescheduled(self._abort_receive)
 
     def _abort_receive(self, _raise_cancel: object) -> Abort:
         self.wait_here(None)
@@ -133,19 +135,24 @@ class WireConnection(Link, Connection):
             await self._wait_room()
 
     async def _wait_room(self) -> None:
+        """Return when a message may fit, or when none will any more."""
         self.flush()
+        if self.has_room or self.state != State.OPEN:
+            return
         task = current_task()
         self.wait_room(task)
+        await wait_task_rescheduled(self._leave_room_of(task))
 
+    def _leave_room_of(self, task: Task) -> Callable[[object], Abort]:
         def abort(_raise_cancel: object) -> Abort:
             self.leave_room(task)
             return Abort.SUCCEEDED
 
-        await wait_task_rescheduled(abort)
+        return abort
 
     async def send_stream(self, fragments: AsyncIterable[str] | AsyncIterable[bytes]) -> None:
         await checkpoint_if_cancelled()
-        while self.streaming or self.queued >= 65536:
+        while not self.has_room:
             await self._wait_room()
         self._check_open()
         self.hold()
@@ -158,8 +165,7 @@ class WireConnection(Link, Connection):
                 payload = fragment.encode() if isinstance(fragment, str) else fragment
                 if isinstance(fragment, str) != (opcode is Opcode.TEXT):
                     raise TypeError("the fragments of one message are all str or all bytes")
-                while self.queued >= 65536:
-                    await self._wait_room()
+                await self._wait_queue()
                 self.push_fragment(Opcode.CONTINUATION if begun else Opcode(opcode or 0), payload, False)
                 begun = True
             if begun:
@@ -169,6 +175,13 @@ class WireConnection(Link, Connection):
             if begun and self.state == State.OPEN:
                 self.say_close(CloseCode.INTERNAL_ERROR, "a streamed message broke off")
             self.release()
+
+    async def _wait_queue(self) -> None:
+        while self.blocked and self.queued >= WRITE_LIMIT:
+            task = current_task()
+            self.wait_room(task)
+            await wait_task_rescheduled(self._leave_room_of(task))
+        await checkpoint_if_cancelled()
 
     def _check_open(self) -> None:
         if self.closed_here:

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 COMPILED: bool = cython.compiled
 
 # A send waits while this much is queued: enough to keep a fast peer busy, little enough to stay fresh.
-WRITE_LIMIT = cython.declare(cython.Py_ssize_t, 64 * 1024)
+WRITE_LIMIT = 64 * 1024
+_WRITE_LIMIT = cython.declare(cython.Py_ssize_t, WRITE_LIMIT)
 # Small chunks are joined up to this size, so that one write carries them.
 _JOIN_LIMIT = cython.declare(cython.Py_ssize_t, 128 * 1024)
 
@@ -238,9 +239,9 @@ class Link:
         self._in_sink = True
         try:
             while inbox and self._sink is not None:
-                if self.queued >= WRITE_LIMIT:
+                if self.queued >= _WRITE_LIMIT:
                     self._write()
-                    if self.queued >= WRITE_LIMIT:
+                    if self.queued >= _WRITE_LIMIT:
                         break
                 result = consumer(inbox.popleft())
                 if result is not None and inspect.iscoroutine(result):
@@ -278,6 +279,25 @@ class Link:
     @property
     def sinking(self) -> bool:
         return self._sink is not None
+
+    @cython.ccall
+    def wait_inbox(self, task: Task) -> cython.bint:
+        """Have ``task`` rescheduled when the inbox or the state has changed; False if it has already.
+
+        Raises when nothing more can come, or somebody else is receiving.
+        """
+        if self.closed_here:
+            raise trio.ClosedResourceError("this side has closed the connection")
+        if self._receiver is not None or self._sink is not None:
+            raise trio.BusyResourceError("another task is receiving from this connection")
+        if self._chunks and not self.blocked:
+            self._write()  # whoever is about to wait writes
+        if self.state == _GONE:
+            if self.inbox:
+                return False
+            raise ConnectionClosed(self.close_reason)
+        self._receiver = task
+        return True
 
     def wait_here(self, task: Task | None) -> None:
         """``task`` is rescheduled when the inbox or the state has changed."""
@@ -398,7 +418,7 @@ class Link:
     def try_send(self, message: object) -> cython.bint:
         """Queue ``message`` whole, or not at all and return False while the peer is behind."""
         self._check_sendable()
-        if self.queued >= WRITE_LIMIT or self._held is not None:
+        if self.queued >= _WRITE_LIMIT or self._held is not None:
             if not isinstance(message, (str, bytes, bytearray, memoryview)):
                 self._encode(message)
             return False
@@ -503,7 +523,7 @@ class Link:
             if count < size:
                 self._block()
                 break
-        if self._room is not None and self.queued < WRITE_LIMIT:
+        if self._room is not None and self.queued < _WRITE_LIMIT:
             self._wake_room()
         if not self._chunks and self.state == _GONE:
             self._end()
@@ -564,6 +584,11 @@ class Link:
         if not self.ended:
             self.transport.watch(not self._paused, self.blocked)
         return None
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a send need not wait."""
+        return self.queued < _WRITE_LIMIT and self._held is None
 
     def wait_room(self, task: Task) -> None:
         """``task`` is rescheduled when the queue has room, or at the end."""
