@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from enum import StrEnum
 
 import attrs
@@ -84,37 +84,24 @@ def send_encoded(connection: Connection, encoded: Encoded, overflow: Overflow) -
         return Outcome.CLOSED
     frame = encoded.frame(connection)
     if overflow is Overflow.LATEST and connection.queued and connection.replace_latest(frame):
-        connection.dropped += 1
+        _count_drops(connection, overflow, 1)
         return Outcome.DROPPED
     if connection.offer(frame):
         return Outcome.SENT
-    return _ON_OVERFLOW[overflow](connection, frame)
-
-
-def _disconnect(connection: WireConnection, _frame: Frame) -> Outcome:
-    connection.dropped += 1
-    connection.disconnect_slow()
-    return Outcome.DISCONNECTED
-
-
-def _drop_newest(connection: WireConnection, _frame: Frame) -> Outcome:
-    connection.dropped += 1
+    if overflow is Overflow.DROP_OLDEST:
+        _count_drops(connection, overflow, connection.drop_oldest(len(frame)))
+        if connection.offer(frame):
+            return Outcome.SENT
+    _count_drops(connection, overflow, 1)
+    if overflow is Overflow.DISCONNECT:
+        connection.disconnect_slow()
+        return Outcome.DISCONNECTED
     return Outcome.DROPPED
 
 
-def _drop_oldest(connection: WireConnection, frame: Frame) -> Outcome:
-    connection.dropped += connection.drop_oldest(len(frame))
-    if connection.offer(frame):
-        return Outcome.SENT
-    return _drop_newest(connection, frame)
-
-
-_ON_OVERFLOW: dict[Overflow, Callable[[WireConnection, Frame], Outcome]] = {
-    Overflow.DISCONNECT: _disconnect,
-    Overflow.DROP_NEWEST: _drop_newest,
-    Overflow.DROP_OLDEST: _drop_oldest,
-    Overflow.LATEST: _drop_newest,
-}
+def _count_drops(connection: WireConnection, overflow: Overflow, count: int) -> None:
+    connection.dropped += count
+    connection.engine.drops[overflow.value] += count
 
 
 def _send_foreign(connection: Connection, encoded: Encoded) -> Outcome:

@@ -107,7 +107,7 @@ class Server:
 
     def statistics(self) -> Statistics:
         """What the server has counted so far."""
-        return self._counters.statistics(list(self.connections))
+        return self._counters.statistics(self._engine, list(self.connections))
 
     async def drain(
         self,
@@ -305,7 +305,10 @@ class Server:
             with self._registry.register(connection) as member:
                 if self._cancel_on_disconnect:
                     connection.add_gone_scope(member.scope)
-                code = await run_contained(self._handler, connection)
+                try:
+                    code = await run_contained(self._handler, connection)
+                finally:
+                    self._counters.add_clean_up(connection)
             if code is CloseCode.INTERNAL_ERROR:
                 self._counters.failed += 1
             connection.say_close(code, closed_here=True)

@@ -6,14 +6,22 @@ from collections import Counter
 from collections.abc import Mapping
 
 import attrs
+import trio
 
 from ..errors import CloseCode
+from ..histogram import Distribution, Histogram
 from ..wire.connection import WireConnection
+from ..wire.engine import Engine
 
 
 @attrs.frozen
 class Statistics:
-    """Counts since the server started, at one instant. Bytes are as carried, frame headers included."""
+    """Counts since the server started, at one instant. Bytes are as carried, frame headers included.
+
+    ``refused`` counts handshakes by outcome, ``closed`` connections by close code, ``drops`` messages by
+    overflow policy. ``queued`` bytes wait for slow peers now. Latencies are in seconds: a ping's round
+    trip, and from the peer's end to the end of its handler's clean-up.
+    """
 
     connections: int
     accepted: int
@@ -25,7 +33,10 @@ class Statistics:
     bytes_in: int
     bytes_out: int
     dropped: int
+    drops: Mapping[str, int]
     queued: int
+    ping_latency: Distribution
+    cancel_latency: Distribution
 
 
 @attrs.define
@@ -41,12 +52,18 @@ class Counters:
     bytes_in: int = 0
     bytes_out: int = 0
     dropped: int = 0
+    cancel_latency: Histogram = attrs.field(factory=Histogram)
 
     def add(self, connection: WireConnection) -> None:
         """Count a connection that has ended."""
         reason = connection.close_reason
         self.closed[CloseCode.ABNORMAL if reason is None else reason.code] += 1
         self._add_traffic(connection)
+
+    def add_clean_up(self, connection: WireConnection) -> None:
+        """Count how long the handler worked on after its peer's end, now that it has ended itself."""
+        if connection.gone_at >= 0:
+            self.cancel_latency.observe(trio.current_time() - connection.gone_at)
 
     def _add_traffic(self, connection: WireConnection) -> None:
         self.messages_in += connection.messages_in
@@ -55,7 +72,7 @@ class Counters:
         self.bytes_out += connection.bytes_out
         self.dropped += connection.dropped
 
-    def statistics(self, connections: list[WireConnection]) -> Statistics:
+    def statistics(self, engine: Engine, connections: list[WireConnection]) -> Statistics:
         """The counts with those of the live connections added."""
         total = Counters(
             messages_in=self.messages_in,
@@ -77,5 +94,8 @@ class Counters:
             bytes_in=total.bytes_in,
             bytes_out=total.bytes_out,
             dropped=total.dropped,
+            drops=dict(engine.drops),
             queued=sum(connection.queued for connection in connections),
+            ping_latency=engine.ping_latency.distribution(),
+            cancel_latency=self.cancel_latency.distribution(),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import count
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from ..histogram import Histogram
 from .timers import Timers
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ class Engine:
     def __init__(self) -> None:
         self.timers = Timers()
         self.dirty: list[Link] = []
+        self.ping_latency = Histogram()
+        self.drops: Counter[str] = Counter()  # messages that were not sent, by overflow policy
         self._flusher: trio.lowlevel.Task | None = None
         self._prefix = os.urandom(2).hex()
         self._numbers = count(1)

@@ -59,6 +59,7 @@ class Link:
     ended = cython.declare(cython.bint, visibility="readonly")  # nothing more will be written
     deflate = cython.declare(object, visibility="readonly")
     latency = cython.declare(object, visibility="readonly")
+    gone_at = cython.declare(cython.double, visibility="readonly")  # Trio's clock; negative until then
     transport = cython.declare(object, visibility="readonly")
     engine = cython.declare(object, visibility="readonly")
     settings = cython.declare(object, visibility="readonly")
@@ -115,6 +116,7 @@ class Link:
         self.closed_here = False
         self.ended = False
         self.latency = None
+        self.gone_at = -1.0
         self._inbox_bytes = 0
         self._inbox_limit = settings.max_inbox_bytes
         self._paused = False
@@ -357,6 +359,7 @@ class Link:
                 reschedule(task)
             if known == payload:
                 self.latency = now - sent
+                self.engine.ping_latency.observe(self.latency)
                 return None
 
     def send_ping(self, task: Task | None) -> bytes:
@@ -723,7 +726,9 @@ class Link:
     @cython.cfunc
     def _tell_gone(self) -> object:
         """Cancel what works for the peer (G9); what waits for messages finds out by itself."""
-        self._is_gone = self._is_gone or self.state == _GONE
+        if self.state == _GONE and not self._is_gone:
+            self._is_gone = True
+            self.gone_at = trio.current_time()
         scopes = self._gone_scopes
         self._gone_scopes = None
         if scopes is not None:
