@@ -1,5 +1,13 @@
 """A structured-concurrency WebSocket application server for Trio: one connection is one nursery."""
 
+from .broker import (
+    Broker,
+    BrokerUnavailable,
+    Gap,
+    Subscription,
+    open_memory_broker,
+    open_redis_broker,
+)
 from .connection import Connection, Message
 from .errors import CloseCode, CloseReason, ConnectionClosed, HandshakeRefused, UsageError
 from .fanout import BroadcastResult, Overflow, broadcast
@@ -13,11 +21,14 @@ from .settings import Settings
 
 __all__ = [
     "BroadcastResult",
+    "Broker",
+    "BrokerUnavailable",
     "CloseCode",
     "CloseReason",
     "Connection",
     "ConnectionClosed",
     "Exit",
+    "Gap",
     "Handler",
     "HandshakeRefused",
     "Headers",
@@ -31,10 +42,13 @@ __all__ = [
     "Settings",
     "Side",
     "Statistics",
+    "Subscription",
     "UsageError",
     "broadcast",
     "consume",
     "duplex",
+    "open_memory_broker",
+    "open_redis_broker",
     "open_registry",
     "produce",
     "serve",
