@@ -1,11 +1,28 @@
-"""What tests of several folders share: Redis servers that start when they are first asked for."""
+"""What tests of several folders share: virtual time, and Redis servers that start when first asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Any
 
 import pytest
+import trio
 from redis_servers import RedisServer, running_cluster, running_redis
+from trio.testing import MockClock
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let ``usefixtures("autojump_clock")`` do: pytest-trio only looks among a test's arguments."""
+    for item in items:
+        if any("autojump_clock" in mark.args for mark in item.iter_markers("usefixtures")):
+            item.add_marker(pytest.mark.trio(run=_run_on_virtual_time))
+
+
+def _run_on_virtual_time(
+    test: Callable[[], Awaitable[object]], *, clock: object, instruments: Sequence[trio.abc.Instrument]
+) -> Any:
+    assert clock is None
+    return trio.run(test, clock=MockClock(autojump_threshold=0), instruments=instruments)
 
 
 @pytest.fixture(scope="session")
