@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
@@ -12,8 +13,10 @@ from trio.testing import MockClock
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let ``usefixtures("autojump_clock")`` do: pytest-trio only looks among a test's arguments."""
+    """Let ``usefixtures("autojump_clock")`` do; pytest-trio looks for clocks in a test's arguments only."""
     for item in items:
+        if not inspect.iscoroutinefunction(getattr(item, "obj", None)):
+            continue
         if any("autojump_clock" in mark.args for mark in item.iter_markers("usefixtures")):
             item.add_marker(pytest.mark.trio(run=_run_on_virtual_time))
 

@@ -1,13 +1,6 @@
 """A structured-concurrency WebSocket application server for Trio: one connection is one nursery."""
 
-from .broker import (
-    Broker,
-    BrokerUnavailable,
-    Gap,
-    Subscription,
-    open_memory_broker,
-    open_redis_broker,
-)
+from .adapter import from_trio_websocket
 from .connection import Connection, Message
 from .errors import CloseCode, CloseReason, ConnectionClosed, HandshakeRefused, UsageError
 from .fanout import BroadcastResult, Overflow, broadcast
@@ -21,14 +14,11 @@ from .settings import Settings
 
 __all__ = [
     "BroadcastResult",
-    "Broker",
-    "BrokerUnavailable",
     "CloseCode",
     "CloseReason",
     "Connection",
     "ConnectionClosed",
     "Exit",
-    "Gap",
     "Handler",
     "HandshakeRefused",
     "Headers",
@@ -42,13 +32,11 @@ __all__ = [
     "Settings",
     "Side",
     "Statistics",
-    "Subscription",
     "UsageError",
     "broadcast",
     "consume",
     "duplex",
-    "open_memory_broker",
-    "open_redis_broker",
+    "from_trio_websocket",
     "open_registry",
     "produce",
     "serve",

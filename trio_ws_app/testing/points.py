@@ -10,7 +10,7 @@ from types import FrameType
 import attrs
 import trio
 
-_TRIO = str(Path(trio.__file__).parent)
+_TRIO = str(Path(trio.__file__).parent / "_")[:-1]  # with the separator: trio_websocket is not Trio
 _KIT = tuple(str(Path(__file__).with_name(name)) for name in ("trial.py", "hooks.py"))
 
 Place = tuple[str, int, str]

@@ -445,7 +445,7 @@ class Link:
         return None
 
     @cython.cfunc
-    def _push(self, frame: bytes | Frame) -> object:
+    def _push(self, frame: bytes) -> object:
         self.messages_out += 1
         self.queued += len(frame)
         if self._held is not None:
@@ -455,7 +455,7 @@ class Link:
         return None
 
     @cython.ccall
-    def offer(self, frame: bytes | Frame) -> cython.bint:
+    def offer(self, frame: bytes) -> cython.bint:
         """Queue a frame that others share; False when it would pass the bound. For open links only."""
         size: cython.Py_ssize_t = len(frame)
         if self.queued and self.queued + size > self._queue_limit:

@@ -1,0 +1,104 @@
+"""Pairs of connected ends, one for each kind of connection."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+
+import attrs
+import trio
+from trio_websocket import wrap_client_stream, wrap_server_stream
+
+from trio_ws_app.adapter import from_trio_websocket
+from trio_ws_app.connection import Connection
+from trio_ws_app.server.server import serve
+from trio_ws_app.settings import Settings
+
+# Small bounds, so that a test reaches them with little data.
+SETTINGS = Settings(max_inbox_bytes=1024, max_queue_bytes=64 * 1024, close_timeout=5, send_timeout=20)
+
+
+@attrs.frozen
+class Pair:
+    """``local`` is the connection under test. ``vanish`` drops the remote's transport without a goodbye."""
+
+    local: Connection
+    remote: Connection
+    vanish: Callable[[], object]
+
+
+def socket_streams() -> tuple[trio.SocketStream, trio.SocketStream]:
+    left, right = socket.socketpair()
+    return (
+        trio.SocketStream(trio.socket.from_stdlib_socket(left)),
+        trio.SocketStream(trio.socket.from_stdlib_socket(right)),
+    )
+
+
+@asynccontextmanager
+async def adapted_ends() -> AsyncIterator[tuple[Pair, Pair]]:
+    """An adapted server and an adapted client, each as the end under test of a pair."""
+    server_stream, client_stream = socket_streams()
+    server: list[Connection] = []
+
+    async def accept(nursery: trio.Nursery) -> None:
+        request = await wrap_server_stream(nursery, server_stream)
+        server.append(from_trio_websocket(await request.accept(), request, settings=SETTINGS))
+
+    try:
+        async with trio.open_nursery() as nursery:
+            async with trio.open_nursery() as opening:
+                opening.start_soon(accept, nursery)
+                opened = await wrap_client_stream(nursery, client_stream, "localhost", "/chat?room=1")
+            client = from_trio_websocket(opened, settings=SETTINGS)
+            yield (
+                Pair(server[0], client, client_stream.socket.close),
+                Pair(client, server[0], server_stream.socket.close),
+            )
+            nursery.cancel_scope.cancel()
+    finally:
+        server_stream.socket.close()
+        client_stream.socket.close()
+
+
+@asynccontextmanager
+async def adapted_server() -> AsyncIterator[Pair]:
+    async with adapted_ends() as (pair, _):
+        yield pair
+
+
+@asynccontextmanager
+async def adapted_client() -> AsyncIterator[Pair]:
+    async with adapted_ends() as (_, pair):
+        yield pair
+
+
+@asynccontextmanager
+async def wire() -> AsyncIterator[Pair]:
+    """A connection of our own server, over TCP; the remote end is an adapted client."""
+    give, take = trio.open_memory_channel[Connection](1)
+
+    async def handler(connection: Connection) -> None:
+        give.send_nowait(connection)
+        await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        server = await nursery.start(partial(serve, handler, 0, settings=SETTINGS))
+        stream = await trio.open_tcp_stream("127.0.0.1", server.port)
+        opened = await wrap_client_stream(nursery, stream, "localhost", "/chat?room=1")
+        remote = from_trio_websocket(opened, settings=SETTINGS)
+        try:
+            yield Pair(await take.receive(), remote, stream.socket.close)
+        finally:
+            server.cancel()
+            stream.socket.close()
+            nursery.cancel_scope.cancel()
+
+
+KINDS: dict[str, Callable[[], AbstractAsyncContextManager[Pair]]] = {
+    "wire": wire,
+    "adapted-server": adapted_server,
+    "adapted-client": adapted_client,
+}

@@ -1,0 +1,400 @@
+"""trio-websocket's connections as ours: ``from_trio_websocket(connection)``.
+
+trio-websocket runs a reader task per connection, in the nursery that was given to it. The adapter works
+beside it, in the same nursery and through trio-websocket's public methods: a task that receives ahead of
+the application, so that the end of the connection is noticed also when nobody receives, and, while there
+is something to write, a task that writes it, so that cancelling a sender never tears a frame. Both end
+with trio-websocket's reader at the latest. From then on only the adapter may receive and send.
+
+What trio-websocket cannot keep:
+
+- **G2**: nothing is torn or lost. But a message that is being written when its sender is cancelled goes
+  out whole; ``send`` then returns, and the next checkpoint raises the cancellation.
+- **G5, G6, G7** are a server's promises, and trio-websocket's server does not keep them: an exception in
+  one handler ends the whole server, and stopping it says no goodbye. What ``send_nowait`` has queued when a
+  handler returns is lost, since trio-websocket closes at once; ``await connection.aclose()`` writes it first.
+- **G9**: while ``max_inbox_bytes`` wait for the application, nothing is read, so neither a goodbye
+  nor a ping is noticed; likewise while trio-websocket's reader waits to answer a peer that does not read.
+  There is no keepalive, so a peer that vanishes silently is not noticed (``connect`` adds one).
+- **G10**: there is no ``send_timeout`` (``connect`` adds one). A full queue makes ``broadcast`` drop the
+  message, whatever the overflow policy is.
+- **Closing**: trio-websocket knows no close code 1014. It answers a message over its ``max_message_size``
+  with 1009 but leaves the TCP connection open until the peer ends it, and ends a connection that violates the
+  protocol without a Close frame. When this side closes and the peer hangs up instead of answering,
+  ``close_reason`` says 1000. When the server says goodbye first, a client's socket stays open until it is
+  garbage (``connect`` closes it).
+- **Sending**: ``send_stream`` collects the pieces and sends one frame. There is no compression.
+- **Pings**: one that nobody waits for any more occupies a task until its pong; without one for
+  ``send_timeout`` the connection is ended.
+- **Requests**: a server's ``request.headers`` are empty unless trio-websocket's request is given too,
+  and never have ``Host``.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterable, Iterator
+from contextlib import contextmanager
+
+import trio
+import trio_websocket
+
+from .adapter_queues import Inbox, Outbox, Task
+from .connection import Connection, Message
+from .errors import CloseCode, CloseReason, ConnectionClosed
+from .protocol.closing import close_payload
+from .protocol.http import Headers, Request
+from .settings import Settings
+
+_VANISHED = CloseReason(CloseCode.ABNORMAL)
+
+
+def from_trio_websocket(
+    connection: trio_websocket.WebSocketConnection,
+    request: trio_websocket.WebSocketRequest | None = None,
+    *,
+    settings: Settings | None = None,
+) -> Connection:
+    """Adapt a trio-websocket connection, client or server, whose opening handshake is done.
+
+    ``request`` is the one that a server has accepted: it has the headers. Of the settings,
+    ``max_inbox_bytes``, ``max_queue_bytes``, ``close_timeout`` and ``send_timeout`` (for pings) apply.
+
+    The adapter's tasks run in the nursery that runs trio-websocket's reader. ``help(trio_ws_app.adapter)``
+    lists which promises trio-websocket cannot keep.
+    """
+    return AdaptedConnection(
+        connection,
+        None if connection.closed else _reader_nursery(connection),
+        remote=_remote_text(connection),
+        request=_request_of(connection, request),
+        settings=settings or Settings(),
+    )
+
+
+class AdaptedConnection(Connection):
+    """A trio-websocket connection as ours. ``nursery`` runs its tasks; None: the connection is over."""
+
+    __slots__ = (
+        "_abnormal",
+        "_closed_here",
+        "_gone",
+        "_inbox",
+        "_latency",
+        "_nursery",
+        "_outbox",
+        "_peer",
+        "_reading_ahead",
+        "_receiving",
+        "_remote",
+        "_request",
+        "_scopes",
+        "_settings",
+    )
+
+    def __init__(
+        self,
+        peer: trio_websocket.WebSocketConnection,
+        nursery: trio.Nursery | None,
+        *,
+        remote: str,
+        request: Request,
+        settings: Settings,
+    ) -> None:
+        self._peer = peer
+        self._nursery = nursery
+        self._remote = remote
+        self._request = request
+        self._settings = settings
+        self._inbox = Inbox(settings.max_inbox_bytes)
+        self._outbox = Outbox(settings.max_queue_bytes, self._write, self._start)
+        self._reading_ahead = False
+        self._receiving = False
+        self._closed_here = False
+        self._abnormal = False
+        self._latency: float | None = None
+        self._gone = trio.Event()
+        self._scopes: set[trio.CancelScope] = set()
+        if nursery is None:
+            self._end()
+        else:
+            self._read_on()
+
+    @property
+    def id(self) -> str:
+        return str(self._peer)
+
+    @property
+    def remote(self) -> str:
+        return self._remote
+
+    @property
+    def request(self) -> Request:
+        return self._request
+
+    @property
+    def subprotocol(self) -> str | None:
+        return self._peer.subprotocol
+
+    @property
+    def latency(self) -> float | None:
+        return self._latency
+
+    @property
+    def close_reason(self) -> CloseReason | None:
+        if self._abnormal:
+            return _VANISHED
+        closed = self._peer.closed
+        if closed is not None:
+            return CloseReason(int(closed.code), closed.reason or "")
+        return _VANISHED if self._gone.is_set() else None
+
+    # Receiving
+
+    async def receive(self) -> Message:
+        if self._receiving:
+            raise trio.BusyResourceError("another task is receiving from this connection")
+        self._receiving = True
+        try:
+            await trio.lowlevel.checkpoint()
+            return await self._next_message()
+        finally:
+            self._receiving = False
+
+    async def _next_message(self) -> Message:
+        self._raise_if_closed_here()
+        while not self._inbox:
+            if self._reading_ahead:
+                await self._inbox.wait()
+            else:
+                self._inbox.put(await self._last_message())
+            self._raise_if_closed_here()
+        message = self._inbox.take()
+        if not self._gone.is_set():
+            self._read_on()
+        return message
+
+    async def _last_message(self) -> Message:
+        """One of the messages that trio-websocket still holds when the connection is over."""
+        try:
+            return await self._peer.get_message()
+        except trio_websocket.ConnectionClosed:
+            self._end()
+            raise ConnectionClosed(self.close_reason or _VANISHED) from None
+
+    def _read_on(self) -> None:
+        if not self._reading_ahead and self._inbox.has_room:
+            self._start(self._read_ahead)
+            self._reading_ahead = True
+
+    async def _read_ahead(self) -> None:
+        """Receive until the inbox is full or the connection is over.
+
+        It does not wait for room in the inbox: trio-websocket could end meanwhile without waking it,
+        and its nursery would then stay open.
+        """
+        try:
+            while self._inbox.has_room:
+                self._inbox.put(await self._peer.get_message())
+        except trio_websocket.ConnectionClosed:
+            self._end()
+        except trio.Cancelled:
+            self._end()
+            raise
+        finally:
+            self._reading_ahead = False
+            self._inbox.wake()
+
+    # Sending
+
+    async def send(self, message: Message) -> None:
+        message = _checked(message)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        self._raise_if_over()
+        if not await self._outbox.deliver(message):
+            self._raise_if_over()
+
+    def send_nowait(self, message: Message) -> None:
+        message = _checked(message)
+        self._raise_if_over()
+        if self._outbox.is_full:
+            raise trio.WouldBlock
+        self._outbox.put(message)
+
+    async def send_stream(self, fragments: AsyncIterable[str] | AsyncIterable[bytes]) -> None:
+        pieces: list[str | bytes] = [piece async for piece in fragments]
+        if all(isinstance(piece, str) for piece in pieces) and pieces:
+            await self.send("".join(pieces))  # type: ignore[arg-type]  # all of them are str
+        else:
+            await self.send(b"".join(pieces))  # type: ignore[arg-type]  # a mixture raises TypeError
+
+    async def _write(self, message: Message) -> bool:
+        try:
+            await self._peer.send_message(message)
+        except trio_websocket.ConnectionClosed:
+            self._end()
+            return False
+        return True
+
+    async def ping(self) -> float:
+        self._raise_if_over()
+        ping = _Ping()
+        self._start(lambda: self._ping(ping))
+        try:
+            await ping.settled.wait()
+        except trio.Cancelled:
+            ping.give_up_after(self._settings.send_timeout)
+            raise
+        if ping.seconds is None:
+            raise ConnectionClosed(self.close_reason or _VANISHED)
+        self._latency = ping.seconds
+        return ping.seconds
+
+    async def _ping(self, ping: _Ping) -> None:
+        with ping.scope, self.cancel_when_gone(ping.scope):
+            started = trio.current_time()
+            try:
+                await self._peer.ping()
+                ping.seconds = trio.current_time() - started
+            except trio_websocket.ConnectionClosed:
+                self._end()
+        ping.settled.set()
+        if ping.scope.cancelled_caught and not self._gone.is_set():
+            await self._abort()
+
+    # Ending
+
+    async def aclose(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
+        close_payload(code, reason)
+        if self._closed_here:
+            await trio.lowlevel.checkpoint()
+            return
+        self._closed_here = True
+        self._inbox.wake()
+        said = False
+        try:
+            with trio.move_on_after(_seconds(self._settings.close_timeout)):
+                await self._outbox.flush()
+                await self._peer.aclose(code, reason)
+                said = True
+        finally:
+            if said:
+                self._end()
+            else:
+                await self._abort()
+
+    async def _abort(self) -> None:
+        self._abnormal = True
+        self._end()
+        with trio.CancelScope() as scope:
+            scope.cancel()  # trio-websocket drops a connection whose goodbye is cancelled
+            await self._peer.aclose()
+
+    async def wait_closed(self) -> None:
+        await self._gone.wait()
+
+    @contextmanager
+    def cancel_when_gone(self, scope: trio.CancelScope) -> Iterator[None]:
+        if self._gone.is_set():
+            scope.cancel()
+        self._scopes.add(scope)
+        try:
+            yield
+        finally:
+            self._scopes.discard(scope)
+
+    def _end(self) -> None:
+        """The peer is gone: tell everybody who works for it. Messages may remain to be received."""
+        self._gone.set()
+        for scope in self._scopes:
+            scope.cancel()
+        self._outbox.fail()
+        self._inbox.wake()
+
+    def _raise_if_closed_here(self) -> None:
+        if self._closed_here:
+            raise trio.ClosedResourceError("this side has closed the connection")
+
+    def _raise_if_over(self) -> None:
+        self._raise_if_closed_here()
+        if self._gone.is_set():
+            raise ConnectionClosed(self.close_reason or _VANISHED)
+
+    def _start(self, task: Task) -> None:
+        assert self._nursery is not None
+        try:
+            self._nursery.start_soon(task)
+        except RuntimeError:  # the nursery has ended, and with it trio-websocket's reader
+            self._end()
+            raise ConnectionClosed(self.close_reason or _VANISHED) from None
+
+
+class _Ping:
+    """A ping on its way: ``seconds`` is its round trip, None while there is no pong."""
+
+    def __init__(self) -> None:
+        self.scope = trio.CancelScope()
+        self.settled = trio.Event()
+        self.seconds: float | None = None
+
+    def give_up_after(self, seconds: float | None) -> None:
+        self.scope.deadline = trio.current_time() + _seconds(seconds)
+
+
+def _seconds(timeout: float | None) -> float:
+    return float("inf") if timeout is None else timeout
+
+
+def _checked(message: Message) -> Message:
+    if isinstance(message, (str, bytes)):
+        return message
+    if isinstance(message, (bytearray, memoryview)):
+        return bytes(message)
+    raise TypeError(f"a message is str or bytes, not {type(message).__name__}")
+
+
+def _request_of(
+    connection: trio_websocket.WebSocketConnection, request: trio_websocket.WebSocketRequest | None
+) -> Request:
+    fields = request.headers if request is not None else []
+    headers = Headers((name.decode("latin-1"), value.decode("latin-1")) for name, value in fields)
+    return Request("GET", connection.path or "/", headers)
+
+
+def _remote_text(connection: trio_websocket.WebSocketConnection) -> str:
+    try:
+        remote = connection.remote
+    except (OSError, ValueError):  # the peer is gone already; or a Unix socket, whose address is no pair
+        return "unknown"
+    if isinstance(remote, str):
+        return remote
+    host = f"[{remote.address}]" if remote.address.version == 6 else str(remote.address)
+    return f"{host}:{remote.port}"
+
+
+def _reader_nursery(connection: trio_websocket.WebSocketConnection) -> trio.Nursery | None:
+    """The nursery in which trio-websocket reads from the connection; None when it does so no more."""
+    for task in _tasks_nearest_first():
+        coroutine = task.coro
+        if (
+            inspect.iscoroutine(coroutine)
+            and coroutine.__name__ == "_reader_task"
+            and inspect.getcoroutinelocals(coroutine).get("self") is connection
+        ):
+            return task.parent_nursery
+    return None
+
+
+def _tasks_nearest_first() -> Iterator[trio.lowlevel.Task]:
+    """The children of the current task and of its ancestors, then all other tasks."""
+    ancestor: trio.lowlevel.Task | None = trio.lowlevel.current_task()
+    while ancestor is not None:
+        for nursery in reversed(ancestor.child_nurseries):
+            yield from nursery.child_tasks
+        ancestor = ancestor.parent_nursery.parent_task if ancestor.parent_nursery else None
+    unseen = [trio.lowlevel.current_root_task()]
+    while unseen:
+        task = unseen.pop()
+        if task is not None:
+            yield task
+            unseen += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
