@@ -35,6 +35,9 @@ _WRITE_LIMIT = cython.declare(cython.Py_ssize_t, WRITE_LIMIT)
 # Small chunks are joined up to this size, so that one write carries them.
 _JOIN_LIMIT = cython.declare(cython.Py_ssize_t, 128 * 1024)
 
+# How a chunk begins that no control frame may overtake: a ping, a pong, the answer to the handshake.
+_GOES_FIRST = (0x89, 0x8A, ord("H"))
+
 _OPEN = cython.declare(cython.int, int(State.OPEN))
 _GONE = cython.declare(cython.int, int(State.GONE))
 
@@ -74,7 +77,7 @@ class Link:
     _queue_limit: cython.Py_ssize_t
     _dirty: cython.bint
     _held: Any  # frames that wait for the end of a streamed message, or None
-    _pong: Any  # the last pong that may still be in the queue
+    _pong: Any  # the last pongs, which may still be in the queue
     _receiver: Any  # the task that waits for a message
     _room: Any  # tasks that wait for room in the queue
     _sink: Any
@@ -315,37 +318,47 @@ class Link:
     def _act_on_controls(self) -> object:
         controls = self._decoder.controls[:]
         self._decoder.controls.clear()
+        pongs: list[bytes] = []
         for control in controls:
             if isinstance(control, Ping):
-                if self.state == _OPEN:
-                    self._answer_ping(control.payload)
+                pongs.append(encode_frame(Opcode.PONG, control.payload))
             elif isinstance(control, Pong):
                 self._take_pong(control.payload)
             elif isinstance(control, Close):
+                self._answer_pings(pongs)
                 self._take_close(control)
+                return None
+        self._answer_pings(pongs)
         return None
 
     @cython.cfunc
-    def _answer_ping(self, payload: bytes) -> object:
-        """Only the latest ping needs an answer (RFC 6455, section 5.5.3): a flood of them is bounded."""
-        frame = encode_frame(Opcode.PONG, payload)
-        if self._pong is not None and self._chunks:
-            for index in range(1 if self._head_sent else 0, len(self._chunks)):
-                if self._chunks[index] is self._pong:
-                    self.queued += len(frame) - len(self._pong)
-                    self._chunks[index] = self._pong = frame
-                    return None
-        self._pong = frame
-        self._push_control(frame)
+    def _answer_pings(self, pongs: list[bytes]) -> object:
+        """Every ping is answered, unless the peer does not read our answers.
+
+        Then only the latest needs one (RFC 6455, section 5.5.3), so a flood of pings is bounded.
+        """
+        if pongs and self.state == _OPEN:
+            self._pong = self._push_control(pongs[-1] if self.blocked else b"".join(pongs), self._pong)
         return None
 
     @cython.cfunc
-    def _push_control(self, frame: bytes) -> object:
-        """Ahead of the messages that wait, but never inside a frame (RFC 6455, section 5.4)."""
-        self._chunks.insert(1 if self._head_sent else 0, frame)
+    def _push_control(self, frame: bytes, old: object = None) -> object:
+        """Queue ``frame`` ahead of the messages that wait, or in the place of ``old`` if that waits too.
+
+        Never inside a frame that is partly sent (RFC 6455, section 5.4), and behind earlier controls.
+        """
+        chunks: list[Any] = self._chunks
+        index: cython.Py_ssize_t = 1 if self._head_sent else 0
+        while index < len(chunks) and chunks[index][0] in _GOES_FIRST:
+            if self.blocked and chunks[index] is old:
+                self.queued -= len(chunks[index])
+                del chunks[index]
+            else:
+                index += 1
+        chunks.insert(index, frame)
         self.queued += len(frame)
         self._mark_dirty()
-        return None
+        return frame
 
     @cython.cfunc
     def _take_pong(self, payload: bytes) -> object:
@@ -438,6 +451,8 @@ class Link:
         self._check_sendable()
         frame = self._encode(message)
         if self.queued and self.queued + len(frame) > self._queue_limit:
+            if self.deflate is not None:
+                self.deflate.restart()  # what comes next must not refer to a message that is not sent
             raise trio.WouldBlock
         self._push(frame)
         if not self._in_sink:
@@ -445,7 +460,7 @@ class Link:
         return None
 
     @cython.cfunc
-    def _push(self, frame: bytes) -> object:
+    def _push(self, frame: Any) -> object:
         self.messages_out += 1
         self.queued += len(frame)
         if self._held is not None:
@@ -455,7 +470,7 @@ class Link:
         return None
 
     @cython.ccall
-    def offer(self, frame: bytes) -> cython.bint:
+    def offer(self, frame: Any) -> cython.bint:
         """Queue a frame that others share; False when it would pass the bound. For open links only."""
         size: cython.Py_ssize_t = len(frame)
         if self.queued and self.queued + size > self._queue_limit:

@@ -1,0 +1,61 @@
+"""Pings are answered in order, ahead of messages, and a flood of them is bounded."""
+
+from __future__ import annotations
+
+from wire_ends import open_ends
+
+from trio_ws_app.protocol.frames import Opcode, encode_masked
+
+MASK = b"\x01\x02\x03\x04"
+
+
+def ping(payload: bytes) -> bytes:
+    return encode_masked(Opcode.PING, payload, MASK)
+
+
+async def test_every_ping_is_answered_in_order() -> None:
+    """Pings that arrive together are answered one by one, in their order."""
+    async with open_ends() as ends:
+        ends.say(ping(b"1") + ping(b"2"))
+        ends.say(ping(b"3"))
+        assert ends.seen() == [("pong", b"1"), ("pong", b"2"), ("pong", b"3")]
+
+
+async def test_pings_before_a_close_are_answered() -> None:
+    """A goodbye right behind a ping does not take away its answer, and comes after it."""
+    async with open_ends() as ends:
+        ends.say(ping(b"1") + encode_masked(Opcode.CLOSE, b"\x03\xe8", MASK))
+        assert ends.seen() == [("pong", b"1"), ("close", b"\x03\xe8")]
+
+
+async def test_a_pong_overtakes_messages_but_not_inside_one() -> None:
+    """A peer that reads slowly gets the pong right behind the frame that it is in the middle of."""
+    async with open_ends(room=5) as ends:
+        ends.connection.send_nowait(b"a" * 10)
+        ends.connection.send_nowait(b"b" * 10)
+        ends.connection.flush()
+        ends.say(ping(b"1"))
+        ends.open_up()
+        assert ends.seen() == [("binary", b"a" * 10), ("pong", b"1"), ("binary", b"b" * 10)]
+
+
+async def test_a_flood_of_pings_is_bounded() -> None:
+    """A peer that pings and does not read has one answer waiting, to its latest ping."""
+    async with open_ends(room=3) as ends:
+        ends.connection.send_nowait(b"a" * 10)
+        ends.connection.flush()
+        before = ends.connection.queued
+        for number in range(1000):
+            ends.say(ping(b"%06d" % number) * 10)
+        assert ends.connection.queued == before + 8
+        ends.open_up()
+        assert ends.seen() == [("binary", b"a" * 10), ("pong", b"000999")]
+
+
+async def test_a_pong_does_not_overtake_the_handshake() -> None:
+    """The answer to the opening handshake is the first thing that a client gets."""
+    async with open_ends(room=0) as ends:
+        ends.connection.write_raw(b"HTTP/1.1 101 \r\n\r\n")
+        ends.say(ping(b"1"))
+        ends.open_up()
+        assert ends.transport.taken.startswith(b"HTTP/1.1 101 ")

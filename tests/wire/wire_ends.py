@@ -1,0 +1,93 @@
+"""A link on a transport that takes as many bytes as the test allows, and the frames that a client saw."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from websockets.client import ClientProtocol
+from websockets.extensions.permessage_deflate import PerMessageDeflate as WebsocketsDeflate
+from websockets.frames import Frame
+from websockets.protocol import State
+from websockets.uri import parse_uri
+
+from trio_ws_app.protocol.deflate import DeflateParameters, PerMessageDeflate
+from trio_ws_app.protocol.http import Request
+from trio_ws_app.settings import Settings
+from trio_ws_app.wire.connection import WireConnection
+from trio_ws_app.wire.engine import open_engine
+
+
+class ScriptedTransport:
+    """Takes ``room`` bytes, then would block; keeps what it took."""
+
+    def __init__(self, room: int = 1 << 30) -> None:
+        self.room = room
+        self.taken = b""
+
+    def send(self, data: bytes | memoryview) -> int:
+        if not self.room:
+            raise BlockingIOError
+        size = min(len(data), self.room)
+        self.room -= size
+        self.taken += bytes(data[:size])
+        return size
+
+    def recv_into(self, buffer: bytearray) -> int:  # noqa: ARG002  # a transport's signature
+        raise BlockingIOError
+
+    def pending(self) -> int:
+        return 0
+
+    def watch(self, read: bool, write: bool) -> None: ...
+
+    def finish(self) -> None: ...
+
+    def close(self, abort: bool = False) -> None: ...
+
+
+class Ends:
+    """Both ends: our connection, and a client on websockets' protocol layer."""
+
+    def __init__(self, connection: WireConnection, transport: ScriptedTransport, compression: bool) -> None:
+        self.connection = connection
+        self.transport = transport
+        self._client = ClientProtocol(parse_uri("ws://localhost/"), state=State.OPEN, max_size=None)
+        if compression:
+            self._client.extensions = [WebsocketsDeflate(False, False, 15, 15)]
+
+    def say(self, data: bytes) -> None:
+        """The client's bytes arrive."""
+        self.connection.feed(bytearray(data), len(data))
+
+    def open_up(self) -> None:
+        """The transport takes everything from now on."""
+        self.transport.room = 1 << 30
+        self.connection.writable()
+
+    def seen(self) -> list[tuple[str, bytes]]:
+        """The frames that arrived at the client since the last call, by opcode and payload."""
+        self.connection.flush()
+        self._client.receive_data(self.transport.taken)
+        self.transport.taken = b""
+        assert self._client.parser_exc is None
+        frames = [frame for frame in self._client.events_received() if isinstance(frame, Frame)]
+        return [(frame.opcode.name.lower(), bytes(frame.data)) for frame in frames]
+
+
+@asynccontextmanager
+async def open_ends(
+    room: int = 1 << 30, compression: bool = False, **settings: object
+) -> AsyncIterator[Ends]:
+    """A connection whose client reads ``room`` bytes until ``open_up``."""
+    async with open_engine() as engine:
+        transport = ScriptedTransport(room)
+        codec = PerMessageDeflate(DeflateParameters(), None) if compression else None
+        connection = WireConnection(
+            engine,
+            transport,
+            Settings(compression=compression, **settings),
+            Request("GET", "/"),
+            deflate=codec,
+        )
+        yield Ends(connection, transport, compression)
