@@ -162,7 +162,7 @@ class WireConnection(Link, Connection):
             async for fragment in fragments:
                 if not begun:
                     opcode = Opcode.TEXT if isinstance(fragment, str) else Opcode.BINARY
-                payload = fragment.encode() if isinstance(fragment, str) else fragment
+                payload = fragment.encode() if isinstance(fragment, str) else bytes(memoryview(fragment))
                 if isinstance(fragment, str) != (opcode is Opcode.TEXT):
                     raise TypeError("the fragments of one message are all str or all bytes")
                 await self._wait_queue()

@@ -400,10 +400,10 @@ class Link:
         if isinstance(message, str):
             payload = message.encode()
             opcode = 0x81
-        elif isinstance(message, bytes):
+        elif type(message) is bytes:
             payload = message
             opcode = 0x82
-        elif isinstance(message, (bytearray, memoryview)):
+        elif isinstance(message, (bytes, bytearray, memoryview)):
             payload = bytes(message)
             opcode = 0x82
         else:
