@@ -87,7 +87,7 @@ COLUMNS = (
     report.Column("CPU us", "cpu_us", "{:.2f}".format),
     report.Column("reply bytes", "reply_bytes"),
 )
-COMPARISON = report.Comparison("rate", ["picows", "websockets-uvloop"])
+COMPARISON = report.Comparison("rate", ["picows", "websockets-uvloop"], {"fairness": "p99_us"})
 
 
 def json_messages(count: int = JSON_MESSAGES, size: int = 1024) -> list[bytes]:

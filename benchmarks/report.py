@@ -8,7 +8,7 @@ import attrs
 from rich.console import Console
 from rich.table import Table
 
-from . import document
+from . import document, plot
 from .figures import (
     DISTURBED,
     LOAD_SHARE,
@@ -38,10 +38,18 @@ class Column:
 
 @attrs.frozen
 class Comparison:
-    """Columns with the ratio of ``figure`` to each of the contenders ``to``."""
+    """Columns with the ratio of ``figure`` to each of the contenders ``to``.
+
+    ``of_row`` has the rows with a figure of their own.
+    """
 
     figure: str
     to: Sequence[str]
+    of_row: Mapping[str, str] = attrs.field(factory=dict)
+
+    def figure_in(self, row: str) -> str:
+        """The figure that is compared, and plotted, in ``row``."""
+        return self.of_row.get(row, self.figure)
 
 
 @attrs.frozen
@@ -73,6 +81,8 @@ def publish(shown: Shown, results: Results, options: Options, console: Console) 
         console.print(note)
     if options.json is not None:
         document.write(options.json, document.make(shown.benchmark, results, judged))
+    if options.plot is not None:
+        plot.draw(options.plot, shown, results)
 
 
 def _table(row: str, shown: Shown, results: Results) -> Table:
@@ -97,7 +107,7 @@ def _cells(row: str, contender: str, shown: Shown, others: Sequence[str], result
     medians = results.medians(row, contender)
     figures = [(column, medians.get(column.figure)) for column in shown.columns]
     cells = ["" if value is None else column.show(value) for column, value in figures]
-    compared = shown.comparison.figure
+    compared = shown.comparison.figure_in(row)
     for other in others:
         value = ratio(medians.get(compared), results.median(row, other, compared))
         cells.append("" if value is None else f"{value:.2f}")

@@ -1,0 +1,84 @@
+"""``python -m benchmarks``: what is printed and written, and how mistakes are told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from benchmarks import loadgen
+from benchmarks.__main__ import main
+from benchmarks.servers.pure import SourceFinder
+
+needs_compiler = pytest.mark.skipif(loadgen.find_compiler() is None, reason="there is no C compiler")
+QUICK = ["--rounds", "1", "--seconds", "0.1", "--patience", "0"]
+
+
+@needs_compiler
+def test_a_run_prints_a_table_and_writes_json(tmp_path: Path) -> None:
+    """The JSON has what is needed to repeat the run."""
+    path = tmp_path / "echo.json"
+    arguments = ["echo", "--row", "64B-1x1", "--only", "websockets-asyncio", "--json", str(path), *QUICK]
+    result = CliRunner().invoke(main, arguments, catch_exceptions=False)
+    assert result.exit_code == 0
+    assert "64 B, 1 connection, 1 in flight" in result.output
+    assert "websockets-asyncio" in result.output
+    document = json.loads(path.read_text())
+    assert document["benchmark"] == "echo"
+    assert document["versions"]["websockets"]
+    assert document["machine"]["python"]
+    assert document["command"].startswith("python -m benchmarks")
+    (found,) = document["results"]
+    assert found["medians"]["rate"] == found["rounds"][0]["rate"] > 0
+
+
+@needs_compiler
+def test_a_run_draws_a_plot(tmp_path: Path) -> None:
+    """The file is an SVG with the row's title."""
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    path = tmp_path / "echo.svg"
+    arguments = ["echo", "--row", "64B-1x1", "--only", "websockets-asyncio", "--plot", str(path), *QUICK]
+    CliRunner().invoke(main, arguments, catch_exceptions=False)
+    assert path.read_text().startswith("<?xml")
+
+
+def test_without_a_compiler_one_line_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Exit status 2, no traceback."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CC", raising=False)
+    result = CliRunner().invoke(main, ["echo"])
+    assert result.exit_code == 2
+    assert "needs a C compiler" in result.output
+    assert len(result.output.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "known"),
+    [("--only", "nobody", "picows"), ("--row", "nothing", "64B-100x16")],
+)
+def test_an_unknown_name_is_answered_with_the_known_ones(option: str, value: str, known: str) -> None:
+    """Exit status 2, and what would be right."""
+    result = CliRunner().invoke(main, ["echo", option, value])
+    assert result.exit_code == 2
+    assert value in result.output
+    assert known in result.output
+
+
+def test_more_connections_than_descriptors_is_refused() -> None:
+    """The limit is named before anything is started."""
+    result = CliRunner().invoke(main, ["idle", "--connections", "100000000"])
+    assert result.exit_code == 2
+    assert "ulimit" in result.output
+
+
+def test_the_source_finder_passes_compiled_modules_by(tmp_path: Path) -> None:
+    """A pure contender must not run compiled code."""
+    for name in ("fast.py", "fast.cpython-311-x86_64-linux-gnu.so", "fast.abi3.so"):
+        (tmp_path / name).touch()
+    spec = SourceFinder("package").find_spec("package.fast", [str(tmp_path)])
+    assert spec is not None
+    assert spec.origin == str(tmp_path / "fast.py")
+    assert SourceFinder("package").find_spec("other.fast", [str(tmp_path)]) is None
