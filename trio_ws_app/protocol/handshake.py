@@ -71,7 +71,7 @@ class ServerHandshake:
         self._trailing = b""
 
     def receive_data(self, data: bytes) -> Request | None:
-        """Take what the client sent; return its request once that is complete, else None.
+        """Take what the client sent, a byte at least; return its request once that is complete, else None.
 
         The request need not ask for a WebSocket: see ``upgrade_problem``. Not to be called again
         after it has returned a request.
