@@ -16,7 +16,6 @@ import attrs
 
 from .contenders import Contender
 
-READY_SECONDS = 30.0
 STOP_SECONDS = 2.0
 ROOT = Path(__file__).parent.parent
 
@@ -73,7 +72,6 @@ class ServerProcess:
 
     process: subprocess.Popen[str]
     port: int
-    facts: dict[str, object]
 
     def spent(self) -> Spent:
         """What it has used so far."""
@@ -110,7 +108,9 @@ def server(contender: Contender, arguments: Sequence[str] = ()) -> Iterator[Serv
             facts = _ready(process)
             if facts is None:
                 raise RoundFailed(f"the server did not start: {_last_line(errors)}")
-            yield ServerProcess(process, int(str(facts["port"])), facts)
+            if contender.ours and facts["compiled"] == contender.pure:
+                raise RoundFailed(f"trio_ws_app is{' ' if contender.pure else ' not '}compiled here")
+            yield ServerProcess(process, int(str(facts["port"])))
             if process.poll() is not None:
                 raise RoundFailed(f"the server ended by itself: {_last_line(errors)}")
         finally:

@@ -1,6 +1,14 @@
 """A structured-concurrency WebSocket application server for Trio: one connection is one nursery."""
 
 from .adapter import from_trio_websocket
+from .broker import (
+    Broker,
+    BrokerUnavailable,
+    Gap,
+    Subscription,
+    open_memory_broker,
+    open_redis_broker,
+)
 from .connection import Connection, Message
 from .errors import CloseCode, CloseReason, ConnectionClosed, HandshakeRefused, UsageError
 from .fanout import BroadcastResult, Overflow, broadcast
@@ -14,11 +22,14 @@ from .settings import Settings
 
 __all__ = [
     "BroadcastResult",
+    "Broker",
+    "BrokerUnavailable",
     "CloseCode",
     "CloseReason",
     "Connection",
     "ConnectionClosed",
     "Exit",
+    "Gap",
     "Handler",
     "HandshakeRefused",
     "Headers",
@@ -32,11 +43,14 @@ __all__ = [
     "Settings",
     "Side",
     "Statistics",
+    "Subscription",
     "UsageError",
     "broadcast",
     "consume",
     "duplex",
     "from_trio_websocket",
+    "open_memory_broker",
+    "open_redis_broker",
     "open_registry",
     "produce",
     "serve",

@@ -6,16 +6,19 @@ A registration is a cancel scope and a set entry in one; the registry is a block
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
 from typing import Any, Generic, TypeVar, overload
 
 import attrs
 import trio
 
+from .broker.base import Broker
+from .broker.memory import MemoryBroker
 from .connection import Connection, Message
 from .errors import CloseCode
 from .fanout import BroadcastResult, Encoded, Outcome, Overflow, send_encoded
+from .topics import OnGap, Topics
 
 Info = TypeVar("Info")
 
@@ -53,18 +56,35 @@ class Member(Generic[Info]):
         """Cancel what runs in the member's block."""
         self.scope.cancel()
 
+    def follow(self, topic: str) -> AbstractAsyncContextManager[None]:
+        """Within the block, send the member what is published to ``topic``, here or in any process.
+
+        Entering waits for the broker's acknowledgement. A message that does not fit into the member's
+        queue is treated as a broadcast that does not, by its ``overflow`` policy. Following a topic twice
+        at once brings each message once.
+
+        Raises BrokerUnavailable when the broker does not acknowledge in time; nothing stays behind then.
+        """
+        return self._registry._topics.follow(topic, self)
+
 
 @attrs.define(eq=False)
 class Registry(Generic[Info]):
     """The members that are here now. Iterating goes over a snapshot. See ``open_registry``."""
 
     overflow: Overflow
+    broker: Broker = attrs.field(factory=MemoryBroker)
+    on_gap: OnGap | None = None
+    _topics: Topics = attrs.field(init=False)
     _members: dict[Member[Info], None] = attrs.field(factory=dict, init=False)
     _closing: bool = attrs.field(default=False, init=False)
     _left: trio.Event = attrs.field(factory=trio.Event, init=False)
     sent: int = attrs.field(default=0, init=False)
     dropped: int = attrs.field(default=0, init=False)
     disconnected: int = attrs.field(default=0, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._topics = Topics(self.broker, self.on_gap, self._count)
 
     def __len__(self) -> int:
         return len(self._members)
@@ -122,10 +142,27 @@ class Registry(Generic[Info]):
                 dropped += 1
             elif outcome is Outcome.DISCONNECTED:
                 disconnected += 1
-        self.sent += sent
-        self.dropped += dropped
-        self.disconnected += disconnected
-        return BroadcastResult(sent, dropped, disconnected)
+        result = BroadcastResult(sent, dropped, disconnected)
+        self._count(result)
+        return result
+
+    def _count(self, result: BroadcastResult) -> None:
+        self.sent += result.sent
+        self.dropped += result.dropped
+        self.disconnected += result.disconnected
+
+    async def publish(
+        self, topic: str, message: Message, *, exclude: Collection[Connection | Member[Info]] = ()
+    ) -> None:
+        """Send ``message`` to all that follow ``topic``, in every process that shares the broker.
+
+        Each process encodes it once. ``exclude`` names members of this registry that do not get it,
+        such as the one who said it. Returns when the broker has accepted the message, which is before
+        others have received it. When cancelled, it is published or not, but never in part.
+
+        Raises BrokerUnavailable when the broker does not accept it in time.
+        """
+        await self._topics.publish(topic, message, exclude)
 
     def find(self, where: Callable[[Member[Info]], bool]) -> list[Member[Info]]:
         """The members for which ``where(member)`` holds, the oldest first."""
@@ -159,7 +196,12 @@ def _say_goodbye(connection: Connection) -> None:
 
 
 @asynccontextmanager
-async def open_registry(*, overflow: Overflow | str = Overflow.DISCONNECT) -> AsyncIterator[Registry[Any]]:
+async def open_registry(
+    *,
+    overflow: Overflow | str = Overflow.DISCONNECT,
+    broker: Broker | None = None,
+    on_gap: OnGap | None = None,
+) -> AsyncIterator[Registry[Any]]:
     """A registry that lives as long as the block.
 
     What it remembers of each member is told to type checkers with ``room: Registry[str]`` on a line
@@ -168,11 +210,15 @@ async def open_registry(*, overflow: Overflow | str = Overflow.DISCONNECT) -> As
     ``overflow`` is what happens to a broadcast for a member whose queue is full: ``"disconnect"``
     (1013), ``"drop-newest"``, ``"drop-oldest"`` or ``"latest"``.
 
+    ``broker`` carries what is published to the topics that members follow; without one they stay within
+    this registry. ``on_gap(topic, gap)`` is called when messages of a topic may have been lost, since the
+    broker was away: what it returns is sent to the topic's followers, None sends nothing.
+
     Leaving the block closes the members with 1001, cancels their blocks, and waits until the last one
     has left, so nothing that was registered outlives it (G4). That wait is not cancelled: it ends when
     the members' clean-up does. Raises ValueError for an unknown policy.
     """
-    registry: Registry[Any] = Registry(Overflow(overflow))
+    registry: Registry[Any] = Registry(Overflow(overflow), broker or MemoryBroker(), on_gap)
     try:
         yield registry
     finally:

@@ -1,4 +1,3 @@
-# mypy: ignore-errors
 """trio_ws_app, with asynchronous consumers or, ``--synchronous``, with plain functions."""
 
 from __future__ import annotations
@@ -70,6 +69,7 @@ async def main(job: Job) -> None:
     handlers = {"echo": echo, "idle": idle}
     if job.synchronous:
         handlers = {"echo": echo_synchronous, "idle": idle_synchronous}
+    registry: ws.Registry[None]
     async with ws.open_registry() as registry, trio.open_nursery() as nursery:
 
         async def follow(connection: ws.Connection) -> None:

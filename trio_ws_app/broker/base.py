@@ -62,7 +62,8 @@ class Broker(ABC):
 
         Entering waits for the broker's acknowledgement. The sink is called in the broker's own task: it
         must not wait and must not raise. Leaving takes effect at once. All sinks of a topic share one
-        subscription at the broker. When entering is cancelled or fails, nothing stays behind.
+        subscription at the broker; a sink that is attached several times is called once for a message.
+        When entering is cancelled or fails, nothing stays behind.
 
         Raises:
             BrokerUnavailable: the broker did not acknowledge within a bounded time, or refused.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
@@ -18,7 +19,7 @@ class MemoryBroker(Broker):
     problem = None
 
     def __init__(self) -> None:
-        self._sinks: dict[str, dict[object, Sink]] = {}
+        self._sinks: dict[str, Counter[Sink]] = {}
         self._published = 0
         self._received = 0
 
@@ -28,20 +29,21 @@ class MemoryBroker(Broker):
         self._published += 1
         if sinks := self._sinks.get(topic):
             self._received += 1
-            deliver(sinks.values(), item)
+            deliver(sinks, item)
         await trio.lowlevel.cancel_shielded_checkpoint()
 
     @asynccontextmanager
     async def attach(self, topic: str, sink: Sink) -> AsyncGenerator[None]:
         checked(topic, "")
         await trio.lowlevel.checkpoint()
-        key = object()
-        sinks = self._sinks.setdefault(topic, {})
-        sinks[key] = sink
+        sinks = self._sinks.setdefault(topic, Counter())
+        sinks[sink] += 1
         try:
             yield
         finally:
-            del sinks[key]
+            sinks[sink] -= 1
+            if not sinks[sink]:
+                del sinks[sink]
             if not sinks:
                 del self._sinks[topic]
 

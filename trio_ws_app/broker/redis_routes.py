@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -20,19 +21,20 @@ NOT_IN_CHARGE = (AskError, ClusterDownError, TryAgainError)  # MOVED is an AskEr
 
 
 @attrs.define(eq=False)
-class _Waiting:
-    """A sink that gets messages once Redis has acknowledged."""
+class _Visit:
+    """One block that attaches a sink, which gets messages once Redis has acknowledged or refused."""
 
     sink: Sink
-    done: trio.Event = attrs.field(factory=trio.Event)
+    attached: bool = False
+    answered: trio.Event = attrs.field(factory=trio.Event)
     refusal: RedisError | None = None
 
 
 @attrs.define(eq=False)
 class _Route:
     channel: bytes
-    sinks: dict[object, Sink] = attrs.field(factory=dict)
-    waiting: dict[object, _Waiting] = attrs.field(factory=dict)
+    sinks: Counter[Sink] = attrs.field(factory=Counter)
+    waiting: dict[_Visit, None] = attrs.field(factory=dict)
     link: Link | None = None  # whose server is in charge of the topic
     asked: RedisConnection | None = None  # where SUBSCRIBE was sent and neither refused nor lost
     acknowledged: bool = False
@@ -73,27 +75,28 @@ class Routes:
         route = self._routes.get(channel)
         if route is None:
             route = self._routes[channel] = _Route(channel)
-        key = object()
+        visit = _Visit(sink)
         try:
             if route.acknowledged:
-                route.sinks[key] = sink
+                _attach(route, visit)
             else:
-                await self._acknowledgement(route, key, sink)
+                await self._acknowledgement(route, visit)
             yield
         finally:
-            route.sinks.pop(key, None)
-            route.waiting.pop(key, None)
+            route.waiting.pop(visit, None)
+            if visit.attached:
+                _detach(route, visit)
             if not route.sinks and not route.waiting:
                 self._forget(route)
 
-    async def _acknowledgement(self, route: _Route, key: object, sink: Sink) -> None:
-        waiting = route.waiting[key] = _Waiting(sink)
+    async def _acknowledgement(self, route: _Route, visit: _Visit) -> None:
+        route.waiting[visit] = None
         self._place(route)
         with trio.move_on_after(self._timeout):
-            await waiting.done.wait()
-        if waiting.refusal is not None:
-            raise BrokerUnavailable(f"Redis refuses the topic {route.channel.decode()!r}: {waiting.refusal}")
-        if not waiting.done.is_set():
+            await visit.answered.wait()
+        if visit.refusal is not None:
+            raise BrokerUnavailable(f"Redis refuses the topic {route.channel.decode()!r}: {visit.refusal}")
+        if not visit.attached:
             why = route.link.problem if route.link and route.link.problem else "Redis does not acknowledge"
             raise BrokerUnavailable(f"no subscription within {self._timeout:g} s: {why}")
 
@@ -150,17 +153,17 @@ class Routes:
         route.acknowledged = True
         if route.lost is not None:
             self.gaps += 1
-            deliver(route.sinks.values(), Gap(route.lost))
+            deliver(route.sinks, Gap(route.lost))
             route.lost = None
-        for key, waiting in route.waiting.items():
-            route.sinks[key] = waiting.sink
-            waiting.done.set()
+        for visit in route.waiting:
+            _attach(route, visit)
+            visit.answered.set()
         route.waiting.clear()
 
     def _refused(self, route: _Route, refusal: RedisError) -> None:
-        for waiting in route.waiting.values():
-            waiting.refusal = refusal
-            waiting.done.set()
+        for visit in route.waiting:
+            visit.refusal = refusal
+            visit.answered.set()
         route.waiting.clear()
         if route.sinks and route.link is not None:
             route.link.problem = f"Redis refuses the topic {route.channel.decode()!r}: {refusal}"
@@ -189,5 +192,16 @@ class Routes:
         route = self._routes.get(channel)
         if route is not None and route.acknowledged:
             self.received += 1
-            deliver(route.sinks.values(), decode_payload(payload))
+            deliver(route.sinks, decode_payload(payload))
+
+
+def _attach(route: _Route, visit: _Visit) -> None:
+    route.sinks[visit.sink] += 1
+    visit.attached = True
+
+
+def _detach(route: _Route, visit: _Visit) -> None:
+    route.sinks[visit.sink] -= 1
+    if not route.sinks[visit.sink]:
+        del route.sinks[visit.sink]
 

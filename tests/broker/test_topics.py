@@ -1,0 +1,266 @@
+"""Members follow topics: one subscription and one encoding a process, whoever comes and goes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+import attrs
+import pytest
+import trio
+import trio.testing
+from redis_servers import RedisServer, until
+
+import trio_ws_app as ws
+from trio_ws_app.broker import BrokerStatistics, RedisTimeouts, Sink
+from trio_ws_app.fanout import BroadcastResult, Overflow
+from trio_ws_app.topics import Topics
+
+
+@attrs.define(eq=False)
+class FakeConnection:
+    """A peer that remembers what it is sent, up to ``room`` messages."""
+
+    room: int = 1000
+    got: list[ws.Message] = attrs.field(factory=list)
+
+    def send_nowait(self, message: ws.Message) -> None:
+        if len(self.got) >= self.room:
+            raise trio.WouldBlock
+        self.got.append(message)
+
+
+@attrs.define(eq=False)
+class FakeMember:
+    connection: FakeConnection = attrs.field(factory=FakeConnection)
+    overflow: Overflow = Overflow.DISCONNECT
+
+    @property
+    def got(self) -> list[ws.Message]:
+        return self.connection.got
+
+
+class SlowBroker(ws.Broker):
+    """A broker that acknowledges when it is told to, and counts subscriptions."""
+
+    shared = True
+    problem = None
+
+    def __init__(self) -> None:
+        self.acknowledge = trio.Event()
+        self.sinks: list[Sink] = []
+
+    async def publish(self, topic: str, message: ws.Message) -> None:
+        del topic, message
+        await trio.lowlevel.checkpoint()
+        raise ws.BrokerUnavailable("it is away")
+
+    @asynccontextmanager
+    async def attach(self, topic: str, sink: Sink) -> AsyncIterator[None]:
+        del topic
+        await self.acknowledge.wait()
+        self.sinks.append(sink)
+        try:
+            yield
+        finally:
+            self.sinks.remove(sink)
+
+    def statistics(self) -> BrokerStatistics:
+        return BrokerStatistics(0, 0, 0, len(self.sinks))
+
+
+@pytest.fixture
+async def broker() -> AsyncIterator[ws.Broker]:
+    async with ws.open_memory_broker() as broker:
+        yield broker
+
+
+def topics_on(broker: ws.Broker, results: list[BroadcastResult] | None = None) -> Topics:
+    return Topics(broker, None, ([] if results is None else results).append)
+
+
+async def test_followers_get_what_is_published(broker: ws.Broker) -> None:
+    """Each follower of a topic gets its messages and no others, and the sends are counted."""
+    results: list[BroadcastResult] = []
+    topics = topics_on(broker, results)
+    ann, bob, eve = FakeMember(), FakeMember(), FakeMember()
+    async with topics.follow("a", ann), topics.follow("a", bob), topics.follow("b", eve):
+        await topics.publish("a", "hello", ())
+        await topics.publish("b", b"bytes", ())
+        await topics.publish("c", "nobody", ())
+    assert (ann.got, bob.got, eve.got) == (["hello"], ["hello"], [b"bytes"])
+    assert results == [BroadcastResult(sent=2), BroadcastResult(sent=1)]
+
+
+async def test_one_subscription_however_many_follow(broker: ws.Broker) -> None:
+    """The broker sees one sink from the first follower to the last, and nothing after."""
+    topics = topics_on(broker)
+    first, second = FakeMember(), FakeMember()
+    async with topics.follow("t", first):
+        async with topics.follow("t", second):
+            assert broker.statistics().topics == 1
+            await topics.publish("t", "both", ())
+            assert broker.statistics().received == 1
+        await topics.publish("t", "one", ())
+    await topics.publish("t", "none", ())
+    assert (first.got, second.got) == (["both", "one"], ["both"])
+    assert broker.statistics().topics == 0
+    assert topics._topics == {}
+
+
+async def test_following_twice_brings_each_message_once(broker: ws.Broker) -> None:
+    """A member that follows a topic in two places gets it once, until it has left both."""
+    topics, member = topics_on(broker), FakeMember()
+    async with topics.follow("t", member):
+        async with topics.follow("t", member):
+            await topics.publish("t", "1", ())
+        await topics.publish("t", "2", ())
+    await topics.publish("t", "3", ())
+    assert member.got == ["1", "2"]
+
+
+async def test_the_first_may_leave_while_others_wait() -> None:
+    """Whoever goes before the acknowledgement, those who stay follow, and the last gives it back."""
+    broker = SlowBroker()
+    topics = topics_on(broker)
+    first, second = FakeMember(), FakeMember()
+
+    async def follow(member: FakeMember, scope: trio.CancelScope) -> None:
+        with scope:
+            async with topics.follow("t", member):
+                await trio.sleep_forever()
+
+    scopes = [trio.CancelScope(), trio.CancelScope()]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(follow, first, scopes[0])
+        nursery.start_soon(follow, second, scopes[1])
+        await trio.testing.wait_all_tasks_blocked()
+        scopes[0].cancel()
+        await trio.testing.wait_all_tasks_blocked()
+        broker.acknowledge.set()
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(broker.sinks) == 1
+        broker.sinks[0]("hello")
+        scopes[1].cancel()
+    assert (first.got, second.got) == ([], ["hello"])
+    assert broker.sinks == []
+    assert topics._topics == {}
+
+
+async def test_a_message_can_leave_out_who_said_it(broker: ws.Broker) -> None:
+    """``exclude`` holds for one message, for members and for connections, and not for equal ones later."""
+    topics, ann, bob = topics_on(broker), FakeMember(), FakeMember()
+    async with topics.follow("t", ann), topics.follow("t", bob):
+        await topics.publish("t", "hi", [ann])
+        await topics.publish("t", "hi", [bob.connection])
+        await topics.publish("t", "hi", ())
+        await topics.publish("t", bytearray(b"hi"), [ann])
+    assert ann.got == ["hi", "hi"]
+    assert bob.got == ["hi", "hi", b"hi"]
+
+
+async def test_a_message_that_was_not_published_leaves_nobody_out() -> None:
+    """After a failure the exclusion is forgotten, so that an equal message from elsewhere reaches all."""
+    broker = SlowBroker()
+    broker.acknowledge.set()
+    topics, ann = topics_on(broker), FakeMember()
+    async with topics.follow("t", ann):
+        with pytest.raises(ws.BrokerUnavailable):
+            await topics.publish("t", "hi", [ann])
+        broker.sinks[0]("hi")
+    assert ann.got == ["hi"]
+
+
+async def test_a_gap_forgets_who_was_to_be_left_out() -> None:
+    """What was on its way when the broker went away may be lost, and must not swallow a later message."""
+    broker = SlowBroker()
+    broker.acknowledge.set()
+    topics, ann = topics_on(broker), FakeMember()
+    async with topics.follow("t", ann):
+        (topic,) = topics._topics.values()
+        topic.leave_out("hi", (ann,))
+        broker.sinks[0](ws.Gap("the broker was away"))
+        broker.sinks[0]("hi")
+    assert ann.got == ["hi"]
+
+
+async def test_followers_are_told_of_a_gap() -> None:
+    """What ``on_gap`` returns is sent to the followers of the topic, in the gap's place; None is not."""
+    broker = SlowBroker()
+    broker.acknowledge.set()
+    said: list[str | None] = ["gap", None]
+    topics = Topics(broker, lambda topic, gap: said.pop(0) and f"{topic}: {gap.reason}", lambda _: None)
+    ann = FakeMember()
+    async with topics.follow("t", ann):
+        for item in ("before", ws.Gap("away"), "after", ws.Gap("away")):
+            broker.sinks[0](item)
+    assert ann.got == ["before", "t: away", "after"]
+
+
+async def test_a_slow_follower_costs_only_itself(broker: ws.Broker) -> None:
+    """What does not fit is treated as in a broadcast and counted; the others get everything."""
+    results: list[BroadcastResult] = []
+    topics = topics_on(broker, results)
+    slow, quick = FakeMember(FakeConnection(room=1)), FakeMember()
+    async with topics.follow("t", slow), topics.follow("t", quick):
+        await topics.publish("t", "1", ())
+        await topics.publish("t", "2", ())
+    assert (slow.got, quick.got) == (["1"], ["1", "2"])
+    assert results == [BroadcastResult(sent=2), BroadcastResult(sent=1, dropped=1)]
+
+
+@pytest.mark.parametrize("ticks", range(8))
+async def test_following_can_be_cancelled_anywhere(redis_server: RedisServer, ticks: int) -> None:
+    """Wherever the entering of a block that follows is cancelled, nothing stays and the topic works."""
+    async with ws.open_redis_broker(redis_server.url) as broker:
+        topics, ann = topics_on(broker), FakeMember()
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_cancel_after, scope, ticks)
+                async with topics.follow("t", ann):
+                    await trio.sleep_forever()
+        assert broker.statistics().topics == 0
+        assert topics._topics == {}
+        async with topics.follow("t", ann):
+            await topics.publish("t", "works", ())
+            await until(partial(bool, ann.got), 5)
+
+
+async def _cancel_after(scope: trio.CancelScope, ticks: int) -> None:
+    for _ in range(ticks):
+        await trio.lowlevel.checkpoint()
+    scope.cancel()
+
+
+async def test_members_in_all_processes_hear_and_are_told_of_gaps(own_redis: RedisServer) -> None:
+    """Registries on two brokers of one Redis share topics, and go on by themselves after it was away."""
+    quick = RedisTimeouts(request=0.5, backoff=0.1)
+
+    def on_gap(_topic: str, gap: ws.Gap) -> str:
+        return f"gap: {gap.missed}"
+
+    async with (
+        ws.open_redis_broker(own_redis.url, timeouts=quick) as here,
+        ws.open_redis_broker(own_redis.url, timeouts=quick) as there,
+        ws.open_registry(broker=here, on_gap=on_gap) as room,
+        ws.open_registry(broker=there, on_gap=on_gap) as other_room,
+    ):
+        ann, bob = FakeConnection(), FakeConnection()
+        with room.register(ann) as member, other_room.register(bob) as other:
+            async with member.follow("t"), other.follow("t"):
+                await room.publish("t", "not for ann", exclude=[member])
+                await other_room.publish("t", "not for bob", exclude=[bob])
+                await until(lambda: len(ann.got) + len(bob.got) == 2, 5)
+                assert (ann.got, bob.got) == (["not for bob"], ["not for ann"])
+                own_redis.kill()
+                with pytest.raises(ws.BrokerUnavailable), trio.fail_after(3):
+                    await room.publish("t", "lost", exclude=[member])
+                room.broadcast("within the process")
+                own_redis.start()
+                await until(lambda: "gap: None" in ann.got and "gap: None" in bob.got, 5)
+                await until(lambda: here.problem is None, 5)
+                await room.publish("t", "again")
+                await until(lambda: ann.got[-1] == bob.got[-1] == "again", 5)
+        assert ann.got == ["not for bob", "within the process", "gap: None", "again"]
+        assert room.sent == 4

@@ -1,0 +1,150 @@
+"""Connections and servers without sockets behave as those with sockets do, in no time."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import trio
+
+import trio_ws_app as ws
+from trio_ws_app.testing import assert_nothing_left, connected_pair, serve_in_memory
+
+pytestmark = pytest.mark.usefixtures("autojump_clock")
+
+
+async def echo(connection: ws.Connection) -> None:
+    async for message in connection:
+        await connection.send(message)
+
+
+async def test_messages_go_both_ways() -> None:
+    """Text and binary, empty and longer than the buffers, arrive whole and in order."""
+    messages = ["", "text", b"", b"bytes", "x" * 200_000, bytes(200_000)]
+    async with connected_pair() as (connection, peer), trio.open_nursery() as nursery:
+
+        async def send_all(channel: trio.abc.SendChannel[ws.Message]) -> None:
+            for message in messages:
+                await channel.send(message)
+
+        nursery.start_soon(send_all, connection)
+        nursery.start_soon(send_all, peer)
+        assert [await peer.receive() for _ in messages] == messages
+        assert [await connection.receive() for _ in messages] == messages
+
+
+async def test_both_ends_say_goodbye() -> None:
+    """Whoever closes, the other learns the code and the reason."""
+    async with connected_pair() as (connection, peer):
+        await connection.aclose(4001, "enough")
+        with pytest.raises(ws.ConnectionClosed, match=r"4001.*enough"):
+            await peer.receive()
+    async with connected_pair() as (connection, peer), trio.open_nursery() as nursery:
+        nursery.start_soon(peer.aclose, 4002, "enough")
+        with pytest.raises(ws.ConnectionClosed, match=r"4002.*enough"):
+            await connection.receive()
+
+
+async def test_pings_are_answered_by_both() -> None:
+    """Each end answers the other's pings without being asked to."""
+    async with connected_pair() as (connection, peer):
+        assert await connection.ping() == 0.0
+        assert peer.pings == 1
+        await peer.ping()
+
+
+async def test_fragments_make_one_message() -> None:
+    """A message in several frames arrives as one."""
+    async with connected_pair() as (connection, peer):
+        await peer.send_fragments(["ab", "", "c"])
+        await peer.send_fragments([b"12", b"3"])
+        assert [await connection.receive(), await connection.receive()] == ["abc", b"123"]
+
+
+async def test_a_peer_that_vanished_is_given_up() -> None:
+    """Keepalive ends a connection whose peer says nothing any more, on virtual time."""
+    settings = ws.Settings(ping_interval=20, ping_timeout=20)
+    async with connected_pair(settings=settings) as (connection, peer):
+        peer.stream.vanish()
+        began = trio.current_time()
+        with pytest.raises(ws.ConnectionClosed):
+            await connection.receive()
+        assert trio.current_time() - began == 40
+
+
+async def test_a_reset_ends_the_connection_at_once() -> None:
+    """A reset is seen by a handler that waits for a message."""
+    async with connected_pair() as (connection, peer):
+        peer.stream.abort()
+        with pytest.raises(ws.ConnectionClosed, match="1006"):
+            await connection.receive()
+
+
+async def test_a_stalled_peer_is_given_up() -> None:
+    """A peer that takes nothing for send_timeout is aborted, and sending says so."""
+    async with connected_pair(settings=ws.Settings(send_timeout=5)) as (connection, peer):
+        peer.stream.stall()
+        began = trio.current_time()
+
+        async def flood() -> None:
+            while True:
+                await connection.send(bytes(10_000))
+
+        with pytest.raises(ws.ConnectionClosed):
+            await flood()
+        assert trio.current_time() - began <= 5
+
+
+async def test_a_trickling_peer_is_understood() -> None:
+    """Frames that come byte by byte are the same frames."""
+    async with connected_pair() as (connection, peer):
+        peer.stream.trickle()
+        await peer.send("slowly")
+        assert await connection.receive() == "slowly"
+
+
+async def test_a_server_in_memory_serves() -> None:
+    """Handshake, path, subprotocol, echo and goodbye, with nothing left."""
+    settings = ws.Settings(subprotocols=["chat"])
+    with assert_nothing_left():
+        async with serve_in_memory(echo, settings=settings) as memory:
+            peer = await memory.connect("/room?name=x", subprotocols=["other", "chat"])
+            assert peer.subprotocol == "chat"
+            await peer.send("hello")
+            assert await peer.receive() == "hello"
+            (connection,) = memory.server.connections
+            assert (connection.request.path, connection.request.query) == ("/room", {"name": "x"})
+            await peer.aclose()
+            assert peer.close_reason == ws.CloseReason(1000)
+
+
+async def test_a_stopping_server_says_goodbye_to_its_clients() -> None:
+    """At the end of the block clients get 1001, as from any server that is cancelled."""
+    async with serve_in_memory(echo) as memory:
+        peer = await memory.connect()
+    assert peer.close_reason == ws.CloseReason(1001)
+
+
+async def test_a_refusal_is_an_exception() -> None:
+    """An HTTP answer comes out of connect with its status and body."""
+    async with serve_in_memory(echo, process_request=lambda _: ws.Response(401, "who?")) as memory:
+        with pytest.raises(ws.HandshakeRefused) as caught:
+            await memory.connect()
+    assert (caught.value.status, caught.value.body) == (401, b"who?")
+
+
+async def test_a_handlers_bug_is_one_connections_bug(caplog: pytest.LogCaptureFixture) -> None:
+    """The peer of a failing handler gets 1011, another one is served on."""
+
+    async def handler(connection: ws.Connection) -> None:
+        if connection.request.path == "/bug":
+            raise RuntimeError("a bug")
+        await echo(connection)
+
+    async with serve_in_memory(handler) as memory:
+        good, bad = await memory.connect("/"), await memory.connect("/bug")
+        with pytest.raises(ws.ConnectionClosed, match="1011"):
+            await bad.receive()
+        await good.send("still there")
+        assert await good.receive() == "still there"
+    assert [record.levelno for record in caplog.records if record.levelno > logging.INFO] == [logging.ERROR]

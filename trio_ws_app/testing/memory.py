@@ -1,0 +1,134 @@
+"""A connection, and a whole server, without sockets."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+
+import trio
+
+from ..connection import Connection
+from ..protocol.http import Headers, Request
+from ..server.contain import Handler
+from ..server.server import ProcessRequest, Server, serve
+from ..settings import Settings
+from ..wire.connection import WireConnection
+from ..wire.engine import open_engine
+from ..wire.transport import StreamTransport
+from .peers import Peer
+from .streams import DEFAULT_CAPACITY, MemoryStream, memory_streams
+
+_REQUEST = Request("GET", "/", Headers([("Host", "memory")]))
+
+
+@asynccontextmanager
+async def connected_pair(
+    *, settings: Settings | None = None, request: Request = _REQUEST, capacity: int = DEFAULT_CAPACITY
+) -> AsyncIterator[tuple[Connection, Peer]]:
+    """Two connected ends: the connection as a handler gets it, and the client that it talks to.
+
+    ``capacity`` is how many bytes are on their way in each direction until sending waits. There is no
+    handshake: the connection says that ``request`` opened it. At the end of the block both ends are gone.
+    """
+    ours, theirs = memory_streams(capacity)
+    transport, peer = StreamTransport(ours), Peer(theirs)
+    async with open_engine() as engine, trio.open_nursery() as nursery:
+        connection = WireConnection(engine, transport, settings or Settings(), request, remote="memory")
+        nursery.start_soon(transport.run, connection, name="transport")
+        nursery.start_soon(peer.run, name="peer")
+        yield connection, peer
+        nursery.cancel_scope.cancel()
+
+
+class MemoryServer:
+    """A server that ``connect`` reaches; ``server`` is what ``serve`` gives."""
+
+    server: Server
+
+    def __init__(self, listener: MemoryListener, nursery: trio.Nursery) -> None:
+        self._listener = listener
+        self._nursery = nursery
+        self._scopes: list[trio.CancelScope] = []
+
+    async def connect(
+        self,
+        path: str = "/",
+        *,
+        headers: Iterable[tuple[str, str]] = (),
+        subprotocols: Sequence[str] = (),
+        capacity: int = DEFAULT_CAPACITY,
+    ) -> Peer:
+        """Connect a client that is there until the server's block ends.
+
+        Raises:
+            HandshakeRefused: the server answered with something else than 101.
+            ConnectionClosed: the server ended the stream without an answer.
+        """
+        peer = Peer(await self._listener.connect(capacity))
+        await peer.open(path, headers, subprotocols)
+        self._nursery.start_soon(self._run_peer, peer, name="peer")
+        return peer
+
+    async def _run_peer(self, peer: Peer) -> None:
+        # Shielded: a client answers the goodbye of a server that is being cancelled.
+        with trio.CancelScope(shield=True) as scope:
+            self._scopes.append(scope)
+            await peer.run()
+
+    def disconnect_all(self) -> None:
+        """Stop the clients from reading."""
+        for scope in self._scopes:
+            scope.cancel()
+
+
+class MemoryListener(trio.abc.Listener[MemoryStream]):
+    """Accepts the connections that ``connect`` makes."""
+
+    def __init__(self) -> None:
+        self._knock, self._door = trio.open_memory_channel[MemoryStream](0)
+
+    async def connect(self, capacity: int = DEFAULT_CAPACITY) -> MemoryStream:
+        """The client's end of a new connection. Raises BrokenResourceError when nobody listens."""
+        ours, theirs = memory_streams(capacity)
+        await self._knock.send(ours)
+        return theirs
+
+    async def accept(self) -> MemoryStream:
+        return await self._door.receive()
+
+    async def aclose(self) -> None:
+        await self._door.aclose()
+
+
+@asynccontextmanager
+async def serve_in_memory(
+    handler: Handler,
+    *,
+    settings: Settings | None = None,
+    process_request: ProcessRequest | None = None,
+    cancel_on_disconnect: bool = False,
+) -> AsyncIterator[MemoryServer]:
+    """Serve without sockets for the length of the block.
+
+    The arguments are ``serve``'s. When the block ends, or is cancelled, the server stops as it does when
+    it is cancelled: it says goodbye and waits up to the grace period; then the clients are gone.
+    """
+    listener = MemoryListener()
+    start = partial(
+        serve,
+        handler,
+        listeners=[listener],
+        settings=settings,
+        process_request=process_request,
+        cancel_on_disconnect=cancel_on_disconnect,
+    )
+    async with trio.open_nursery() as clients:
+        memory = MemoryServer(listener, clients)
+        try:
+            async with trio.open_nursery() as nursery:
+                memory.server = await nursery.start(start)
+                yield memory
+                nursery.cancel_scope.cancel()
+        finally:
+            memory.disconnect_all()
