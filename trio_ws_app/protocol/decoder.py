@@ -51,6 +51,12 @@ Inflate = Callable[[bytes], bytes]
 _new_utf8_decoder = codecs.getincrementaldecoder("utf-8")
 
 
+# A payload from this size on is unmasked while it arrives, not collected first.
+_LARGE = cython.declare(cython.Py_ssize_t, 16 * 1024)
+# Beyond this a header alone does not get us to allocate the payload: it is collected as it comes.
+_TOO_LARGE = cython.declare(cython.Py_ssize_t, 64 * 1024 * 1024)
+
+
 @cython.cfunc
 @cython.boundscheck(False)
 @cython.wraparound(False)
@@ -59,26 +65,35 @@ def _unmask(data: bytearray, start: cython.Py_ssize_t, size: cython.Py_ssize_t) 
     if cython.compiled:
         out: bytes = PyBytes_FromStringAndSize(cython.NULL, size)
         source: cython.p_uchar = cython.cast(cython.p_uchar, PyByteArray_AS_STRING(data)) + start
-        target: cython.p_uchar = cython.cast(cython.p_uchar, PyBytes_AS_STRING(out))
-        narrow: cython.uint = 0
-        memcpy(cython.address(narrow), source - 4, 4)
-        key: cython.ulonglong = narrow
-        key |= key << 32
-        word: cython.ulonglong = 0
-        i: cython.Py_ssize_t = 0
-        while i + 8 <= size:
-            memcpy(cython.address(word), source + i, 8)
-            word ^= key
-            memcpy(target + i, cython.address(word), 8)
-            i += 8
-        while i < size:
-            target[i] = source[i] ^ source[(i & 3) - 4]
-            i += 1
+        mask32: cython.uint = 0
+        memcpy(cython.address(mask32), source - 4, 4)
+        _xor(cython.cast(cython.p_uchar, PyBytes_AS_STRING(out)), source, size, mask32)
         return out
     mask = data[start - 4 : start]
     repeated = (mask * (size // 4 + 1))[:size]
     plain = int.from_bytes(data[start : start + size], "little") ^ int.from_bytes(repeated, "little")
     return plain.to_bytes(size, "little")
+
+
+@cython.cfunc
+@cython.nogil
+@cython.exceptval(check=False)
+def _xor(
+    target: cython.p_uchar, source: cython.p_uchar, size: cython.Py_ssize_t, mask32: cython.uint
+) -> cython.void:
+    """Compiled only: ``source`` unmasked into ``target``, eight bytes at a time."""
+    key: cython.ulonglong = mask32
+    key |= key << 32
+    word: cython.ulonglong = 0
+    i: cython.Py_ssize_t = 0
+    while i + 8 <= size:
+        memcpy(cython.address(word), source + i, 8)
+        word ^= key
+        memcpy(target + i, cython.address(word), 8)
+        i += 8
+    while i < size:
+        target[i] = source[i] ^ ((mask32 >> (8 * (i & 3))) & 0xFF)
+        i += 1
 
 
 if cython.compiled:
@@ -103,6 +118,10 @@ class Decoder:
     _inflate: Any  # Inflate or None
     _partial: bytearray | None  # the start of a frame whose end has not arrived
     _needed: cython.Py_ssize_t  # how many bytes of it must be there before looking again
+    _target: Any  # bytes: a large payload in progress, unmasked as far as it has come (compiled only)
+    _filled: cython.Py_ssize_t
+    _target_first: cython.int  # the first byte of its frame
+    _mask: cython.uint
     _opcode: cython.int  # of the fragmented message in progress, 0 when there is none
     _compressed: cython.bint
     _pieces: list[Any]  # str or bytes, as the message is decoded while it arrives
@@ -122,6 +141,10 @@ class Decoder:
         self._inflate = inflate
         self._partial = None
         self._needed = 0
+        self._target = None
+        self._filled = 0
+        self._target_first = 0
+        self._mask = 0
         self._forget_message()
 
     @cython.cfunc
@@ -141,23 +164,91 @@ class Decoder:
         """
         if self.closed or size == 0:
             return 0
+        if self._target is not None:
+            return int(self._fill(data, size, messages))
         if self._partial is None:
-            return int(self._parse(data, size, messages))
+            return int(self._parse(data, 0, size, messages))
         partial: bytearray = self._partial
         partial += data[:size] if size < len(data) else data
         if len(partial) < self._needed:
             return 0
         self._partial = None
-        return int(self._parse(partial, len(partial), messages))
+        return int(self._parse(partial, 0, len(partial), messages))
+
+    @cython.cfunc
+    def _start_large(
+        self,
+        first: cython.int,
+        data: bytearray,
+        start: cython.Py_ssize_t,
+        have: cython.Py_ssize_t,
+        length: cython.Py_ssize_t,
+    ) -> object:
+        """Unmask what is there of a large payload; the rest follows while it is still in the cache."""
+        if cython.compiled:
+            target: bytes = PyBytes_FromStringAndSize(cython.NULL, length)
+            source: cython.p_uchar = cython.cast(cython.p_uchar, PyByteArray_AS_STRING(data)) + start
+            memcpy(cython.address(self._mask), source - 4, 4)
+            _xor(cython.cast(cython.p_uchar, PyBytes_AS_STRING(target)), source, have, self._mask)
+            self._target = target
+            self._filled = have
+            self._target_first = first
+        return None
+
+    @cython.cfunc
+    def _fill(
+        self, data: bytearray, size: cython.Py_ssize_t, messages: MutableSequence[str | bytes]
+    ) -> object:
+        taken: cython.Py_ssize_t = 0
+        used: cython.Py_ssize_t = 0
+        if cython.compiled:
+            target: Any = self._target
+            used = min(size, len(target) - self._filled)
+            turned: cython.uint = self._mask
+            turn: cython.int = 8 * (self._filled & 3)
+            if turn:
+                turned = (turned >> turn) | (turned << (32 - turn))
+            _xor(
+                cython.cast(cython.p_uchar, PyBytes_AS_STRING(target)) + self._filled,
+                cython.cast(cython.p_uchar, PyByteArray_AS_STRING(data)),
+                used,
+                turned,
+            )
+            self._filled += used
+            if self._filled < len(target):
+                return 0
+            self._target = None
+            taken = self._take_frame(self._target_first, target, messages)
+            if used < size:
+                taken += self._parse(data, used, size, messages)
+        return taken
+
+    @cython.cfunc
+    def _take_frame(
+        self, first: cython.int, payload: bytes, messages: MutableSequence[str | bytes]
+    ) -> cython.Py_ssize_t:
+        """One whole data frame; how many bytes of messages it completed."""
+        if (first == 0x81 or first == 0x82) and self._opcode == 0:
+            messages.append(_decoded(payload) if first == 0x81 else payload)
+            return len(payload)
+        message = self._fragment(first, payload)
+        if message is None:
+            return 0
+        messages.append(message)
+        return len(message)
 
     @cython.cfunc
     @cython.boundscheck(False)
     @cython.wraparound(False)
     def _parse(
-        self, data: bytearray, size: cython.Py_ssize_t, messages: MutableSequence[str | bytes]
+        self,
+        data: bytearray,
+        at: cython.Py_ssize_t,
+        size: cython.Py_ssize_t,
+        messages: MutableSequence[str | bytes],
     ) -> object:
+        """Take the frames of ``data`` from ``at`` on; how many bytes of messages they completed."""
         taken: cython.Py_ssize_t = 0
-        at: cython.Py_ssize_t = 0
         start: cython.Py_ssize_t
         length: cython.Py_ssize_t
         needed: cython.Py_ssize_t = 2
@@ -181,6 +272,9 @@ class Decoder:
                 if length > self._max_size:
                     raise self._too_big()
                 if size - start < length:
+                    if cython.compiled and _LARGE <= length <= _TOO_LARGE and size >= start:
+                        self._start_large(first, data, start, size - start, length)
+                        return taken
                     needed = start + length - at
                     break
                 payload = _unmask(data, start, length)
@@ -189,6 +283,9 @@ class Decoder:
             else:
                 self._check_header(first, second, length)
                 if size - start < length:
+                    if cython.compiled and _LARGE <= length <= _TOO_LARGE and size >= start:
+                        self._start_large(first, data, start, size - start, length)
+                        return taken
                     needed = start + length - at
                     break
                 payload = _unmask(data, start, length)
@@ -197,10 +294,7 @@ class Decoder:
                     if self.closed:
                         return taken
                 else:
-                    message = self._fragment(first, payload)
-                    if message is not None:
-                        append(message)
-                        taken += len(message)
+                    taken += self._take_frame(first, payload, messages)
             at = start + length
             needed = 2
         if at < size:

@@ -18,7 +18,7 @@ from ..errors import CloseCode, CloseReason, ConnectionClosed
 from ..protocol.closing import TRANSITIONS, State, Turn, close_payload
 from ..protocol.decoder import Close, Decoder, Ping, Pong
 from ..protocol.errors import ProtocolError
-from ..protocol.frames import Frame, Opcode, encode_frame
+from ..protocol.frames import Frame, Opcode, encode_frame, encode_header
 from .transport import WOULD_BLOCK
 
 if TYPE_CHECKING:
@@ -33,13 +33,21 @@ COMPILED: bool = cython.compiled
 WRITE_LIMIT = 64 * 1024
 _WRITE_LIMIT = cython.declare(cython.Py_ssize_t, WRITE_LIMIT)
 # Small chunks are joined up to this size, so that one write carries them.
-_JOIN_LIMIT = cython.declare(cython.Py_ssize_t, 128 * 1024)
+_JOIN_LIMIT = cython.declare(cython.Py_ssize_t, 64 * 1024)
+# A payload from this size on is queued as it is, behind its header, rather than copied into a frame.
+_LARGE = cython.declare(cython.Py_ssize_t, 16 * 1024)
+# How many chunks one gathering write takes, well below the system's limit.
+_GATHERED = 256
 
 # How a chunk begins that no control frame may overtake: a ping, a pong, the answer to the handshake.
 _GOES_FIRST = (0x89, 0x8A, ord("H"))
 
 _OPEN = cython.declare(cython.int, int(State.OPEN))
 _GONE = cython.declare(cython.int, int(State.GONE))
+
+
+class Header(bytes):
+    """A frame's header whose payload is the next chunk of the queue: nothing may come between."""
 
 
 @cython.cclass
@@ -73,9 +81,12 @@ class Link:
     _inbox_limit: cython.Py_ssize_t
     _paused: cython.bint
     _chunks: list[Any]
-    _head_sent: cython.Py_ssize_t
+    _head_sent: cython.Py_ssize_t  # how much of the first chunk the transport has taken
+    _in_frame: cython.bint  # the first chunk is the payload of a header that has been sent
+    _send_gathered: Any  # sendmsg, where the transport has it
     _queue_limit: cython.Py_ssize_t
     _dirty: cython.bint
+    _payload: Any  # of the large message whose header was just encoded, or None
     _held: Any  # frames that wait for the end of a streamed message, or None
     _pong: Any  # the last pongs, which may still be in the queue
     _receiver: Any  # the task that waits for a message
@@ -125,8 +136,11 @@ class Link:
         self._paused = False
         self._chunks = []
         self._head_sent = 0
+        self._in_frame = False
+        self._send_gathered = transport.send_gathered
         self._queue_limit = settings.max_queue_bytes
         self._dirty = False
+        self._payload = None
         self._held = None
         self._pong = None
         self._receiver = None
@@ -332,6 +346,13 @@ class Link:
         return None
 
     @cython.cfunc
+    def _first_free(self) -> cython.Py_ssize_t:
+        """The first place in the queue where a frame may be put: not inside the one that is half sent."""
+        if not self._head_sent:
+            return 1 if self._in_frame else 0
+        return 2 if isinstance(self._chunks[0], Header) else 1
+
+    @cython.cfunc
     def _answer_pings(self, pongs: list[bytes]) -> object:
         """Every ping is answered, unless the peer does not read our answers.
 
@@ -348,7 +369,7 @@ class Link:
         Never inside a frame that is partly sent (RFC 6455, section 5.4), and behind earlier controls.
         """
         chunks: list[Any] = self._chunks
-        index: cython.Py_ssize_t = 1 if self._head_sent else 0
+        index: cython.Py_ssize_t = self._first_free()
         while index < len(chunks) and chunks[index][0] in _GOES_FIRST:
             if self.blocked and chunks[index] is old:
                 self.queued -= len(chunks[index])
@@ -393,8 +414,8 @@ class Link:
     # -- sending -----------------------------------------------------------------------------
 
     @cython.cfunc
-    def _encode(self, message: object) -> bytes:
-        """One message as one frame, header and payload copied once."""
+    def _encode(self, message: object) -> Any:
+        """One message as one frame; of a large one, only the header, and ``_payload`` is what follows it."""
         payload: bytes
         opcode: cython.int
         if isinstance(message, str):
@@ -410,6 +431,9 @@ class Link:
             raise TypeError(f"a message is str or bytes, not {type(message).__name__}: encode it first")
         if self.deflate is not None and len(payload) >= self.settings.compression_threshold:
             return encode_frame(opcode & 0x0F, self.deflate.deflate(payload), True, True)
+        if len(payload) >= _LARGE and self._send_gathered is not None:
+            self._payload = payload
+            return Header(encode_header(opcode & 0x0F, len(payload)))
         frame: bytes = _frame(opcode, payload)
         return frame
 
@@ -450,7 +474,9 @@ class Link:
         """Queue ``message``; see ``Connection.send_nowait``."""
         self._check_sendable()
         frame = self._encode(message)
-        if self.queued and self.queued + len(frame) > self._queue_limit:
+        size: cython.Py_ssize_t = len(frame) + (0 if self._payload is None else len(self._payload))
+        if self.queued and self.queued + size > self._queue_limit:
+            self._payload = None
             if self.deflate is not None:
                 self.deflate.restart()  # what comes next must not refer to a message that is not sent
             raise trio.WouldBlock
@@ -460,13 +486,15 @@ class Link:
         return None
 
     @cython.cfunc
-    def _push(self, frame: Any) -> object:
+    def _push(self, frame: Any) -> object:  # Cython's bytes would refuse a subclass
+        chunks: list[Any] = self._chunks if self._held is None else self._held
         self.messages_out += 1
         self.queued += len(frame)
-        if self._held is not None:
-            self._held.append(frame)
-        else:
-            self._chunks.append(frame)
+        chunks.append(frame)
+        if self._payload is not None:
+            self.queued += len(self._payload)
+            chunks.append(self._payload)
+            self._payload = None
         return None
 
     @cython.ccall
@@ -515,30 +543,37 @@ class Link:
         Frames leave the queue only when the transport has taken them whole, so whatever happens the
         peer sees a prefix of well-formed frames (G2).
         """
-        data: Any
         size: cython.Py_ssize_t
-        count: cython.Py_ssize_t
+        sent: cython.Py_ssize_t
         if self._broken:
             self._discard_queue()
             return None
         while self._chunks:
-            count = len(self._chunks)
-            if count == 1:
-                data = self._chunks[0]
-                if self._head_sent:
-                    data = memoryview(data)[self._head_sent :]
-            else:
-                data = self._joined()
-            size = len(data)
             try:
-                count = self._send(data)
+                if len(self._chunks) == 1:
+                    data = self._chunks[0]
+                    if self._head_sent:
+                        data = memoryview(data)[self._head_sent :]
+                    size = len(data)
+                    sent = self._send(data)
+                elif self.queued > _JOIN_LIMIT and self._send_gathered is not None:
+                    parts = self._chunks[:_GATHERED]
+                    if self._head_sent:
+                        parts[0] = memoryview(parts[0])[self._head_sent :]
+                    size = sum(map(len, parts))
+                    sent = self._send_gathered(parts)
+                else:
+                    data = self._joined()
+                    size = len(data)
+                    sent = self._send(data)
             except WOULD_BLOCK:
-                count = 0
+                self._block()
+                break
             except OSError:
                 self._lose_writing()
                 return None
-            self._written(count)
-            if count < size:
+            self._written(sent)
+            if sent < size:
                 self._block()
                 break
         if self._room is not None and self.queued < _WRITE_LIMIT:
@@ -558,12 +593,8 @@ class Link:
             if count and total > _JOIN_LIMIT:
                 break
             count += 1
-        if count == 1:
-            return memoryview(chunks[0])[self._head_sent :]
-        parts = chunks if count == len(chunks) else chunks[:count]
-        if not self._head_sent:
-            return b"".join(parts)
-        return memoryview(b"".join(parts))[self._head_sent :]
+        data = b"".join(chunks if count == len(chunks) else chunks[:count])
+        return memoryview(data)[self._head_sent :] if self._head_sent else data
 
     @cython.cfunc
     def _written(self, count: cython.Py_ssize_t) -> object:
@@ -572,6 +603,7 @@ class Link:
         if self.queued == 0:
             self._chunks.clear()
             self._head_sent = 0
+            self._in_frame = False
             return None
         count += self._head_sent
         whole: cython.Py_ssize_t = 0
@@ -582,7 +614,9 @@ class Link:
                 break
             count -= size
             whole += 1
-        del self._chunks[:whole]
+        if whole:
+            self._in_frame = isinstance(self._chunks[whole - 1], Header)
+            del self._chunks[:whole]
         self._head_sent = count
         return None
 
@@ -661,7 +695,7 @@ class Link:
 
     def drop_oldest(self, needed: int) -> int:
         """Drop queued shared frames, the oldest first, until ``needed`` bytes fit; how many went."""
-        index = 1 if self._head_sent else 0
+        index = self._first_free()
         gone = 0
         while index < len(self._chunks) and self.queued + needed > self._queue_limit:
             if isinstance(self._chunks[index], Frame):
@@ -674,7 +708,7 @@ class Link:
 
     def replace_latest(self, frame: Frame) -> bool:
         """Put ``frame`` in the place of a queued one with the same key, if there is one."""
-        for chunks, start in ((self._chunks, 1 if self._head_sent else 0), (self._held or [], 0)):
+        for chunks, start in ((self._chunks, self._first_free()), (self._held or [], 0)):
             for index in range(start, len(chunks)):
                 old = chunks[index]
                 if isinstance(old, Frame) and old.key == frame.key:
@@ -801,6 +835,7 @@ class Link:
         self._chunks.clear()
         self.queued = 0
         self._head_sent = 0
+        self._in_frame = False
         return None
 
     def abort(self, why: str) -> None:

@@ -7,6 +7,7 @@ import select
 import socket
 import ssl
 import struct
+from collections.abc import Callable
 from typing import Protocol
 
 import trio
@@ -39,6 +40,8 @@ class Transport(Protocol):
     def send(self, data: bytes | memoryview) -> int:
         """Take some of ``data`` and return how many bytes; OSError when the peer is lost."""
 
+    send_gathered: Callable[[list[bytes | memoryview]], int] | None  # as ``send`` of all of them, if it can
+
     def pending(self) -> int:
         """How many received bytes a watch on the transport would not show."""
 
@@ -55,7 +58,17 @@ class Transport(Protocol):
 class SocketTransport:
     """A non-blocking socket, with TLS or without, that an epoll watches."""
 
-    __slots__ = ("_epoll", "_fd", "_watched", "endpoint", "recv_into", "send", "sock", "transports")
+    __slots__ = (
+        "_epoll",
+        "_fd",
+        "_watched",
+        "endpoint",
+        "recv_into",
+        "send",
+        "send_gathered",
+        "sock",
+        "transports",
+    )
 
     def __init__(
         self, sock: socket.socket, epoll: select.epoll, transports: dict[int, SocketTransport]
@@ -63,6 +76,7 @@ class SocketTransport:
         self.sock = sock
         self.recv_into = sock.recv_into
         self.send = sock.send
+        self.send_gathered: Callable[[list[bytes | memoryview]], int] | None = sock.sendmsg
         self._epoll = epoll
         self._fd = sock.fileno()
         self._watched = select.EPOLLIN | select.EPOLLRDHUP
@@ -79,6 +93,7 @@ class SocketTransport:
         self.sock = context.wrap_socket(self.sock, server_side=True, do_handshake_on_connect=False)
         self.recv_into = self.sock.recv_into
         self.send = self.sock.send
+        self.send_gathered = None
         return self.sock
 
     def pending(self) -> int:
@@ -110,6 +125,7 @@ class StreamTransport:
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
         self.endpoint: Endpoint
+        self.send_gathered: Callable[[list[bytes | memoryview]], int] | None = None
         self._received = b""
         self._end = False
         self._error: OSError | None = None
