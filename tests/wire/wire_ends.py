@@ -33,6 +33,9 @@ class ScriptedTransport:
         self.taken += bytes(data[:size])
         return size
 
+    def send_gathered(self, parts: list[bytes | memoryview]) -> int:
+        return self.send(b"".join(parts))
+
     def recv_into(self, buffer: bytearray) -> int:  # noqa: ARG002  # a transport's signature
         raise BlockingIOError
 
