@@ -115,5 +115,7 @@ def _line(cancelled: tuple[str, Place]) -> str:
     return f"  task {task} is cancelled at {file}:{line}, in {function}"
 
 
-def _text(error: Exception) -> str:
+def _text(error: BaseException) -> str:
+    if isinstance(error, BaseExceptionGroup):
+        return "\n".join(map(_text, error.exceptions))
     return f"{type(error).__name__}: {error}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from types import FrameType
@@ -72,12 +72,15 @@ def _outwards(frame: FrameType | None) -> Iterable[tuple[FrameType, int]]:
         frame = frame.f_back
 
 
-def _innermost(frames: Iterable[tuple[FrameType, int]]) -> Place:
-    innermost: Place | None = None
+def own_frames(frames: Iterable[tuple[FrameType, int]]) -> Iterator[tuple[FrameType, int]]:
+    """Those of ``frames`` that belong neither to Trio nor to this kit."""
     for frame, line in frames:
-        code = frame.f_code
-        place = (code.co_filename, line, code.co_qualname)
-        innermost = innermost or place
-        if not code.co_filename.startswith(_TRIO) and code.co_filename not in _KIT:
-            return place
-    return innermost or ("", 0, "")
+        file = frame.f_code.co_filename
+        if not file.startswith(_TRIO) and file not in _KIT:
+            yield frame, line
+
+
+def _innermost(frames: Iterable[tuple[FrameType, int]]) -> Place:
+    known = list(frames)
+    frame, line = next(own_frames(known), known[0] if known else (None, 0))
+    return ("", 0, "") if frame is None else (frame.f_code.co_filename, line, frame.f_code.co_qualname)

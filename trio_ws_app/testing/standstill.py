@@ -11,6 +11,7 @@ from trio.lowlevel import Task
 from trio.testing import wait_all_tasks_blocked
 
 from .leftovers import tasks_below
+from .points import own_frames
 
 _ATTEMPTS = 100
 
@@ -26,10 +27,10 @@ async def wait_for_standstill(limit: float) -> None:
 
 
 def describe(tasks: Iterable[Task]) -> str:
-    """The stacks of ``tasks``, where each one waits."""
+    """Where each of ``tasks`` waits: the lines of its stack that are not Trio's own."""
     parts = []
     for task in tasks:
-        stack = StackSummary.extract(task.iter_await_frames())
+        stack = StackSummary.extract(own_frames(task.iter_await_frames()))
         parts.append(f"task {task.name} waits here:\n" + "".join(stack.format()))
     return "\n".join(parts)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable
-from types import TracebackType
+from contextlib import aclosing, nullcontext
+from types import AsyncGeneratorType, TracebackType
 
 import trio
 from trio.lowlevel import (
@@ -151,10 +152,16 @@ class WireConnection(Link, Connection):
         return abort
 
     async def send_stream(self, fragments: AsyncIterable[str] | AsyncIterable[bytes]) -> None:
-        await checkpoint_if_cancelled()
-        while not self.has_room:
-            await self._wait_room()
-        self._check_open()
+        # A generator that is left half way must be closed here, not by the garbage collector.
+        closing = aclosing(fragments) if isinstance(fragments, AsyncGeneratorType) else nullcontext()
+        async with closing:
+            await checkpoint_if_cancelled()
+            while not self.has_room:
+                await self._wait_room()
+            self._check_open()
+            await self._send_fragments(fragments)
+
+    async def _send_fragments(self, fragments: AsyncIterable[str] | AsyncIterable[bytes]) -> None:
         self.hold()
         begun = False
         try:

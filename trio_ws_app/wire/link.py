@@ -97,6 +97,7 @@ class Link:
     _gone_scopes: Any
     _end_waiters: Any
     _pings: Any  # payload -> (sent at, waiting tasks or None)
+    _ping_number: cython.longlong
     _keepalive_since: cython.double
     _blocked_since: cython.double
     _closing_since: cython.double
@@ -151,6 +152,7 @@ class Link:
         self._gone_scopes = None
         self._end_waiters = None
         self._pings = None
+        self._ping_number = 0
         self._keepalive_since = -1.0
         self._blocked_since = -1.0
         self._closing_since = -1.0
@@ -401,7 +403,8 @@ class Link:
         if self._pings is None:
             self._pings = {}
         now = trio.current_time()
-        payload: bytes = int(now * 1e6 + len(self._pings)).to_bytes(8, "big", signed=True)
+        self._ping_number += 1
+        payload: bytes = int(self._ping_number).to_bytes(8, "big")
         self._pings[payload] = (now, task)
         self._push_control(encode_frame(Opcode.PING, payload))
         return payload
@@ -942,7 +945,7 @@ class Link:
     def _check_alive(self, now: cython.double) -> object:
         """Any traffic counts as life; a ping goes out only to a silent peer."""
         interval: cython.double = self.settings.ping_interval
-        if self._keepalive_since >= 0 and self.last_seen > self._keepalive_since:
+        if self._keepalive_since >= 0 and self.last_seen >= self._keepalive_since:
             self._keepalive_since = -1.0
         if self._keepalive_since >= 0:
             if self.settings.ping_timeout is None:
