@@ -9,6 +9,7 @@ from .broker import (
     open_memory_broker,
     open_redis_broker,
 )
+from .client import connect
 from .connection import Connection, Message
 from .errors import CloseCode, CloseReason, ConnectionClosed, HandshakeRefused, UsageError
 from .fanout import BroadcastResult, Overflow, broadcast
@@ -46,6 +47,7 @@ __all__ = [
     "Subscription",
     "UsageError",
     "broadcast",
+    "connect",
     "consume",
     "duplex",
     "from_trio_websocket",

@@ -76,7 +76,7 @@ class AdaptedConnection(Connection):
     """A trio-websocket connection as ours. ``nursery`` runs its tasks; None: the connection is over."""
 
     __slots__ = (
-        "_abnormal",
+        "_broken_off",
         "_closed_here",
         "_gone",
         "_inbox",
@@ -111,7 +111,7 @@ class AdaptedConnection(Connection):
         self._reading_ahead = False
         self._receiving = False
         self._closed_here = False
-        self._abnormal = False
+        self._broken_off: CloseReason | None = None
         self._latency: float | None = None
         self._gone = trio.Event()
         self._scopes: set[trio.CancelScope] = set()
@@ -142,8 +142,8 @@ class AdaptedConnection(Connection):
 
     @property
     def close_reason(self) -> CloseReason | None:
-        if self._abnormal:
-            return _VANISHED
+        if self._broken_off is not None:
+            return self._broken_off
         closed = self._peer.closed
         if closed is not None:
             return CloseReason(int(closed.code), closed.reason or "")
@@ -181,6 +181,11 @@ class AdaptedConnection(Connection):
         except trio_websocket.ConnectionClosed:
             self._end()
             raise ConnectionClosed(self.close_reason or _VANISHED) from None
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether something is received from the peer now: not while the inbox is full."""
+        return self._reading_ahead
 
     def _read_on(self) -> None:
         if not self._reading_ahead and self._inbox.has_room:
@@ -260,7 +265,7 @@ class AdaptedConnection(Connection):
                 self._end()
         ping.settled.set()
         if ping.scope.cancelled_caught and not self._gone.is_set():
-            await self._abort()
+            await self.abort("the peer did not answer a ping")
 
     # Ending
 
@@ -281,10 +286,11 @@ class AdaptedConnection(Connection):
             if said:
                 self._end()
             else:
-                await self._abort()
+                await self.abort("the peer did not answer our Close")
 
-    async def _abort(self) -> None:
-        self._abnormal = True
+    async def abort(self, why: str) -> None:
+        """Drop the connection without a goodbye; it is reported as 1006, with ``why``."""
+        self._broken_off = CloseReason(CloseCode.ABNORMAL, why)
         self._end()
         with trio.CancelScope() as scope:
             scope.cancel()  # trio-websocket drops a connection whose goodbye is cancelled

@@ -6,15 +6,19 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
+from typing import Any
 
 import attrs
 import trio
 from trio_websocket import wrap_client_stream, wrap_server_stream
 
 from trio_ws_app.adapter import from_trio_websocket
+from trio_ws_app.client import connect
 from trio_ws_app.connection import Connection
-from trio_ws_app.server.server import serve
+from trio_ws_app.server.server import Server, serve
 from trio_ws_app.settings import Settings
+from trio_ws_app.testing import MemoryListener
+from trio_ws_app.wire.connection import WireConnection
 
 # Small bounds, so that a test reaches them with little data.
 SETTINGS = Settings(max_inbox_bytes=1024, max_queue_bytes=64 * 1024, close_timeout=5, send_timeout=20)
@@ -76,29 +80,68 @@ async def adapted_client() -> AsyncIterator[Pair]:
 
 
 @asynccontextmanager
-async def wire() -> AsyncIterator[Pair]:
-    """A connection of our own server, over TCP; the remote end is an adapted client."""
-    give, take = trio.open_memory_channel[Connection](1)
+async def accepting(
+    **options: Any,
+) -> AsyncIterator[tuple[Server, trio.MemoryReceiveChannel[WireConnection]]]:
+    """A server of our own that hands its connections over."""
+    give, take = trio.open_memory_channel[WireConnection](1)
 
     async def handler(connection: Connection) -> None:
+        assert isinstance(connection, WireConnection)
         give.send_nowait(connection)
         await trio.sleep_forever()
 
     async with trio.open_nursery() as nursery:
-        server = await nursery.start(partial(serve, handler, 0, settings=SETTINGS))
+        server = await nursery.start(partial(serve, handler, settings=SETTINGS, **options))
+        yield server, take
+        server.cancel()
+
+
+@asynccontextmanager
+async def wire() -> AsyncIterator[Pair]:
+    """A connection of our own server, over TCP; the remote end is an adapted client."""
+    async with accepting(port=0) as (server, accepted), trio.open_nursery() as nursery:
         stream = await trio.open_tcp_stream("127.0.0.1", server.port)
-        opened = await wrap_client_stream(nursery, stream, "localhost", "/chat?room=1")
-        remote = from_trio_websocket(opened, settings=SETTINGS)
         try:
-            yield Pair(await take.receive(), remote, stream.socket.close)
+            opened = await wrap_client_stream(nursery, stream, "localhost", "/chat?room=1")
+            remote = from_trio_websocket(opened, settings=SETTINGS)
+            yield Pair(await accepted.receive(), remote, stream.socket.close)
         finally:
-            server.cancel()
             stream.socket.close()
             nursery.cancel_scope.cancel()
 
 
+@asynccontextmanager
+async def wire_in_memory() -> AsyncIterator[Pair]:
+    """A connection of our own server over a Trio stream; the remote end is what ``connect`` gives."""
+    listener, streams = MemoryListener(), []
+
+    async def open_stream() -> trio.abc.Stream:
+        streams.append(await listener.connect())
+        return streams[0]
+
+    async with (
+        accepting(listeners=[listener]) as (_, accepted),
+        connect("ws://localhost/chat?room=1", open_stream=open_stream, settings=SETTINGS) as remote,
+    ):
+        yield Pair(await accepted.receive(), remote, streams[0].abort)
+
+
+@asynccontextmanager
+async def client() -> AsyncIterator[Pair]:
+    """What ``connect`` gives; the remote end is a connection of our own server, over TCP."""
+    async with (
+        accepting(port=0) as (server, accepted),
+        connect(f"ws://127.0.0.1:{server.port}/chat?room=1", settings=SETTINGS) as local,
+    ):
+        remote = await accepted.receive()
+        yield Pair(local, remote, lambda: remote.abort("vanished"))
+
+
 KINDS: dict[str, Callable[[], AbstractAsyncContextManager[Pair]]] = {
     "wire": wire,
+    "wire-in-memory": wire_in_memory,
+    "client": client,
     "adapted-server": adapted_server,
     "adapted-client": adapted_client,
 }

@@ -188,7 +188,7 @@ async def test_a_ping_that_nobody_waits_for_is_given_up() -> None:
         await trio.sleep(19)
         assert connection.close_reason is None
         await trio.sleep(2)
-        assert connection.close_reason == ws.CloseReason(1006)
+        assert connection.close_reason == ws.CloseReason(1006, "the peer did not answer a ping")
 
 
 async def test_request_headers_come_from_the_request() -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import trio
 import trio.testing
 from connection_pairs import Pair
 
+from trio_ws_app.client import connect
 from trio_ws_app.connection import Connection
 from trio_ws_app.errors import CloseReason, ConnectionClosed
+from trio_ws_app.server.server import serve
+from trio_ws_app.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")
 
@@ -147,14 +152,32 @@ async def test_receive_is_a_checkpoint(local: Connection, remote: Connection) ->
     assert await local.receive() == "one"
 
 
+async def test_a_handler_that_is_behind_does_not_lose_its_peer() -> None:
+    """While the server does not read because its handler is busy, keepalive does not end the connection."""
+    got = []
+
+    async def handler(connection: Connection) -> None:
+        await trio.sleep(300)
+        got.extend([message async for message in connection])
+
+    async with trio.open_nursery() as nursery:
+        server = await nursery.start(partial(serve, handler, 0, settings=Settings(max_inbox_bytes=1000)))
+        patient = Settings(ping_interval=None, send_timeout=None)
+        async with connect(f"ws://127.0.0.1:{server.port}/", settings=patient) as connection:
+            for _ in range(300):
+                await connection.send(b"x" * 65_536)
+        await server.drain()
+    assert len(got) == 300
+
+
 async def test_a_slow_receiver_holds_the_sender_back(pair: Pair) -> None:
     """Beyond the inbox's bound, reading from the peer pauses, so the peer's sends wait; nothing is lost."""
-    total, sent = 200, 0
+    total, sent = 300, 0
 
     async def send_all() -> None:
         nonlocal sent
         for number in range(total):
-            await pair.remote.send(number.to_bytes(2, "big") * 4096)
+            await pair.remote.send(number.to_bytes(2, "big") * 32_768)
             sent += 1
 
     async with trio.open_nursery() as nursery:
@@ -162,5 +185,5 @@ async def test_a_slow_receiver_holds_the_sender_back(pair: Pair) -> None:
         await trio.testing.wait_all_tasks_blocked()
         assert 0 < sent < total
         for number in range(total):
-            assert await pair.local.receive() == number.to_bytes(2, "big") * 4096
+            assert await pair.local.receive() == number.to_bytes(2, "big") * 32_768
     assert sent == total

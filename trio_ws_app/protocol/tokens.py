@@ -23,6 +23,11 @@ def parse_tokens(value: str) -> list[str]:
     return [token for part in value.split(",") if (token := part.strip(" \t"))]
 
 
+def is_token(value: str) -> bool:
+    """Whether ``value`` is one token."""
+    return _IS_TOKEN.fullmatch(value) is not None
+
+
 @lru_cache(maxsize=64)
 def parse_extensions(value: str) -> tuple[Extension, ...]:
     """The offers of a Sec-WebSocket-Extensions header, the client's favourite first.

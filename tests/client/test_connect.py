@@ -1,0 +1,430 @@
+"""``connect``: the way to a server, what can go wrong on it, and how the block ends."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+import trustme
+from scripted_server import OK, ScriptedServer, frame, running
+
+import trio_ws_app as ws
+from trio_ws_app.testing import assert_nothing_left
+
+pytestmark = pytest.mark.usefixtures("autojump_clock")
+
+
+async def echo(connection: ws.Connection) -> None:
+    await connection.send(f"hello from {connection.subprotocol}, {connection.request.headers.get('x-name')}")
+    async for message in connection:
+        await connection.send(message)
+
+
+@asynccontextmanager
+async def serving(handler: ws.Handler = echo, **options: object) -> AsyncIterator[str]:
+    """A server of our own on a free port; gives its URL without the scheme."""
+    async with trio.open_nursery() as nursery:
+        server = await nursery.start(partial(ws.serve, handler, 0, **options))
+        yield f"127.0.0.1:{server.port}"
+        server.cancel()
+
+
+@pytest.fixture
+def scripted() -> ScriptedServer:
+    return ScriptedServer()
+
+
+async def test_messages_headers_and_subprotocol() -> None:
+    """Headers and subprotocols reach the server, messages go both ways, and the server sees 1000."""
+    reasons = []
+
+    async def handler(connection: ws.Connection) -> None:
+        await echo(connection)
+        reasons.append(connection.close_reason)
+
+    with assert_nothing_left():
+        async with (
+            serving(handler, settings=ws.Settings(subprotocols=("b", "a"))) as address,
+            ws.connect(
+                f"ws://{address}/path?q=1", headers={"X-Name": "Ann"}, subprotocols=["a", "b"]
+            ) as connection,
+        ):
+            assert await connection.receive() == "hello from b, Ann"
+            assert connection.subprotocol == "b"
+            assert connection.remote == address
+            assert connection.request.query == {"q": "1"}
+            assert connection.request.headers["x-name"] == "Ann"
+            await connection.send(b"\x00")
+            assert await connection.receive() == b"\x00"
+    assert reasons == [ws.CloseReason(1000)]
+
+
+async def test_credentials_of_the_url_are_sent() -> None:
+    """User and password become an Authorization header, unless one is given."""
+    seen = []
+
+    async def handler(connection: ws.Connection) -> None:
+        seen.append(connection.request.headers["authorization"])
+
+    async with serving(handler) as address:
+        async with ws.connect(f"ws://ann:secret@{address}/"):
+            pass
+        async with ws.connect(f"ws://ann:secret@{address}/", headers=[("Authorization", "Bearer x")]):
+            pass
+    assert seen == ["Basic YW5uOnNlY3JldA==", "Bearer x"]
+
+
+async def test_an_exception_of_the_block_comes_out_as_itself() -> None:
+    """The block's own exception is not wrapped, and the connection is closed all the same."""
+    with assert_nothing_left():
+        async with serving() as address:
+            with pytest.raises(KeyError, match="mine"):
+                async with ws.connect(f"ws://{address}/"):
+                    raise KeyError("mine")
+
+
+async def test_a_cancelled_block_drops_the_connection() -> None:
+    """Cancelling the block ends it without waiting for the server's goodbye."""
+    reasons = []
+
+    async def handler(connection: ws.Connection) -> None:
+        await connection.wait_closed()
+        reasons.append(connection.close_reason)
+
+    with assert_nothing_left():
+        async with serving(handler) as address:
+            with trio.move_on_after(1) as scope:
+                async with ws.connect(f"ws://{address}/") as connection:
+                    async for _ in connection:
+                        pass
+            assert scope.cancelled_caught
+            await trio.testing.wait_all_tasks_blocked()
+    assert [reason.code for reason in reasons if reason] == [1006]
+
+
+async def test_the_servers_goodbye_ends_the_loop() -> None:
+    """After the server's close the loop ends, the block is left normally, and nothing stays open."""
+
+    async def handler(connection: ws.Connection) -> None:
+        await connection.send("one")
+        await connection.aclose(4000, "enough")
+
+    with assert_nothing_left():
+        async with serving(handler) as address, ws.connect(f"ws://{address}/") as connection:
+            assert [message async for message in connection] == ["one"]
+            assert connection.close_reason == ws.CloseReason(4000, "enough")
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "body"),
+    [
+        (b"HTTP/1.1 401 No\r\nContent-Length: 3\r\nX-Why: you\r\n\r\nwho", 401, b"who"),
+        (b"HTTP/1.1 403 No\r\nX-Why: you\r\nContent-Length: 0\r\n\r\n", 403, b""),
+        (b"HTTP/1.1 404 \r\nX-Why: you\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nw\r\n0\r\n\r\n", 404, b"w"),
+        (b"HTTP/1.0 503 No\r\nX-Why: you\r\n\r\nuntil the end", 503, b"until the end"),
+        (b"HTTP/1.1 302 No\r\nX-Why: you\r\nLocation: /\r\nContent-Length: 9\r\n\r\nshort", 302, b"short"),
+        (b"HTTP/1.1 200 OK\r\nX-Why: you\r\nContent-Length: 2\r\n\r\nok", 200, b"ok"),
+    ],
+)
+async def test_a_refusal_has_status_headers_and_body(
+    scripted: ScriptedServer, answer: bytes, status: int, body: bytes
+) -> None:
+    """Every answer but 101 is HandshakeRefused with what came, however its body is delimited."""
+    async with running(scripted.refuse, answer):
+        with trio.fail_after(1), pytest.raises(ws.HandshakeRefused) as caught:
+            async with ws.connect("ws://server/", open_stream=scripted.open_stream):
+                pytest.fail("there is no connection")
+    assert caught.value.status == status
+    assert caught.value.headers["x-why"] == "you"
+    assert caught.value.body == body
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (b"", 1006),
+        (b"220 mail.example ESMTP\r\n\r\n", 1002),
+        (OK + b"Sec-WebSocket-Accept: d3Jvbmc=\r\n\r\n", 1002),
+        (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: other\r\nConnection: Upgrade\r\n\r\n", 1002),
+    ],
+)
+@pytest.mark.parametrize("hang_up", [False, True])
+async def test_an_answer_that_is_no_handshake(
+    scripted: ScriptedServer, answer: bytes, code: int, hang_up: bool
+) -> None:
+    """A server that hangs up is 1006, one that speaks something else is 1002, each noticed at once."""
+    if not answer and not hang_up:
+        pytest.skip("a server that says nothing is too slow, see below")
+    async with running(partial(scripted.refuse, answer, hang_up=hang_up)):
+        with trio.fail_after(1), pytest.raises(ws.ConnectionClosed) as caught:
+            async with ws.connect("ws://server/", open_stream=scripted.open_stream):
+                pytest.fail("there is no connection")
+    assert caught.value.reason.code == code
+
+
+async def test_a_subprotocol_that_was_not_offered(scripted: ScriptedServer) -> None:
+    """A server that chooses what was not offered has failed the handshake (RFC 6455, section 4.1)."""
+
+    async def script() -> None:
+        await scripted.read_request()
+        await scripted.stream.send_all(OK + scripted.accept_header + b"Sec-WebSocket-Protocol: x\r\n\r\n")
+
+    async with running(script):
+        with pytest.raises(ws.ConnectionClosed) as caught:
+            async with ws.connect("ws://server/", open_stream=scripted.open_stream):
+                pytest.fail("there is no connection")
+    assert caught.value.reason.code == 1002
+
+
+async def test_a_server_that_never_answers(scripted: ScriptedServer) -> None:
+    """``open_timeout`` bounds everything up to the open connection."""
+    before = trio.current_time()
+    with pytest.raises(trio.TooSlowError):
+        async with ws.connect("ws://server/", open_stream=scripted.open_stream):
+            pytest.fail("there is no connection")
+    assert trio.current_time() - before == pytest.approx(10)
+
+
+async def test_a_stream_that_never_opens() -> None:
+    """The way to the server counts for ``open_timeout`` too."""
+
+    async def open_stream() -> trio.abc.Stream:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    with pytest.raises(trio.TooSlowError):
+        async with ws.connect("ws://server/", open_stream=open_stream, settings=ws.Settings(open_timeout=1)):
+            pytest.fail("there is no connection")
+
+
+async def test_nobody_listens() -> None:
+    """A server that cannot be reached is Trio's own OSError."""
+    listener = (await trio.open_tcp_listeners(0, host="127.0.0.1"))[0]
+    port = listener.socket.getsockname()[1]
+    await listener.aclose()
+    with pytest.raises(OSError, match=str(port)):
+        async with ws.connect(f"ws://127.0.0.1:{port}/"):
+            pytest.fail("there is no connection")
+
+
+async def test_messages_right_behind_the_handshake(scripted: ScriptedServer) -> None:
+    """Frames that come in the same packet as the handshake's answer are received, the goodbye included."""
+    frames = frame(1, b"one") + frame(1, b"two") + frame(8, b"\x03\xe9")
+
+    async def script() -> None:
+        await scripted.accept(frames)
+        await scripted.stream.send_eof()
+
+    async with (
+        running(script),
+        ws.connect("ws://server/", open_stream=scripted.open_stream) as connection,
+    ):
+        assert [message async for message in connection] == ["one", "two"]
+        assert connection.close_reason == ws.CloseReason(1001)
+
+
+async def test_a_ping_that_crosses_our_goodbye(scripted: ScriptedServer) -> None:
+    """A server that pings instead of answering our Close ends the connection, and raises nothing."""
+
+    async def script() -> None:
+        await scripted.accept()
+        await scripted.stream.receive_some()
+        await scripted.stream.send_all(frame(9, b"?"))
+
+    async with running(script), ws.connect("ws://server/", open_stream=scripted.open_stream):
+        pass
+
+
+async def test_a_silent_server_is_pinged_then_dropped(scripted: ScriptedServer) -> None:
+    """After ``ping_interval`` of silence a ping goes out, after ``ping_timeout`` more it is over."""
+    got = bytearray()
+
+    async def script() -> None:
+        await scripted.accept()
+        while data := await scripted.stream.receive_some():
+            got.extend(data)
+
+    async with (
+        running(script),
+        ws.connect("ws://server/", open_stream=scripted.open_stream) as connection,
+    ):
+        await trio.sleep(19)
+        assert not got
+        await trio.sleep(2)
+        assert got[0] == 0x89
+        await trio.sleep(18)
+        assert connection.close_reason is None
+        await trio.sleep(2)
+        assert connection.close_reason is not None
+        assert connection.close_reason.code == 1006
+
+
+async def test_any_traffic_counts_as_life(scripted: ScriptedServer) -> None:
+    """A server that sends something but no pong stays connected, and is pinged only when it is silent."""
+    got = bytearray()
+
+    async def listen() -> None:
+        while data := await scripted.stream.receive_some():
+            got.extend(data)
+
+    async def script() -> None:
+        await scripted.accept()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(listen)
+            while True:
+                await trio.sleep(15)
+                await scripted.stream.send_all(frame(1, b"."))
+
+    async with (
+        running(script),
+        ws.connect("ws://server/", open_stream=scripted.open_stream) as connection,
+    ):
+        with trio.move_on_after(196):
+            async for _ in connection:
+                pass
+        assert connection.close_reason is None
+        assert not got
+
+
+async def test_an_application_that_is_behind_is_no_silent_server() -> None:
+    """While nothing is read because the inbox is full, the server is not taken for dead."""
+
+    async def handler(connection: ws.Connection) -> None:
+        for _ in range(200):
+            await connection.send(b"x" * 10_000)
+        await connection.wait_closed()
+
+    settings = ws.Settings(max_inbox_bytes=1000)
+    async with (
+        serving(handler, settings=ws.Settings(send_timeout=None, ping_interval=None)) as address,
+        ws.connect(f"ws://{address}/", settings=settings) as connection,
+    ):
+        await trio.sleep(300)
+        for _ in range(200):
+            await connection.receive()
+
+
+async def test_a_server_that_stops_reading_costs_send_timeout() -> None:
+    """A write without progress for ``send_timeout`` ends the connection and its senders."""
+
+    async def handler(_connection: ws.Connection) -> None:
+        await trio.sleep_forever()
+
+    settings = ws.Settings(max_inbox_bytes=1000, ping_interval=None)
+    async with (
+        serving(handler, settings=settings) as address,
+        ws.connect(f"ws://{address}/", settings=ws.Settings(ping_interval=None)) as connection,
+    ):
+        before = trio.current_time()
+
+        async def send_all() -> None:
+            while True:
+                await connection.send(b"x" * 1_000_000)
+
+        with pytest.raises(ws.ConnectionClosed):
+            await send_all()
+        assert trio.current_time() - before == pytest.approx(20, abs=1)
+
+
+async def test_a_message_that_is_too_big() -> None:
+    """A message over ``max_message_size`` ends the connection with 1009, for both sides."""
+    reasons = []
+
+    async def handler(connection: ws.Connection) -> None:
+        await connection.send(b"x" * 1001)
+        await connection.wait_closed()
+        reasons.append(connection.close_reason)
+
+    async with (
+        serving(handler) as address,
+        ws.connect(f"ws://{address}/", settings=ws.Settings(max_message_size=1000)) as connection,
+    ):
+        assert [message async for message in connection] == []
+        assert connection.close_reason is not None
+        assert connection.close_reason.code == 1009
+    assert reasons[0] is not None
+    assert reasons[0].code == 1009
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"headers": {"X": "a\r\nb"}}, "header"),
+        ({"headers": {"X Y": "a"}}, "header"),
+        ({"headers": {"X": "ü"}}, "header"),
+        ({"headers": {"Sec-WebSocket-Key": "x"}}, "sec-websocket-key"),
+        ({"headers": {"Host": "x"}}, "host"),
+        ({"subprotocols": ["a b"]}, "a b"),
+        ({"subprotocols": ["a,b"]}, "a,b"),
+        ({"subprotocols": [""]}, "name of a subprotocol"),
+        ({"ssl_context": ssl.create_default_context()}, "wss://"),
+    ],
+)
+async def test_what_cannot_be_sent(options: dict[str, object], problem: str) -> None:
+    """Headers and options that make no sense raise ValueError before anything is opened."""
+    with pytest.raises(ValueError, match=problem):
+        async with ws.connect("ws://nowhere.invalid/", **options):
+            pytest.fail("there is no connection")
+
+
+async def test_unix_sockets(tmp_path: Path) -> None:
+    """``open_stream`` reaches a server on a Unix socket."""
+    sock = trio.socket.socket(trio.socket.AF_UNIX)
+    await sock.bind(str(tmp_path / "s"))
+    sock.listen()
+    async with trio.open_nursery() as nursery:
+        server = await nursery.start(partial(ws.serve, echo, listeners=[trio.SocketListener(sock)]))
+        opener = partial(trio.open_unix_socket, tmp_path / "s")
+        async with ws.connect("ws://localhost/", open_stream=opener) as connection:
+            assert await connection.receive() == "hello from None, None"
+        server.cancel()
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@asynccontextmanager
+async def serving_tls(authority: trustme.CA) -> AsyncIterator[str]:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    async with serving(ssl_context=context) as address:
+        yield address
+
+
+async def test_tls(authority: trustme.CA) -> None:
+    """``wss://`` with a context that trusts the server's authority."""
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    with assert_nothing_left():
+        async with (
+            serving_tls(authority) as address,
+            ws.connect(f"wss://{address}/", ssl_context=context) as connection,
+        ):
+            await connection.receive()
+            await connection.send("x" * 300_000)
+            assert await connection.receive() == "x" * 300_000
+
+
+async def test_a_server_that_cannot_be_trusted(authority: trustme.CA) -> None:
+    """A certificate that nobody vouches for is an ``ssl.SSLError``, and nothing stays open."""
+    with assert_nothing_left():
+        async with serving_tls(authority) as address:
+            with pytest.raises(ssl.SSLError, match="CERTIFICATE_VERIFY_FAILED"):
+                async with ws.connect(f"wss://{address}/"):
+                    pytest.fail("there is no connection")
+
+
+async def test_a_server_without_tls() -> None:
+    """``wss://`` to a plain server fails as TLS does, at once."""
+    async with serving() as address:
+        with trio.fail_after(1), pytest.raises(ssl.SSLError):
+            async with ws.connect(f"wss://{address}/"):
+                pytest.fail("there is no connection")
