@@ -7,7 +7,6 @@ import logging
 import random
 import socket
 import ssl
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -300,7 +299,6 @@ class Server:
     # -- one connection, one task ------------------------------------------------------------
 
     async def _serve_connection(self, connection: WireConnection, address: str) -> None:
-        started = time.monotonic()
         code = CloseCode.GOING_AWAY
         try:
             with self._registry.register(connection) as member:
@@ -318,7 +316,7 @@ class Server:
             if not connection.ended:
                 connection.abort("the server ended")
             self._forget(connection, address)
-            _log_life(connection, time.monotonic() - started)
+            _log_life(connection, trio.current_time() - connection.opened_at)
 
     def _forget(self, connection: WireConnection, address: str) -> None:
         self._counters.add(connection)

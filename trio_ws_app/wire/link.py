@@ -181,7 +181,6 @@ class Link:
                 self._lose("the peer went away without a goodbye")
                 return None
             self.last_seen = now
-            self.bytes_in += size
             self.feed(buffer, size)
             if self._paused or size < 16384 or self.ended or not self.transport.pending():
                 return None
@@ -190,6 +189,7 @@ class Link:
     def feed(self, buffer: bytearray, size: cython.Py_ssize_t) -> object:
         """Act on received bytes; a peer that breaks the protocol is told so."""
         failure = None
+        self.bytes_in += size
         if self._is_gone:
             return None  # after the goodbye nothing counts (RFC 6455, section 5.5.1)
         before: cython.Py_ssize_t = len(self.inbox)
@@ -967,7 +967,7 @@ class Link:
         elif now >= self.last_seen + interval:
             self._keepalive_since = now
             self.send_ping(None)
-            self._check_at(now + (self.settings.ping_timeout or interval))
+            self._check_at(now + min(self.settings.ping_timeout or interval, interval))
         else:
             self._check_at(self.last_seen + interval)
         return None
