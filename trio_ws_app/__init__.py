@@ -1,6 +1,7 @@
 """A structured-concurrency WebSocket application server for Trio: one connection is one nursery."""
 
 from .adapter import from_trio_websocket
+from .backoff import Backoff, is_transient
 from .broker import (
     Broker,
     BrokerUnavailable,
@@ -15,6 +16,7 @@ from .errors import CloseCode, CloseReason, ConnectionClosed, HandshakeRefused, 
 from .fanout import BroadcastResult, Overflow, broadcast
 from .patterns import Exit, Side, consume, duplex, produce
 from .protocol.http import Headers, Request, Response
+from .reconnect import Reconnecting, reconnect
 from .registry import Member, Registry, open_registry
 from .server.contain import Handler
 from .server.server import Server, serve
@@ -22,6 +24,7 @@ from .server.statistics import Statistics
 from .settings import Settings
 
 __all__ = [
+    "Backoff",
     "BroadcastResult",
     "Broker",
     "BrokerUnavailable",
@@ -37,6 +40,7 @@ __all__ = [
     "Member",
     "Message",
     "Overflow",
+    "Reconnecting",
     "Registry",
     "Request",
     "Response",
@@ -51,9 +55,11 @@ __all__ = [
     "consume",
     "duplex",
     "from_trio_websocket",
+    "is_transient",
     "open_memory_broker",
     "open_redis_broker",
     "open_registry",
     "produce",
+    "reconnect",
     "serve",
 ]
