@@ -189,16 +189,28 @@ async def duplex(
     if not consumers and not producers:
         raise TypeError("duplex needs consume=, produce=, or both")
     run = _Duplex(channel, bool(consumers))
-    async with trio.open_nursery() as nursery:
-        run.scope = nursery.cancel_scope
-        for producer in producers if consumers else producers[1:]:
-            nursery.start_soon(run.produce, producer)
-        # The parent task would only wait: it takes one of the parts, which saves a task a connection.
-        if consumers:
-            await run.consume(consumers[0] if len(consumers) == 1 else _in_turn(consumers))
-        else:
-            await run.produce(producers[0])
+    try:
+        async with trio.open_nursery() as nursery:
+            run.scope = nursery.cancel_scope
+            for producer in producers if consumers else producers[1:]:
+                nursery.start_soon(run.produce, producer)
+            # The parent task would only wait: it takes one of the parts, which saves a task a connection.
+            if consumers:
+                await run.consume(consumers[0] if len(consumers) == 1 else _in_turn(consumers))
+            else:
+                await run.produce(producers[0])
+    except BaseException as error:
+        # A part had failed before the cancellation came: its error must not get lost.
+        if run.errors and _is_cancellation(error):
+            raise run.failure() from None
+        raise
     return run.result()
+
+
+def _is_cancellation(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(trio.Cancelled)[1] is None
+    return isinstance(error, trio.Cancelled)
 
 
 def _listed(given: Any) -> list[Any]:
@@ -264,10 +276,14 @@ class _Duplex:
         self.errors.append(error)
         self.scope.cancel()
 
-    def result(self) -> Exit:
+    def failure(self) -> Exception:
+        """The error of the part that failed, or of all that did."""
         if len(self.errors) == 1:
-            raise self.errors[0]
+            return self.errors[0]
+        return ExceptionGroup("several parts of one duplex failed", self.errors)
+
+    def result(self) -> Exit:
         if self.errors:
-            raise ExceptionGroup("several parts of one duplex failed", self.errors)
+            raise self.failure()
         assert self.exit is not None  # the nursery ends only after a part has ended
         return self.exit

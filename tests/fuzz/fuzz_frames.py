@@ -72,11 +72,11 @@ def seeds() -> list[bytes]:
 
 def readings(data: bytes) -> list[Reading]:
     """What each build makes of the stream, whole, cut, and byte by byte."""
-    limit, compressed = LIMITS[data[0] % len(LIMITS)], data[1] % 2
-    stream = data[10:]
+    limit, compressed = LIMITS[data[0] % len(LIMITS)], data[1] & 1
+    stream, finest = data[10:], cut(data[10:], range(len(data)))
     found = []
     for build in BUILDS.values():
-        for pieces in ([stream], cut(stream, data[2:10]), [stream[at : at + 1] for at in range(len(stream))]):
+        for pieces in ([stream], finest if data[1] & 0x80 else cut(stream, data[2:10])):
             inflate = PerMessageDeflate(DeflateParameters(), limit).inflate if compressed else None
             options = {"max_message_size": limit, "max_fragments": 5, "inflate": inflate}
             found.append(read(build, pieces, **options))

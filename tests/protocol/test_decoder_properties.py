@@ -163,6 +163,37 @@ def test_websockets_reads_what_we_send(conversation: list[Piece], compression: b
     assert said(client.events_received())[0] == list(messages_of(conversation))
 
 
+# Around the size from which a payload is unmasked while it arrives.
+large = st.lists(
+    st.tuples(st.sampled_from([0, 5, 16_383, 16_384, 16_385, 40_001]), st.booleans(), st.booleans()),
+    min_size=1,
+    max_size=4,
+)
+
+
+@given(large, masks, st.lists(st.integers(0, 1 << 18), max_size=12), st.integers(0, 1 << 30))
+def test_large_frames_in_any_pieces(
+    wire: ModuleType, frames: list[tuple[int, bool, bool]], mask: bytes, places: list[int], seed: int
+) -> None:
+    """Large frames, whole or as fragments, compressed or not, with pings between, arrive unchanged."""
+    chance, codec = random.Random(seed), PerMessageDeflate(AGREED, None)
+    data, sent, pings = b"", [], []
+    for size, fragmented, compressed in frames:
+        message = chance.randbytes(size)
+        payload = codec.deflate(message) if compressed else message
+        middle = size // 2 if fragmented else len(payload)
+        data += encode_masked(Opcode.BINARY, payload[:middle], mask, not fragmented, compressed)
+        if fragmented:
+            pings.append(("Ping", chance.randbytes(9)))
+            data += encode_masked(Opcode.PING, pings[-1][1], mask)
+            data += encode_masked(Opcode.CONTINUATION, payload[middle:], mask)
+        sent.append(message)
+    reading = read(wire, cut(data, places), inflate=PerMessageDeflate(AGREED, 1 << 20).inflate)
+    assert reading.messages == sent
+    assert reading.controls == pings
+    assert reading.failure is None
+
+
 @given(st.binary(max_size=70), masks)
 def test_masking_twice_changes_nothing(payload: bytes, mask: bytes) -> None:
     """Masking is its own inverse, for every length (RFC 6455, section 5.3)."""

@@ -6,11 +6,13 @@ import click
 
 from .errors import OneLineErrors
 from .serve import serve_command
+from .top import top_command
 
 _EXAMPLES = """\b
 Examples:
   trio-ws-app serve                      the built-in chat on ws://127.0.0.1:8765
   trio-ws-app serve my.module:handler    your own handler
+  trio-ws-app top app.sock               look into a server that has --control app.sock
 """
 
 
@@ -24,3 +26,4 @@ def main() -> None:
 
 
 main.add_command(serve_command)
+main.add_command(top_command)

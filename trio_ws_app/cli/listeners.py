@@ -34,8 +34,10 @@ async def tcp_listeners(host: str, port: int) -> AsyncIterator[list[trio.SocketL
 
 
 @asynccontextmanager
-async def unix_listener(path: str) -> AsyncIterator[list[trio.SocketListener]]:
+async def unix_listener(path: str, *, private: bool = False) -> AsyncIterator[list[trio.SocketListener]]:
     """Listen on the Unix socket ``path``; it is closed and removed with the block.
+
+    A private one can be connected to by this user alone.
 
     A socket that a server left behind when it was killed is replaced.
 
@@ -46,6 +48,8 @@ async def unix_listener(path: str) -> AsyncIterator[list[trio.SocketListener]]:
     with listener:
         try:
             await listener.bind(path)
+            if private:
+                os.chmod(path, 0o600)
         except OSError as problem:
             raise UsageError(
                 f"cannot listen on the Unix socket {path}: {problem.strerror or problem}"

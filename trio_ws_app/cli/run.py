@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+import sys
+from collections.abc import AsyncIterator
+from functools import partial
+from socket import AF_UNIX
 
 import attrs
+import click
 import trio
 
 from ..errors import CloseCode
+from ..pages import first_of
 from ..server.contain import Handler
-from ..server.server import Server
-from .target import Application
+from ..server.server import Server, serve
+from .listeners import place
+from .plan import Plan
+from .watching import serve_side
 
 STOP = (signal.SIGINT, signal.SIGTERM)
 RESTART = signal.SIGHUP
@@ -27,14 +34,9 @@ class _Run:
     stopping: trio.Event = attrs.field(factory=trio.Event)
 
 
-async def run(
-    application: Application,
-    start: Callable[[trio.Nursery, Handler], Awaitable[Server]],
-    announce: Callable[[], None],
-) -> None:
-    """Run ``application`` behind a server until a signal ends it (G7).
+async def run(plan: Plan) -> None:
+    """Serve what is planned until a signal ends it (G7); say on standard output when it listens.
 
-    ``start`` starts a server for the handler in the nursery; ``announce`` is called when it listens.
     SIGTERM and SIGINT drain with 1001, SIGHUP with 1012 (a planned restart); a second signal cancels
     at once.
     """
@@ -42,12 +44,43 @@ async def run(
         async with trio.open_nursery() as nursery:
             state = _Run(nursery.cancel_scope)
             nursery.start_soon(_obey, signals, state)
-            async with application() as handler, trio.open_nursery() as servers:
-                state.server = await start(servers, handler)
-                announce()
-                await state.stopping.wait()
-                await state.server.drain(code=state.code)
+            async with plan.listeners as listeners, plan.application() as handler:
+                await _serve(plan, listeners, handler, state)
             nursery.cancel_scope.cancel()
+
+
+async def _serve(plan: Plan, listeners: list[trio.SocketListener], handler: Handler, state: _Run) -> None:
+    """Serve until a signal has come and the goodbyes are said."""
+    watching = plan.watching
+    hooks = [*watching.hooks, *plan.pages]
+    start = partial(
+        serve,
+        handler,
+        listeners=listeners,
+        ssl_context=plan.ssl_context,
+        settings=plan.settings,
+        process_request=first_of(*hooks) if hooks else None,
+    )
+    async with trio.open_nursery() as nursery:
+        for side in watching.sides:
+            await nursery.start(serve_side, side)
+        if watching.lag:
+            nursery.start_soon(watching.inspector.measure_lag)
+        server: Server = await nursery.start(start)
+        watching.inspector.watch(server)
+        state.server = server
+        _announce(plan, listeners)
+        await state.stopping.wait()
+        await server.drain(code=state.code)
+        nursery.cancel_scope.cancel()
+
+
+def _announce(plan: Plan, listeners: list[trio.SocketListener]) -> None:
+    tls = "s" if plan.ssl_context else ""
+    click.echo(f"listening on {place(listeners, f'ws{tls}')}")
+    if plan.pages and listeners[0].socket.family != AF_UNIX:
+        click.echo(f"page at {place(listeners, f'http{tls}')}/")
+    sys.stdout.flush()
 
 
 async def _obey(signals: AsyncIterator[int], state: _Run) -> None:

@@ -7,7 +7,6 @@ import logging
 import random
 import socket
 import ssl
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -76,6 +75,7 @@ class Server:
         self._per_address: Counter[str] = Counter()
         self._open = 0
         self._goodbye: Goodbye | None = None
+        self._ready = trio.Event()
         self._stop_requested = trio.Event()
         self._nobody_left = trio.Event()
         self._finished = trio.Event()
@@ -98,7 +98,11 @@ class Server:
     @property
     def connections(self) -> frozenset[WireConnection]:
         """The live connections, at this instant."""
-        return frozenset(member.connection for member in self._registry)  # type: ignore[misc]
+        return frozenset(self._in_order())
+
+    def _in_order(self) -> list[WireConnection]:
+        """The live connections, the oldest first."""
+        return [member.connection for member in self._registry]  # type: ignore[misc]
 
     @property
     def draining(self) -> bool:
@@ -136,11 +140,7 @@ class Server:
 
     # -- from listening to the end -----------------------------------------------------------
 
-    async def run(
-        self,
-        listeners: Sequence[trio.abc.Listener[trio.abc.Stream]],
-        task_status: trio.TaskStatus[Server],
-    ) -> None:
+    async def run(self, listeners: Sequence[trio.abc.Listener[trio.abc.Stream]]) -> None:
         """Serve until told to stop; say goodbye; leave nothing behind (G7, G8)."""
         self._reactor = Reactor()
         try:
@@ -149,7 +149,7 @@ class Server:
                     acceptors = self._listen(listeners, machinery)
                     machinery.start_soon(self._reactor.run, name="reactor")
                     async with open_registry() as self._registry, trio.open_nursery() as self._nursery:
-                        task_status.started(self)
+                        self._ready.set()
                         await self._stop_requested.wait()
                         await self._say_goodbye()
                         self._nursery.cancel_scope.cancel()
@@ -299,7 +299,6 @@ class Server:
     # -- one connection, one task ------------------------------------------------------------
 
     async def _serve_connection(self, connection: WireConnection, address: str) -> None:
-        started = time.monotonic()
         code = CloseCode.GOING_AWAY
         try:
             with self._registry.register(connection) as member:
@@ -317,7 +316,7 @@ class Server:
             if not connection.ended:
                 connection.abort("the server ended")
             self._forget(connection, address)
-            _log_life(connection, time.monotonic() - started)
+            _log_life(connection, trio.current_time() - connection.opened_at)
 
     def _forget(self, connection: WireConnection, address: str) -> None:
         self._counters.add(connection)
@@ -343,7 +342,7 @@ class Server:
         goodbye = self._goodbye
         assert goodbye is not None  # what has requested the stop
         with trio.move_on_after(goodbye.grace_period):
-            connections = list(self.connections)
+            connections = self._in_order()
             size = goodbye.batch_size or len(connections) or 1
             for start in range(0, len(connections), size):
                 if start:
@@ -419,10 +418,12 @@ async def serve(
         listeners = await trio.open_tcp_listeners(port, host=host)
     server = Server(handler, settings, ssl_context, process_request, cancel_on_disconnect)
     async with trio.open_nursery() as nursery:
-        # The server is shielded and watched from here, so a cancellation becomes a goodbye.
-        await nursery.start(server.run, listeners)
-        task_status.started(server)
+        # The server is shielded and watched from here, so a cancellation becomes a goodbye, also one
+        # that comes while it starts.
+        nursery.start_soon(server.run, listeners)
         try:
+            await server._ready.wait()
+            task_status.started(server)
             await server._finished.wait()
         finally:
             server.request_stop()

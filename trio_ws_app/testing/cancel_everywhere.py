@@ -98,7 +98,7 @@ class _Series:
             cancelled = self._who_is_cancelled(number)
             message = "\n".join([f"cancelled at {point}", *map(_line, cancelled), _text(error)])
             raise CancellationDefect(message, point, cancelled) from error
-        if trial.struck != point:
+        if trial.struck is None or not trial.struck.is_as(point):
             message = f"the scenario does not repeat itself: instead of {point} it reached {trial.struck}"
             raise CancellationDefect(message, point)
 

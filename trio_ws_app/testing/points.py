@@ -43,6 +43,10 @@ class Point:
     line: int
     function: str
 
+    def is_as(self, other: Point) -> bool:
+        """Whether both are the same step of the code; a task may have been given another name."""
+        return attrs.evolve(self, task="") == attrs.evolve(other, task="")
+
     def __str__(self) -> str:
         where = "" if self.kind is Kind.ENDED else f" at {self.file}:{self.line}, in {self.function}"
         return f"point {self.number}: task {self.task} {self.kind}{where}"

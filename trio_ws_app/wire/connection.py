@@ -51,8 +51,9 @@ class WireConnection(Link, Connection):
         self._request = request
         self._subprotocol = subprotocol
         self._turn = _MESSAGES_A_TURN
+        self.opened_at = engine.now()
 
-    __slots__ = ("_id", "_remote", "_request", "_subprotocol", "_turn")
+    __slots__ = ("_id", "_remote", "_request", "_subprotocol", "_turn", "opened_at")
 
     @property
     def id(self) -> str:

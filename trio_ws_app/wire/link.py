@@ -181,7 +181,6 @@ class Link:
                 self._lose("the peer went away without a goodbye")
                 return None
             self.last_seen = now
-            self.bytes_in += size
             self.feed(buffer, size)
             if self._paused or size < 16384 or self.ended or not self.transport.pending():
                 return None
@@ -190,6 +189,7 @@ class Link:
     def feed(self, buffer: bytearray, size: cython.Py_ssize_t) -> object:
         """Act on received bytes; a peer that breaks the protocol is told so."""
         failure = None
+        self.bytes_in += size
         if self._is_gone:
             return None  # after the goodbye nothing counts (RFC 6455, section 5.5.1)
         before: cython.Py_ssize_t = len(self.inbox)
@@ -921,7 +921,11 @@ class Link:
         return None
 
     def check(self, now: float) -> None:
-        """Look at every deadline; set the time to look again."""
+        """Look at every deadline; set the time to look again.
+
+        A deadline is compared by the very sum that it was set with: a difference that is rounded
+        otherwise would set it again for this instant, for ever.
+        """
         self._timer = None
         self._next_check = -1.0
         settings = self.settings
@@ -929,12 +933,12 @@ class Link:
             self._check_linger(now)
             return
         if self.blocked and settings.send_timeout is not None:
-            if now - self._blocked_since >= settings.send_timeout:
+            if now >= self._blocked_since + settings.send_timeout:
                 self.abort("the peer took no data for too long")
                 return
             self._check_at(self._blocked_since + settings.send_timeout)
         if self._closing_since >= 0 and settings.close_timeout is not None:
-            if now - self._closing_since >= settings.close_timeout:
+            if now >= self._closing_since + settings.close_timeout:
                 self.abort("the peer did not answer our Close")
                 return
             self._check_at(self._closing_since + settings.close_timeout)
@@ -956,14 +960,14 @@ class Link:
                 self._check_at(now + interval)
                 return None
             timeout: cython.double = self.settings.ping_timeout
-            if now - self._keepalive_since >= timeout:
+            if now >= self._keepalive_since + timeout:
                 self.abort("the peer did not answer a ping")
                 return None
             self._check_at(self._keepalive_since + timeout)
-        elif now - self.last_seen >= interval:
+        elif now >= self.last_seen + interval:
             self._keepalive_since = now
             self.send_ping(None)
-            self._check_at(now + (self.settings.ping_timeout or interval))
+            self._check_at(now + min(self.settings.ping_timeout or interval, interval))
         else:
             self._check_at(self.last_seen + interval)
         return None
@@ -974,7 +978,7 @@ class Link:
         timeout = self.settings.close_timeout
         if timeout is None:
             return None
-        if now - self._closing_since >= timeout:
+        if now >= self._closing_since + timeout:
             self._drop_transport(True)
         else:
             self._check_at(self._closing_since + timeout)

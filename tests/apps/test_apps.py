@@ -1,0 +1,147 @@
+"""The built-in applications, in memory and on virtual time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+
+from trio_ws_app.apps.chat import chat, free_name
+from trio_ws_app.apps.counter import counter
+from trio_ws_app.apps.echo import echo
+from trio_ws_app.apps.ticker import ticker
+from trio_ws_app.testing import MemoryServer, Peer, serve_in_memory
+
+pytestmark = pytest.mark.usefixtures("autojump_clock")
+
+
+@asynccontextmanager
+async def served(application: object) -> AsyncIterator[MemoryServer]:
+    """The application behind a server in memory."""
+    with trio.fail_after(10):
+        async with application() as handler, serve_in_memory(handler) as server:  # type: ignore[operator]
+            yield server
+
+
+async def told(peer: Peer) -> list[object]:
+    """What the peer has been sent by now."""
+    await trio.testing.wait_all_tasks_blocked()
+    messages: list[object] = []
+    with trio.move_on_after(0.01):
+        while True:
+            messages.append(await peer.receive())
+    return messages
+
+
+async def join(server: MemoryServer, name: str) -> Peer:
+    """Somebody who has joined the chat and read the greeting."""
+    peer = await server.connect()
+    assert await peer.receive() == "* your name?"
+    await peer.send(name)
+    return peer
+
+
+async def test_echo_sends_text_as_text_and_bytes_as_bytes() -> None:
+    """What comes back is what was sent, kind included."""
+    async with serve_in_memory(echo) as server:
+        peer = await server.connect()
+        for message in ("grüße", b"\x00\xff", "", b""):
+            await peer.send(message)
+            assert await peer.receive() == message
+
+
+async def test_chat_tells_everybody_else() -> None:
+    """Names, notices, messages to the others but not to the sender, and who is here."""
+    async with served(chat) as server:
+        ada = await join(server, "Ada")
+        assert await told(ada) == ["* you are Ada", "* here: Ada"]
+        grace = await join(server, "Grace Hopper")
+        assert await told(grace) == ["* you are Grace-Hopper", "* here: Ada, Grace-Hopper"]
+        assert await told(ada) == ["* Grace-Hopper joined"]
+        await grace.send("good morning")
+        assert await told(ada) == ["Grace-Hopper: good morning"]
+        assert await told(grace) == []
+        await ada.send("/who")
+        assert await told(ada) == ["* here: Ada, Grace-Hopper"]
+        await grace.aclose()
+        assert await told(ada) == ["* Grace-Hopper left"]
+
+
+async def test_chat_notices_who_vanishes_without_a_goodbye() -> None:
+    """A name that is gone is announced and free again."""
+    async with served(chat) as server:
+        ada, bob = await join(server, "Ada"), await join(server, "Bob")
+        await told(ada)
+        bob.stream.abort()
+        assert await told(ada) == ["* Bob left"]
+        again = await join(server, "Bob")
+        assert (await told(again))[0] == "* you are Bob"
+
+
+async def test_chat_leaves_out_who_never_says_a_name() -> None:
+    """Somebody who leaves before joining is announced neither coming nor going."""
+    async with served(chat) as server:
+        ada = await join(server, "Ada")
+        await told(ada)
+        shy = await server.connect()
+        await shy.aclose()
+        assert await told(ada) == []
+
+
+@pytest.mark.parametrize(
+    ("wanted", "taken", "name"),
+    [
+        ("Ada", set(), "Ada"),
+        ("Ada", {"Ada", "Ada2"}, "Ada3"),
+        ("  Grace   Hopper ", set(), "Grace-Hopper"),
+        ("* eve: left", set(), "eve-left"),
+        ("a\nb\x1b[31m", set(), "a-b-31m"),
+        (b"\xff\xfe", set(), "guest"),
+        ("", {"guest"}, "guest2"),
+        ("x" * 100, set(), "x" * 30),
+        ("Jürgen_7.b", set(), "Jürgen_7.b"),
+    ],
+)
+async def test_a_name_can_be_told_from_the_text_after_it(
+    wanted: str | bytes, taken: set[str], name: str
+) -> None:
+    """Names have neither blanks nor colons nor control characters, and are unique."""
+    assert free_name(wanted, taken) == name
+
+
+async def test_counter_tells_everybody_the_new_value() -> None:
+    """All see each change and how many they are; what is no number changes nothing."""
+    async with served(counter) as server:
+        one = await server.connect()
+        assert [json.loads(m) for m in await told(one)] == [{"value": 0, "people": 1}]
+        two = await server.connect()
+        await told(one), await told(two)
+        for change in ("+1", "5", "-2"):
+            await two.send(change)
+        values = [json.loads(message)["value"] for message in await told(one)]
+        assert values == [1, 6, 4]
+        await told(two)
+        for nonsense in ("", "one", "1e9", "9" * 5000, b"1"):
+            await two.send(nonsense)
+        assert [list(json.loads(message)) for message in await told(two)] == [["error"]] * 5
+        assert await told(one) == []
+        await two.aclose()
+        assert json.loads((await told(one))[-1]) == {"value": 4, "people": 1}
+
+
+async def test_ticker_sends_twice_a_second_until_the_peer_is_gone() -> None:
+    """The producer runs on the clock, and its connection ends with the peer."""
+    with trio.fail_after(60):
+        async with serve_in_memory(ticker) as server:
+            peer = await server.connect()
+            await peer.receive()
+            start = trio.current_time()
+            for _ in range(10):
+                assert set(json.loads(await peer.receive())) == {"time", "value"}
+            assert trio.current_time() - start == pytest.approx(5, abs=0.01)
+            await peer.aclose()
+            await trio.testing.wait_all_tasks_blocked()
+            assert not server.server.connections

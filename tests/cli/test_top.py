@@ -1,0 +1,208 @@
+"""``trio-ws-app top``, ``--control`` and ``--metrics``, against a real server."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import select
+import struct
+import subprocess
+import termios
+import time
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+import pytest
+from running import COMMAND, PATIENCE, environment, run, serving
+from websockets.sync.client import connect
+
+from trio_ws_app.cli import top_view
+from trio_ws_app.histogram import Distribution
+
+
+def test_once_as_json_shows_connections_and_their_tasks(tmp_path: Path) -> None:
+    """A script gets everything on one line, through a socket that only its user can open."""
+    control = tmp_path / "app.sock"
+    with serving("chat", "--control", str(control)) as server, connect(f"{server.url}/?token=x") as client:
+        assert client.recv(timeout=10) == "* your name?"
+        assert control.stat().st_mode & 0o777 == 0o600
+        ended = run("top", str(control), "--once", "--json")
+        assert ended.status == 0
+        snapshot = json.loads(ended.output)
+        (row,) = snapshot["connections"]
+        assert row["path"] == "/?token=***"
+        assert "name = free_name(await connection.receive()" in json.dumps(snapshot["tasks"])
+        server.stop()
+    assert not control.exists()
+
+
+def test_once_shows_a_table_and_a_tree(tmp_path: Path) -> None:
+    """A person gets the same, readable; a directory stands for the sockets in it."""
+    with serving("echo", "--control", str(tmp_path / "app.sock")) as server, connect(f"{server.url}/room"):
+        ended = run("top", str(tmp_path), "--once")
+    assert ended.status == 0
+    assert "/room" in ended.output
+    assert "async for message in connection" in ended.output
+    assert "reactor" in ended.output
+
+
+def test_over_http_with_a_token() -> None:
+    """Without a Unix socket the token opens the same view."""
+    with serving("echo", "--control-token", "s3cret") as server:
+        address = f"http://127.0.0.1:{server.port}"
+        good = run("top", address, "--token", "s3cret", "--once", "--json")
+        assert (good.status, json.loads(good.output)["worker"]) == (0, "1")
+        bad = run("top", address, "--once", "--json")
+        assert (bad.status, bad.errors) == (
+            2,
+            f"trio-ws-app: {address} wants the server's --control-token: give it with --token\n",
+        )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            ["no.sock", "--once"],
+            "there is no control socket no.sock: start the server with --control no.sock",
+        ),
+        (["http://127.0.0.1:1", "--once"], "no server answers at http://127.0.0.1:1: Connection refused"),
+        (["no.sock", "--json"], "--json needs --once"),
+        (["."], "there is no control socket in ."),
+        ([], "Missing argument 'WHERE...'"),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path: Path, arguments: list[str], words: str) -> None:
+    """Each says what to do."""
+    ended = run("top", *arguments, cwd=tmp_path)
+    assert (ended.status, ended.output) == (2, "")
+    assert len(ended.errors.splitlines()) == 1
+    assert words in ended.errors
+
+
+def test_a_server_that_may_not_be_inspected_says_how() -> None:
+    """The plain port of a server without a token answers nothing."""
+    with serving("echo") as server:
+        ended = run("top", f"http://127.0.0.1:{server.port}", "--once")
+    assert "start it with --control-token" in ended.errors
+
+
+def read_until(terminal: int, words: str) -> str:
+    """What the terminal shows, up to these words."""
+    shown = ""
+    deadline = time.monotonic() + PATIENCE
+    while words not in shown:
+        ready, _, _ = select.select([terminal], [], [], max(0, deadline - time.monotonic()))
+        assert ready, f"never shown: {words!r}, but {shown[-2000:]!r}"
+        shown += os.read(terminal, 65536).decode(errors="replace")
+    return shown
+
+
+def test_the_live_view_obeys_keys(tmp_path: Path) -> None:
+    """In a terminal: a view that goes on, sorts, filters, shows all tasks, and ends with q."""
+    control = str(tmp_path / "app.sock")
+    with (
+        serving("echo", "--control", control) as server,
+        connect(f"{server.url}/one"),
+        connect(f"{server.url}/two"),
+    ):
+        ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 160, 0, 0))
+        top = subprocess.Popen(
+            [*COMMAND, "top", control, "--interval", "0.2"],
+            stdin=theirs,
+            stdout=theirs,
+            env=environment() | {"TERM": "xterm-256color"},
+        )
+        try:
+            assert "/two" in read_until(ours, "/one")
+            os.write(ours, b"s")
+            read_until(ours, "sort: age")
+            os.write(ours, b"/")
+            read_until(ours, "filter: _")
+            os.write(ours, b"tw\r")
+            read_until(ours, "filter: tw ")
+            os.write(ours, b"t")
+            read_until(ours, "flusher")
+            os.write(ours, b"q")
+            assert top.wait(PATIENCE) == 0
+        finally:
+            top.kill()
+            top.wait()
+            os.close(ours)
+            os.close(theirs)
+
+
+def test_the_live_view_needs_a_terminal(tmp_path: Path) -> None:
+    """In a pipe there is nobody to press a key."""
+    ended = run("top", str(tmp_path / "app.sock"))
+    assert (ended.status, ended.errors) == (
+        2,
+        "trio-ws-app: the live view needs a terminal: use --once, or --once --json\n",
+    )
+
+
+def scrape(port: int) -> str:
+    """What Prometheus reads."""
+    with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE) as answer:
+        return str(answer.read().decode())
+
+
+def test_metrics_on_the_servers_own_port() -> None:
+    """Off unless asked for; with ``on`` beside the WebSockets."""
+    with serving("echo") as server, pytest.raises(HTTPError, match="426"):
+        scrape(server.port)
+    with serving("echo", "--metrics", "on") as server, connect(server.url):
+        assert 'trio_ws_app_connections{worker="1"} 1.0' in scrape(server.port)
+
+
+def test_metrics_on_a_port_of_their_own(free_port: int) -> None:
+    """Where they are not for everybody, they get their own port, and nothing else is there."""
+    with serving("echo", "--metrics", f"127.0.0.1:{free_port}") as server:
+        assert "trio_ws_app_loop_lag_seconds_count" in scrape(free_port)
+        with pytest.raises(HTTPError, match="426"):
+            scrape(server.port)
+        with pytest.raises(HTTPError, match="404"):
+            urlopen(f"http://127.0.0.1:{free_port}/", timeout=PATIENCE)
+        assert server.stop().status == 0
+
+
+@pytest.mark.parametrize("where", ["yes", "localhost:http", "70000"])
+def test_a_bad_place_for_metrics_is_one_line(where: str) -> None:
+    """The line lists what is possible."""
+    ended = run("serve", "echo", "--metrics", where)
+    assert ended.errors == (f"trio-ws-app: --metrics is 'on', PORT, HOST:PORT or unix:PATH, not {where!r}\n")
+
+
+@pytest.mark.parametrize(("share", "bound"), [(0.5, 1.0), (0.9, 2.0), (0.99, float("inf"))])
+def test_a_quantile_is_the_bound_below_which_that_share_lies(share: float, bound: float) -> None:
+    """Read off the buckets: half of ten values are at most 1, nine at most 2."""
+    values = Distribution((1.0, 2.0), (5, 4, 1), 12.0)
+    assert top_view.quantile(values, share) == bound
+    assert top_view.quantile(Distribution((1.0,), (0, 0), 0.0), share) is None
+
+
+@pytest.mark.parametrize(
+    ("shown", "text"),
+    [
+        (top_view.number(None), "-"),
+        (top_view.number(950), "950"),
+        (top_view.number(12_300), "12.3 k"),
+        (top_view.size(1023), "1023 B"),
+        (top_view.size(1536), "1.5 KiB"),
+        (top_view.size(5 * 1024**4), "5120.0 GiB"),
+        (top_view.duration(0.085), "85 ms"),
+        (top_view.duration(12), "12 s"),
+        (top_view.duration(180), "3 min"),
+        (top_view.duration(9000), "2.5 h"),
+        (top_view.at_most(0.005), "≤ 5 ms"),
+        (top_view.at_most(5.0), "≤ 5 s"),
+        (top_view.at_most(float("inf")), "> 30 s"),
+    ],
+)
+def test_figures_are_short_and_have_units(shown: str, text: str) -> None:
+    """What stands in a column can be read at a glance."""
+    assert shown == text

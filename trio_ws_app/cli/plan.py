@@ -1,0 +1,67 @@
+"""From the options to what ``serve`` is going to do, with every mistake found before it begins."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from ssl import SSLContext
+from typing import Any
+
+import attrs
+import trio
+
+from ..apps import BUILT_IN
+from ..errors import UsageError
+from ..pages import Hook, page_for, static_files
+from ..settings import Settings
+from .listeners import tcp_listeners, unix_listener
+from .options import settings_from
+from .target import Application, load
+from .tls import server_context
+from .watching import Watching, watching
+
+
+@attrs.frozen(kw_only=True)
+class Plan:
+    """What ``serve`` is going to do. ``pages`` answer browsers."""
+
+    application: Application
+    listeners: AbstractAsyncContextManager[list[trio.SocketListener]]
+    settings: Settings
+    ssl_context: SSLContext | None
+    pages: list[Hook]
+    watching: Watching
+
+
+def make_plan(
+    *,
+    target: str,
+    host: str,
+    port: int,
+    unix: str | None,
+    tls_cert: str | None,
+    tls_key: str | None,
+    page: bool,
+    static: str | None,
+    control: str | None,
+    control_token: str | None,
+    metrics: str | None,
+    **limits: Any,
+) -> Plan:
+    """The plan that the options of ``serve`` stand for. Raises UsageError."""
+    return Plan(
+        application=load(target),
+        listeners=tcp_listeners(host, port) if unix is None else unix_listener(unix),
+        settings=settings_from(limits),
+        ssl_context=server_context(tls_cert, tls_key),
+        pages=_pages(target, page, static),
+        watching=watching(control=control, control_token=control_token, metrics=metrics),
+    )
+
+
+def _pages(target: str, page: bool, static: str | None) -> list[Hook]:
+    if static is not None:
+        if not Path(static).is_dir():
+            raise UsageError(f"--static: there is no directory {static}")
+        return [static_files(static)]
+    return [page_for(target)] if page and target in BUILT_IN else []

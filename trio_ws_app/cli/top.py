@@ -1,0 +1,114 @@
+"""``trio-ws-app top``: a live view of a running server, or one look at it for scripts."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from ..errors import UsageError
+from ..inspection.fetch import fetch
+from ..inspection.snapshot import SORTS, Look, Snapshot, to_json
+from .options import variable
+
+LIVE_LIMIT = 200  # connections of a process that a person looks through
+
+_EXAMPLES = """\b
+Examples:
+  trio-ws-app serve --control app.sock          the server, with a control socket
+  trio-ws-app top app.sock                      look at it while it runs
+  trio-ws-app top app.sock --once --json        one look, for scripts
+  trio-ws-app top http://10.0.0.7:8765 --token SECRET
+"""
+
+
+@click.command("top", epilog=_EXAMPLES)
+@click.argument("where", nargs=-1, required=True)
+@click.option(
+    "--token", envvar=variable("control_token"), help="What the server was given as --control-token."
+)
+@click.option(
+    "--sort", type=click.Choice(list(SORTS)), default="queued", help="What comes first.", show_default=True
+)
+@click.option("--filter", "text", default="", help="Only connections with this in id, address or path.")
+@click.option("--limit", type=click.IntRange(0), help="Only so many connections of each process.")
+@click.option(
+    "--interval", type=click.FloatRange(0.1), default=1.0, help="Seconds between looks.", show_default=True
+)
+@click.option("--once", is_flag=True, help="Look once and print it.")
+@click.option("--json", "as_json", is_flag=True, help="With --once: everything as JSON, one process a line.")
+def top_command(
+    *,
+    where: tuple[str, ...],
+    token: str | None,
+    sort: str,
+    text: str,
+    limit: int | None,
+    interval: float,
+    once: bool,
+    as_json: bool,
+) -> None:
+    """Look into a running server: its rates, its slow peers, its tasks and where they wait.
+
+    WHERE is the socket that the server was given with --control, a directory of such sockets, or the server's
+    http:// address together with its --token. In the view: s sorts, / filters, t shows the tasks, q quits.
+    """
+    if as_json and not once:
+        raise UsageError("--json needs --once: a live view is for people")
+    places = _places(where)
+    if once:
+        look = Look(sort=sort, filter=text, limit=limit, tasks=True)
+        _print([fetch(place, look, token) for place in places], as_json)
+    else:
+        _live(
+            places,
+            token,
+            Look(sort=sort, filter=text, limit=LIVE_LIMIT if limit is None else limit),
+            interval,
+        )
+
+
+def _places(where: tuple[str, ...]) -> list[str]:
+    """The sockets and addresses to ask; a directory stands for the sockets in it."""
+    places: list[str] = []
+    for place in where:
+        directory = Path(place)
+        places += (
+            sorted(str(path) for path in directory.iterdir() if path.is_socket())
+            if directory.is_dir()
+            else [place]
+        )
+    if not places:
+        raise UsageError(f"there is no control socket in {' '.join(where)}")
+    return places
+
+
+def _print(snapshots: list[Snapshot], as_json: bool) -> None:
+    if as_json:
+        for snapshot in snapshots:
+            click.echo(json.dumps(to_json(snapshot)))
+        return
+    _require_rich()
+    from .top_view import print_once
+
+    print_once(snapshots)
+
+
+def _live(places: list[str], token: str | None, look: Look, interval: float) -> None:
+    _require_rich()
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UsageError("the live view needs a terminal: use --once, or --once --json")
+    from .top_live import watch
+
+    watch(places, token, look, interval)
+
+
+def _require_rich() -> None:
+    try:
+        import rich  # noqa: F401  # only whether it is there
+    except ModuleNotFoundError:
+        raise UsageError(
+            "top needs rich: pip install 'trio-ws-app[top]'; --once --json works without"
+        ) from None

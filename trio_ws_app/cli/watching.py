@@ -1,0 +1,101 @@
+"""How others look into the server: a control socket, a token, metrics on this port or on their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+
+import attrs
+import trio
+
+from ..connection import Connection
+from ..errors import UsageError
+from ..inspection.gather import gather
+from ..inspection.hook import Inspector
+from ..pages import Hook, first_of
+from ..protocol.http import Request, Response
+from ..server.server import serve
+from .listeners import tcp_listeners, unix_listener
+
+Listeners = AbstractAsyncContextManager[list[trio.SocketListener]]
+
+
+@attrs.frozen
+class Side:
+    """A listener beside the server's own, for those who look into it."""
+
+    listeners: Listeners
+    hook: Hook
+
+
+@attrs.frozen
+class Watching:
+    """``hooks`` answer on the server's own port, ``sides`` on theirs; ``lag`` says whether it is measured."""
+
+    inspector: Inspector
+    hooks: list[Hook] = attrs.field(factory=list)
+    sides: list[Side] = attrs.field(factory=list)
+    lag: bool = False
+
+
+def watching(
+    *,
+    control: str | None,
+    control_token: str | None,
+    metrics: str | None,
+    worker: str = "1",
+    siblings: Sequence[str] = (),
+) -> Watching:
+    """What the options ask for. With several workers, ``siblings`` are the others' control sockets.
+
+    Raises UsageError for a bad ``metrics``, or when what it needs is not installed.
+    """
+    inspector = Inspector(worker)
+    made = Watching(inspector, lag=metrics is not None)
+    if control is not None:
+        made.sides.append(Side(unix_listener(control, private=True), inspector.hook(None)))
+    if control_token is not None:
+        made.hooks.append(inspector.hook(control_token))
+    if metrics is not None:
+        hook = _metrics_hook(inspector, siblings)
+        if metrics == "on":
+            made.hooks.append(hook)
+        else:
+            made.sides.append(Side(_listeners(metrics), hook))
+    return made
+
+
+def _metrics_hook(inspector: Inspector, siblings: Sequence[str]) -> Hook:
+    try:
+        from ..metrics import metrics_hook
+    except ModuleNotFoundError:
+        raise UsageError("--metrics needs prometheus-client: pip install 'trio-ws-app[metrics]'") from None
+    return metrics_hook(partial(gather, inspector, siblings))
+
+
+def _listeners(where: str) -> Listeners:
+    """Listeners for ``PORT``, ``HOST:PORT`` or ``unix:PATH``."""
+    if where.startswith("unix:"):
+        return unix_listener(where.removeprefix("unix:"))
+    host, _, port = where.rpartition(":")
+    if not port.isdecimal() or int(port) > 65535:
+        raise UsageError(f"--metrics is 'on', PORT, HOST:PORT or unix:PATH, not {where!r}")
+    return tcp_listeners(host.strip("[]") or "127.0.0.1", int(port))
+
+
+async def serve_side(side: Side, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    """Answer on the side's listeners until cancelled; there are no WebSockets there."""
+    async with side.listeners as listeners:
+        hook = first_of(side.hook, _not_found)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(partial(serve, _nobody, listeners=listeners, process_request=hook))
+            task_status.started()
+
+
+def _not_found(_request: Request) -> Response:
+    return Response(404, "there is nothing here\n")
+
+
+async def _nobody(_connection: Connection) -> None:
+    """Never called: every request is answered over HTTP."""

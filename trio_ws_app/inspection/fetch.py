@@ -1,0 +1,74 @@
+"""Asking a running server what it looks like: over its Unix socket, or over HTTP with its token."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+from contextlib import closing
+from http import HTTPStatus
+from urllib.parse import urlencode, urlsplit
+
+from ..errors import UsageError
+from .hook import PATH
+from .snapshot import Look, Snapshot, from_json
+
+TIMEOUT = 5.0
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=TIMEOUT)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(TIMEOUT)
+        self.sock.connect(self._path)
+
+
+def fetch(where: str, look: Look, token: str | None = None) -> Snapshot:
+    """A snapshot from ``where``: a control socket's path, or the server's ``http(s)://`` address.
+
+    Blocks for up to five seconds. Raises UsageError, with what to do, when there is no answer.
+    """
+    query = {"sort": look.sort, "filter": look.filter, "limit": look.limit or "", "tasks": int(look.tasks)}
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    try:
+        with closing(_connection(where)) as connection:
+            below = urlsplit(where).path.rstrip("/") if _is_url(where) else ""
+            connection.request("GET", f"{below}{PATH}?{urlencode(query)}", headers=headers)
+            response = connection.getresponse()
+            body = response.read()
+    except (OSError, http.client.HTTPException) as problem:
+        raise UsageError(_unreachable(where, problem)) from None
+    if response.status != HTTPStatus.OK:
+        raise UsageError(_refused(where, response.status, body))
+    return from_json(json.loads(body))
+
+
+def _is_url(where: str) -> bool:
+    return where.startswith(("http://", "https://"))
+
+
+def _connection(where: str) -> http.client.HTTPConnection:
+    if not _is_url(where):
+        return _UnixConnection(where)
+    url = urlsplit(where)
+    kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
+    return kind(url.netloc, timeout=TIMEOUT)
+
+
+def _unreachable(where: str, problem: Exception) -> str:
+    if not _is_url(where) and not os.path.exists(where):
+        return f"there is no control socket {where}: start the server with --control {where}"
+    return f"no server answers at {where}: {getattr(problem, 'strerror', None) or problem}"
+
+
+def _refused(where: str, status: int, body: bytes) -> str:
+    if status == HTTPStatus.UNAUTHORIZED:
+        return f"{where} wants the server's --control-token: give it with --token"
+    if status in (HTTPStatus.NOT_FOUND, HTTPStatus.UPGRADE_REQUIRED):
+        return f"the server at {where} does not let itself be inspected: start it with --control-token"
+    return f"{where} answers with HTTP status {status}: {body.decode(errors='replace').strip()[:200]}"

@@ -1,0 +1,95 @@
+"""How a running server answers those who look into it: over HTTP, on its own socket or with a token."""
+
+from __future__ import annotations
+
+import hmac
+import json
+from collections.abc import Callable
+
+import trio
+
+from ..histogram import Histogram
+from ..protocol.http import Request, Response
+from ..server.server import Server
+from .snapshot import SORTS, Look, Snapshot, take_snapshot, to_json
+
+PATH = "/inspect"
+_LAG_INTERVAL = 1.0
+
+_UNAUTHORIZED = Response(401, "a token is needed\n", {"WWW-Authenticate": "Bearer"})
+_STARTING = Response(503, "the server is starting\n", {"Retry-After": "1"})
+
+
+class Inspector:
+    """Answers ``GET /inspect`` about the server that it watches.
+
+    ``worker`` names this process among others. Until ``watch`` is called the answer is 503.
+    """
+
+    def __init__(self, worker: str = "1") -> None:
+        self.worker = worker
+        self.server: Server | None = None
+        self.lag: Histogram | None = None
+
+    def watch(self, server: Server) -> None:
+        """From now on the answers are about ``server``."""
+        self.server = server
+
+    def snapshot(self, look: Look) -> Snapshot | None:
+        """What the server looks like now, or None before there is one."""
+        if self.server is None:
+            return None
+        lag = None if self.lag is None else self.lag.distribution()
+        return take_snapshot(self.server, self.worker, look, lag)
+
+    async def measure_lag(self) -> None:
+        """Measure once a second how late Trio's loop is, until cancelled."""
+        self.lag = Histogram()
+        while True:
+            due = trio.current_time() + _LAG_INTERVAL
+            await trio.sleep_until(due)
+            self.lag.observe(trio.current_time() - due)
+
+    def hook(self, token: str | None) -> Callable[[Request], Response | None]:
+        """A ``process_request`` hook; a token has to be sent as ``Authorization: Bearer TOKEN``."""
+
+        def answer(request: Request) -> Response | None:
+            if request.path != PATH or request.method != "GET":
+                return None
+            if token is not None and not _has_token(request, token):
+                return _UNAUTHORIZED
+            return self._answer(request)
+
+        return answer
+
+    def _answer(self, request: Request) -> Response:
+        try:
+            snapshot = self.snapshot(parse_look(request))
+        except ValueError as problem:
+            return Response(400, f"{problem}\n")
+        if snapshot is None:
+            return _STARTING
+        body = json.dumps(to_json(snapshot))
+        return Response(200, body, {"Content-Type": "application/json", "Cache-Control": "no-store"})
+
+
+def parse_look(request: Request) -> Look:
+    """What the query asks for. Raises ValueError, with what would be right."""
+    query = request.query
+    sort = query.get("sort", Look().sort)
+    if sort not in SORTS:
+        raise ValueError(f"sort is one of {', '.join(SORTS)}, not {sort!r}")
+    limit = query.get("limit", "")
+    if limit and not limit.isdecimal():
+        raise ValueError(f"limit is a number, not {limit!r}")
+    return Look(
+        sort=sort,
+        filter=query.get("filter", ""),
+        limit=int(limit) if limit else None,
+        tasks=query.get("tasks", "0") == "1",
+    )
+
+
+def _has_token(request: Request, token: str) -> bool:
+    given = request.headers.get("authorization", "")
+    return hmac.compare_digest(given.encode(), f"Bearer {token}".encode())

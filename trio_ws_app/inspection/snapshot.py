@@ -1,0 +1,156 @@
+"""What a server looks like at one instant, as values that travel as JSON."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+import trio
+
+from ..histogram import Distribution
+from ..logs import masked
+from ..protocol.closing import State
+from ..server.server import Server
+from ..server.statistics import Statistics
+from ..wire.connection import WireConnection
+from .tasks import Place, TaskNode, task_tree
+
+
+@attrs.frozen(kw_only=True)
+class Look:
+    """What to look at: the first ``limit`` connections (None: all) by ``sort``, see ``SORTS``.
+
+    ``filter`` is looked for in a connection's id, address and path. With ``tasks`` the tree of tasks
+    comes along, with those of the connections that are shown.
+    """
+
+    sort: str = "queued"
+    filter: str = ""
+    limit: int | None = None
+    tasks: bool = False
+
+
+@attrs.frozen
+class ConnectionRow:
+    """One connection: counts since it was opened, ``age`` and ``latency`` in seconds, ``queued`` in bytes.
+
+    ``inbox`` messages wait for the handler; ``blocked`` says that the peer takes no more bytes now.
+    """
+
+    id: str
+    remote: str
+    path: str
+    state: str
+    age: float
+    silent: float
+    messages_in: int
+    messages_out: int
+    bytes_in: int
+    bytes_out: int
+    inbox: int
+    queued: int
+    dropped: int
+    blocked: bool
+    latency: float | None
+
+
+@attrs.frozen
+class Snapshot:
+    """One server process at one instant. ``time`` is a clock in seconds that never goes back.
+
+    ``loop_lag`` is how late Trio's loop was, where that is measured.
+    """
+
+    worker: str
+    pid: int
+    time: float
+    draining: bool
+    statistics: Statistics
+    loop_lag: Distribution | None
+    connections: list[ConnectionRow]
+    tasks: TaskNode | None
+
+
+SORTS: Mapping[str, Callable[[ConnectionRow], Any]] = {
+    "queued": lambda row: (-row.queued, -row.inbox, -row.bytes_out - row.bytes_in),
+    "age": lambda row: -row.age,
+    "in": lambda row: -row.messages_in,
+    "out": lambda row: -row.messages_out,
+    "bytes": lambda row: -row.bytes_out - row.bytes_in,
+    "dropped": lambda row: -row.dropped,
+    "latency": lambda row: -(row.latency or 0.0),
+    "id": lambda row: row.id,
+}
+
+
+def take_snapshot(server: Server, worker: str, look: Look, loop_lag: Distribution | None) -> Snapshot:
+    """What ``server`` looks like now. Call it from Trio's thread."""
+    now = trio.current_time()
+    rows = sorted((_row(connection, now) for connection in server.connections), key=SORTS[look.sort])
+    shown = [row for row in rows if look.filter in f"{row.id} {row.remote} {row.path}"][: look.limit]
+    hidden = {row.id for row in rows} - {row.id for row in shown}
+    root = trio.lowlevel.current_root_task()
+    return Snapshot(
+        worker=worker,
+        pid=os.getpid(),
+        time=now,
+        draining=server.draining,
+        statistics=server.statistics(),
+        loop_lag=loop_lag,
+        connections=shown,
+        tasks=task_tree(root, hidden) if look.tasks and root is not None else None,
+    )
+
+
+def _row(connection: WireConnection, now: float) -> ConnectionRow:
+    return ConnectionRow(
+        id=connection.id,
+        remote=connection.remote,
+        path=masked(connection.request.target),
+        state=State(connection.state).name.lower(),
+        age=now - connection.opened_at,
+        silent=now - connection.last_seen,
+        messages_in=connection.messages_in,
+        messages_out=connection.messages_out,
+        bytes_in=connection.bytes_in,
+        bytes_out=connection.bytes_out,
+        inbox=len(connection.inbox),
+        queued=connection.queued,
+        dropped=connection.dropped,
+        blocked=connection.blocked,
+        latency=connection.latency,
+    )
+
+
+def to_json(snapshot: Snapshot) -> dict[str, Any]:
+    """The snapshot as plain dicts, lists and numbers."""
+    return attrs.asdict(snapshot)
+
+
+def from_json(data: Mapping[str, Any]) -> Snapshot:
+    """The snapshot again. Raises KeyError or TypeError for what is none."""
+    statistics = dict(data["statistics"])
+    for name in ("ping_latency", "cancel_latency"):
+        statistics[name] = _distribution(statistics[name])
+    statistics["closed"] = {int(code): count for code, count in statistics["closed"].items()}
+    rows = [ConnectionRow(**row) for row in data["connections"]]
+    tasks, lag = data["tasks"], data["loop_lag"]
+    fields = dict(data) | {
+        "statistics": Statistics(**statistics),
+        "loop_lag": None if lag is None else _distribution(lag),
+        "connections": rows,
+        "tasks": None if tasks is None else _node(tasks),
+    }
+    return Snapshot(**fields)
+
+
+def _distribution(data: Mapping[str, Any]) -> Distribution:
+    return Distribution(tuple(data["bounds"]), tuple(data["counts"]), data["total"])
+
+
+def _node(data: Mapping[str, Any]) -> TaskNode:
+    waits = data["waits"]
+    children = [_node(child) for child in data["children"]]
+    return TaskNode(data["name"], None if waits is None else Place(**waits), children)

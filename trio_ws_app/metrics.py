@@ -1,0 +1,119 @@
+"""``GET /metrics`` for Prometheus, from the server's own counts: nothing is counted twice, or for nobody.
+
+Every series has the label ``worker``, the number of the process: a worker that starts anew starts its own
+series anew, so that ``sum(rate(...))`` over the workers stays right. Needs the extra ``metrics``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from .histogram import Distribution
+from .inspection.snapshot import Snapshot
+from .protocol.http import Request, Response
+
+PATH = "/metrics"
+_PREFIX = "trio_ws_app_"
+
+
+def metrics_hook(
+    snapshots: Callable[[], Awaitable[Sequence[Snapshot]]],
+) -> Callable[[Request], Awaitable[Response | None]]:
+    """A ``process_request`` hook that answers ``/metrics`` with what ``snapshots`` returns, one a worker."""
+
+    async def answer(request: Request) -> Response | None:
+        if request.path != PATH or request.method not in ("GET", "HEAD"):
+            return None
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(_Snapshots(await snapshots()))
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(200, encode(registry), {"Content-Type": content_type})
+
+    return answer
+
+
+class _Snapshots(Collector):
+    def __init__(self, snapshots: Sequence[Snapshot]) -> None:
+        self._snapshots = snapshots
+
+    def collect(self) -> Iterator[Metric]:
+        yield from _gauges(self._snapshots)
+        yield from _counters(self._snapshots)
+        yield from _histograms(self._snapshots)
+
+
+def _gauges(snapshots: Iterable[Snapshot]) -> Iterator[Metric]:
+    connections = _gauge("connections", "Open connections.")
+    queue = _gauge("queue_bytes", "Bytes that wait for slow peers.")
+    draining = _gauge("draining", "1 while the server says goodbye, else 0.")
+    for snapshot in snapshots:
+        connections.add_metric([snapshot.worker], snapshot.statistics.connections)
+        queue.add_metric([snapshot.worker], snapshot.statistics.queued)
+        draining.add_metric([snapshot.worker], snapshot.draining)
+    return iter((connections, queue, draining))
+
+
+def _counters(snapshots: Iterable[Snapshot]) -> Iterator[Metric]:
+    handshakes = _counter("handshakes", "Opening handshakes by outcome.", "outcome")
+    messages = _counter("messages", "Messages of connections.", "direction")
+    traffic = _counter("bytes", "Bytes on the wire, frame headers included.", "direction")
+    drops = _counter("dropped_messages", "Messages not sent to slow peers, by overflow policy.", "policy")
+    closes = _counter("closed_connections", "Connections that ended, by close code.", "code")
+    failures = _counter("failed_handlers", "Handlers that ended with an error.")
+    for snapshot in snapshots:
+        worker, counts = snapshot.worker, snapshot.statistics
+        outcomes = {"accepted": counts.accepted, **counts.refused}
+        _add(handshakes, worker, outcomes)
+        _add(messages, worker, {"in": counts.messages_in, "out": counts.messages_out})
+        _add(traffic, worker, {"in": counts.bytes_in, "out": counts.bytes_out})
+        _add(drops, worker, counts.drops)
+        _add(closes, worker, {str(code): count for code, count in counts.closed.items()})
+        failures.add_metric([worker], counts.failed)
+    return iter((handshakes, messages, traffic, drops, closes, failures))
+
+
+def _histograms(snapshots: Iterable[Snapshot]) -> Iterator[Metric]:
+    ping = _histogram("ping_latency_seconds", "Round trips of pings.")
+    cancel = _histogram("cancel_latency_seconds", "From a peer's end to the end of its handler's clean-up.")
+    lag = _histogram("loop_lag_seconds", "How late Trio's loop is, measured once a second.")
+    for snapshot in snapshots:
+        _add_distribution(ping, snapshot.worker, snapshot.statistics.ping_latency)
+        _add_distribution(cancel, snapshot.worker, snapshot.statistics.cancel_latency)
+        if snapshot.loop_lag is not None:
+            _add_distribution(lag, snapshot.worker, snapshot.loop_lag)
+    return iter((ping, cancel, lag))
+
+
+def _gauge(name: str, text: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(_PREFIX + name, text, labels=["worker"])
+
+
+def _counter(name: str, text: str, *labels: str) -> CounterMetricFamily:
+    return CounterMetricFamily(_PREFIX + name, text, labels=["worker", *labels])
+
+
+def _histogram(name: str, text: str) -> HistogramMetricFamily:
+    return HistogramMetricFamily(_PREFIX + name, text, labels=["worker"])
+
+
+def _add(family: CounterMetricFamily, worker: str, counts: Mapping[str, int]) -> None:
+    for label, count in counts.items():
+        family.add_metric([worker, label], count)
+
+
+def _add_distribution(family: HistogramMetricFamily, worker: str, values: Distribution) -> None:
+    buckets, below = [], 0
+    for bound, count in zip((*values.bounds, float("inf")), values.counts, strict=True):
+        below += count
+        buckets.append(("+Inf" if bound == float("inf") else str(bound), float(below)))
+    family.add_metric([worker], buckets, values.total)
