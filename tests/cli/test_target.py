@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from trio_ws_app.broker import MemoryBroker
 from trio_ws_app.cli.target import load
 from trio_ws_app.errors import UsageError
 
@@ -76,7 +77,7 @@ def _modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", ["handler", "instance", "filled", "Holder.handler"])
 async def test_an_async_callable_is_a_handler(name: str) -> None:
     """Functions, partials and objects with an async ``__call__`` are served as they are."""
-    async with load(f"good_app:{name}")() as handler:
+    async with load(f"good_app:{name}")(MemoryBroker()) as handler:
         await handler(None)  # type: ignore[arg-type]  # these handlers ignore the connection
 
 
@@ -86,7 +87,7 @@ async def test_a_context_manager_function_is_an_application() -> None:
     import good_app  # type: ignore[import-not-found]  # made by the fixture
 
     assert good_app.events == []
-    async with application() as handler:
+    async with application(MemoryBroker()) as handler:
         assert handler is good_app.handler
         assert good_app.events == ["opened"]
     assert good_app.events == ["opened", "closed"]
@@ -95,7 +96,7 @@ async def test_a_context_manager_function_is_an_application() -> None:
 @pytest.mark.parametrize("name", ["chat", "counter", "echo", "ticker"])
 async def test_built_in_apps_have_short_names(name: str) -> None:
     """A built-in app is named without a module."""
-    async with load(name)() as handler:
+    async with load(name)(MemoryBroker()) as handler:
         assert callable(handler)
 
 
@@ -140,6 +141,6 @@ def test_what_is_no_application_is_explained(target: str, words: list[str]) -> N
 async def test_an_application_without_a_handler_is_explained(name: str, words: list[str]) -> None:
     """What only shows when the application starts is explained just as well."""
     with pytest.raises(UsageError) as caught:
-        async with load(f"bad_app:{name}")():
+        async with load(f"bad_app:{name}")(MemoryBroker()):
             pass
     assert all(word in str(caught.value) for word in words), str(caught.value)

@@ -1,4 +1,4 @@
-"""Chat, consumer and registry: what one says reaches all the others.
+"""Chat, consumer, registry and topic: what one says reaches all the others, in every process.
 
 Plain text, made for people and easy for programs. In: first your name, then what you say; ``/who``
 asks who is here. Out, one message each: ``NAME: TEXT`` (names have neither blanks nor colons), and
@@ -9,35 +9,46 @@ notices, which start with a star: ``* your name?``, ``* you are NAME``, ``* here
 import itertools
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+
+import trio
 
 import trio_ws_app as ws
 
 
 @asynccontextmanager
-async def chat() -> AsyncIterator[ws.Handler]:
+async def chat(broker: ws.Broker | None = None) -> AsyncIterator[ws.Handler]:
     """The application: its room lives as long as this block."""
     room: ws.Registry[str]
-    async with ws.open_registry() as room:
+    async with ws.open_registry(broker=broker, on_gap=lambda *_: "* messages may be missing here") as room:
 
         def who() -> str:
             return "* here: " + ", ".join(sorted(member.info for member in room))
 
+        async def say(line: str, connection: ws.Connection) -> None:
+            try:
+                await room.publish("chat", line, exclude=[connection])
+            except ws.BrokerUnavailable:
+                with suppress(ws.ConnectionClosed):
+                    await connection.send("* the others cannot be reached now, please say that again later")
+
         async def handler(connection: ws.Connection) -> None:
             await connection.send("* your name?")
             name = free_name(await connection.receive(), {member.info for member in room})
-            with room.register(connection, name):
-                await connection.send(f"* you are {name}")
-                room.broadcast(f"* {name} joined", exclude=[connection])
-                await connection.send(who())
-                try:
-                    async for message in connection:
-                        if message == "/who":
-                            await connection.send(who())
-                        else:
-                            room.broadcast(f"{name}: {text(message)}", exclude=[connection])
-                finally:
-                    room.broadcast(f"* {name} left", exclude=[connection])
+            with room.register(connection, name) as member:
+                async with member.follow("chat"):
+                    await connection.send(f"* you are {name}")
+                    await say(f"* {name} joined", connection)
+                    await connection.send(who())
+                    try:
+                        async for message in connection:
+                            if message == "/who":
+                                await connection.send(who())
+                            else:
+                                await say(f"{name}: {text(message)}", connection)
+                    finally:
+                        with trio.move_on_after(0.5, shield=True):
+                            await say(f"* {name} left", connection)
 
         yield handler
 

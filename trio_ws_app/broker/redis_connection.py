@@ -10,6 +10,9 @@ handled in order by the one task that reads, so a busy process reads more slowly
 
 from __future__ import annotations
 
+import os
+import socket
+import ssl
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
@@ -87,10 +90,10 @@ def _said(error: BaseException) -> str:
         return _said(error.exceptions[0])
     if isinstance(error, AuthenticationRequiredError):
         return "it wants a password, as in redis://user:password@host"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
     if isinstance(error, OSError | trio.BrokenResourceError) and error.__cause__ is not None:
         return _said(error.__cause__)
+    if isinstance(error, OSError) and not isinstance(error, ssl.SSLError | socket.gaierror) and error.errno:
+        return os.strerror(error.errno)
     return str(error) or type(error).__name__
 
 

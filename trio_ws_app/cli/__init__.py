@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from .errors import OneLineErrors
+from .publish import publish_command
 from .serve import serve_command
 from .top import top_command
 
@@ -27,3 +28,4 @@ def main() -> None:
 
 main.add_command(serve_command)
 main.add_command(top_command)
+main.add_command(publish_command)

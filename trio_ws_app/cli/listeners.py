@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager, suppress
 import trio
 
 from ..errors import UsageError
+from ..supervisor import Inherited
 
 BACKLOG = 1024
 
@@ -60,6 +61,13 @@ async def unix_listener(path: str, *, private: bool = False) -> AsyncIterator[li
         finally:
             with suppress(FileNotFoundError):
                 os.unlink(path)
+
+
+@asynccontextmanager
+async def inherited_listeners(worker: Inherited) -> AsyncIterator[list[trio.SocketListener]]:
+    """The listeners that a worker got from its supervisor; they are closed with the block."""
+    with worker:
+        yield [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in worker.sockets]
 
 
 async def _remove_stale(path: str) -> None:

@@ -14,7 +14,9 @@ from ..apps import BUILT_IN
 from ..errors import UsageError
 from ..pages import Hook, page_for, static_files
 from ..settings import Settings
-from .listeners import tcp_listeners, unix_listener
+from ..supervisor import Inherited
+from .broker import OpenBroker, broker_for
+from .listeners import inherited_listeners, tcp_listeners, unix_listener
 from .options import settings_from
 from .target import Application, load
 from .tls import server_context
@@ -26,6 +28,10 @@ class Plan:
     """What ``serve`` is going to do. ``pages`` answer browsers."""
 
     application: Application
+    broker: OpenBroker
+    workers: int
+    worker: Inherited | None
+    control: str | None
     listeners: AbstractAsyncContextManager[list[trio.SocketListener]]
     settings: Settings
     ssl_context: SSLContext | None
@@ -34,6 +40,7 @@ class Plan:
 
 
 def make_plan(
+    worker: Inherited | None,
     *,
     target: str,
     host: str,
@@ -46,16 +53,45 @@ def make_plan(
     control: str | None,
     control_token: str | None,
     metrics: str | None,
+    broker: str | None,
+    workers: int,
     **limits: Any,
 ) -> Plan:
-    """The plan that the options of ``serve`` stand for. Raises UsageError."""
+    """The plan that the options of ``serve`` stand for, in the process itself or in a worker of it.
+
+    Raises UsageError.
+    """
+    if worker is not None:
+        listeners = inherited_listeners(worker)
+    else:
+        listeners = tcp_listeners(host, port) if unix is None else unix_listener(unix)
     return Plan(
         application=load(target),
-        listeners=tcp_listeners(host, port) if unix is None else unix_listener(unix),
+        broker=broker_for(broker, workers),
+        workers=workers,
+        worker=worker,
+        control=control,
+        listeners=listeners,
         settings=settings_from(limits),
         ssl_context=server_context(tls_cert, tls_key),
         pages=_pages(target, page, static),
-        watching=watching(control=control, control_token=control_token, metrics=metrics),
+        watching=_watching(worker, control=control, control_token=control_token, metrics=metrics),
+    )
+
+
+def _watching(
+    worker: Inherited | None, *, control: str | None, control_token: str | None, metrics: str | None
+) -> Watching:
+    if worker is None:
+        return watching(control=control, control_token=control_token, metrics=metrics)
+    sockets = [f"{worker.control}/{number}.sock" for number in range(1, worker.workers + 1)]
+    own = sockets.pop(worker.number - 1)
+    return watching(
+        control=own if worker.control else None,
+        control_token=control_token,
+        metrics=metrics if metrics == "on" or worker.number == 1 else None,
+        worker=str(worker.number),
+        siblings=sockets,
     )
 
 

@@ -12,6 +12,7 @@ import attrs
 import click
 import trio
 
+from ..broker import Broker
 from ..errors import CloseCode
 from ..pages import first_of
 from ..server.contain import Handler
@@ -44,12 +45,18 @@ async def run(plan: Plan) -> None:
         async with trio.open_nursery() as nursery:
             state = _Run(nursery.cancel_scope)
             nursery.start_soon(_obey, signals, state)
-            async with plan.listeners as listeners, plan.application() as handler:
-                await _serve(plan, listeners, handler, state)
+            async with (
+                plan.listeners as listeners,
+                plan.broker() as broker,
+                plan.application(broker) as handler,
+            ):
+                await _serve(plan, listeners, handler, broker, state)
             nursery.cancel_scope.cancel()
 
 
-async def _serve(plan: Plan, listeners: list[trio.SocketListener], handler: Handler, state: _Run) -> None:
+async def _serve(
+    plan: Plan, listeners: list[trio.SocketListener], handler: Handler, broker: Broker, state: _Run
+) -> None:
     """Serve until a signal has come and the goodbyes are said."""
     watching = plan.watching
     hooks = [*watching.hooks, *plan.pages]
@@ -60,6 +67,7 @@ async def _serve(plan: Plan, listeners: list[trio.SocketListener], handler: Hand
         ssl_context=plan.ssl_context,
         settings=plan.settings,
         process_request=first_of(*hooks) if hooks else None,
+        problem=lambda: broker.problem,
     )
     async with trio.open_nursery() as nursery:
         for side in watching.sides:
@@ -69,13 +77,18 @@ async def _serve(plan: Plan, listeners: list[trio.SocketListener], handler: Hand
         server: Server = await nursery.start(start)
         watching.inspector.watch(server)
         state.server = server
-        _announce(plan, listeners)
+        if plan.worker is None:
+            announce(plan, listeners)
+        else:
+            nursery.start_soon(plan.worker.stop_when_orphaned)
+            plan.worker.announce()
         await state.stopping.wait()
         await server.drain(code=state.code)
         nursery.cancel_scope.cancel()
 
 
-def _announce(plan: Plan, listeners: list[trio.SocketListener]) -> None:
+def announce(plan: Plan, listeners: list[trio.SocketListener]) -> None:
+    """Say on standard output where the server listens."""
     tls = "s" if plan.ssl_context else ""
     click.echo(f"listening on {place(listeners, f'ws{tls}')}")
     if plan.pages and listeners[0].socket.family != AF_UNIX:

@@ -12,16 +12,19 @@ import trio
 
 from .. import logs
 from ..apps import BUILT_IN
+from ..supervisor import inherited
 from .options import Command, CommandWithSettings, settings_options, variable
 from .plan import make_plan
-from .reload import supervise
+from .reload import supervise as restart_on_change
 from .run import run
+from .workers import run_workers
 
 _HELP = f"""Serve TARGET until a signal ends it.
 
 TARGET is package.module:name or a built-in app: {", ".join(BUILT_IN)} (default: chat). The name is a
 handler (async def) or, for an application with state, a function that returns an async context
-manager whose value is the handler. Modules are looked for in the current directory first.
+manager whose value is the handler; a parameter named broker gets the one of --broker. Modules are
+looked for in the current directory first.
 
 Every option can be given as a variable as well: TRIO_WS_APP_PORT for --port.
 """
@@ -32,6 +35,7 @@ Examples:
   trio-ws-app serve echo --port 9000 --compression
   trio-ws-app serve my.module:handler --reload
   trio-ws-app serve --host 0.0.0.0 --tls-cert chain.pem --tls-key key.pem
+  trio-ws-app serve --workers 4 --broker redis://localhost:6379
 """
 
 
@@ -74,12 +78,28 @@ def _option(name: str, text: str, **attributes: Any) -> Callable[[Command], Comm
     "Answer Prometheus at /metrics: 'on' for the server's own port, or PORT, HOST:PORT, unix:PATH.",
     metavar="WHERE",
 )
+@_option(
+    "--broker",
+    "Redis that carries topics between processes: redis://, rediss:// or unix://; none for no sharing.",
+    metavar="URL",
+)
+@_option(
+    "--workers",
+    "Processes that share the port; more than one need a --broker. --control is then a directory.",
+    default=1,
+    type=click.IntRange(1),
+    metavar="N",
+)
 @_option("--reload", "Start anew when a Python file below the current directory changes.", is_flag=True)
 @settings_options
-def serve_command(*, reload: bool, log_level: str, log_format: str, **values: Any) -> None:
-    """Read the options, then serve until a signal ends it."""
+def serve_command(*, reload: bool, log_level: str, log_format: str, **values: Any) -> int:
+    """Read the options, then serve until a signal ends it. Returns the exit status."""
     if reload:
-        supervise(sys.argv[1:], Path.cwd())
-    else:
-        logs.configure(log_level, log_format)
-        trio.run(run, make_plan(**values))
+        restart_on_change(sys.argv[1:], Path.cwd())
+        return 0
+    logs.configure(log_level, log_format)
+    plan = make_plan(inherited(), **values)
+    if plan.workers > 1 and plan.worker is None:
+        return trio.run(run_workers, plan, sys.argv[1:])
+    trio.run(run, plan)
+    return 0

@@ -12,10 +12,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from ..apps import BUILT_IN
+from ..broker import Broker
 from ..errors import UsageError
 from ..server.contain import Handler
 
-Application = Callable[[], AbstractAsyncContextManager[Handler]]
+Application = Callable[[Broker], AbstractAsyncContextManager[Handler]]
 
 
 def load(target: str) -> Application:
@@ -40,6 +41,8 @@ def load(target: str) -> Application:
 def as_application(thing: object, target: str) -> Application:
     """A handler, or a function that returns an async context manager of one, as the latter.
 
+    A function with a parameter ``broker`` gets the broker of ``--broker``, else one within the process.
+
     Raises UsageError for anything else, with what would be right.
     """
     if _is_async(thing):
@@ -50,7 +53,7 @@ def as_application(thing: object, target: str) -> Application:
     if not callable(thing):
         raise UsageError(f"{target} is {_article(type(thing).__name__)}, not {_WANTED}")
     wanted = f"{target} is not async: write 'async def {target.rpartition(':')[2]}(connection)'"
-    _expect_arguments(thing, 0, wanted)
+    _expect_arguments(thing, 0, wanted, **_broker_argument(thing, None))
     return _stateful(thing, target)
 
 
@@ -116,25 +119,30 @@ def _is_async(thing: object) -> bool:
     return inspect.iscoroutinefunction(thing) or inspect.iscoroutinefunction(type(thing).__call__)
 
 
-def _expect_arguments(thing: object, count: int, otherwise: str) -> None:
+def _broker_argument(function: Callable[..., object], broker: Broker | None) -> dict[str, Broker | None]:
+    """The broker by its name, for a function that has a parameter of that name."""
+    return {"broker": broker} if "broker" in inspect.signature(function).parameters else {}
+
+
+def _expect_arguments(thing: object, count: int, otherwise: str, **named: object) -> None:
     try:
-        inspect.signature(thing).bind(*[None] * count)  # type: ignore[arg-type]  # every caller passes a callable
+        inspect.signature(thing).bind(*[None] * count, **named)  # type: ignore[arg-type]  # every caller passes a callable
     except TypeError:
         raise UsageError(otherwise) from None
 
 
 def _stateless(handler: Handler) -> Application:
     @asynccontextmanager
-    async def application() -> AsyncIterator[Handler]:
+    async def application(_broker: Broker) -> AsyncIterator[Handler]:
         yield handler
 
     return application
 
 
-def _stateful(function: Callable[[], object], target: str) -> Application:
+def _stateful(function: Callable[..., object], target: str) -> Application:
     @asynccontextmanager
-    async def application() -> AsyncIterator[Handler]:
-        context = function()
+    async def application(broker: Broker) -> AsyncIterator[Handler]:
+        context = function(**_broker_argument(function, broker))
         if not isinstance(context, AbstractAsyncContextManager):
             raise UsageError(f"{target}() returned {_article(type(context).__name__)}, not {_WANTED}")
         async with context as handler:

@@ -64,6 +64,7 @@ class Server:
         ssl_context: ssl.SSLContext | None,
         process_request: ProcessRequest | None,
         cancel_on_disconnect: bool,
+        problem: Callable[[], str | None],
     ) -> None:
         self.settings = settings
         self.sockets: list[socket.socket] = []
@@ -71,6 +72,7 @@ class Server:
         self._ssl_context = ssl_context
         self._process_request = process_request
         self._cancel_on_disconnect = cancel_on_disconnect
+        self._problem = problem
         self._counters = Counters()
         self._per_address: Counter[str] = Counter()
         self._open = 0
@@ -207,11 +209,17 @@ class Server:
         if request.path == "/healthz":
             opening.refuse(_HEALTHY, "health check")
         elif request.path == "/readyz":
-            opening.refuse(_DRAINING if self.draining else _READY, "readiness check")
+            opening.refuse(self._readiness(), "readiness check")
         elif self._process_request is None:
             self._upgrade(opening, request)
         else:
             self._ask(self._process_request, opening, request)
+
+    def _readiness(self) -> Response:
+        if self.draining:
+            return _DRAINING
+        problem = self._problem()
+        return _READY if problem is None else Response(503, f"{problem}\n", {"Retry-After": "1"})
 
     def _ask(self, process_request: ProcessRequest, opening: Opening, request: Request) -> None:
         """Let the application look at the request first; it may have to wait for something."""
@@ -390,6 +398,7 @@ async def serve(
     process_request: ProcessRequest | None = None,
     listeners: Sequence[trio.abc.Listener[trio.abc.Stream]] | None = None,
     cancel_on_disconnect: bool = False,
+    problem: Callable[[], str | None] = lambda: None,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve WebSocket connections: each runs ``handler(connection)`` in a task of its own.
@@ -398,7 +407,8 @@ async def serve(
     where given: Trio's listeners of any kind, which are closed at the end. ``ssl_context`` turns on TLS
     for sockets. ``process_request(request)``, plain or async, runs before the upgrade and returns None,
     or a ``Response`` to answer with. With ``cancel_on_disconnect`` a handler is cancelled when its
-    peer is gone; without it learns at its next ``receive`` or ``send``.
+    peer is gone; without it learns at its next ``receive`` or ``send``. ``problem()`` says in one line
+    what the application lacks just now, such as its broker, or None: ``/readyz`` answers 503 with it.
 
     Use it with ``server = await nursery.start(serve, handler, port)``. Returns after ``Server.drain``.
     A handler's exception closes its connection with 1011 and is logged; nothing else is affected (G5).
@@ -416,7 +426,7 @@ async def serve(
         if port is None:
             raise TypeError("serve needs a port, or listeners=")
         listeners = await trio.open_tcp_listeners(port, host=host)
-    server = Server(handler, settings, ssl_context, process_request, cancel_on_disconnect)
+    server = Server(handler, settings, ssl_context, process_request, cancel_on_disconnect, problem)
     async with trio.open_nursery() as nursery:
         # The server is shielded and watched from here, so a cancellation becomes a goodbye, also one
         # that comes while it starts.

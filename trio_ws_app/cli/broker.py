@@ -1,0 +1,45 @@
+"""``--broker``: from an option to an open broker, with one line for what can go wrong."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
+
+from ..broker import Broker, BrokerUnavailable, open_memory_broker, open_redis_broker
+from ..broker.redis_url import parse_redis_url
+from ..errors import UsageError
+
+OpenBroker = Callable[[], AbstractAsyncContextManager[Broker]]
+
+NONE = "none"
+
+
+def broker_for(url: str | None, workers: int = 1) -> OpenBroker:
+    """What opens the broker that ``--broker`` names; without one, a broker within the process.
+
+    Opening it raises UsageError where it can't be reached. So does this for a URL that is none, and for
+    several workers that were given nothing to share.
+    """
+    if url is None and workers > 1:
+        raise UsageError(
+            f"--workers {workers} needs a broker that the workers share: give --broker redis://localhost:6379"
+            f" (or --broker {NONE} where clients of different workers have nothing to share)"
+        )
+    if url is None or url == NONE:
+        return open_memory_broker
+    try:
+        parse_redis_url(url)
+    except ValueError as problem:
+        raise UsageError(f"--broker: {problem}") from None
+    return partial(_open_redis, url)
+
+
+@asynccontextmanager
+async def _open_redis(url: str) -> AsyncIterator[Broker]:
+    async with AsyncExitStack() as stack:
+        try:
+            broker = await stack.enter_async_context(open_redis_broker(url))
+        except BrokerUnavailable as problem:
+            raise UsageError(f"--broker: {problem}") from None
+        yield broker

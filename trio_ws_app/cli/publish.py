@@ -1,0 +1,51 @@
+"""``trio-ws-app publish``: one message, or a line of standard input each, to a topic."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+import trio
+
+from ..broker import BrokerUnavailable
+from ..errors import UsageError
+from .broker import OpenBroker, broker_for
+from .options import variable
+
+_EXAMPLES = """\b
+Examples:
+  trio-ws-app publish news "We are open" --broker redis://localhost:6379
+  tail -f events.log | trio-ws-app publish events - --broker redis://localhost:6379
+"""
+
+
+@click.command("publish", epilog=_EXAMPLES)
+@click.argument("topic")
+@click.argument("message")
+@click.option(
+    "--broker",
+    required=True,
+    envvar=variable("broker"),
+    metavar="URL",
+    help="Redis that the servers use: redis://, rediss:// or unix://.",
+)
+def publish_command(topic: str, message: str, broker: str) -> None:
+    """Publish MESSAGE to TOPIC; with - for MESSAGE, every line of standard input.
+
+    Who follows the topic gets it, on every server that was started with the same --broker.
+    """
+    trio.run(_publish, topic, message, broker_for(broker))
+
+
+async def _publish(topic: str, message: str, open_broker: OpenBroker) -> None:
+    async with open_broker() as broker:
+        if not broker.shared:
+            raise UsageError("--broker: publishing needs one that is shared, such as redis://localhost:6379")
+        try:
+            if message == "-":
+                async for line in trio.wrap_file(sys.stdin):
+                    await broker.publish(topic, line.rstrip("\n"))
+            else:
+                await broker.publish(topic, message)
+        except BrokerUnavailable as problem:
+            raise UsageError(f"not published: {problem}") from None
