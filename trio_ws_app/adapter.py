@@ -41,7 +41,7 @@ import trio_websocket
 
 from .adapter_queues import Inbox, Outbox, Task
 from .connection import Connection, Message
-from .errors import CloseCode, CloseReason, ConnectionClosed
+from .errors import CloseCode, CloseReason, ConnectionClosed, already_receiving, not_a_message
 from .protocol.closing import close_payload
 from .protocol.http import Headers, Request
 from .settings import Settings
@@ -153,7 +153,7 @@ class AdaptedConnection(Connection):
 
     async def receive(self) -> Message:
         if self._receiving:
-            raise trio.BusyResourceError("another task is receiving from this connection")
+            raise already_receiving()
         self._receiving = True
         try:
             await trio.lowlevel.checkpoint()
@@ -356,7 +356,7 @@ def _checked(message: Message) -> Message:
         return message
     if isinstance(message, (bytearray, memoryview)):
         return bytes(message)
-    raise TypeError(f"a message is str or bytes, not {type(message).__name__}")
+    raise not_a_message(message)
 
 
 def _request_of(

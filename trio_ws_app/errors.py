@@ -12,6 +12,7 @@ Misuse of a connection by its owner is Trio's own ``BusyResourceError`` and ``Cl
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from enum import IntEnum
 
@@ -89,6 +90,22 @@ class HandshakeRefused(Exception):
         self.status = status
         self.headers = headers
         self.body = body
+
+
+def not_a_message(thing: object) -> TypeError:
+    """The error for something that can't be sent, with what to do about it."""
+    kind = type(thing).__name__
+    if inspect.isawaitable(thing):
+        return TypeError(f"a message is str or bytes, not {kind}: write 'await' before the call that made it")
+    how = "str(...)" if isinstance(thing, int | float) else "json.dumps(...)"
+    return TypeError(f"a message is str or bytes, not {kind}: encode it first, for example with {how}")
+
+
+def already_receiving() -> trio.BusyResourceError:
+    """The error for a second task that receives, with what to do about it."""
+    return trio.BusyResourceError(
+        "another task is receiving from this connection: receive in one task, and pass on what others need"
+    )
 
 
 class UsageError(Exception):

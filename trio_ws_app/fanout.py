@@ -9,7 +9,7 @@ import attrs
 import trio
 
 from .connection import Connection, Message
-from .errors import ConnectionClosed
+from .errors import ConnectionClosed, not_a_message
 from .protocol.closing import State
 from .protocol.deflate import DeflateParameters, deflate_once
 from .protocol.frames import Frame, Opcode, encode_frame
@@ -54,7 +54,7 @@ class Encoded:
         elif isinstance(message, bytes | bytearray | memoryview):
             self._payload, self._opcode = bytes(message), Opcode.BINARY
         else:
-            raise TypeError(f"a message is str or bytes, not {type(message).__name__}: encode it first")
+            raise not_a_message(message)
         self.message = message
         self._key = key
         self._forms: dict[int, Frame] = {}

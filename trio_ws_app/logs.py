@@ -10,6 +10,7 @@ import json
 import logging
 import re
 import sys
+import warnings
 from datetime import UTC, datetime
 from typing import TextIO
 from urllib.parse import unquote
@@ -81,6 +82,20 @@ def configure(level: str, log_format: str, stream: TextIO | None = None) -> None
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("trio_ws_app").setLevel(level.upper())
+    warnings.showwarning = _log_warning
+
+
+def _log_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,  # noqa: ARG001  # a showwarning's signature
+    line: str | None = None,  # noqa: ARG001
+) -> None:
+    hint = ": write 'await' before the call" if "was never awaited" in str(message) else ""
+    place = {"place": f"{filename}:{lineno}"}
+    logging.getLogger("py.warnings").warning("%s: %s%s", category.__name__, message, hint, extra=place)
 
 
 def _escaped(text: str) -> str:

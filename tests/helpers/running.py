@@ -17,10 +17,10 @@ ROOT = Path(__file__).parent.parent.parent
 COMMAND = [sys.executable, "-m", "trio_ws_app"]
 
 
-def environment() -> dict[str, str]:
+def environment(warnings: str = "error") -> dict[str, str]:
     """This process's environment, with this checkout importable and no settings in variables."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("TRIO_WS_APP_")}
-    return clean | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
+    return clean | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": warnings}
 
 
 @attrs.frozen
@@ -73,12 +73,12 @@ class Running:
 
 
 @contextmanager
-def serving(*arguments: str, cwd: Path | None = None) -> Iterator[Running]:
+def serving(*arguments: str, cwd: Path | None = None, warnings: str = "error") -> Iterator[Running]:
     """Run ``trio-ws-app serve`` with a free port, until the block ends."""
     process = subprocess.Popen(
         [*COMMAND, "serve", "--port", "0", *arguments],
         cwd=cwd,
-        env=environment(),
+        env=environment(warnings),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

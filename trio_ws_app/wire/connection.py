@@ -17,7 +17,7 @@ from trio.lowlevel import (
 )
 
 from ..connection import Connection, Message
-from ..errors import CloseCode, ConnectionClosed
+from ..errors import CloseCode, ConnectionClosed, already_receiving
 from ..protocol.closing import State, close_payload
 from ..protocol.deflate import PerMessageDeflate
 from ..protocol.frames import Opcode
@@ -112,7 +112,7 @@ class WireConnection(Link, Connection):
     async def consume_inline(self, consumer: Callable[[Message], object]) -> None:
         await checkpoint_if_cancelled()
         if self.receiving or self.sinking:
-            raise trio.BusyResourceError("another task is receiving from this connection")
+            raise already_receiving()
         if self.closed_here:
             raise trio.ClosedResourceError("this side has closed the connection")
         self.start_sink(consumer)

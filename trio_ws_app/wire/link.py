@@ -14,7 +14,7 @@ import cython
 import trio
 from trio.lowlevel import Task, reschedule
 
-from ..errors import CloseCode, CloseReason, ConnectionClosed
+from ..errors import CloseCode, CloseReason, ConnectionClosed, already_receiving, not_a_message
 from ..protocol.closing import TRANSITIONS, State, Turn, close_payload
 from ..protocol.decoder import Close, Decoder, Ping, Pong
 from ..protocol.errors import ProtocolError
@@ -310,7 +310,7 @@ class Link:
         if self.closed_here:
             raise trio.ClosedResourceError("this side has closed the connection")
         if self._receiver is not None or self._sink is not None:
-            raise trio.BusyResourceError("another task is receiving from this connection")
+            raise already_receiving()
         if self._chunks and not self.blocked:
             self._write()  # whoever is about to wait writes
         if self.state == _GONE:
@@ -431,7 +431,7 @@ class Link:
             payload = bytes(message)
             opcode = 0x82
         else:
-            raise TypeError(f"a message is str or bytes, not {type(message).__name__}: encode it first")
+            raise not_a_message(message)
         if self.deflate is not None and len(payload) >= self.settings.compression_threshold:
             return encode_frame(opcode & 0x0F, self.deflate.deflate(payload), True, True)
         if len(payload) >= _LARGE and self._send_gathered is not None:
