@@ -17,10 +17,10 @@ ROOT = Path(__file__).parent.parent.parent
 COMMAND = [sys.executable, "-m", "trio_ws_app"]
 
 
-def environment(warnings: str = "error") -> dict[str, str]:
-    """This process's environment, with this checkout importable and no settings in variables."""
+def environment(warnings: str = "error", **settings: str) -> dict[str, str]:
+    """This process's environment, with this checkout importable and no other settings in variables."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("TRIO_WS_APP_")}
-    return clean | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": warnings}
+    return clean | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": warnings} | settings
 
 
 @attrs.frozen
@@ -32,10 +32,15 @@ class Finished:
     errors: str
 
 
-def run(*arguments: str, cwd: Path | None = None) -> Finished:
+def run(*arguments: str, cwd: Path | None = None, **settings: str) -> Finished:
     """Run a command that ends by itself."""
     done = subprocess.run(
-        [*COMMAND, *arguments], cwd=cwd, env=environment(), capture_output=True, text=True, timeout=PATIENCE
+        [*COMMAND, *arguments],
+        cwd=cwd,
+        env=environment(**settings),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
     )
     return Finished(done.returncode, done.stdout, done.stderr)
 
@@ -73,12 +78,14 @@ class Running:
 
 
 @contextmanager
-def serving(*arguments: str, cwd: Path | None = None, warnings: str = "error") -> Iterator[Running]:
+def serving(
+    *arguments: str, cwd: Path | None = None, warnings: str = "error", **settings: str
+) -> Iterator[Running]:
     """Run ``trio-ws-app serve`` with a free port, until the block ends."""
     process = subprocess.Popen(
         [*COMMAND, "serve", "--port", "0", *arguments],
         cwd=cwd,
-        env=environment(warnings),
+        env=environment(warnings, **settings),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -7,6 +7,7 @@ import click
 from .errors import OneLineErrors
 from .publish import publish_command
 from .serve import serve_command
+from .token import token_command
 from .top import top_command
 
 _EXAMPLES = """\b
@@ -29,3 +30,4 @@ def main() -> None:
 main.add_command(serve_command)
 main.add_command(top_command)
 main.add_command(publish_command)
+main.add_command(token_command)

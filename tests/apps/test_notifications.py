@@ -1,0 +1,124 @@
+"""The app ``notifications``: who says who they are gets the events that they may see, and no others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+
+import trio_ws_app as ws
+from trio_ws_app.apps.notifications import DAY, Tokens, notifications
+from trio_ws_app.broker import MemoryBroker
+from trio_ws_app.testing import MemoryServer, Peer, serve_in_memory
+
+SECRET = "a long random text"
+TOKENS = Tokens(SECRET)
+
+
+@pytest.fixture(autouse=True)
+def secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRIO_WS_APP_SECRET", SECRET)
+
+
+@asynccontextmanager
+async def served(broker: ws.Broker | None = None) -> AsyncIterator[MemoryServer]:
+    async with notifications(broker) as handler, serve_in_memory(handler) as server:
+        yield server
+
+
+async def arrive(server: MemoryServer, user: str, *may: str, seconds: float = DAY) -> Peer:
+    """A user who has been welcomed."""
+    peer = await server.connect()
+    await peer.send(TOKENS.sign(user, list(may), seconds))
+    welcome = {"type": "welcome", "user": user, "may": list(may)}
+    assert json.loads(await peer.receive()) == welcome
+    return peer
+
+
+async def closed(peer: Peer) -> int:
+    """The code that the server closes with."""
+    with pytest.raises(ws.ConnectionClosed) as caught:
+        await peer.receive()
+    return caught.value.reason.code
+
+
+async def test_each_user_gets_what_the_token_allows(autojump_clock: trio.testing.MockClock) -> None:
+    """Kinds of events that somebody may not see, and what is for another user, do not arrive."""
+    del autojump_clock
+    broker = MemoryBroker()
+    async with served(broker) as server:
+        ann = await arrive(server, "ann", "orders", "news")
+        bob = await arrive(server, "bob", "news")
+        for topic in ("event:orders", "event:news", "event:payroll", "user:bob", "user:ann", "orders"):
+            await broker.publish(topic, topic)
+        assert [await ann.receive() for _ in range(3)] == ["event:orders", "event:news", "user:ann"]
+        assert [await bob.receive() for _ in range(2)] == ["event:news", "user:bob"]
+        await broker.publish("event:news", "last")
+        assert (await ann.receive(), await bob.receive()) == ("last", "last")
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "",
+        "nonsense",
+        b"\xff\xfe",
+        TOKENS.sign("ann", ["news"])[:-1],
+        "x" + TOKENS.sign("ann", ["news"]),
+        Tokens("another secret").sign("ann", ["news"]),
+        TOKENS.sign("ann", ["news"], seconds=-1),
+    ],
+)
+async def test_a_wrong_token_is_turned_away(
+    autojump_clock: trio.testing.MockClock, token: ws.Message
+) -> None:
+    """Forged, damaged and old tokens close with 4401, which no client takes for a reason to come back."""
+    del autojump_clock
+    async with served() as server:
+        peer = await server.connect()
+        await peer.send(token)
+        assert await closed(peer) == 4401
+
+
+async def test_who_says_nothing_is_turned_away(autojump_clock: trio.testing.MockClock) -> None:
+    """Without a token within ten seconds the connection is closed with 4408."""
+    async with served() as server:
+        peer = await server.connect()
+        begin = autojump_clock.current_time()
+        assert await closed(peer) == 4408
+        assert autojump_clock.current_time() - begin == pytest.approx(10)
+
+
+async def test_a_token_ends_while_its_user_is_there(autojump_clock: trio.testing.MockClock) -> None:
+    """Events stop and the connection closes with 4401 when the token gets out of date."""
+    broker = MemoryBroker()
+    async with served(broker) as server:
+        begin = autojump_clock.current_time()
+        ann = await arrive(server, "ann", "news", seconds=3600)
+        assert await closed(ann) == 4401
+        assert autojump_clock.current_time() - begin == pytest.approx(3600, abs=5)
+        assert broker.statistics().topics == 0
+
+
+async def test_leaving_ends_the_subscriptions(autojump_clock: trio.testing.MockClock) -> None:
+    """Who goes away is followed by nothing, also when the goodbye comes first of all."""
+    del autojump_clock
+    broker = MemoryBroker()
+    async with served(broker) as server:
+        ann = await arrive(server, "ann", "news")
+        await (await server.connect()).aclose()
+        assert broker.statistics().topics == 2
+        await ann.aclose()
+        await trio.testing.wait_all_tasks_blocked()
+        assert broker.statistics().topics == 0
+
+
+async def test_the_secret_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a secret the application does not begin, and says what to set."""
+    monkeypatch.delenv("TRIO_WS_APP_SECRET")
+    with pytest.raises(ws.UsageError, match="TRIO_WS_APP_SECRET"):
+        async with notifications():
+            pass

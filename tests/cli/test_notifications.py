@@ -1,0 +1,39 @@
+"""The worked example in real processes: tokens from one command, events from another, two workers between."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+
+from redis_servers import RedisServer
+from running import run, serving
+from websockets.sync.client import connect
+
+SECRET = {"TRIO_WS_APP_SECRET": "a long random text"}
+
+
+def test_events_from_a_script_reach_those_who_may_see_them(redis_server: RedisServer) -> None:
+    """Each of eight clients over two workers gets exactly what its token allows."""
+    options = ("--workers", "2", "--broker", redis_server.url)
+    tokens = {
+        kind: run("token", "ann", "--may", kind, **SECRET).output.strip() for kind in ("orders", "payroll")
+    }
+    with serving("notifications", *options, **SECRET) as server, ExitStack() as stack:
+        clients = [(kind, stack.enter_context(connect(server.url))) for kind in tokens for _ in range(4)]
+        for kind, client in clients:
+            client.send(tokens[kind])
+            assert json.loads(client.recv(timeout=10))["may"] == [kind]
+        for topic in ("event:orders", "event:payroll", "event:other", "user:ann"):
+            run("publish", topic, f"to {topic}", "--broker", redis_server.url)
+        for kind, client in clients:
+            assert [client.recv(timeout=10) for _ in range(2)] == [f"to event:{kind}", "to user:ann"]
+        assert server.stop().status == 0
+
+
+def test_the_secret_is_needed() -> None:
+    """Server and token command say in one line what to set."""
+    for command in (["serve", "notifications", "--port", "0"], ["token", "ann"]):
+        ended = run(*command)
+        assert ended.status == 2
+        assert len(ended.errors.splitlines()) == 1
+        assert "TRIO_WS_APP_SECRET" in ended.errors
