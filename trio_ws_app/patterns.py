@@ -7,7 +7,7 @@ and it returns after they have cleaned up.
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing, nullcontext
 from enum import StrEnum
 from functools import partial
@@ -69,13 +69,17 @@ async def consume(channel: Channel, consumer: Consumer) -> None:
         trio.BusyResourceError: another task is receiving.
         TypeError: a plain function returned a coroutine.
     """
-    await _consume(channel, consumer)
+    await _consumption(channel, consumer)
 
 
-async def _consume(channel: Channel, consumer: Consumer) -> Exception | None:
-    """As ``consume``; returns what told of the end."""
-    if _is_async(consumer) or not isinstance(channel, Connection):
-        return await _receive_all(channel, consumer)
+def _consumption(channel: Channel, consumer: Consumer) -> Coroutine[Any, Any, Exception]:
+    """As ``consume``; the coroutine returns what told of the end."""
+    if isinstance(channel, Connection) and not _is_async(consumer):
+        return _receive_inline(channel, consumer)
+    return _receive_all(channel, consumer)
+
+
+async def _receive_inline(channel: Connection, consumer: InlineConsumer) -> Exception:
     try:
         await channel.consume_inline(consumer)
     except ConnectionClosed as error:
@@ -130,15 +134,23 @@ async def produce(channel: Channel, producer: Producer) -> None:
 
     What the producer raises comes out as it is.
     """
-    await _produce(channel, producer)
+    await _production(channel, producer)
 
 
-async def _produce(channel: Channel, producer: Producer) -> Exception | None:
-    """As ``produce``; returns what told of the peer's end, or None when the producer was exhausted."""
-    if not isinstance(channel, Connection):
-        return await _send_all(channel, producer)
+def _production(channel: Channel, producer: Producer) -> Coroutine[Any, Any, Exception | None]:
+    """As ``produce``; the coroutine returns what told of the peer's end, None for an exhausted producer."""
+    if isinstance(channel, Connection):
+        return _send_while_there(channel, producer)
+    return _send_all(channel, producer)
+
+
+async def _send_while_there(channel: Connection, producer: Producer) -> Exception | None:
     with trio.CancelScope() as scope, channel.cancel_when_gone(scope):
-        return await _send_all(channel, producer)
+        if isinstance(producer, AsyncIterable):
+            return await _send_all(channel, producer)
+        while True:  # here as well as in _send_all: an idle producer costs one coroutine less
+            if ended := await _send(channel, await producer()):
+                return ended
     # Here only when cancelled: by the scope itself, since an outer cancellation does not end up here.
     if channel.close_reason is not None:
         return ConnectionClosed(channel.close_reason)
@@ -146,17 +158,17 @@ async def _produce(channel: Channel, producer: Producer) -> Exception | None:
 
 
 async def _send_all(channel: Channel, producer: Producer) -> Exception | None:
-    if isinstance(producer, AsyncIterable):
-        # A generator that is left half way must be closed here, not by the garbage collector.
-        closing = aclosing(producer) if isinstance(producer, AsyncGeneratorType) else nullcontext()
-        async with closing:
-            async for message in producer:
-                if ended := await _send(channel, message):
-                    return ended
-            return None
-    while True:
-        if ended := await _send(channel, await producer()):
-            return ended
+    if not isinstance(producer, AsyncIterable):
+        while True:
+            if ended := await _send(channel, await producer()):
+                return ended
+    # A generator that is left half way must be closed here, not by the garbage collector.
+    closing = aclosing(producer) if isinstance(producer, AsyncGeneratorType) else nullcontext()
+    async with closing:
+        async for message in producer:
+            if ended := await _send(channel, message):
+                return ended
+    return None
 
 
 async def _send(channel: Channel, message: Message) -> Exception | None:
@@ -196,7 +208,14 @@ async def duplex(
                 nursery.start_soon(run.produce, producer)
             # The parent task would only wait: it takes one of the parts, which saves a task a connection.
             if consumers:
-                await run.consume(consumers[0] if len(consumers) == 1 else _in_turn(consumers))
+                try:
+                    cause = await _consumption(
+                        channel, consumers[0] if len(consumers) == 1 else _in_turn(consumers)
+                    )
+                except Exception as error:
+                    run.failed(error)
+                else:
+                    run.ended(Side.CONSUMER, cause)
             else:
                 await run.produce(producers[0])
     except BaseException as error:
@@ -247,33 +266,25 @@ class _Duplex:
     has_consumer: bool
     scope: trio.CancelScope = attrs.field(init=False)
     exit: Exit | None = None
-    errors: list[Exception] = attrs.field(factory=list)
-
-    async def consume(self, consumer: Consumer) -> None:
-        try:
-            cause = await _consume(self.channel, consumer)
-        except Exception as error:
-            self._failed(error)
-        else:
-            self._ended(Side.CONSUMER, cause)
+    errors: tuple[Exception, ...] = ()
 
     async def produce(self, producer: Producer) -> None:
         try:
-            cause = await _produce(self.channel, producer)
+            cause = await _production(self.channel, producer)
         except Exception as error:
-            self._failed(error)
+            self.failed(error)
             return
         if cause is None or not self.has_consumer:
-            self._ended(Side.PRODUCER, cause)
+            self.ended(Side.PRODUCER, cause)
         # Otherwise the peer is gone: the consumer finishes what has arrived, then ends everything.
 
-    def _ended(self, side: Side, cause: Exception | None) -> None:
+    def ended(self, side: Side, cause: Exception | None) -> None:
         if self.exit is None:
             self.exit = Exit(side, cause)
         self.scope.cancel()
 
-    def _failed(self, error: Exception) -> None:
-        self.errors.append(error)
+    def failed(self, error: Exception) -> None:
+        self.errors += (error,)
         self.scope.cancel()
 
     def failure(self) -> Exception:

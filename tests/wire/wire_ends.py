@@ -21,6 +21,8 @@ from trio_ws_app.wire.engine import open_engine
 class ScriptedTransport:
     """Takes ``room`` bytes, then would block; keeps what it took."""
 
+    gathers = True
+
     def __init__(self, room: int = 1 << 30) -> None:
         self.room = room
         self.taken = b""

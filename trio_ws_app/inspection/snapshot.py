@@ -116,7 +116,7 @@ def _row(connection: WireConnection, now: float) -> ConnectionRow:
         messages_out=connection.messages_out,
         bytes_in=connection.bytes_in,
         bytes_out=connection.bytes_out,
-        inbox=len(connection.inbox),
+        inbox=connection.unreceived,
         queued=connection.queued,
         dropped=connection.dropped,
         blocked=connection.blocked,

@@ -124,7 +124,7 @@ class Decoder:
     _mask: cython.uint
     _opcode: cython.int  # of the fragmented message in progress, 0 when there is none
     _compressed: cython.bint
-    _pieces: list[Any]  # str or bytes, as the message is decoded while it arrives
+    _pieces: Any  # None, or a list of str or bytes, as the message is decoded while it arrives
     _size: cython.Py_ssize_t
     _fragments: cython.Py_ssize_t
     _text: Any  # an incremental UTF-8 decoder or None
@@ -151,7 +151,7 @@ class Decoder:
     def _forget_message(self) -> None:
         self._opcode = 0
         self._compressed = False
-        self._pieces = []
+        self._pieces = None
         self._size = 0
         self._fragments = 0
         self._text = None
@@ -360,6 +360,8 @@ class Decoder:
         self._size += len(payload)
         piece = payload if self._text is None else self._decode_piece(payload, final)
         if piece:
+            if self._pieces is None:
+                self._pieces = []
             self._pieces.append(piece)
         return self._finish() if final else None
 
@@ -374,13 +376,13 @@ class Decoder:
     def _finish(self) -> object:
         message: Any
         if self._compressed:
-            message = self._inflate(b"".join(self._pieces))
+            message = self._inflate(b"".join(self._pieces or ()))
             if self._opcode == 1:
                 message = _decoded(message)
         elif self._text is not None:
-            message = "".join(self._pieces)
+            message = "".join(self._pieces or ())
         else:
-            message = b"".join(self._pieces)
+            message = b"".join(self._pieces or ())
         self._forget_message()
         return message
 

@@ -13,16 +13,35 @@ import attrs
 _TARGET = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*)?([^?#]*)(?:\?([^#]*))?")
 
 
+def _by_name(fields: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
+    values: dict[str, tuple[str, ...]] = {}
+    for name, value in fields:
+        name = name.lower()
+        values[name] = (*values.get(name, ()), value)
+    return values
+
+
 class Headers(Mapping[str, str]):
     """HTTP header fields: names compare without case, repeated fields are joined with ``, ``."""
 
-    __slots__ = ("_values",)
+    __slots__ = ("_packed", "_parsed")
 
     def __init__(self, fields: Iterable[tuple[str, str]] = ()) -> None:
-        self._values: dict[str, tuple[str, ...]] = {}
-        for name, value in fields:
-            name = name.lower()
-            self._values[name] = (*self._values.get(name, ()), value)
+        self._packed = ""
+        self._parsed: dict[str, tuple[str, ...]] | None = _by_name(fields)
+
+    @property
+    def _values(self) -> dict[str, tuple[str, ...]]:
+        if self._parsed is None:
+            fields = (line.partition(":") for line in self._packed.split("\n") if line)
+            self._parsed = _by_name((name, value) for name, _, value in fields)
+        return self._parsed
+
+    def pack(self) -> None:
+        """Keep the fields as one text until somebody asks: a long-lived connection holds on to them."""
+        lines = (f"{name}:{value}" for name, values in self._values.items() for value in values)
+        self._packed = "\n".join(lines)
+        self._parsed = None
 
     def __getitem__(self, name: str) -> str:
         return ", ".join(self._values[name.lower()])

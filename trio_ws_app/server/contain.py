@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from types import TracebackType
 
 import trio
 
@@ -17,30 +18,47 @@ logger = logging.getLogger("trio_ws_app.server")
 Handler = Callable[[Connection], Awaitable[object]]
 
 
-async def run_contained(handler: Handler, connection: WireConnection) -> CloseCode:
-    """Run the handler; return the close code that its end deserves.
+class Contained:
+    """``with Contained(connection) as contained: await handler(connection)``; then ``contained.code``.
 
     An error becomes one ERROR record with its traceback, and 1011. A ``ConnectionClosed`` of this
     connection, alone or in groups, is how handlers learn of a goodbye. Cancellation passes through.
     """
-    try:
-        await handler(connection)
-    except BaseException as error:
+
+    __slots__ = ("_connection", "code")
+
+    def __init__(self, connection: WireConnection) -> None:
+        self._connection = connection
+        self.code = CloseCode.GOING_AWAY  # of a handler that was cancelled
+
+    def __enter__(self) -> Contained:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if error is None:
+            self.code = CloseCode.NORMAL
+            return False
         cancelled, failure = _split(error)
         if not isinstance(failure, Exception | None):
-            raise
-        if failure is not None and not _is_goodbye(failure, connection):
-            logger.error(
-                "%s: the handler failed, the connection is closed with 1011",
-                connection.id,
-                exc_info=failure,
-                extra={"connection": connection.id, "remote": connection.remote},
-            )
-            if cancelled is None:
-                return CloseCode.INTERNAL_ERROR
-        if cancelled is not None:
+            return False
+        if failure is None or _is_goodbye(failure, self._connection):
+            self.code = CloseCode.GOING_AWAY if failure is None else CloseCode.NORMAL
+        else:
+            self._log(failure)
+            self.code = CloseCode.INTERNAL_ERROR
+        if cancelled is not None and failure is not None:
             raise cancelled from None
-    return CloseCode.NORMAL
+        return cancelled is None
+
+    def _log(self, failure: Exception) -> None:
+        logger.error(
+            "%s: the handler failed, the connection is closed with 1011",
+            self._connection.id,
+            exc_info=failure,
+            extra={"connection": self._connection.id, "remote": self._connection.remote},
+        )
 
 
 def _split(error: BaseException) -> tuple[BaseException | None, BaseException | None]:

@@ -17,14 +17,13 @@ from ..errors import CloseCode
 from ..logs import masked
 from ..protocol.deflate import PerMessageDeflate
 from ..protocol.http import Request, Response
-from ..registry import Registry, open_registry
 from ..settings import Settings
 from ..wire.connection import WireConnection
 from ..wire.engine import Engine, open_engine
 from ..wire.reactor import Reactor
 from ..wire.transport import StreamTransport
 from .accept import Acceptor
-from .contain import Handler, run_contained
+from .contain import Contained, Handler
 from .opening import AnyTransport, Opening
 from .statistics import Counters, Statistics
 
@@ -76,6 +75,7 @@ class Server:
         self._counters = Counters()
         self._per_address: Counter[str] = Counter()
         self._open = 0
+        self._live: dict[WireConnection, None] = {}  # those whose handler runs
         self._goodbye: Goodbye | None = None
         self._ready = trio.Event()
         self._stop_requested = trio.Event()
@@ -84,7 +84,6 @@ class Server:
         self._scope = trio.CancelScope(shield=True)
         self._engine: Engine
         self._reactor: Reactor
-        self._registry: Registry[None]
         self._nursery: trio.Nursery
 
     # -- what users see ----------------------------------------------------------------------
@@ -100,11 +99,7 @@ class Server:
     @property
     def connections(self) -> frozenset[WireConnection]:
         """The live connections, at this instant."""
-        return frozenset(self._in_order())
-
-    def _in_order(self) -> list[WireConnection]:
-        """The live connections, the oldest first."""
-        return [member.connection for member in self._registry]  # type: ignore[misc]
+        return frozenset(self._live)
 
     @property
     def draining(self) -> bool:
@@ -150,7 +145,7 @@ class Server:
                 async with open_engine() as self._engine, trio.open_nursery() as machinery:
                     acceptors = self._listen(listeners, machinery)
                     machinery.start_soon(self._reactor.run, name="reactor")
-                    async with open_registry() as self._registry, trio.open_nursery() as self._nursery:
+                    async with trio.open_nursery() as self._nursery:
                         self._ready.set()
                         await self._stop_requested.wait()
                         await self._say_goodbye()
@@ -280,6 +275,7 @@ class Server:
 
     def _connect(self, opening: Opening, request: Request, address: str) -> None:
         accepted = opening.accept(request)
+        request.headers.pack()
         deflate = (
             None
             if accepted.deflate is None
@@ -297,6 +293,7 @@ class Server:
         opening.transport.endpoint = connection
         self._counters.accepted += 1
         self._open += 1
+        self._live[connection] = None
         self._per_address[address] += 1
         connection.write_raw(accepted.response)
         trailing = accepted.trailing + opening.trailing
@@ -307,18 +304,21 @@ class Server:
     # -- one connection, one task ------------------------------------------------------------
 
     async def _serve_connection(self, connection: WireConnection, address: str) -> None:
-        code = CloseCode.GOING_AWAY
+        contained = Contained(connection)
         try:
-            with self._registry.register(connection) as member:
+            try:
                 if self._cancel_on_disconnect:
-                    connection.add_gone_scope(member.scope)
-                try:
-                    code = await run_contained(self._handler, connection)
-                finally:
-                    self._counters.add_clean_up(connection)
-            if code is CloseCode.INTERNAL_ERROR:
+                    with trio.CancelScope() as scope, contained, connection.cancel_when_gone(scope):
+                        await self._handler(connection)
+                else:
+                    with contained:
+                        await self._handler(connection)
+            finally:
+                del self._live[connection]
+                self._counters.add_clean_up(connection)
+            if contained.code is CloseCode.INTERNAL_ERROR:
                 self._counters.failed += 1
-            connection.say_close(code, closed_here=True)
+            connection.say_close(contained.code, closed_here=True)
             await connection.wait_ended_or_aborted()
         finally:
             if not connection.ended:
@@ -350,7 +350,7 @@ class Server:
         goodbye = self._goodbye
         assert goodbye is not None  # what has requested the stop
         with trio.move_on_after(goodbye.grace_period):
-            connections = self._in_order()
+            connections = list(self._live)
             size = goodbye.batch_size or len(connections) or 1
             for start in range(0, len(connections), size):
                 if start:

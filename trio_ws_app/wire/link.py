@@ -6,7 +6,6 @@ Nothing here waits. Plain Python that Cython also compiles, because every messag
 from __future__ import annotations
 
 import inspect
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +53,8 @@ class Header(bytes):
 class Link:
     """Bytes in, messages out, and back; state, bounds and counters of one connection."""
 
-    inbox = cython.declare(object, visibility="readonly")  # deque of messages not yet received
+    inbox = cython.declare(list, visibility="readonly")  # messages; those before ``_taken`` are received
+    _taken: cython.Py_ssize_t
     state = cython.declare(cython.int, visibility="readonly")
     queued = cython.declare(cython.Py_ssize_t, visibility="readonly")  # bytes that wait for the peer
     blocked = cython.declare(cython.bint, visibility="readonly")  # the transport takes no more for now
@@ -83,7 +83,7 @@ class Link:
     _chunks: list[Any]
     _head_sent: cython.Py_ssize_t  # how much of the first chunk the transport has taken
     _in_frame: cython.bint  # the first chunk is the payload of a header that has been sent
-    _send_gathered: Any  # sendmsg, where the transport has it
+    _gathers: cython.bint  # the transport takes several chunks in one write
     _queue_limit: cython.Py_ssize_t
     _dirty: cython.bint
     _payload: Any  # of the large message whose header was just encoded, or None
@@ -121,7 +121,8 @@ class Link:
         self._send = transport.send
         inflate = None if deflate is None else deflate.inflate
         self._decoder = Decoder(settings.max_message_size, settings.max_fragments, inflate)
-        self.inbox = deque()
+        self.inbox = []  # a deque would be 600 bytes for every idle connection
+        self._taken = 0
         self.state = _OPEN
         self.queued = 0
         self.blocked = False
@@ -138,7 +139,7 @@ class Link:
         self._chunks = []
         self._head_sent = 0
         self._in_frame = False
-        self._send_gathered = transport.send_gathered
+        self._gathers = transport.gathers
         self._queue_limit = settings.max_queue_bytes
         self._dirty = False
         self._payload = None
@@ -209,8 +210,7 @@ class Link:
     @cython.cfunc
     def _deliver(self) -> object:
         if self.closed_here:
-            self.inbox.clear()
-            self._inbox_bytes = 0
+            self._clear_inbox()
         elif self._sink is not None:
             self._run_sink()
         elif self._receiver is not None:
@@ -230,10 +230,36 @@ class Link:
 
     def take(self) -> str | bytes:
         """The next message of the inbox; reading goes on when the inbox is empty."""
-        message = self.inbox.popleft()
+        message: Any = self._pop()
         if not self.inbox:
             self._inbox_emptied()
         return message  # type: ignore[no-any-return]
+
+    @cython.cfunc
+    def _pop(self) -> Any:
+        inbox: list[Any] = self.inbox
+        message: Any = inbox[self._taken]
+        self._taken += 1
+        if self._taken == len(inbox):
+            self._clear_inbox()
+        elif self._taken >= 64 and self._taken * 2 > len(inbox):
+            del inbox[: self._taken]
+            self._taken = 0
+        else:
+            inbox[self._taken - 1] = None
+        return message
+
+    @cython.cfunc
+    def _clear_inbox(self) -> object:
+        self.inbox.clear()
+        self._taken = 0
+        self._inbox_bytes = 0
+        return None
+
+    @property
+    def unreceived(self) -> int:
+        """How many messages wait to be received."""
+        return int(len(self.inbox) - self._taken)
 
     @cython.cfunc
     def _inbox_emptied(self) -> object:
@@ -264,7 +290,7 @@ class Link:
                     self._write()
                     if self.queued >= _WRITE_LIMIT:
                         break
-                result = consumer(inbox.popleft())
+                result = consumer(self._pop())
                 if result is not None and inspect.iscoroutine(result):
                     result.close()
                     raise TypeError(
@@ -434,7 +460,7 @@ class Link:
             raise not_a_message(message)
         if self.deflate is not None and len(payload) >= self.settings.compression_threshold:
             return encode_frame(opcode & 0x0F, self.deflate.deflate(payload), True, True)
-        if len(payload) >= _LARGE and self._send_gathered is not None:
+        if len(payload) >= _LARGE and self._gathers:
             self._payload = payload
             return Header(encode_header(opcode & 0x0F, len(payload)))
         frame: bytes = _frame(opcode, payload)
@@ -559,12 +585,12 @@ class Link:
                         data = memoryview(data)[self._head_sent :]
                     size = len(data)
                     sent = self._send(data)
-                elif self.queued > _JOIN_LIMIT and self._send_gathered is not None:
+                elif self.queued > _JOIN_LIMIT and self._gathers:
                     parts = self._chunks[:_GATHERED]
                     if self._head_sent:
                         parts[0] = memoryview(parts[0])[self._head_sent :]
                     size = sum(map(len, parts))
-                    sent = self._send_gathered(parts)
+                    sent = self.transport.send_gathered(parts)
                 else:
                     data = self._joined()
                     size = len(data)
@@ -732,7 +758,7 @@ class Link:
             self._queue_close(payload)
         if closed_here and not self.closed_here:
             self.closed_here = True
-            self.inbox.clear()
+            self._clear_inbox()
             self._inbox_emptied()
             self._tell_gone()
             self._wake_receiver()

@@ -7,7 +7,6 @@ import select
 import socket
 import ssl
 import struct
-from collections.abc import Callable
 from typing import Protocol
 
 import trio
@@ -40,7 +39,10 @@ class Transport(Protocol):
     def send(self, data: bytes | memoryview) -> int:
         """Take some of ``data`` and return how many bytes; OSError when the peer is lost."""
 
-    send_gathered: Callable[[list[bytes | memoryview]], int] | None  # as ``send`` of all of them, if it can
+    gathers: bool  # whether ``send_gathered`` is there
+
+    def send_gathered(self, parts: list[bytes | memoryview]) -> int:
+        """As ``send`` of all the parts, without joining them."""
 
     def pending(self) -> int:
         """How many received bytes a watch on the transport would not show."""
@@ -63,9 +65,9 @@ class SocketTransport:
         "_fd",
         "_watched",
         "endpoint",
+        "gathers",
         "recv_into",
         "send",
-        "send_gathered",
         "sock",
         "transports",
     )
@@ -76,7 +78,7 @@ class SocketTransport:
         self.sock = sock
         self.recv_into = sock.recv_into
         self.send = sock.send
-        self.send_gathered: Callable[[list[bytes | memoryview]], int] | None = sock.sendmsg
+        self.gathers = True
         self._epoll = epoll
         self._fd = sock.fileno()
         self._watched = select.EPOLLIN | select.EPOLLRDHUP
@@ -93,8 +95,11 @@ class SocketTransport:
         self.sock = context.wrap_socket(self.sock, server_side=True, do_handshake_on_connect=False)
         self.recv_into = self.sock.recv_into
         self.send = self.sock.send
-        self.send_gathered = None
+        self.gathers = False
         return self.sock
+
+    def send_gathered(self, parts: list[bytes | memoryview]) -> int:
+        return self.sock.sendmsg(parts)
 
     def pending(self) -> int:
         return self.sock.pending() if isinstance(self.sock, ssl.SSLSocket) else 0
@@ -125,7 +130,7 @@ class StreamTransport:
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
         self.endpoint: Endpoint
-        self.send_gathered: Callable[[list[bytes | memoryview]], int] | None = None
+        self.gathers = False
         self._received = b""
         self._end = False
         self._error: OSError | None = None
@@ -202,6 +207,9 @@ class StreamTransport:
         self._sending = bytes(data)
         self._wake_writer.set()
         return len(data)
+
+    def send_gathered(self, parts: list[bytes | memoryview]) -> int:
+        return self.send(b"".join(parts))
 
     def pending(self) -> int:
         return 0
