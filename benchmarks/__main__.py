@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+
 import click
 
 from . import echo, fanout, handshake, idle
@@ -16,4 +19,6 @@ for module in (echo, fanout, idle, handshake):
     main.add_command(module.command)
 
 if __name__ == "__main__":
+    # Leave as after an interrupt, so that the processes that were started are stopped.
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     main(prog_name="python -m benchmarks")
