@@ -206,12 +206,35 @@ def test_nothing_but_protocol_errors_comes_out(payloads: list[bytes], final: boo
             assert len(codec.inflate((b"\x03\x00" if final else b"") + payload)) <= 1000
 
 
-def test_contexts_cost_nothing_before_they_are_used() -> None:
-    """A connection that negotiated compression and is silent holds no context."""
+def held(agreed: DeflateParameters, messages: int) -> float:
+    """Bytes that one codec holds after so many messages of 16 KiB each way."""
+    message = b"".join(b"%d apples, " % number for number in range(1500))[: 16 * 1024]
+    payload = deflate_once(agreed, message)
     tracemalloc.start()
     try:
-        codecs = [PerMessageDeflate(DeflateParameters(), MIB) for _ in range(100)]
-        idle, _ = tracemalloc.get_traced_memory()
+        codecs = [PerMessageDeflate(agreed, MIB) for _ in range(20)]
+        for codec in codecs:
+            for _ in range(messages):
+                codec.inflate(payload)
+                codec.deflate(message)
+        size, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert idle / len(codecs) < 500
+    return size / len(codecs)
+
+
+def test_contexts_cost_nothing_before_they_are_used() -> None:
+    """A connection that negotiated compression and is silent holds no context."""
+    assert held(DeflateParameters(), 0) < 500
+
+
+def test_no_context_is_kept_without_takeover() -> None:
+    """Where neither side keeps its context, nothing stays with the connection."""
+    agreed = DeflateParameters(server_no_context_takeover=True, client_no_context_takeover=True)
+    assert held(agreed, 3) < 500
+
+
+def test_contexts_cost_what_is_stated() -> None:
+    """The figures of ``PerMessageDeflate`` are true: 47 KiB and 12 KiB with windows of 12 bits."""
+    both = DeflateParameters(server_max_window_bits=12, client_max_window_bits=12)
+    assert 40 * 1024 < held(both, 3) < (47 + 12) * 1024

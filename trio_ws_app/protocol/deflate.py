@@ -18,7 +18,6 @@ PREFERRED_WINDOW_BITS = 12
 _MEMORY_LEVEL = 5  # for the compressor's tables as little memory as for its window
 _MOST_FINAL_BLOCKS = 16  # each costs a new context; senders that use them have one in a message
 _TAIL = b"\x00\x00\xff\xff"
-_EMPTY = b"\x00"
 _WINDOW_BITS = re.compile("[89]|1[0-5]")
 
 
@@ -185,6 +184,4 @@ def _new_deflater(parameters: DeflateParameters) -> zlib._Compress:
 
 
 def _deflated(deflater: zlib._Compress, message: bytes) -> bytes:
-    if not message:
-        return _EMPTY  # zlib flushes nothing where nothing is new
     return (deflater.compress(message) + deflater.flush(zlib.Z_SYNC_FLUSH))[: -len(_TAIL)]
