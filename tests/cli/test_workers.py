@@ -251,3 +251,13 @@ def test_publishing_needs_a_broker_that_is_there() -> None:
         ended = run("publish", "topic", "message", *arguments)
         assert ended.status == 2
         assert len(ended.errors.splitlines()) == 1
+
+
+def test_metrics_on_their_own_port_have_the_loop_lag_of_all_workers(directory: Path, free_port: int) -> None:
+    """One worker answers there for all; each measures its own loop."""
+    arguments = ["app:slow", "--workers", "2", "--broker", "none", "--metrics", str(free_port)]
+    with serving(*arguments, cwd=directory):
+        with urlopen(f"http://127.0.0.1:{free_port}/metrics", timeout=10) as answer:
+            metrics = answer.read().decode()
+        assert 'trio_ws_app_loop_lag_seconds_count{worker="1"}' in metrics
+        assert 'trio_ws_app_loop_lag_seconds_count{worker="2"}' in metrics

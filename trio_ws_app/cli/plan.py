@@ -83,13 +83,16 @@ def _watching(
     worker: Inherited | None, *, control: str | None, control_token: str | None, metrics: str | None
 ) -> Watching:
     if worker is None:
-        return watching(control=control, control_token=control_token, metrics=metrics)
+        return watching(
+            control=control, control_token=control_token, metrics=metrics, lag=metrics is not None
+        )
     sockets = [f"{worker.control}/{number}.sock" for number in range(1, worker.workers + 1)]
     own = sockets.pop(worker.number - 1)
     return watching(
         control=own if worker.control else None,
         control_token=control_token,
         metrics=metrics if metrics == "on" or worker.number == 1 else None,
+        lag=metrics is not None,
         worker=str(worker.number),
         siblings=sockets,
     )

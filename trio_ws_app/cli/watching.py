@@ -44,15 +44,18 @@ def watching(
     control: str | None,
     control_token: str | None,
     metrics: str | None,
+    lag: bool,
     worker: str = "1",
     siblings: Sequence[str] = (),
 ) -> Watching:
-    """What the options ask for. With several workers, ``siblings`` are the others' control sockets.
+    """What the options ask for; ``lag`` says whether anybody is going to ask for metrics.
+
+    With several workers, ``siblings`` are the others' control sockets.
 
     Raises UsageError for a bad ``metrics``, or when what it needs is not installed.
     """
     inspector = Inspector(worker)
-    made = Watching(inspector, lag=metrics is not None)
+    made = Watching(inspector, lag=lag)
     if control is not None:
         made.sides.append(Side(unix_listener(control, private=True), inspector.hook(None)))
     if control_token is not None:

@@ -37,9 +37,9 @@ function notice(text) {
   } else if (here) {
     people.clear();
     here.split(", ").forEach((person) => people.add(person));
-  } else if (who) {
+  } else if (text !== "your name?") {
     if (what === "joined") people.add(who);
-    else people.delete(who);
+    if (what === "left") people.delete(who);
     line("notice", text);
   }
   showPeople();
