@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import socket
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
@@ -54,3 +55,11 @@ def own_cluster() -> Iterator[list[RedisServer]]:
     """A cluster of three nodes for one test, which may break it."""
     with running_cluster() as nodes:
         yield nodes
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
