@@ -46,7 +46,8 @@ class ScriptedTransport:
 
     def watch(self, read: bool, write: bool) -> None: ...
 
-    def finish(self) -> None: ...
+    def finish(self, heard: bool = False) -> bool:  # noqa: ARG002  # a transport's signature
+        return False
 
     def close(self, abort: bool = False) -> None: ...
 

@@ -201,9 +201,10 @@ class Server:
     # -- a request's way to a connection -----------------------------------------------------
 
     def _decide(self, opening: Opening, request: Request) -> None:
-        if request.path == "/healthz":
+        path = request.path
+        if path == "/healthz":
             opening.refuse(_HEALTHY, "health check")
-        elif request.path == "/readyz":
+        elif path == "/readyz":
             opening.refuse(self._readiness(), "readiness check")
         elif self._process_request is None:
             self._upgrade(opening, request)

@@ -881,8 +881,11 @@ class Link:
             return None
         self.ended = True
         self._paused = False
-        self.transport.watch(True, False)
-        self.transport.finish()
+        if self.transport.finish(self._decoder.closed):
+            self.engine.timers.forget(self._timer)
+            self._timer = None
+        else:
+            self.transport.watch(True, False)
         self._wake_ended()
         return None
 

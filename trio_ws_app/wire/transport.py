@@ -50,8 +50,11 @@ class Transport(Protocol):
     def watch(self, read: bool, write: bool) -> None:
         """Call the endpoint when there is something to read, or room to write."""
 
-    def finish(self) -> None:
-        """Tell the peer that no more bytes will come."""
+    def finish(self, heard: bool = False) -> bool:
+        """Tell the peer that no more bytes will come; True when the transport is closed by that.
+
+        ``heard``: the peer has said the same, so there is nothing left to wait for.
+        """
 
     def close(self, abort: bool = False) -> None:
         """Give the transport back; ``abort`` drops what the peer has not taken yet."""
@@ -110,9 +113,17 @@ class SocketTransport:
             self._watched = wanted
             self._epoll.modify(self._fd, wanted)
 
-    def finish(self) -> None:
+    def finish(self, heard: bool = False) -> bool:
+        if isinstance(self.sock, ssl.SSLSocket):
+            with contextlib.suppress(OSError):
+                self.sock.unwrap()  # our close_notify; the peer's is not waited for
+        if heard:
+            # Nothing unread is left, so the kernel delivers what is written and then our FIN.
+            self.close()
+            return True
         with contextlib.suppress(OSError):
             self.sock.shutdown(socket.SHUT_WR)
+        return False
 
     def close(self, abort: bool = False) -> None:
         if self.transports.get(self._fd) is self:
@@ -219,9 +230,10 @@ class StreamTransport:
         if read:
             self._wake_reader.set()
 
-    def finish(self) -> None:
+    def finish(self, heard: bool = False) -> bool:  # noqa: ARG002  # the stream still has to send
         self._finished = True
         self._wake_writer.set()
+        return False
 
     def close(self, abort: bool = False) -> None:  # noqa: ARG002  # a stream has no other way
         self._closed = True
