@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from binascii import b2a_base64
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from hashlib import sha1
 
 import attrs
@@ -21,10 +21,13 @@ from .http import Headers, Request, Response
 from .origin import origin_allowed
 from .tokens import parse_extensions, parse_tokens
 
+Fields = Mapping[str, tuple[str, ...]]
+
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _SWITCHING = (
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
 )
+_ZERO = ("0",)
 _UPGRADE = {"Upgrade": "websocket"}
 _KEY = re.compile(r"[A-Za-z0-9+/]{22}==")
 _TARGET = re.compile(r"/[^#]*|https?://[^/?#]+(?:[/?][^#]*)?", re.IGNORECASE)
@@ -116,51 +119,51 @@ class ServerHandshake:
         self._method, self._version = event.method.decode(), event.http_version
         if not self._version.startswith(b"1."):
             raise _refusal(505, "Only HTTP/1.1 is spoken here.", "neither HTTP/1.1 nor HTTP/1.0")
-        if headers.get_all("transfer-encoding") or headers.get_all("content-length") not in ((), ("0",)):
+        fields = headers.by_name
+        if "transfer-encoding" in fields or fields.get("content-length", _ZERO) != _ZERO:
             raise _refusal(413, "A request with a body is not accepted here.", "request with a body")
         return Request(self._method, event.target.decode(), headers)
 
     def upgrade_problem(self, request: Request) -> Refusal | None:
         """Why ``request`` cannot become a WebSocket connection, or None when it can."""
-        headers = request.headers
-        wants_websocket = _has_token(headers.get_all("upgrade"), "websocket")
+        fields = request.headers.by_name
+        wants_websocket = _has_token(fields.get("upgrade", ()), "websocket")
         if request.method != "GET" and (wants_websocket or request.method != "HEAD"):
             return _refusal(405, "Only GET is answered here.", "method is not GET", {"Allow": "GET"})
-        if not wants_websocket and not headers.get_all("sec-websocket-key"):
+        if not wants_websocket and "sec-websocket-key" not in fields:
             return _refusal(426, "This is a WebSocket server.", "plain HTTP request", _UPGRADE)
-        problem = self._malformation(request, wants_websocket)
+        problem = self._malformation(request.target, fields, wants_websocket)
         if problem is not None:
             return _refusal(400, f"This WebSocket handshake is not valid: {problem}.", problem)
-        if headers.get_all("sec-websocket-version") != ("13",):
+        if fields["sec-websocket-version"] != ("13",):
             version = {"Sec-WebSocket-Version": "13", **_UPGRADE}
             return _refusal(426, "Only version 13 of WebSocket is spoken here.", "wrong version", version)
-        if not origin_allowed(headers, self._settings.origins):
-            origin = ascii(headers["origin"])[:100]
+        if "origin" in fields and not origin_allowed(fields, self._settings.origins):
+            origin = ascii(fields["origin"][0])[:100]
             return _refusal(403, "This origin is not allowed to connect.", f"origin {origin} is not allowed")
         return None
 
-    def _malformation(self, request: Request, wants_websocket: bool) -> str | None:
+    def _malformation(self, target: str, fields: Fields, wants_websocket: bool) -> str | None:
         """What section 4.2.1 demands and the request lacks."""
-        headers = request.headers
         if self._version != b"1.1":
             return "it is not HTTP/1.1"
-        if not _TARGET.fullmatch(request.target):
+        if not _TARGET.fullmatch(target):
             return "its target is neither a path nor an http URL"
         if not wants_websocket:
             return "'Upgrade: websocket' is missing (does a proxy remove it?)"
-        if not _has_token(headers.get_all("connection"), "upgrade"):
+        if not _has_token(fields.get("connection", ()), "upgrade"):
             return "'Connection: Upgrade' is missing (does a proxy remove it?)"
-        keys = headers.get_all("sec-websocket-key")
+        keys = fields.get("sec-websocket-key", ())
         if len(keys) != 1 or not _KEY.fullmatch(keys[0]):
             return "it needs one Sec-WebSocket-Key, 16 bytes in base64"
-        if len(headers.get_all("sec-websocket-version")) != 1:
+        if len(fields.get("sec-websocket-version", ())) != 1:
             return "it needs one Sec-WebSocket-Version"
-        if len(headers.get_all("origin")) > 1:
+        if len(fields.get("origin", ())) > 1:
             return "it has more than one Origin"
         try:
-            for value in headers.get_all("sec-websocket-protocol"):
+            for value in fields.get("sec-websocket-protocol", ()):
                 parse_tokens(value)
-            for value in headers.get_all("sec-websocket-extensions"):
+            for value in fields.get("sec-websocket-extensions", ()):
                 parse_extensions(value)
         except ValueError:
             return "a list of subprotocols or extensions is malformed"
@@ -171,26 +174,27 @@ class ServerHandshake:
 
         Raises ValueError for a header that HTTP does not allow.
         """
-        key = request.headers.get_all("sec-websocket-key")[0].encode()
+        fields = request.headers.by_name
+        key = fields["sec-websocket-key"][0].encode()
         digest = sha1(key + _GUID, usedforsecurity=False).digest()
         response = _SWITCHING + b2a_base64(digest)[:-1] + b"\r\n"
-        subprotocol = self._subprotocol(request.headers)
+        subprotocol = self._subprotocol(fields.get("sec-websocket-protocol", ()))
         if subprotocol is not None:
             response += b"Sec-WebSocket-Protocol: %b\r\n" % subprotocol.encode()
-        deflate = self._deflate(request.headers)
+        deflate = self._deflate(fields.get("sec-websocket-extensions", ()))
         if deflate is not None:
             response += b"Sec-WebSocket-Extensions: %b\r\n" % deflate.header.encode()
         response += encoded_fields(headers) + b"\r\n"
         return Accepted(response, subprotocol, deflate, self._trailing)
 
-    def _subprotocol(self, headers: Headers) -> str | None:
+    def _subprotocol(self, offers: tuple[str, ...]) -> str | None:
         """The first of our subprotocols that the client offers (section 4.2.2, step 5)."""
-        values = headers.get_all("sec-websocket-protocol")
-        offers = {token for value in values for token in parse_tokens(value)}
-        return next((ours for ours in self._settings.subprotocols if ours in offers), None)
+        if not offers:
+            return None
+        offered = {token for value in offers for token in parse_tokens(value)}
+        return next((ours for ours in self._settings.subprotocols if ours in offered), None)
 
-    def _deflate(self, headers: Headers) -> DeflateParameters | None:
-        offers = headers.get_all("sec-websocket-extensions")
+    def _deflate(self, offers: tuple[str, ...]) -> DeflateParameters | None:
         return negotiate(", ".join(offers)) if offers and self._settings.compression else None
 
     def refuse(self, response: Response) -> bytes:
@@ -206,7 +210,12 @@ def _refusal(status: int, text: str, reason: str, headers: dict[str, str] | None
 
 
 def _has_token(values: tuple[str, ...], token: str) -> bool:
-    return any(part.strip(" \t").lower() == token for value in values for part in value.split(","))
+    """Whether a header's values, which are lists, have the token, in any case."""
+    return any(token in map(_normal, value.split(",")) for value in values)
+
+
+def _normal(token: str) -> str:
+    return token.strip(" \t").lower()
 
 
 def _why_not_http(head: bytearray) -> str | None:

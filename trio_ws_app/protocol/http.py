@@ -31,7 +31,8 @@ class Headers(Mapping[str, str]):
         self._parsed: dict[str, tuple[str, ...]] | None = _by_name(fields)
 
     @property
-    def _values(self) -> dict[str, tuple[str, ...]]:
+    def by_name(self) -> Mapping[str, tuple[str, ...]]:
+        """Every value of every field, by its name in lower case."""
         if self._parsed is None:
             fields = (line.partition(":") for line in self._packed.split("\n") if line)
             self._parsed = _by_name((name, value) for name, _, value in fields)
@@ -39,25 +40,25 @@ class Headers(Mapping[str, str]):
 
     def pack(self) -> None:
         """Keep the fields as one text until somebody asks: a long-lived connection holds on to them."""
-        lines = (f"{name}:{value}" for name, values in self._values.items() for value in values)
+        lines = (f"{name}:{value}" for name, values in self.by_name.items() for value in values)
         self._packed = "\n".join(lines)
         self._parsed = None
 
     def __getitem__(self, name: str) -> str:
-        return ", ".join(self._values[name.lower()])
+        return ", ".join(self.by_name[name.lower()])
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
+        return iter(self.by_name)
 
     def __len__(self) -> int:
-        return len(self._values)
+        return len(self.by_name)
 
     def get_all(self, name: str) -> tuple[str, ...]:
         """Every value of the field, in the order in which they came."""
-        return self._values.get(name.lower(), ())
+        return self.by_name.get(name.lower(), ())
 
     def __repr__(self) -> str:
-        return f"Headers({[(name, value) for name, values in self._values.items() for value in values]!r})"
+        return f"Headers({[(name, value) for name, values in self.by_name.items() for value in values]!r})"
 
 
 @attrs.frozen

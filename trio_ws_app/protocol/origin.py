@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 
 from ..settings import ANY_ORIGIN, SAME_HOST
-from .http import Headers
 
 _HOST = r"(\[[0-9a-f:.]+\]|[^:/?#@\[\]\s]+)(?::([0-9]{0,5}))?"
 _AUTHORITY = re.compile(_HOST)
@@ -14,17 +14,17 @@ _ORIGIN = re.compile(rf"([a-z][a-z0-9+.-]*)://{_HOST}")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
-def origin_allowed(headers: Headers, origins: tuple[str, ...]) -> bool:
-    """Whether ``origins`` (as in ``Settings.origins``) allow the request with ``headers``.
+def origin_allowed(fields: Mapping[str, tuple[str, ...]], origins: tuple[str, ...]) -> bool:
+    """Whether ``origins`` (as in ``Settings.origins``) allow the request with these header ``fields``.
 
     A request without Origin does not come from a browser's page and is always allowed. Hosts compare
     without case, and a port that is the scheme's default may be left out.
     """
-    values = headers.get_all("origin")
+    values = fields.get("origin", ())
     if not values or ANY_ORIGIN in origins:
         return True
     origin = values[0].lower()
-    if SAME_HOST in origins and _same_host(origin, headers.get_all("host")):
+    if SAME_HOST in origins and _same_host(origin, fields.get("host", ())):
         return True
     return _canonical(origin) in _canonical_all(origins)
 
