@@ -16,6 +16,7 @@
 struct options {
     const char *mode;      /* echo, fanout, idle, handshake, fairness */
     int port;
+    int port2;             /* every other connection goes there, if it is given */
     int connections;
     int inflight;          /* messages on their way at once, per connection */
     size_t size;           /* payload bytes, where no payload file is given */

@@ -50,8 +50,8 @@ static void choose_source(int fd, uint64_t index)
 /* Opens a TCP connection to the server; without `wait` it may still be on its way. */
 int open_socket(const struct options *options, uint64_t index, bool wait)
 {
-    int on = 1;
-    struct sockaddr_in server = {.sin_family = AF_INET, .sin_port = htons((uint16_t)options->port)};
+    int on = 1, port = options->port2 && index % 2 ? options->port2 : options->port;
+    struct sockaddr_in server = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
     server.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     int fd = socket(AF_INET, SOCK_STREAM | (wait ? 0 : SOCK_NONBLOCK), 0);
     if (fd < 0)

@@ -18,6 +18,8 @@ static bool set(struct options *options, const char *key, const char *value)
 {
     if (strcmp(key, "port") == 0)
         options->port = atoi(value);
+    else if (strcmp(key, "port2") == 0)
+        options->port2 = atoi(value);
     else if (strcmp(key, "connections") == 0)
         options->connections = atoi(value);
     else if (strcmp(key, "inflight") == 0)

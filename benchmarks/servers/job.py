@@ -11,14 +11,16 @@ import attrs
 HOST = "127.0.0.1"
 MAX_MESSAGE_SIZE = 32 * 1024 * 1024
 COUNT_PRODUCERS = "producers"
+TOPIC = "news"
 
 
 @attrs.frozen
 class Job:
-    """``work`` is "echo", "fanout" or "idle"; ``certificate`` is a PEM file with its key, or None.
+    """``work`` is "echo", "fanout", "idle" or "pubsub"; ``certificate`` is a PEM file with its key, or None.
 
-    For fanout: ``rate`` bursts a second of ``burst`` messages of ``size`` bytes for ``seconds``; without a
-    rate as fast as the receivers take them. ``progress`` is the file they report in.
+    For pubsub, ``redis`` is the URL of the Redis that everybody follows ``TOPIC`` on. For fanout, and for
+    the publisher of pubsub: ``rate`` bursts a second of ``burst`` messages of ``size`` bytes for
+    ``seconds``; without a rate as fast as the receivers take them. ``progress`` is the file they report in.
     """
 
     work: str
@@ -31,6 +33,7 @@ class Job:
     size: int
     seconds: float
     progress: str
+    redis: str
 
     def ssl_context(self) -> ssl.SSLContext | None:
         """The server's TLS context, or None."""
@@ -44,7 +47,7 @@ class Job:
 def parse() -> Job:
     """Read the command line."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("work", choices=["echo", "fanout", "idle"])
+    parser.add_argument("work", choices=["echo", "fanout", "idle", "pubsub"])
     parser.add_argument("--compression", action="store_true")
     parser.add_argument("--certificate")
     parser.add_argument("--uvloop", action="store_true")
@@ -54,6 +57,7 @@ def parse() -> Job:
     parser.add_argument("--size", type=int, default=125)
     parser.add_argument("--seconds", type=float, default=1)
     parser.add_argument("--progress", default="")
+    parser.add_argument("--redis", default="")
     return Job(**vars(parser.parse_args()))
 
 

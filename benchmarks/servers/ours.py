@@ -7,7 +7,7 @@ from functools import partial
 
 import trio
 
-from .job import HOST, MAX_MESSAGE_SIZE, Job, Producers, announce, parse
+from .job import HOST, MAX_MESSAGE_SIZE, TOPIC, Job, Producers, announce, parse
 from .publisher import publish
 from .pure import prefer_sources
 
@@ -70,16 +70,26 @@ async def main(job: Job) -> None:
     if job.synchronous:
         handlers = {"echo": echo_synchronous, "idle": idle_synchronous}
     registry: ws.Registry[None]
-    async with ws.open_registry() as registry, trio.open_nursery() as nursery:
+    opening = ws.open_redis_broker(job.redis) if job.redis else ws.open_memory_broker()
+    async with (
+        opening as broker,
+        ws.open_registry(broker=broker) as registry,
+        trio.open_nursery() as nursery,
+    ):
 
-        async def follow(connection: ws.Connection) -> None:
+        async def register(connection: ws.Connection) -> None:
             with registry.register(connection, None):
                 await connection.wait_closed()
+
+        async def follow(connection: ws.Connection) -> None:
+            with registry.register(connection, None) as member:
+                async with member.follow(TOPIC):
+                    await connection.wait_closed()
 
         async def send_to_all(message: bytes) -> None:
             registry.broadcast(message)
 
-        handler = handlers.get(job.work, follow)
+        handler = {"fanout": register, "pubsub": follow, **handlers}[job.work]
         start = partial(ws.serve, handler, 0, host=HOST, ssl_context=job.ssl_context(), settings=settings)
         server = await nursery.start(start)
         announce(server.port, compiled=compiled())

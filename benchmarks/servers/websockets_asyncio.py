@@ -6,7 +6,7 @@ import asyncio
 
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 
-from .job import HOST, MAX_MESSAGE_SIZE, Job, Producers, announce, parse
+from .job import HOST, MAX_MESSAGE_SIZE, TOPIC, Job, Producers, announce, parse
 from .publisher import publish
 
 connected: set[ServerConnection] = set()
@@ -49,10 +49,21 @@ async def send_to_all(message: bytes) -> None:
     broadcast(connected, message)
 
 
+async def process_events(url: str) -> None:
+    """Pass on what is published, as websockets' documentation does with redis-py."""
+    import redis.asyncio as redis  # only this work needs it
+
+    events = redis.from_url(url).pubsub()
+    await events.subscribe(TOPIC)
+    async for event in events.listen():
+        if event["type"] == "message":
+            broadcast(connected, event["data"])
+
+
 async def main(job: Job) -> None:
     """Serve until terminated."""
     async with serve(
-        {"echo": echo, "fanout": follow, "idle": idle}[job.work],
+        {"echo": echo, "fanout": follow, "idle": idle, "pubsub": follow}[job.work],
         HOST,
         0,
         ssl=job.ssl_context(),
@@ -63,6 +74,8 @@ async def main(job: Job) -> None:
         announce(next(iter(server.sockets)).getsockname()[1])
         if job.work == "fanout":
             await publish(job, asyncio.sleep, send_to_all)
+        elif job.work == "pubsub":
+            await process_events(job.redis)
         await server.serve_forever()
 
 
