@@ -60,8 +60,8 @@ ROWS = {
         Row("paced-1", "125 B to 2 x 500 followers, once a second", 1000, 1),
         Row("paced-20", "125 B to 2 x 500 followers, 20 a second", 1000, 20, 2, [CHANNELS.name]),
         *(
-            Row(f"followers-{count}", f"125 B to {count:,} of one process, 20 a second", count, 20, 1, left_out)
-            for count, left_out in ((1, []), (10, []), (100, []), (1000, [CHANNELS.name]))
+            Row(f"followers-{count}", f"125 B to {count:,} of one process, 20 a second", count, 20, 1, out)
+            for count, out in ((1, []), (10, []), (100, []), (1000, [CHANNELS.name]))
         ),
     )
 }
