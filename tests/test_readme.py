@@ -8,7 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ NAMES: dict[str, Any] = {
     "asyncio": asyncio,
     "itertools": itertools,
     "asynccontextmanager": asynccontextmanager,
+    "AsyncGenerator": AsyncGenerator,
     "AsyncIterator": AsyncIterator,
 }
 

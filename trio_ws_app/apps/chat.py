@@ -8,7 +8,7 @@ notices, which start with a star: ``* your name?``, ``* you are NAME``, ``* here
 
 import itertools
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 
 import trio
@@ -17,7 +17,7 @@ import trio_ws_app as ws
 
 
 @asynccontextmanager
-async def chat(broker: ws.Broker | None = None) -> AsyncIterator[ws.Handler]:
+async def chat(broker: ws.Broker | None = None) -> AsyncGenerator[ws.Handler]:
     """The application: its room lives as long as this block."""
     room: ws.Registry[str]
     async with ws.open_registry(broker=broker, on_gap=lambda *_: "* messages may be missing here") as room:

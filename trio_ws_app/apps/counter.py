@@ -6,7 +6,7 @@ after each change, or ``{"error": TEXT}`` to the one who sent something else.
 
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import trio_ws_app as ws
@@ -15,7 +15,7 @@ WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,6}")
 
 
 @asynccontextmanager
-async def counter() -> AsyncIterator[ws.Handler]:
+async def counter() -> AsyncGenerator[ws.Handler]:
     """The application: its value lives as long as this block."""
     everybody: ws.Registry[None]
     value = 0

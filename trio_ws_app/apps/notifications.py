@@ -13,7 +13,7 @@ with 4408, one that is wrong or out of date with 4401, also when it gets out of 
 import json
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import attrs
@@ -27,7 +27,7 @@ UNAUTHORIZED, TIMED_OUT = 4401, 4408
 
 
 @asynccontextmanager
-async def notifications(broker: ws.Broker | None = None) -> AsyncIterator[ws.Handler]:
+async def notifications(broker: ws.Broker | None = None) -> AsyncGenerator[ws.Handler]:
     """The application: it needs the secret to begin."""
     tokens = Tokens.from_environment()
     gap = json.dumps({"type": "gap"})
