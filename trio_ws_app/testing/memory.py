@@ -65,10 +65,14 @@ class MemoryServer:
             HandshakeRefused: the server answered with something else than 101.
             ConnectionClosed: the server ended the stream without an answer.
         """
-        peer = Peer(await self._listener.connect(capacity))
+        peer = Peer(await self.connect_raw(capacity))
         await peer.open(path, headers, subprotocols)
         self._nursery.start_soon(self._run_peer, peer, name="peer")
         return peer
+
+    async def connect_raw(self, capacity: int = DEFAULT_CAPACITY) -> MemoryStream:
+        """A connected stream on which nothing was said yet."""
+        return await self._listener.connect(capacity)
 
     async def _run_peer(self, peer: Peer) -> None:
         # Shielded: a client answers the goodbye of a server that is being cancelled.
