@@ -132,6 +132,34 @@ def test_a_failing_part_is_not_hidden_by_a_cancellation() -> None:
     assert len(cancel_everywhere(scenario).points) > 5
 
 
+@pytest.mark.parametrize("in_duplex", [False, True])
+def test_a_failing_plain_consumer_is_not_hidden_either(in_duplex: bool) -> None:
+    """A plain function is called by whoever brings the message; its error comes out of consume."""
+
+    async def scenario() -> None:
+        async with connected_pair() as (connection, peer), trio.open_nursery() as nursery:
+            failed = False
+
+            def fail(_message: ws.Message) -> None:
+                nonlocal failed
+                failed = True
+                raise ValueError("a bug")
+
+            nursery.start_soon(peer.send, "one")
+            caught: Exception | None = None
+            with cancelled_here():
+                try:
+                    if in_duplex:
+                        await ws.duplex(connection, consume=fail, produce=trio.sleep_forever)
+                    else:
+                        await ws.consume(connection, fail)
+                except ValueError as error:
+                    caught = error
+            assert (caught is not None) == failed
+
+    assert len(cancel_everywhere(scenario, schedules=3).points) > 5
+
+
 @pytest.mark.parametrize("consume", [True, False])
 def test_any_channel_will_do(consume: bool) -> None:
     """On a pair of memory channels duplex keeps the same promise."""
@@ -181,3 +209,23 @@ class StapledChannel(trio.abc.Channel[ws.Message]):
         self.sending.close()
         self.receiving.close()
         await trio.lowlevel.checkpoint()
+
+
+@pytest.mark.usefixtures("autojump_clock")
+async def test_a_plain_consumer_that_cancels_and_then_fails() -> None:
+    """The consumer's error comes out although the consumer had its own task cancelled before."""
+    async with connected_pair() as (connection, peer), trio.open_nursery() as nursery:
+
+        async def send_later() -> None:
+            await trio.sleep(1)
+            await peer.send("one")
+
+        nursery.start_soon(send_later)
+        with trio.CancelScope() as scope:
+
+            def fail(_message: ws.Message) -> None:
+                scope.cancel()
+                raise ValueError("a bug")
+
+            with pytest.raises(ValueError, match="a bug"):
+                await ws.consume(connection, fail)
