@@ -12,6 +12,8 @@ import trio
 from redis_servers import RedisServer, running_cluster, running_redis
 from trio.testing import MockClock
 
+VIRTUAL_SECONDS = 3600
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let ``usefixtures("autojump_clock")`` do; pytest-trio looks for clocks in a test's arguments only."""
@@ -26,7 +28,13 @@ def _run_on_virtual_time(
     test: Callable[[], Awaitable[object]], *, clock: object, instruments: Sequence[trio.abc.Instrument]
 ) -> Any:
     assert clock is None
-    return trio.run(test, clock=MockClock(autojump_threshold=0), instruments=instruments)
+    return trio.run(_limited, test, clock=MockClock(autojump_threshold=0), instruments=instruments)
+
+
+async def _limited(test: Callable[[], Awaitable[object]]) -> object:
+    """A test that waits for what never comes fails, instead of watching keepalive for ever."""
+    with trio.fail_after(VIRTUAL_SECONDS):
+        return await test()
 
 
 @pytest.fixture(scope="session")

@@ -120,17 +120,11 @@ class WireConnection(Link, Connection):
             self.run_sink()
             while self.sinking and not self.closed_here and (self.inbox or self.state != State.GONE):
                 self.wait_here(current_task())
-                await wait_task_rescheduled(self._abort_consume)
+                await wait_task_rescheduled(self._abort_receive)
         finally:
             error = self.stop_sink()
             if error is not None:
                 raise error  # also instead of a cancellation that the consumer itself asked for
-
-    def _abort_consume(self, _raise_cancel: object) -> Abort:
-        # At once: what a consumer raises after this would be lost.
-        self.stop_sink()
-        self.wait_here(None)
-        return Abort.SUCCEEDED
 
     async def send(self, message: Message) -> None:
         self._turn -= 1
