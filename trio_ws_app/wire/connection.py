@@ -24,7 +24,8 @@ from ..protocol.frames import Opcode
 from ..protocol.http import Request
 from ..settings import Settings
 from .engine import Engine
-from .link import WRITE_LIMIT, Link
+from .link import Link
+from .outgoing import WRITE_LIMIT
 from .transport import Transport
 
 # A task that never has to wait still lets the others run after this many messages.

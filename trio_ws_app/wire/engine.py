@@ -15,7 +15,7 @@ from ..histogram import Histogram
 from .timers import Timers
 
 if TYPE_CHECKING:
-    from .link import Link
+    from .outgoing import Outgoing
 
 _FLUSHES_A_TURN = 64  # then the other tasks get their turn
 
@@ -28,7 +28,7 @@ class Engine:
 
     def __init__(self) -> None:
         self.timers = Timers()
-        self.dirty: list[Link] = []
+        self.dirty: list[Outgoing] = []
         self.ping_latency = Histogram()
         self.drops: Counter[str] = Counter()  # messages that were not sent, by overflow policy
         self._flusher: trio.lowlevel.Task | None = None
