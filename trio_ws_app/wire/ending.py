@@ -69,7 +69,7 @@ class Ending(Outgoing):
         if self.state == _OPEN:
             self.state = int(TRANSITIONS[State(self.state), Turn.SEND_CLOSE])
             self.closed_by = "us"
-            self.close_reason = None
+            self._close_reason = None
             self._queue_close(payload)
         if closed_here and not self.closed_here:
             self.closed_here = True
@@ -183,8 +183,8 @@ class Ending(Outgoing):
 
     def _turn_gone(self, turn: Any, reason: CloseReason) -> object:
         self.state = int(TRANSITIONS[State(self.state), turn])
-        if self.close_reason is None:
-            self.close_reason = reason
+        if self._close_reason is None:
+            self._close_reason = reason
         self._tell_gone()
         self._wake_receiver()
         self._wake_room()

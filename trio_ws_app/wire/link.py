@@ -206,7 +206,7 @@ class Link(Liveness):
         if self.state == _GONE:
             if self.inbox:
                 return False
-            raise ConnectionClosed(self.close_reason or self._closing_reason())
+            raise ConnectionClosed(self._close_reason or self._closing_reason())
         self._receiver = task
         return True
 

@@ -3,7 +3,7 @@ from trio_ws_app.wire.ending cimport Ending
 cdef int _OPEN
 
 cdef class Liveness(Ending):
-    cdef readonly object latency
+    cdef object _latency
     cdef readonly double last_seen
     cdef object _pong
     cdef dict _pings

@@ -37,7 +37,7 @@ class Liveness(Ending):
         deflate: PerMessageDeflate | None,
     ) -> None:
         super().__init__(engine, transport, settings, deflate)
-        self.latency: float | None = None
+        self._latency: float | None = None
         self.last_seen = trio.current_time()
         self._pong: object = None  # the last pongs, which may still be in the queue
         self._pings: dict[bytes, tuple[float, Task | None]] | None = None  # payload -> sent at, who waits
@@ -47,6 +47,11 @@ class Liveness(Ending):
         self._timer: Timer | None = None
         if settings.ping_interval is not None:
             self._check_at(self.last_seen + settings.ping_interval)
+
+    @property
+    def latency(self) -> float | None:
+        """The last measured round trip in seconds."""
+        return self._latency
 
     # -- pings and pongs ---------------------------------------------------------------------
 
@@ -69,8 +74,8 @@ class Liveness(Ending):
             if task is not None:
                 reschedule(task)
             if known == payload:
-                self.latency = now - sent
-                self.engine.ping_latency.observe(self.latency)
+                self._latency = now - sent
+                self.engine.ping_latency.observe(self._latency)
                 return None
 
     def send_ping(self, task: Task | None) -> bytes:

@@ -10,7 +10,7 @@ cdef class Outgoing:
     cdef readonly object settings
     cdef readonly object deflate
     cdef readonly int state
-    cdef readonly object close_reason
+    cdef object _close_reason
     cdef readonly bint closed_here
     cdef readonly bint ended
     cdef readonly Py_ssize_t queued

@@ -57,7 +57,7 @@ class Outgoing:
         self.settings = settings
         self.deflate = deflate
         self.state = _OPEN
-        self.close_reason: CloseReason | None = None
+        self._close_reason: CloseReason | None = None
         self.closed_here = False  # by our own aclose()
         self.ended = False  # nothing more will be written
         self.queued = 0  # bytes that wait for the peer
@@ -96,6 +96,11 @@ class Outgoing:
     def _check_at(self, when: cython.double) -> object:
         """A deadline has been set."""
 
+    @property
+    def close_reason(self) -> CloseReason | None:
+        """How the connection ended, or None while it is open."""
+        return self._close_reason
+
     # -- queueing ----------------------------------------------------------------------------
 
     def _encode(self, message: object) -> Any:
@@ -125,7 +130,7 @@ class Outgoing:
         if self.closed_here:
             raise trio.ClosedResourceError("this side has closed the connection")
         if self.state != _OPEN:
-            raise ConnectionClosed(self.close_reason or self._closing_reason())
+            raise ConnectionClosed(self._close_reason or self._closing_reason())
         return None
 
     def _closing_reason(self) -> CloseReason:
