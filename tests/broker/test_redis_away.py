@@ -180,10 +180,11 @@ async def test_losing_only_the_subscriptions(own_redis: RedisServer, broker: Bro
 async def test_leaving_while_redis_is_away(own_redis: RedisServer, broker: Broker) -> None:
     """A block that ends during the absence ends at once, and its topic is not taken again."""
     async with broker.subscribe("staying") as staying:
-        with trio.fail_after(1):
-            async with broker.subscribe("leaving"):
-                own_redis.pause()
-                await until_away(broker)
+        async with broker.subscribe("leaving"):
+            own_redis.pause()
+            await until_away(broker)
+            leaving = trio.current_time()
+        assert trio.current_time() - leaving < 1
         own_redis.resume()
         assert isinstance(await next_of(staying), Gap)
         assert own_redis.cli("PUBSUB", "CHANNELS") == "staying"
@@ -195,7 +196,7 @@ async def test_closing_while_redis_is_paused(own_redis: RedisServer) -> None:
         own_redis.pause()
         await until_away(broker)
         leaving = trio.current_time()
-    assert trio.current_time() - leaving < 0.2
+    assert trio.current_time() - leaving < 1
 
 
 async def test_the_log_says_it_once(
@@ -203,16 +204,16 @@ async def test_the_log_says_it_once(
 ) -> None:
     """One warning when Redis goes, one line when it is back, however long it took; never a traceback."""
     caplog.set_level(logging.INFO)
-    own_redis.kill()
-    await until_away(broker)
-    await trio.sleep(0.5)
-    own_redis.start()
-    await until_back(broker)
-    records = [(record.levelname, record.getMessage().split(":")[0]) for record in caplog.records]
-    assert records == [
-        ("WARNING", "the connection to Redis at 127.0.0.1"),
-        ("INFO", "Redis at 127.0.0.1"),
-    ]
+    async with broker.subscribe("t"):
+        own_redis.kill()
+        await until_away(broker)
+        await trio.sleep(0.5)
+        own_redis.start()
+        await until_back(broker)
+    lines = [(record.levelname, record.getMessage()) for record in caplog.records]
+    assert [level for level, _ in lines] == ["WARNING", "INFO"]
+    assert lines[0][1].startswith(f"the connection to Redis at 127.0.0.1:{own_redis.port} is lost")
+    assert lines[1][1].startswith("Redis is back after")
     assert not any(record.exc_info for record in caplog.records)
 
 

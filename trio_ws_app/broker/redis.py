@@ -11,7 +11,7 @@ import trio
 from coredis.exceptions import RedisError
 
 from ..connection import Message
-from .base import Broker, BrokerStatistics, BrokerUnavailable, Sink, checked
+from .base import Broker, BrokerStatistics, BrokerUnavailable, Sink, checked, logger
 from .payload import encode_payload
 from .redis_cluster import Layout, discover
 from .redis_connection import ConnectionLost
@@ -40,6 +40,7 @@ class RedisBroker(Broker):
         self._publishers: dict[Address, Link] = {}
         self._subscribers: dict[Address, Link] = {}
         self._changed = trio.Event()  # replaced when a connection comes or goes or the layout changes
+        self._away_since: float | None = None
         self._layout_is_wrong = trio.Event()
         self._routes = Routes(
             sharded=layout.sharded,
@@ -80,10 +81,7 @@ class RedisBroker(Broker):
 
     @property
     def problem(self) -> str | None:
-        for link in (*self._publishers.values(), *self._subscribers.values()):
-            if link.problem is not None:
-                return link.problem
-        return None
+        return next((link.problem for link in self._links() if link.problem is not None), None)
 
     def statistics(self) -> BrokerStatistics:
         routes = self._routes
@@ -126,9 +124,19 @@ class RedisBroker(Broker):
         )
         return link
 
+    def _links(self) -> tuple[Link, ...]:
+        return (*self._publishers.values(), *self._subscribers.values())
+
     def _note_change(self, _link: Link | None = None) -> None:
         changed, self._changed = self._changed, trio.Event()
         changed.set()
+        lost = next((link for link in self._links() if link.is_lost), None)
+        if lost is not None and self._away_since is None:
+            self._away_since = trio.current_time()
+            logger.warning("%s", lost.problem)
+        elif lost is None and self._away_since is not None:
+            logger.info("Redis is back after %.1f s", trio.current_time() - self._away_since)
+            self._away_since = None
 
     def _note_loss(self, link: Link) -> None:
         if self._layout.sharded:

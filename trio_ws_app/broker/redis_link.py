@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 from collections.abc import Callable
 
@@ -12,15 +11,14 @@ from .base import BrokerUnavailable
 from .redis_connection import OnMessage, RedisConnection, connect
 from .redis_url import Address, RedisTimeouts, RedisUrl
 
-logger = logging.getLogger("trio_ws_app.broker")
-
 _FIRST_PAUSE = 0.05
 
 
 class Link:
     """Keeps one connection to ``address`` open, for as long as ``run`` runs.
 
-    ``connection`` is the open one or None, ``problem`` then says in one line why there is none.
+    ``connection`` is the open one or None, ``problem`` then says in one line why there is none, and
+    ``is_lost`` whether an attempt has failed since there was one.
     ``on_up(link)`` is called when a connection is ready, ``on_down(link)`` when it is lost and after each
     attempt that fails; they must not wait.
     """
@@ -31,10 +29,10 @@ class Link:
         self.address = address
         self.connection: RedisConnection | None = None
         self.problem: str | None = f"connecting to Redis at {address}"
+        self.is_lost = False
         self.scope = trio.CancelScope()
         self._on_up = on_up
         self._on_down = on_down
-        self._away_since: float | None = None
 
     async def run(
         self,
@@ -65,16 +63,9 @@ class Link:
                 pause = min(2 * pause, timeouts.backoff)
 
     def _up(self, connection: RedisConnection) -> None:
-        if self._away_since is not None:
-            away = trio.current_time() - self._away_since
-            logger.info("Redis at %s is back after %.1f s", self.address, away)
-            self._away_since = None
-        self.connection, self.problem = connection, None
+        self.connection, self.problem, self.is_lost = connection, None, False
         self._on_up(self)
 
     def _down(self, problem: str) -> None:
-        if self._away_since is None:
-            self._away_since = trio.current_time()
-            logger.warning("%s", problem)
-        self.problem = problem
+        self.problem, self.is_lost = problem, True
         self._on_down(self)
