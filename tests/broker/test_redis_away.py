@@ -30,8 +30,11 @@ async def until_back(broker: Broker) -> None:
 
 
 async def until_away(broker: Broker) -> str:
+    """Wait until both connections are lost; one notices a pause a little later than the other."""
     await until(lambda: broker.problem is not None, 6)
-    return str(broker.problem)
+    problem = str(broker.problem)
+    await trio.sleep(QUICK.ping_interval + QUICK.ping)
+    return problem
 
 
 async def next_of(subscription: Subscription) -> str | bytes | Gap:
