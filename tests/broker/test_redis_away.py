@@ -119,6 +119,22 @@ async def test_only_what_is_certain_is_said(own_redis: RedisServer, broker: Brok
     own_redis.resume()
 
 
+async def test_a_publisher_learns_at_once_that_its_connection_broke(own_redis: RedisServer) -> None:
+    """Who waits for an answer that cannot come any more is told then, not when the time is over."""
+
+    async def publish() -> None:
+        with pytest.raises(BrokerUnavailable, match="may be published or not"):
+            await broker.publish("t", "sent, unanswered")
+
+    async with open_redis_broker(own_redis.url, timeouts=RedisTimeouts(request=60)) as broker:
+        own_redis.pause()
+        with trio.fail_after(20):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(publish)
+                await trio.sleep(0.1)
+                own_redis.kill()
+
+
 async def test_a_short_absence_costs_a_publisher_nothing(own_redis: RedisServer, broker: Broker) -> None:
     """A publish that begins while Redis is away succeeds if it comes back within the bound."""
     own_redis.kill()

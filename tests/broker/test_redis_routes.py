@@ -1,0 +1,92 @@
+"""Subscriptions while the server in charge changes, step by step, with connections that only take notes."""
+
+from __future__ import annotations
+
+import attrs
+import trio
+import trio.testing
+
+from trio_ws_app.broker import Gap
+from trio_ws_app.broker.redis_connection import OnReply
+from trio_ws_app.broker.redis_routes import Routes
+
+TOPIC = b"topic"
+
+
+@attrs.define(eq=False)
+class FakeConnection:
+    """Remembers what it is sent, until the test answers."""
+
+    sent: list[tuple[bytes, OnReply]] = attrs.field(factory=list)
+
+    def send(self, command: bytes, _channel: bytes, *, on_reply: OnReply, pushed: object) -> None:
+        del pushed
+        self.sent.append((command, on_reply))
+
+
+@attrs.define(eq=False)
+class FakeLink:
+    connection: FakeConnection | None = attrs.field(factory=FakeConnection)
+    problem: str | None = None
+
+    def answer(self) -> None:
+        """Acknowledge the oldest command."""
+        assert self.connection is not None
+        command, on_reply = self.connection.sent.pop(0)
+        on_reply([command, TOPIC, 1])
+
+
+async def test_an_old_servers_answer_is_not_the_new_ones() -> None:
+    """A subscription that moved while it was asked for holds when the new server says so, not the old one."""
+    old, new = FakeLink(), FakeLink()
+    in_charge = [old]
+    routes = Routes(sharded=True, timeout=5, link_for=lambda _: in_charge[0], layout_is_wrong=lambda: None)
+    got: list[object] = []
+    entered = trio.Event()
+
+    async def follow() -> None:
+        async with routes.attach(TOPIC, got.append):
+            entered.set()
+            await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(follow)
+        await trio.testing.wait_all_tasks_blocked()
+        in_charge[0] = new
+        routes.place_all()
+        old.answer()
+        await trio.testing.wait_all_tasks_blocked()
+        assert not entered.is_set()
+        new.answer()
+        await trio.testing.wait_all_tasks_blocked()
+        assert entered.is_set()
+        routes.message(TOPIC, b"hello")
+        assert got == ["hello"]
+        nursery.cancel_scope.cancel()
+    assert [command for command, _ in new.connection.sent] == [b"sunsubscribe"]
+    assert len(routes) == 0
+
+
+async def test_a_move_is_told_once_the_new_server_has_taken_over() -> None:
+    """The gap stands where the subscription begins at the new server."""
+    old, new = FakeLink(), FakeLink()
+    in_charge = [old]
+    routes = Routes(sharded=True, timeout=5, link_for=lambda _: in_charge[0], layout_is_wrong=lambda: None)
+    got: list[object] = []
+    async with trio.open_nursery() as nursery:
+
+        async def follow() -> None:
+            async with routes.attach(TOPIC, got.append):
+                await trio.sleep_forever()
+
+        nursery.start_soon(follow)
+        await trio.testing.wait_all_tasks_blocked()
+        old.answer()
+        routes.message(TOPIC, b"before")
+        in_charge[0] = new
+        routes.place_all()
+        assert got == ["before"]
+        new.answer()
+        routes.message(TOPIC, b"after")
+        nursery.cancel_scope.cancel()
+    assert got == ["before", Gap("the topic moved to another Redis server"), "after"]
