@@ -148,6 +148,21 @@ async def test_the_first_may_leave_while_others_wait() -> None:
     assert topics._topics == {}
 
 
+async def test_who_comes_later_joins_those_who_stayed() -> None:
+    """As long as anybody follows a topic it is one sink, whose followers share what is known about it."""
+    broker = SlowBroker()
+    broker.acknowledge.set()
+    topics = topics_on(broker)
+    first, second, third = FakeMember(), FakeMember(), FakeMember()
+    async with topics.follow("t", second):
+        async with topics.follow("t", first):
+            pass
+        async with topics.follow("t", third):
+            assert len(set(broker.sinks)) == 1
+            broker.sinks[0]("hello")
+    assert (first.got, second.got, third.got) == ([], ["hello"], ["hello"])
+
+
 async def test_a_message_can_leave_out_who_said_it(broker: ws.Broker) -> None:
     """``exclude`` holds for one message, for members and for connections, and not for equal ones later."""
     topics, ann, bob = topics_on(broker), FakeMember(), FakeMember()
