@@ -172,7 +172,7 @@ async def supervise(
     ``command`` calls ``inherited`` to learn what it serves on; ``control`` is handed on there. ``on_ready``
     is called when all of them serve. One that ends is started again after a pause that grows while it keeps
     ending. SIGINT, SIGTERM and SIGHUP are handed on to all; workers that are left ``patience`` seconds after
-    the first signal are killed. The listening sockets are closed when the stop begins.
+    the first signal are killed. The caller closes the listening sockets afterwards.
 
     When cancelled, the workers are stopped with SIGTERM and waited for as long.
 
@@ -207,8 +207,6 @@ async def _start(team: _Team, number: int, nursery: trio.Nursery) -> None:
 
 async def _give_up_stragglers(team: _Team, scope: trio.CancelScope) -> None:
     await team.stop_requested.wait()
-    for sock in team.listeners:
-        sock.close()
     await trio.sleep(team.patience)
     team.patience = 0
     scope.cancel()

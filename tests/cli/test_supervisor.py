@@ -1,0 +1,52 @@
+"""The supervisor at the moments that are hard to hit from outside."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import trio
+from running import COMMAND, PATIENCE, environment
+
+from trio_ws_app.supervisor import _Team
+
+NEVER_READY = """
+import trio
+from contextlib import asynccontextmanager
+
+@asynccontextmanager
+async def application():
+    print("starting", flush=True)
+    await trio.sleep_forever()
+    yield
+"""
+
+
+async def test_a_worker_that_was_being_started_when_the_signal_came_is_stopped() -> None:
+    """The signal was handed on to those that were there; the one that comes after it must not stay."""
+    team = _Team([sys.executable, "-c", "import time; time.sleep(60)"], 1, None, [], patience=10)
+    team.stopping = True
+    with trio.fail_after(10):
+        process = await team._run(1, lambda: None)
+    assert process.returncode == -signal.SIGTERM
+
+
+def test_a_signal_before_all_are_ready_ends_it(tmp_path: Path) -> None:
+    """Stopping does not wait for an application that takes its time to begin."""
+    (tmp_path / "app.py").write_text(NEVER_READY)
+    arguments = ["serve", "app:application", "--port", "0", "--workers", "2", "--broker", "none"]
+    process = subprocess.Popen(
+        [*COMMAND, *arguments],
+        cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "starting\n"
+        begin = time.monotonic()
+        process.terminate()
+        output, errors = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, output, errors) == (0, "", "")
+    assert time.monotonic() - begin < 10
