@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 import trustme
-from redis_servers import RedisServer, free_port, running_redis
+from redis_servers import RedisServer, free_port, running_redis, until
 
 from trio_ws_app.broker import BrokerUnavailable, RedisTimeouts, Subscription, open_redis_broker
 
@@ -76,6 +77,18 @@ async def test_nothing_is_left_at_redis(own_redis: RedisServer) -> None:
     clients = await trio.to_thread.run_sync(own_redis.cli, "CLIENT", "LIST")
     assert before == ""
     assert "name=trio_ws_app" not in clients
+
+
+async def test_no_descriptor_and_no_task_is_left(own_redis: RedisServer) -> None:
+    """When the broker's block ends, its sockets are closed and its tasks are over, also after an absence."""
+    before = set(os.listdir("/proc/self/fd"))
+    tasks = trio.lowlevel.current_statistics().tasks_living
+    async with open_redis_broker(own_redis.url) as broker, broker.subscribe("t"):
+        await broker.publish("t", "hello")
+        own_redis.kill()
+        await until(lambda: broker.problem is not None, 5)
+    assert set(os.listdir("/proc/self/fd")) == before
+    assert trio.lowlevel.current_statistics().tasks_living == tasks
 
 
 async def test_an_error_in_the_block_comes_out_as_itself(redis_server: RedisServer) -> None:
