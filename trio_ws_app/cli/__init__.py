@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from .connect import connect_command
 from .errors import OneLineErrors
 from .publish import publish_command
 from .serve import serve_command
@@ -14,6 +15,7 @@ _EXAMPLES = """\b
 Examples:
   trio-ws-app serve                      the built-in chat on ws://127.0.0.1:8765
   trio-ws-app serve my.module:handler    your own handler
+  trio-ws-app connect ws://127.0.0.1:8765 talk to a server
   trio-ws-app top app.sock               look into a server that has --control app.sock
 """
 
@@ -28,6 +30,7 @@ def main() -> None:
 
 
 main.add_command(serve_command)
+main.add_command(connect_command)
 main.add_command(top_command)
 main.add_command(publish_command)
 main.add_command(token_command)

@@ -1,0 +1,244 @@
+"""``trio-ws-app connect`` from outside: as a filter, in a terminal, and what it answers to mistakes."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from running import COMMAND, PATIENCE, Finished, Running, environment, serving
+
+from trio_ws_app.cli import main
+
+HANDLERS = """
+async def fails(connection):
+    await connection.receive()
+    raise ValueError
+
+async def binary(connection):
+    await connection.send(bytes([0, 171, 255]))
+    await connection.send("\\x1b[2J\\u00fc")
+    await connection.wait_closed()
+
+async def leaves(connection):
+    await connection.send("bye")
+
+async def strict(connection):
+    await connection.aclose(1008, "not you")
+
+async def tells(connection):
+    headers = connection.request.headers
+    await connection.send(f"{headers.get('x-name')} {connection.subprotocol}")
+    await connection.wait_closed()
+    print(connection.close_reason, flush=True)
+"""
+
+
+def connect(*arguments: str, text: str = "") -> Finished:
+    """Run the command with ``text`` on its standard input."""
+    done = subprocess.run(
+        [*COMMAND, "connect", *arguments],
+        input=text, env=environment(), capture_output=True, text=True, timeout=PATIENCE,
+    )  # fmt: skip
+    return Finished(done.returncode, done.stdout, done.stderr)
+
+
+@contextmanager
+def connecting(*arguments: str, **options: object) -> Iterator[subprocess.Popen[str]]:
+    """Run the command beside the block."""
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+    command = [*COMMAND, "connect", *arguments]
+    with subprocess.Popen(command, env=environment(), text=True, **streams) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@contextmanager
+def handling(name: str, folder: Path) -> Iterator[Running]:
+    """Serve one of the handlers above."""
+    (folder / "handlers.py").write_text(HANDLERS)
+    with serving(f"handlers:{name}", cwd=folder) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def echo() -> Iterator[str]:
+    with serving("echo") as server:
+        yield server.url
+
+
+def test_as_a_filter_it_sends_lines_and_prints_answers(echo: str) -> None:
+    """Every line is a message and every answer a line; the end of the input closes with 1000."""
+    assert connect(echo, text="a\nb\n") == Finished(0, "a\nb\n", "trio-ws-app: closed: 1000 (normal)\n")
+
+
+def test_a_last_line_without_an_end_counts(echo: str) -> None:
+    """Empty lines are empty messages, and what follows the last line's end is a line when it is not empty."""
+    assert connect(echo, text="ü\n\nlast").output == "ü\n\nlast\n"
+
+
+def test_files_and_nothing_are_input_too(echo: str, tmp_path: Path) -> None:
+    """Standard input may be what cannot be waited for: a file, or the null device."""
+    path = tmp_path / "lines"
+    path.write_text("from a file\n" * 1000)
+    for source, output in ((path, path.read_text()), (Path(os.devnull), "")):
+        with source.open() as stdin, connecting(echo, stdin=stdin) as process:
+            assert process.communicate(timeout=PATIENCE)[0] == output
+            assert process.returncode == 0
+
+
+def test_headers_subprotocol_and_goodbye_reach_the_server(tmp_path: Path) -> None:
+    """The options go into the request, and the server sees a normal goodbye."""
+    (tmp_path / "handlers.py").write_text(HANDLERS)
+    with serving("handlers:tells", "--subprotocols", "b,a", "--no-page", cwd=tmp_path) as server:
+        options = ["-H", "X-Name: Ann", "--subprotocol", "a", "--subprotocol", "b"]
+        assert connect(server.url, *options).output == "Ann b\n"
+        assert server.line() == "1000 (normal)"
+
+
+def test_other_messages_are_lines_too(tmp_path: Path) -> None:
+    """Binary messages are shown as hexadecimal; in a pipe text is left as it is."""
+    with handling("binary", tmp_path) as server:
+        assert connect(server.url).output == "binary 00abff\n\x1b[2Jü\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "status", "words"),
+    [
+        ("fails", "x\n", 1, "closed by the server: 1011 (internal error)"),
+        ("strict", "", 1, "closed by the server: 1008 (policy violation): not you"),
+        ("leaves", "", 0, "closed by the server: 1000 (normal)"),
+    ],
+)
+def test_the_servers_goodbye(tmp_path: Path, name: str, text: str, status: int, words: str) -> None:
+    """The close code is told, and decides about the exit status."""
+    with handling(name, tmp_path) as server:
+        finished = connect(server.url, "--wait", "10", text=text)
+    assert finished.status == status
+    assert finished.errors == f"trio-ws-app: {words}\n"
+
+
+def test_a_goodbye_before_the_input_is_sent_is_a_failure(tmp_path: Path) -> None:
+    """When the server leaves while lines are left, the exit status is 1 whatever the code."""
+    with handling("leaves", tmp_path) as server:
+        finished = connect(server.url, text="a line\n" * 100_000)
+    assert finished == Finished(1, "bye\n", "trio-ws-app: closed by the server: 1000 (normal)\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["example.com"], 2, "does not begin with ws:// or wss://"),
+        (["ws://h", "-H", "nonsense"], 2, "'nonsense' is not like 'Name: value'"),
+        (["ws://h", "-H", "Host: x"], 2, "the header host is the handshake's own"),
+        (["ws://h", "--subprotocol", "a b"], 2, "'a b' cannot be the name of a subprotocol"),
+        (["ws://h", "--insecure"], 2, "--ca and --insecure are for wss://"),
+        (["wss://h", "--ca", "/nowhere"], 2, "--ca: cannot use /nowhere: No such file"),
+        (["ws://127.0.0.1:1"], 1, "cannot connect to ws://127.0.0.1:1: Connection refused"),
+        (["ws://ann:secret@127.0.0.1:1/?token=x"], 1, "connect to ws://127.0.0.1:1/: Connection refused"),
+        (["ws://h", "--unix", "/nowhere"], 1, "cannot connect to ws://h: No such file"),
+        (["{echo}/healthz"], 1, "/healthz refuses the connection with HTTP status 200: ok"),
+        (["wss{echo}"], 1, "does not speak TLS: write ws:// instead of wss://"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(
+    echo: str,
+    arguments: list[str],
+    status: int,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A mistake in the command is status 2, no connection is status 1; never a traceback."""
+    filled = [text.replace("wss{echo}", "wss" + echo[2:]).replace("{echo}", echo) for text in arguments]
+    with open(os.devnull) as nothing:
+        monkeypatch.setattr(sys, "stdin", nothing)
+        with pytest.raises(SystemExit) as caught:
+            main(["connect", *filled])
+    assert caught.value.code == status
+    errors = capsys.readouterr().err
+    assert re.fullmatch(r"trio-ws-app: .*\n", errors)
+    assert words in errors
+
+
+def test_input_that_is_no_text(echo: str) -> None:
+    """A line that is not UTF-8 is told with its number."""
+    shell = f"printf 'ok\\n\\377\\n' | {' '.join(COMMAND)} connect {echo}"
+    done = subprocess.run(
+        shell, shell=True, env=environment(), capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert done.returncode == 2
+    assert done.stderr == "trio-ws-app: line 2 of the input is not UTF-8\n"
+
+
+def test_a_reader_that_has_seen_enough(echo: str) -> None:
+    """When nobody reads the output any more it ends quietly."""
+    shell = f"seq 100000 | {' '.join(COMMAND)} connect {echo} | head -2"
+    done = subprocess.run(
+        shell, shell=True, env=environment(), capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert done.stdout == "1\n2\n"
+    assert done.stderr in ("", "trio-ws-app: closed: 1000 (normal)\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_says_goodbye(tmp_path: Path, number: signal.Signals) -> None:
+    """SIGINT and SIGTERM end it with a goodbye and the usual exit status."""
+    with handling("tells", tmp_path) as server, connecting(server.url) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "None None\n"
+        process.send_signal(number)
+        assert process.wait(PATIENCE) == 128 + number
+        assert server.line() == "1000 (normal)"
+
+
+def test_it_comes_back_and_sends_what_was_not_sent() -> None:
+    """With --reconnect a server that dies is waited for, and the lines go on."""
+    with serving("echo") as first, connecting(first.url, "--reconnect") as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdin.write("one\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "one\n"
+        first.process.kill()
+        first.process.wait()
+        assert re.search(r"1006 .*the next attempt is in \d\.\d s", process.stderr.readline())
+        process.stdin.write("two\n")
+        with serving("echo", "--port", str(first.port)):
+            output, _ = process.communicate(timeout=PATIENCE)
+        assert output == "two\n"
+        assert process.returncode == 0
+
+
+def test_in_a_terminal(tmp_path: Path) -> None:
+    """A prompt, answers marked as such, control characters made harmless, and Ctrl-D for a goodbye."""
+    with handling("binary", tmp_path) as server:
+        ours, theirs = pty.openpty()
+        with connecting(server.url, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+            os.close(theirs)
+            shown = read_to(ours, "< ?[2Jü")
+            os.write(ours, b"\x04")
+            shown += read_to(ours, "(normal)")
+            assert process.wait(PATIENCE) == 0
+        os.close(ours)
+    assert "Ctrl-D says goodbye" in shown
+    assert "> " in shown
+    assert "< binary 00abff" in shown
+
+
+def read_to(descriptor: int, words: str) -> str:
+    """What the terminal shows up to these words."""
+    shown = b""
+    while words not in shown.decode(errors="replace"):
+        shown += os.read(descriptor, 1024)
+    return shown.decode()
