@@ -202,6 +202,7 @@ def test_a_wrong_version_learns_the_right_one() -> None:
         (b"*1\r\n$4\r\nPING\r\n", "not HTTP"),
         (b"GET /index.html\r\n", "not HTTP"),
         (b"A" * 40, "not HTTP"),
+        (b"A" * 33 + b" / HTTP/1.1\r\nHost: a\r\n\r\n", "not HTTP"),
         (b"GET / HTTX", "not HTTP"),
         (b" GET / HTTP/1.1\r\n", "not HTTP"),
         (b"\r\n\r\n", "not HTTP"),

@@ -31,8 +31,10 @@ _ZERO = ("0",)
 _UPGRADE = {"Upgrade": "websocket"}
 _KEY = re.compile(r"[A-Za-z0-9+/]{22}==")
 _TARGET = re.compile(r"/[^#]*|https?://[^/?#]+(?:[/?][^#]*)?", re.IGNORECASE)
-_REQUEST_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32} [!-~]+ HTTP/[0-9]\.[0-9]\r?")
-_REQUEST_LINE_SO_FAR = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}(?: [!-~]*(?: [HTP/0-9.]{0,8}\r?)?)?")
+_LONGEST_METHOD = 32  # beyond that a stream of letters is no beginning of a request
+_METHOD = rb"[!#$%%&'*+.^_`|~0-9A-Za-z-]{1,%d}" % _LONGEST_METHOD
+_REQUEST_LINE = re.compile(_METHOD + rb" [!-~]+ HTTP/[0-9]\.[0-9]\r?")
+_REQUEST_LINE_SO_FAR = re.compile(_METHOD + rb"(?: [!-~]*(?: [HTP/0-9.]{0,8}\r?)?)?")
 _TLS_HANDSHAKE = b"\x16"
 
 
@@ -95,7 +97,7 @@ class ServerHandshake:
             return None
         self._trailing, _ = self._h11.trailing_data
         self._size -= len(self._trailing)
-        if self._size > self._settings.max_request_size:
+        if self._size > self._settings.max_request_size or len(event.method) > _LONGEST_METHOD:
             self._check_head(data)
         return self._request(event)
 
