@@ -144,7 +144,7 @@ class Server:
             with self._scope:
                 async with open_engine() as self._engine, trio.open_nursery() as machinery:
                     acceptors = self._listen(listeners, machinery)
-                    machinery.start_soon(self._reactor.run, name="reactor")
+                    machinery.start_soon(self._reactor.run, self._engine, name="reactor")
                     async with trio.open_nursery() as self._nursery:
                         self._ready.set()
                         await self._stop_requested.wait()

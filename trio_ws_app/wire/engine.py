@@ -29,6 +29,7 @@ class Engine:
     def __init__(self) -> None:
         self.timers = Timers()
         self.dirty: list[Outgoing] = []
+        self.woken = False  # a task has been given something to do in this turn
         self.ping_latency = Histogram()
         self.drops: Counter[str] = Counter()  # messages that were not sent, by overflow policy
         self._flusher: trio.lowlevel.Task | None = None

@@ -222,6 +222,7 @@ class Link(Liveness):
         task = self._receiver
         if task is not None:
             self._receiver = None
+            self.engine.woken = True
             reschedule(task)
         return None
 

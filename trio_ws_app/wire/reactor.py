@@ -8,12 +8,15 @@ import socket
 
 import trio
 
+from .engine import Engine
 from .transport import SocketTransport
 
 logger = logging.getLogger("trio_ws_app.reactor")
 
 _BUFFER_SIZE = 256 * 1024
 _EVENTS_A_PASS = 256
+_PASSES_A_TURN = 8  # then Trio's other tasks get their turn, whoever is awake
+_BUSY = 4  # so many ready at once promise that there will be more
 
 
 class Reactor:
@@ -32,17 +35,29 @@ class Reactor:
         """A transport for a connected, non-blocking socket; watched from its ``start`` on."""
         return SocketTransport(sock, self._epoll, self._transports)
 
-    async def run(self) -> None:
+    async def run(self, engine: Engine) -> None:
         """Feed the connections until cancelled."""
         fd = self._epoll.fileno()
         while True:
             await trio.lowlevel.wait_readable(fd)
-            self._feed_ready()
+            # While much comes in, looking again is cheaper than having Trio watch the epoll again.
+            while self._feed_ready(engine) >= _BUSY:
+                await trio.lowlevel.checkpoint()
 
-    def _feed_ready(self) -> None:
+    def _feed_ready(self, engine: Engine) -> int:
+        """Feed whoever is ready, and again while that wakes no task; how many there were at last."""
+        engine.woken = False
+        for _ in range(_PASSES_A_TURN):
+            ready = self._epoll.poll(0, _EVENTS_A_PASS)
+            self._feed(ready)
+            if engine.woken or len(ready) < _BUSY:
+                break
+        return len(ready)
+
+    def _feed(self, ready: list[tuple[int, int]]) -> None:
         now = trio.current_time()
         transports, buffer = self._transports, self._buffer
-        for fd, events in self._epoll.poll(0, _EVENTS_A_PASS):
+        for fd, events in ready:
             transport = transports.get(fd)
             if transport is None:
                 continue  # closed by what came before it in this pass
