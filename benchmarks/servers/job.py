@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import ssl
+from collections.abc import Sequence
 
 import attrs
 
@@ -44,8 +45,8 @@ class Job:
         return context
 
 
-def parse() -> Job:
-    """Read the command line."""
+def parse(arguments: Sequence[str] | None = None) -> Job:
+    """Read the command line, the program's own unless another is given."""
     parser = argparse.ArgumentParser()
     parser.add_argument("work", choices=["echo", "fanout", "idle", "pubsub"])
     parser.add_argument("--compression", action="store_true")
@@ -58,7 +59,7 @@ def parse() -> Job:
     parser.add_argument("--seconds", type=float, default=1)
     parser.add_argument("--progress", default="")
     parser.add_argument("--redis", default="")
-    return Job(**vars(parser.parse_args()))
+    return Job(**vars(parser.parse_args(arguments)))
 
 
 def announce(port: int, **facts: object) -> None:

@@ -10,15 +10,14 @@ import pytest
 
 from benchmarks.echo import check_compressed, compress, json_messages
 from benchmarks.processes import RoundFailed
-from benchmarks.servers.job import Job
+from benchmarks.servers.job import parse
 from benchmarks.servers.publisher import IDENTITY, PROGRESS, WINDOW, Publisher
 
 
 def fanout(path: Path, rate: float = 0) -> Publisher:
     """A publisher whose receivers report in ``path``."""
     path.write_bytes(PROGRESS.pack(0, 0))
-    job = Job("fanout", False, None, False, False, rate, burst=1, size=125, seconds=10, progress=str(path))
-    return Publisher(job)
+    return Publisher(parse(["fanout", "--rate", str(rate), "--progress", str(path)]))
 
 
 def test_the_json_messages_are_different_objects_of_one_size() -> None:
