@@ -35,6 +35,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncIterable, Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 import trio
 import trio_websocket
@@ -180,7 +181,7 @@ class AdaptedConnection(Connection):
             return await self._peer.get_message()
         except trio_websocket.ConnectionClosed:
             self._end()
-            raise ConnectionClosed(self.close_reason or _VANISHED) from None
+        return await self._raise_end()
 
     @property
     def is_reading(self) -> bool:
@@ -217,7 +218,7 @@ class AdaptedConnection(Connection):
         await trio.lowlevel.checkpoint_if_cancelled()
         self._raise_if_over()
         if not await self._outbox.deliver(message):
-            self._raise_if_over()
+            await self._raise_end()
 
     def send_nowait(self, message: Message) -> None:
         message = _checked(message)
@@ -242,6 +243,7 @@ class AdaptedConnection(Connection):
         return True
 
     async def ping(self) -> float:
+        await trio.lowlevel.checkpoint_if_cancelled()
         self._raise_if_over()
         ping = _Ping()
         self._start(lambda: self._ping(ping))
@@ -251,7 +253,7 @@ class AdaptedConnection(Connection):
             ping.give_up_after(self._settings.send_timeout)
             raise
         if ping.seconds is None:
-            raise ConnectionClosed(self.close_reason or _VANISHED)
+            await self._raise_end()
         self._latency = ping.seconds
         return ping.seconds
 
@@ -325,6 +327,12 @@ class AdaptedConnection(Connection):
         self._raise_if_closed_here()
         if self._gone.is_set():
             raise ConnectionClosed(self.close_reason or _VANISHED)
+
+    async def _raise_end(self) -> NoReturn:
+        """Tell a caller that waited of the end, or of its own cancellation, which may be what ended it."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        self._raise_if_closed_here()
+        raise ConnectionClosed(self.close_reason or _VANISHED)
 
     def _start(self, task: Task) -> None:
         assert self._nursery is not None

@@ -99,7 +99,8 @@ class Outbox:
             await entry.settled.wait()
         except trio.Cancelled:
             if not entry.taken:
-                self._withdraw(entry)
+                if not entry.settled.is_set():
+                    self._withdraw(entry)
                 raise
         return not entry.failed
 
