@@ -9,6 +9,7 @@ import socket
 import trio
 
 from .engine import Engine
+from .memory import keep_large_buffers
 from .transport import SocketTransport
 
 logger = logging.getLogger("trio_ws_app.reactor")
@@ -27,6 +28,7 @@ class Reactor:
     """
 
     def __init__(self) -> None:
+        keep_large_buffers()
         self._epoll = select.epoll()
         self._transports: dict[int, SocketTransport] = {}
         self._buffer = bytearray(_BUFFER_SIZE)
