@@ -1,4 +1,4 @@
-"""What waits on either side of an adapted connection: messages to be received, messages to be written."""
+"""What waits in an adapted connection: messages to be received, messages to be written, pings."""
 
 from __future__ import annotations
 
@@ -140,3 +140,16 @@ class Outbox:
         self._bytes -= len(entry.message)
         entry.failed = failed
         entry.settled.set()
+
+
+@attrs.define(eq=False)
+class PendingPing:
+    """A ping on its way: ``seconds`` is its round trip, None while there is no pong."""
+
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    settled: trio.Event = attrs.field(factory=trio.Event)
+    seconds: float | None = None
+
+    def give_up_after(self, seconds: float) -> None:
+        """Nobody waits for the pong any more: wait for it only so long."""
+        self.scope.deadline = trio.current_time() + seconds

@@ -14,7 +14,7 @@ import trio
 import trio_websocket
 from wsproto.utilities import ProtocolError
 
-from .adapter import AdaptedConnection
+from .adapted import AdaptedConnection
 from .client_keepalive import Keepalive
 from .client_stream import ClientStream
 from .connection import Connection

@@ -7,7 +7,7 @@ from contextlib import suppress
 import attrs
 import trio
 
-from .adapter import AdaptedConnection
+from .adapted import AdaptedConnection
 from .client_stream import ClientStream
 from .errors import ConnectionClosed
 
