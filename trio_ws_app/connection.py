@@ -29,23 +29,28 @@ class Connection(trio.abc.Channel[Message]):
 
     @property
     @abstractmethod
-    def id(self) -> str: ...
+    def id(self) -> str:
+        """Names the connection in logs."""
 
     @property
     @abstractmethod
-    def remote(self) -> str: ...
+    def remote(self) -> str:
+        """The peer's address as text."""
 
     @property
     @abstractmethod
-    def request(self) -> Request: ...
+    def request(self) -> Request:
+        """The request that opened the connection."""
 
     @property
     @abstractmethod
-    def subprotocol(self) -> str | None: ...
+    def subprotocol(self) -> str | None:
+        """The negotiated subprotocol, or None."""
 
     @property
     @abstractmethod
-    def latency(self) -> float | None: ...
+    def latency(self) -> float | None:
+        """The last measured round trip in seconds, or None."""
 
     @property
     @abstractmethod

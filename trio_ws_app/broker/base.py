@@ -80,7 +80,8 @@ class Broker(ABC):
         """Whether other processes can take part."""
 
     @abstractmethod
-    def statistics(self) -> BrokerStatistics: ...
+    def statistics(self) -> BrokerStatistics:
+        """What the broker has counted so far, at one instant."""
 
     @asynccontextmanager
     async def subscribe(

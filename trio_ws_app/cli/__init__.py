@@ -15,7 +15,8 @@ _EXAMPLES = """\b
 Examples:
   trio-ws-app serve                      the built-in chat on ws://127.0.0.1:8765
   trio-ws-app serve my.module:handler    your own handler
-  trio-ws-app connect ws://127.0.0.1:8765 talk to a server
+  trio-ws-app connect ws://127.0.0.1:8765
+                                         talk to a server
   trio-ws-app top app.sock               look into a server that has --control app.sock
 """
 

@@ -74,10 +74,12 @@ class Request:
 
     @property
     def path(self) -> str:
+        """The decoded path, without the query."""
         return unquote(_split(self.target)[0]) or "/"
 
     @property
     def query(self) -> Mapping[str, str]:
+        """The decoded query: each name with its last value."""
         return MappingProxyType(dict(parse_qsl(_split(self.target)[1], keep_blank_values=True)))
 
 
@@ -105,6 +107,7 @@ class Response:
 
     @property
     def phrase(self) -> str:
+        """The status in words, as HTTP calls it."""
         try:
             return HTTPStatus(self.status).phrase
         except ValueError:
