@@ -18,6 +18,7 @@ import trio
 import trio_websocket
 import websockets
 import websockets.asyncio.server
+from redis_servers import RedisServer
 from running import PATIENCE, environment
 from trio.testing import wait_all_tasks_blocked
 
@@ -174,6 +175,23 @@ async def test_topics_reach_those_who_follow_them() -> None:
             await one.send("to one")
             await other.send("to the other")
             assert (await one.receive(), await other.receive()) == ("to one", "to the other")
+
+
+async def test_a_broker_brings_what_is_published(redis_server: RedisServer) -> None:
+    """The block "broker", on a real Redis."""
+    code = RUN["broker"].replace("redis://localhost:6379", redis_server.url)
+    code = "".join(f"    {line}\n" for line in code.splitlines())
+    scope: dict[str, Any] = {"ws": ws}
+    exec(f"async def follow(print, read_everything_anew):\n{code}", scope)
+    said: list[object] = []
+    with trio.fail_after(PATIENCE), trio.CancelScope() as enough:
+
+        def say(item: object) -> None:
+            said.append(item)
+            enough.cancel()
+
+        await scope["follow"](say, None)
+    assert said == ["hello"]
 
 
 # -- side by side ----------------------------------------------------------------------------
