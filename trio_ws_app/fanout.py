@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from enum import StrEnum
+from typing import Protocol
 
 import attrs
 import trio
@@ -14,6 +15,7 @@ from .protocol.closing import State
 from .protocol.deflate import DeflateParameters, deflate_once
 from .protocol.frames import Frame, Opcode, encode_frame
 from .wire.connection import WireConnection
+from .wire.outgoing import offer_to_all
 
 
 class Overflow(StrEnum):
@@ -59,11 +61,16 @@ class Encoded:
         self._key = key
         self._forms: dict[int, Frame] = {}
 
+    @property
+    def plain(self) -> Frame:
+        """The frame for peers that have not negotiated compression."""
+        return self._forms.get(0) or self._encode(0, None)
+
     def frame(self, connection: WireConnection) -> Frame:
         """The frame that fits what ``connection`` has negotiated."""
         deflate = connection.deflate
         if deflate is None or len(self._payload) < connection.settings.compression_threshold:
-            return self._forms.get(0) or self._encode(0, None)
+            return self.plain
         deflate.restart()
         window = deflate.parameters.server_max_window_bits
         return self._forms.get(window) or self._encode(window, deflate.parameters)
@@ -122,8 +129,35 @@ def broadcast(connections: Iterable[Connection], message: Message) -> BroadcastR
     Returns how many it was sent to, dropped for, and disconnected. Raises TypeError for what is no
     message, before anything is sent.
     """
-    encoded = Encoded(message)
-    return tally(send_encoded(connection, encoded, Overflow.DISCONNECT) for connection in list(connections))
+    receivers = list(connections)
+    return send_to_all(receivers, [Overflow.DISCONNECT] * len(receivers), Encoded(message))
+
+
+def send_to_all(connections: list[Connection], policies: list[Overflow], encoded: Encoded) -> BroadcastResult:
+    """Queue a shared message on every connection; those that do not simply take it, by their policy."""
+    rest = offer_to_all(connections, encoded.plain, Overflow.LATEST in policies)
+    outcomes = (send_encoded(connections[index], encoded, policies[index]) for index in rest)
+    result = tally(outcomes)
+    return attrs.evolve(result, sent=result.sent + len(connections) - len(rest))
+
+
+class Receiver(Protocol):
+    """Who gets shared messages by a policy of its own: a member of a registry."""
+
+    @property
+    def connection(self) -> Connection: ...
+    @property
+    def overflow(self) -> Overflow: ...
+
+
+def send_to_members(
+    members: Sequence[Receiver], encoded: Encoded, exclude: Collection[object] = ()
+) -> BroadcastResult:
+    """As ``send_to_all``, but for those who are in ``exclude``, or whose connection is."""
+    if exclude:
+        members = [one for one in members if one not in exclude and one.connection not in exclude]
+    connections = [member.connection for member in members]
+    return send_to_all(connections, [member.overflow for member in members], encoded)
 
 
 def tally(outcomes: Iterable[Outcome]) -> BroadcastResult:

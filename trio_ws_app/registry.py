@@ -17,7 +17,7 @@ from .broker.base import Broker
 from .broker.memory import MemoryBroker
 from .connection import Connection, Message
 from .errors import CloseCode
-from .fanout import BroadcastResult, Encoded, Outcome, Overflow, send_encoded
+from .fanout import BroadcastResult, Encoded, Overflow, send_to_members
 from .topics import OnGap, Topics
 
 Info = TypeVar("Info")
@@ -128,21 +128,8 @@ class Registry(Generic[Info]):
         members it was sent to, dropped for, and disconnected.
         """
         encoded = Encoded(message, key)
-        sent = dropped = disconnected = 0
-        for member in list(self._members):
-            connection = member.connection
-            if exclude and (connection in exclude or member in exclude):
-                continue
-            if where is not None and not where(member):
-                continue
-            outcome = send_encoded(connection, encoded, member.overflow)
-            if outcome is Outcome.SENT:
-                sent += 1
-            elif outcome is Outcome.DROPPED:
-                dropped += 1
-            elif outcome is Outcome.DISCONNECTED:
-                disconnected += 1
-        result = BroadcastResult(sent, dropped, disconnected)
+        members = list(self._members) if where is None else self.find(where)
+        result = send_to_members(members, encoded, exclude)
         self._count(result)
         return result
 

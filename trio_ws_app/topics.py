@@ -12,7 +12,7 @@ import attrs
 from .broker.base import Broker, checked
 from .broker.subscription import Gap
 from .connection import Connection, Message
-from .fanout import BroadcastResult, Encoded, Overflow, send_encoded, tally
+from .fanout import BroadcastResult, Encoded, Overflow, send_to_members
 
 OnGap = Callable[[str, Gap], Message | None]
 
@@ -51,13 +51,7 @@ class _Topic:
 
     def _send(self, message: Message, left_out: Left) -> None:
         encoded = Encoded(message)
-        self.count(
-            tally(
-                send_encoded(follower.connection, encoded, follower.overflow)
-                for follower in list(self.followers)
-                if not left_out or (follower not in left_out and follower.connection not in left_out)
-            )
-        )
+        self.count(send_to_members(list(self.followers), encoded, left_out))
 
     def _take_left_out(self, message: Message) -> Left:
         waiting = self.left_out.get(message)

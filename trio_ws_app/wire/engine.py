@@ -7,15 +7,12 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import count
-from typing import TYPE_CHECKING
 
 import trio
 
 from ..histogram import Histogram
+from .outgoing import Outgoing, flush_some
 from .timers import Timers
-
-if TYPE_CHECKING:
-    from .outgoing import Outgoing
 
 _FLUSHES_A_TURN = 64  # then the other tasks get their turn
 
@@ -60,10 +57,10 @@ class Engine:
 
     async def _flush_all(self) -> None:
         links, self.dirty = self.dirty, []
-        for number, link in enumerate(links, 1):
-            link.flush()
-            if number % _FLUSHES_A_TURN == 0:
+        for start in range(0, len(links), _FLUSHES_A_TURN):
+            if start:
                 await trio.lowlevel.checkpoint()
+            flush_some(links, start, start + _FLUSHES_A_TURN)
 
     def _abort_wait(self, _raise_cancel: object) -> trio.lowlevel.Abort:
         self._flusher = None

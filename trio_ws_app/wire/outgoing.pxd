@@ -45,6 +45,8 @@ cdef class Outgoing:
     cpdef object send_nowait(self, object message)
     cdef object _push(self, object frame)
     cpdef bint offer(self, object frame) except -1
+    cdef bint _offer(self, object frame) except -1
+    cdef object _flush(self)
     cdef object _push_control(self, bytes frame, object old=*)
     cdef Py_ssize_t _first_free(self) except -1
     cdef object _mark_dirty(self)

@@ -178,6 +178,9 @@ class Outgoing:
 
     def offer(self, frame: Any) -> bool:
         """Queue a frame that others share; False when it would pass the bound. For open links only."""
+        return self._offer(frame)
+
+    def _offer(self, frame: Any) -> bool:
         size: cython.Py_ssize_t = len(frame)
         if self.queued and self.queued + size > self._queue_limit:
             return False
@@ -228,9 +231,13 @@ class Outgoing:
 
     def flush(self) -> None:
         """Write what is queued, as far as the transport takes it."""
+        self._flush()
+
+    def _flush(self) -> object:
         self._dirty = False
         if self._chunks and not self.blocked:
             self._write()
+        return None
 
     def writable(self) -> None:
         """The transport takes bytes again."""
@@ -424,6 +431,34 @@ class Outgoing:
                     chunks[index] = frame
                     return True
         return False
+
+
+def offer_to_all(connections: list[Any], frame: Frame, first_only: bool) -> list[int]:
+    """Queue a shared frame on every connection that simply takes it: the inner loop of a broadcast.
+
+    Returns the indices of the others, which want a closer look: not a link of ours, not open, compressed,
+    full, or with ``first_only``, one that has something queued.
+    """
+    rest: list[int] = []
+    index: cython.Py_ssize_t
+    link: Outgoing
+    for index in range(len(connections)):
+        if isinstance(connections[index], Outgoing):
+            link = connections[index]
+            simple = link.state == _OPEN and link.deflate is None and not (first_only and link.queued)
+            if simple and link._offer(frame):
+                continue
+        rest.append(index)
+    return rest
+
+
+def flush_some(links: list[Any], start: int, stop: int) -> None:
+    """Flush a slice of ``links``: the inner loop of what follows a broadcast."""
+    index: cython.Py_ssize_t
+    link: Outgoing
+    for index in range(start, min(stop, len(links))):
+        link = links[index]
+        link._flush()
 
 
 @cython.cfunc
