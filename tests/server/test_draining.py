@@ -1,0 +1,58 @@
+"""A planned restart: goodbyes in batches, and the end within the grace period."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+import trio.testing
+
+import trio_ws_app as ws
+from trio_ws_app.testing import serve_in_memory
+
+pytestmark = pytest.mark.usefixtures("autojump_clock")
+
+
+async def test_goodbyes_come_in_batches() -> None:
+    """Ten clients in batches of four: three batches, about a second apart, all with 1012."""
+    async with serve_in_memory(wait_for_the_end) as memory, trio.open_nursery() as nursery:
+        peers = [await memory.connect() for _ in range(10)]
+        told: list[float] = []
+
+        async def listen(peer: ws.Connection) -> None:
+            with pytest.raises(ws.ConnectionClosed) as caught:
+                await peer.receive()
+            assert caught.value.reason.code == 1012
+            told.append(trio.current_time())
+
+        for peer in peers:
+            nursery.start_soon(listen, peer)
+        await trio.testing.wait_all_tasks_blocked()
+        await memory.server.drain(batch_size=4, batch_interval=1.0)
+    times = sorted(told)
+    assert times[3] - times[0] < 0.1
+    assert 0.5 <= times[4] - times[3] <= 1.6
+    assert 0.5 <= times[8] - times[7] <= 1.6
+
+
+async def test_stubborn_handlers_are_cancelled_after_the_grace_period() -> None:
+    """A handler that does not listen to the goodbye is cancelled, and has cleaned up when drain returns."""
+    cleaned_up = False
+
+    async def stubborn(connection: ws.Connection) -> None:
+        nonlocal cleaned_up
+        try:
+            await trio.sleep_forever()
+        finally:
+            cleaned_up = True
+
+    async with serve_in_memory(stubborn) as memory:
+        await memory.connect()
+        start = trio.current_time()
+        await memory.server.drain(grace_period=3)
+        assert cleaned_up
+        assert 3 <= trio.current_time() - start <= 4
+
+
+async def wait_for_the_end(connection: ws.Connection) -> None:
+    async for _ in connection:
+        pass
