@@ -38,7 +38,7 @@ async def test_stubborn_handlers_are_cancelled_after_the_grace_period() -> None:
     """A handler that does not listen to the goodbye is cancelled, and has cleaned up when drain returns."""
     cleaned_up = False
 
-    async def stubborn(connection: ws.Connection) -> None:
+    async def stubborn(_connection: ws.Connection) -> None:
         nonlocal cleaned_up
         try:
             await trio.sleep_forever()
