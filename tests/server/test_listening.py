@@ -19,12 +19,15 @@ import trio_ws_app as ws
 
 async def test_several_servers_in_one_program() -> None:
     """Each has its own port and its own connections; one stops without the other."""
-    async with serving() as one, serving() as other:
-        async with ws.connect(f"ws://127.0.0.1:{one.port}") as connection:
-            assert (len(one.connections), len(other.connections)) == (1, 0)
-            await other.drain()
-            await connection.send("still here")
-            assert await connection.receive() == "still here"
+    async with (
+        serving() as one,
+        serving() as other,
+        ws.connect(f"ws://127.0.0.1:{one.port}") as connection,
+    ):
+        assert (len(one.connections), len(other.connections)) == (1, 0)
+        await other.drain()
+        await connection.send("still here")
+        assert await connection.receive() == "still here"
 
 
 async def test_ipv6() -> None:

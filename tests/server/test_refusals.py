@@ -70,15 +70,17 @@ async def test_one_more_than_max_connections_is_refused() -> None:
 
 async def test_one_more_than_max_connections_per_address_is_refused() -> None:
     """Another address has connections of its own."""
-    async with serving(settings=ws.Settings(max_connections_per_address=1), host="127.0.0.1") as server:
-        async with ws.connect(f"ws://127.0.0.1:{server.port}"):
-            assert await status_of(server.port, upgrade()) == 503
-            other = trio.socket.socket()
-            await other.bind(("127.0.0.2", 0))
-            await other.connect(("127.0.0.1", server.port))
-            async with trio.SocketStream(other) as stream:
-                await stream.send_all(upgrade())
-                assert b" 101 " in await stream.receive_some()
+    async with (
+        serving(settings=ws.Settings(max_connections_per_address=1)) as server,
+        ws.connect(f"ws://127.0.0.1:{server.port}"),
+    ):
+        assert await status_of(server.port, upgrade()) == 503
+        other = trio.socket.socket()
+        await other.bind(("127.0.0.2", 0))
+        await other.connect(("127.0.0.1", server.port))
+        async with trio.SocketStream(other) as stream:
+            await stream.send_all(upgrade())
+            assert b" 101 " in await stream.receive_some()
 
 
 @pytest.mark.parametrize("waits", [False, True])
