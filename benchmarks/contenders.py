@@ -30,7 +30,7 @@ class Contender:
     @property
     def ours(self) -> bool:
         """Whether this is trio_ws_app."""
-        return self.script == "ours"
+        return self.script.endswith("ours")
 
     def missing(self) -> str | None:
         """The package that is not installed, or None."""

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 import attrs
 
@@ -96,25 +97,31 @@ def server(contender: Contender, arguments: Sequence[str] = ()) -> Iterator[Serv
     Raises:
         RoundFailed: it did not get ready, or ended by itself.
     """
+    with tempfile.TemporaryFile("w+") as errors, launched(contender, arguments, errors) as found:
+        yield found
+        if found.process.poll() is not None:
+            raise RoundFailed(f"the server ended by itself: {_last_line(errors)}")
+
+
+@contextmanager
+def launched(contender: Contender, arguments: Sequence[str], errors: TextIO) -> Iterator[ServerProcess]:
+    """As ``server``, but it may end by itself; its standard error goes to ``errors``."""
     raise_descriptor_limit()
     environment = {**os.environ, **({"TRIO_WS_APP_PURE": "1"} if contender.pure else {})}
-    with tempfile.TemporaryFile("w+") as errors:
-        with started_on(cores()[0]):
-            process = subprocess.Popen(
-                command_line(contender, arguments),
-                cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True,
-            )  # fmt: skip
-        try:
-            facts = _ready(process)
-            if facts is None:
-                raise RoundFailed(f"the server did not start: {_last_line(errors)}")
-            if contender.ours and facts["compiled"] == contender.pure:
-                raise RoundFailed(f"trio_ws_app is{' ' if contender.pure else ' not '}compiled here")
-            yield ServerProcess(process, int(str(facts["port"])))
-            if process.poll() is not None:
-                raise RoundFailed(f"the server ended by itself: {_last_line(errors)}")
-        finally:
-            _stop(process)
+    with started_on(cores()[0]):
+        process = subprocess.Popen(
+            command_line(contender, arguments),
+            cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True,
+        )  # fmt: skip
+    try:
+        facts = _ready(process)
+        if facts is None:
+            raise RoundFailed(f"the server did not start: {_last_line(errors)}")
+        if contender.ours and facts["compiled"] == contender.pure:
+            raise RoundFailed(f"trio_ws_app is{' ' if contender.pure else ' not '}compiled here")
+        yield ServerProcess(process, int(str(facts["port"])))
+    finally:
+        _stop(process)
 
 
 def _ready(process: subprocess.Popen[str]) -> dict[str, object] | None:
@@ -124,9 +131,9 @@ def _ready(process: subprocess.Popen[str]) -> dict[str, object] | None:
     return facts if isinstance(facts, dict) else None
 
 
-def _last_line(errors: object) -> str:
-    errors.seek(0)  # type: ignore[attr-defined]
-    lines = errors.read().strip().splitlines()  # type: ignore[attr-defined]
+def _last_line(errors: TextIO) -> str:
+    errors.seek(0)
+    lines = errors.read().strip().splitlines()
     return lines[-1] if lines else "it said nothing"
 
 

@@ -87,6 +87,7 @@ def publish(shown: Shown, results: Results, options: Options, console: Console) 
 
 def _table(row: str, shown: Shown, results: Results) -> Table:
     table = Table(title=f"{row}: {shown.titles[row]}", title_justify="left")
+    shown = attrs.evolve(shown, columns=_measured_in(row, shown, results))
     others = [name for name in shown.comparison.to if name in results.contenders(row)]
     table.add_column("contender")
     for title in (*(column.title for column in shown.columns), *(f"x {other}" for other in others), "load"):
@@ -101,6 +102,12 @@ def _table(row: str, shown: Shown, results: Results) -> Table:
     table.caption = "\n".join(f"{name}: {reason}" for name, reason in failures.items() if reason) or None
     table.caption_justify = "left"
     return table
+
+
+def _measured_in(row: str, shown: Shown, results: Results) -> list[Column]:
+    """The columns that have a figure somewhere in the row."""
+    figures = {figure for name in results.contenders(row) for figure in results.medians(row, name)}
+    return [column for column in shown.columns if column.figure in figures]
 
 
 def _cells(row: str, contender: str, shown: Shown, others: Sequence[str], results: Results) -> list[str]:

@@ -23,6 +23,7 @@ from ..wire.engine import Engine, open_engine
 from ..wire.reactor import Reactor
 from ..wire.transport import StreamTransport
 from .accept import Acceptor
+from .collector import CollectorRest
 from .contain import Contained, Handler
 from .opening import AnyTransport, Opening
 from .statistics import Counters, Statistics
@@ -82,6 +83,7 @@ class Server:
         self._nobody_left = trio.Event()
         self._finished = trio.Event()
         self._scope = trio.CancelScope(shield=True)
+        self._rest = CollectorRest()
         self._engine: Engine
         self._reactor: Reactor
         self._nursery: trio.Nursery
@@ -133,6 +135,7 @@ class Server:
 
     def cancel(self) -> None:
         """End at once: cancel every handler, without a goodbye."""
+        self._rest.begin(self._engine, self._open)
         self._scope.cancel()
 
     # -- from listening to the end -----------------------------------------------------------
@@ -148,12 +151,15 @@ class Server:
                     async with trio.open_nursery() as self._nursery:
                         self._ready.set()
                         await self._stop_requested.wait()
+                        self._rest.begin(self._engine, self._open)
                         await self._say_goodbye()
+                        self._rest.begin(self._engine, self._open)
                         self._nursery.cancel_scope.cancel()
                     for acceptor in acceptors:
                         acceptor.close()
                     machinery.cancel_scope.cancel()
         finally:
+            self._rest.end()
             self._reactor.close()
             with trio.CancelScope(shield=True):
                 for listener in listeners:

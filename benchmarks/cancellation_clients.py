@@ -1,0 +1,191 @@
+"""Clients that leave in every way, on plain sockets: what they do costs the server the same everywhere."""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import struct
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+import attrs
+
+from .processes import RoundFailed
+from .servers.job import HOST
+
+PATIENCE = 10.0
+SMALL_BUFFER = 8 * 1024
+CLOSE_FRAME = b"\x88\x82\x00\x00\x00\x00\x03\xe8"  # masked with zeros, code 1000
+_RESET = struct.pack("ii", 1, 0)
+_MASK = bytes(4)
+
+
+@attrs.define(eq=False)
+class Client:
+    """One connected client; ``name`` is the path that it asked for."""
+
+    name: str
+    sock: socket.socket
+    close_code: int | None = None
+    has_closed: bool = False
+    _received: bytearray = attrs.field(factory=bytearray)
+
+    def say(self, text: str) -> None:
+        """Send a short text message."""
+        payload = text.encode()
+        self.sock.sendall(bytes((0x81, 0x80 | len(payload))) + _MASK + payload)
+
+    def close(self) -> None:
+        """Say goodbye; the server's answer and its end of the stream are waited for while time passes."""
+        self.has_closed = True
+        self.sock.sendall(CLOSE_FRAME)
+
+    def reset(self) -> None:
+        """Leave with a TCP reset."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self.sock.close()
+
+    def answer(self) -> bool:
+        """Read what is there, answer pings and a goodbye; whether the stream goes on."""
+        try:
+            data = self.sock.recv(65536)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        if not data:
+            return False
+        self._received += data
+        for opcode, payload in frames(self._received):
+            if opcode == 9:
+                self._reply(10, payload)
+            elif opcode == 8 and self.close_code is None:
+                self.close_code = int.from_bytes(payload[:2], "big") if payload else 1005
+                if not self.has_closed:
+                    self._reply(8, payload)
+        return True
+
+    def _reply(self, opcode: int, payload: bytes) -> None:
+        with suppress(OSError):
+            self.sock.sendall(bytes((0x80 | opcode, 0x80 | len(payload))) + _MASK + payload)
+
+
+def frames(data: bytearray) -> Iterator[tuple[int, bytes]]:
+    """Take the whole frames out of ``data`` (RFC 6455, section 5.2).
+
+    Raises:
+        ValueError: there is something that is no frame of a server without extensions.
+    """
+    while len(data) >= 2:
+        first, size, start = data[0], data[1], 2
+        if first & 0x70 or (first & 0x0F) not in (0, 1, 2, 8, 9, 10) or size & 0x80:
+            raise ValueError(f"no frame: {bytes(data[:16])!r}")
+        if size >= 126:
+            start = 4 if size == 126 else 10
+            if len(data) < start:
+                return
+            size = int.from_bytes(data[2:start], "big")
+        if len(data) < start + size:
+            return
+        payload = bytes(data[start : start + size])
+        del data[: start + size]
+        yield first & 0x0F, payload
+
+
+def connect(port: int, name: str, receive_buffer: int | None = None) -> Client:
+    """Open one WebSocket connection.
+
+    Raises:
+        RoundFailed: the server does not answer with 101.
+    """
+    sock = socket.socket()
+    if receive_buffer is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    sock.settimeout(PATIENCE)
+    request = (
+        f"GET {name} HTTP/1.1\r\nHost: {HOST}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    )
+    try:
+        sock.connect((HOST, port))
+        sock.sendall(request.encode())
+        answer = b""
+        while b"\r\n\r\n" not in answer:
+            data = sock.recv(4096)
+            if not data:
+                raise RoundFailed("the server ended the connection during the handshake")
+            answer += data
+    except OSError as error:
+        sock.close()
+        raise RoundFailed(f"the server can't be reached: {error}") from None
+    if not answer.startswith(b"HTTP/1.1 101"):
+        raise RoundFailed(f"the server answered {answer.partition(chr(13).encode())[0].decode()!r}")
+    client = Client(name, sock)
+    client._received += answer.partition(b"\r\n\r\n")[2]
+    return client
+
+
+class Crowd:
+    """Many clients, which read and answer goodbyes while ``live`` runs."""
+
+    def __init__(self, port: int, names: Sequence[str]) -> None:
+        self.clients: list[Client] = []
+        self._selector = selectors.DefaultSelector()
+        for name in names:
+            # Who is flooded takes nothing at all.
+            stalled = name.startswith("/flood")
+            client = connect(port, name, SMALL_BUFFER if stalled else None)
+            self.clients.append(client)
+            client.sock.setblocking(False)
+            if not stalled:
+                self._selector.register(client.sock, selectors.EVENT_READ, client)
+
+    def live(self, seconds: float) -> None:
+        """Let time pass."""
+        until = time.monotonic() + seconds
+        while (rest := until - time.monotonic()) > 0:
+            if not self._selector.get_map():
+                time.sleep(rest)
+                return
+            for key, _ in self._selector.select(rest):
+                if not key.data.answer():
+                    self.forget(key.data)
+                    key.data.sock.close()
+
+    def forget(self, client: Client) -> None:
+        """The client reads nothing any more."""
+        if client.sock.fileno() in self._selector.get_map():
+            self._selector.unregister(client.sock)
+
+    def disconnect(self) -> None:
+        """End all connections."""
+        self._selector.close()
+        for client in self.clients:
+            client.sock.close()
+
+
+@contextmanager
+def crowd(port: int, names: Sequence[str]) -> Iterator[Crowd]:
+    """As many clients as names, for the block."""
+    found = Crowd(port, names)
+    try:
+        yield found
+    finally:
+        found.disconnect()
+
+
+def read_to_end(client: Client, seconds: float) -> bytearray:
+    """Everything that the server sends until it ends the connection, or the time is over."""
+    until = time.monotonic() + seconds
+    data = client._received
+    with suppress(OSError):
+        while (rest := until - time.monotonic()) > 0:
+            client.sock.settimeout(rest)
+            chunk = client.sock.recv(1 << 20)
+            if not chunk:
+                break
+            data += chunk
+            if data.endswith(b"\x05hello"):
+                client.close()
+    return data
