@@ -258,3 +258,12 @@ def test_reload_serves_the_new_code(tmp_path: Path) -> None:
             assert connection.recv(timeout=10) == "the third version"
             ended = server.stop()
     assert ended.status == 0
+
+
+def test_a_reloading_server_ends_with_its_supervisor(tmp_path: Path) -> None:
+    """Also when that is killed, the server says goodbye and ends: it does not stay behind on its port."""
+    write_version(tmp_path, "one")
+    with serving("live:handler", "--reload", cwd=tmp_path) as server, connect(server.url) as connection:
+        assert connection.recv(timeout=10) == "one"
+        server.process.kill()
+        assert closed(connection) == 1001

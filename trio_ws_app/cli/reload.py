@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from .options import variable
 
 INTERVAL = 0.3
 PATIENCE = 1.0
+_LIFELINE = variable("lifeline")
 _NOT_OURS = {"__pycache__", "node_modules", "site-packages"}
 
 
@@ -25,6 +27,19 @@ def supervise(arguments: Sequence[str], directory: Path) -> None:
     """
     command = [sys.executable, "-m", "trio_ws_app", *(word for word in arguments if word != "--reload")]
     trio.run(_supervise, command, directory)
+
+
+def end_with_supervisor() -> None:
+    """In a server that ``--reload`` has started: stop when that process is gone, however it ended."""
+    text = os.environ.pop(_LIFELINE, None)
+    if text is not None:
+        os.set_inheritable(int(text), False)
+        threading.Thread(target=_wait_for_end, args=[int(text)], daemon=True).start()
+
+
+def _wait_for_end(lifeline: int) -> None:
+    os.read(lifeline, 1)  # nothing is ever written: it returns when the other end is closed
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 async def _supervise(command: list[str], directory: Path) -> None:
@@ -39,8 +54,15 @@ async def _supervise(command: list[str], directory: Path) -> None:
 async def _restart_on_change(command: list[str], environment: dict[str, str], directory: Path) -> None:
     while True:
         stamps = dict(_stamps(directory))
+        lifeline, held = os.pipe()
         # A session of its own: a Ctrl-C in the terminal must not reach the server twice.
-        child = await trio.lowlevel.open_process(command, env=environment, start_new_session=True)
+        child = await trio.lowlevel.open_process(
+            command,
+            env=environment | {_LIFELINE: str(lifeline)},
+            pass_fds=[lifeline],
+            start_new_session=True,
+        )
+        os.close(lifeline)
         try:
             await _changed(directory, stamps)
             click.echo("the code has changed, starting anew", err=True)
@@ -48,6 +70,7 @@ async def _restart_on_change(command: list[str], environment: dict[str, str], di
         finally:
             with trio.CancelScope(shield=True):
                 await _end(child, signal.SIGTERM)
+            os.close(held)
 
 
 async def _end(child: trio.Process, number: signal.Signals) -> None:

@@ -15,6 +15,7 @@ from ..apps import BUILT_IN
 from ..supervisor import inherited
 from .options import Command, CommandWithSettings, settings_options, variable
 from .plan import make_plan
+from .reload import end_with_supervisor
 from .reload import supervise as restart_on_change
 from .run import run
 from .workers import run_workers
@@ -94,6 +95,7 @@ def _option(name: str, text: str, **attributes: Any) -> Callable[[Command], Comm
 @settings_options
 def serve_command(*, reload: bool, log_level: str, log_format: str, **values: Any) -> int:
     """Read the options, then serve until a signal ends it. Returns the exit status."""
+    end_with_supervisor()
     if reload:
         restart_on_change(sys.argv[1:], Path.cwd())
         return 0
