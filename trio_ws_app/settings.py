@@ -6,6 +6,7 @@ The command line derives its options from these fields: the field ``max_message_
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import attrs
@@ -43,8 +44,21 @@ def _switch(default: bool, text: str) -> Any:
     )
 
 
-def _list(default: tuple[str, ...], text: str) -> Any:
-    return attrs.field(default=default, converter=_strings, metadata={"help": text, "unit": "list"})
+_ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#\s]+")
+
+
+def _origins(_instance: object, _attribute: attrs.Attribute[Any], value: tuple[str, ...]) -> None:
+    for origin in value:
+        if origin not in (SAME_HOST, ANY_ORIGIN, "null") and not _ORIGIN.fullmatch(origin):
+            raise ValueError(
+                f"origins has {origin!r}: an origin is a scheme, a host and perhaps a port, like "
+                "https://example.com, without a path; or 'same-host', or '*'"
+            )
+
+
+def _list(default: tuple[str, ...], text: str, validator: Any = None) -> Any:
+    metadata = {"help": text, "unit": "list"}
+    return attrs.field(default=default, converter=_strings, validator=validator, metadata=metadata)
 
 
 @attrs.frozen(kw_only=True)
@@ -95,6 +109,7 @@ class Settings:
         (SAME_HOST,),
         "Origins that browsers may connect from: a comma-separated list of origins like "
         "https://example.com, 'same-host', or '*' for any.",
+        _origins,
     )
     subprotocols: tuple[str, ...] = _list(
         (), "Subprotocols that the application speaks, the preferred one first."

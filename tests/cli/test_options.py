@@ -45,7 +45,8 @@ def test_every_setting_is_an_option_and_a_variable(field: attrs.Attribute[Any]) 
     if isinstance(field.default, bool):
         arguments, text, value = [option_name(field.name)], "1", True
     elif isinstance(field.default, tuple):
-        arguments, text, value = [option_name(field.name), "a,b"], "a,b", ("a", "b")
+        text = "https://a,https://b"
+        arguments, value = [option_name(field.name), text], ("https://a", "https://b")
     else:
         arguments, text, value = [option_name(field.name), "7"], "7", 7
     wanted = attrs.evolve(Settings(), **{field.name: value})
