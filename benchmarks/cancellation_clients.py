@@ -140,6 +140,7 @@ class Crowd:
             client.sock.setblocking(False)
             if not stalled:
                 self._selector.register(client.sock, selectors.EVENT_READ, client)
+            self._answer_all(0)
 
     def live(self, seconds: float) -> None:
         """Let time pass."""
@@ -148,14 +149,17 @@ class Crowd:
             if not self._selector.get_map():
                 time.sleep(rest)
                 return
-            for key, _ in self._selector.select(rest):
-                if not key.data.answer():
-                    self.forget(key.data)
-                    key.data.sock.close()
+            self._answer_all(rest)
+
+    def _answer_all(self, seconds: float) -> None:
+        for key, _ in self._selector.select(seconds):
+            if not key.data.answer():
+                self.forget(key.data)
+                key.data.sock.close()
 
     def forget(self, client: Client) -> None:
         """The client reads nothing any more."""
-        if client.sock.fileno() in self._selector.get_map():
+        if client.sock.fileno() >= 0 and client.sock in self._selector.get_map():
             self._selector.unregister(client.sock)
 
     def disconnect(self) -> None:

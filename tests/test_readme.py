@@ -391,7 +391,8 @@ async def test_reconnect_prints_what_comes(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_the_tests_of_the_reader_pass() -> None:
-    """The block "testing" holds for the handler of the quick start, cancelled everywhere."""
+    """The blocks "testing" and "testing-blocks" hold, cancelled everywhere."""
     tests = block("testing", handler=block("hello")["handler"])
     trio.run(tests["test_hello"])
     tests["test_hello_survives_cancellation_anywhere"]()
+    block("testing-blocks")["test_a_send_is_whole_or_nothing"]()

@@ -7,17 +7,20 @@ import os
 import random
 from collections.abc import AsyncIterator, Callable
 from itertools import count
+from typing import Literal
 
 import pytest
 import trio
 from trio.lowlevel import checkpoint_if_cancelled
 
+from trio_ws_app import Connection
 from trio_ws_app.testing import (
     CancellationDefect,
     Kind,
     cancel_everywhere,
     cancelled_here,
     check_afterwards,
+    serve_in_memory,
 )
 
 
@@ -337,6 +340,60 @@ def test_checks_may_be_asynchronous_and_are_not_cancelled() -> None:
         await trio.sleep(1)
 
     assert cancel_everywhere(scenario).runs == checked == 2
+
+
+@pytest.mark.parametrize("victim", ["scenario", "task"])
+def test_forked_runs_find_the_same(victim: Literal["scenario", "task"]) -> None:
+    """With forked=True every point is visited, in processes; a failure is reported as ever."""
+
+    async def sound() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep, 3)
+            for _ in range(30):
+                await trio.sleep(0.1)
+                await checkpoint_if_cancelled()
+
+    assert cancel_everywhere(sound, forked=True, victim=victim) == cancel_everywhere(sound, victim=victim)
+
+    async def broken() -> None:
+        sender = HalfSender()
+        check_afterwards(sender.check)
+        await trio.sleep(1)
+        await sender.send(b"hello")
+
+    with pytest.raises(CancellationDefect, match="half a frame") as forked:
+        cancel_everywhere(broken, forked=True, victim=victim)
+    with pytest.raises(CancellationDefect) as plain:
+        cancel_everywhere(broken, victim=victim)
+    assert forked.value.point == plain.value.point
+
+
+def test_forked_runs_in_blocks_and_with_a_server() -> None:
+    """Blocks, checks, virtual time and a whole server in memory work in the processes too."""
+
+    async def handler(connection: Connection) -> None:
+        async for message in connection:
+            await connection.send(message)
+
+    async def scenario() -> None:
+        async with serve_in_memory(handler) as memory:
+            peer = await memory.connect()
+            with cancelled_here():
+                for _ in range(5):
+                    await peer.send("hello")
+                    assert await peer.receive() == "hello"
+
+    assert len(cancel_everywhere(scenario, forked=True).points) > 10
+
+
+def test_many_points() -> None:
+    """A long scenario is no reason to test less: forked, the time grows with the number of points only."""
+
+    async def scenario() -> None:
+        for _ in range(500):
+            await trio.lowlevel.checkpoint()
+
+    assert cancel_everywhere(scenario, forked=True).runs == 501
 
 
 def _assert_equal(left: object, right: object) -> None:

@@ -6,6 +6,7 @@ from contextlib import suppress
 
 import attrs
 
+from .forked import ForkedTrial
 from .points import Place, Point, Report
 from .trial import Scenario, Trial, Victim
 
@@ -31,6 +32,7 @@ def cancel_everywhere(
     victim: Victim = "scenario",
     only: int | None = None,
     schedules: int = 1,
+    forked: bool = False,
     time_limit: float = 3600.0,
 ) -> Report:
     """Cancel ``scenario`` at every point where it can be cancelled, one point per run.
@@ -49,6 +51,9 @@ def cancel_everywhere(
         victim: ``"task"`` cancels only the task that is at the point, and what that task started.
         only: cancel only at the point with this number: for looking at one failure.
         schedules: repeat everything for so many different orders of tasks that are ready together.
+        forked: for thousands of points: split the process at each point instead of beginning anew, so that
+            the common beginning of the runs takes place once. The scenario must use no descriptors, and what
+            it leaves in variables outside itself is not seen.
         time_limit: virtual seconds after which a run that is not over counts as hanging.
 
     Raises:
@@ -63,8 +68,11 @@ def cancel_everywhere(
         numbers = range(len(series.points)) if only is None else [only]
         if not series.points or numbers[-1] >= len(series.points):
             raise ValueError(f"the scenario has only {len(series.points)} points where it can be cancelled")
-        for number in numbers:
-            series.cancel(number)
+        if forked and only is None:
+            series.cancel_forked()
+        else:
+            for number in numbers:
+                series.cancel(number)
         points += series.points
         runs += 1 + len(numbers)
     return Report(tuple(points), runs)
@@ -101,6 +109,16 @@ class _Series:
         if trial.struck is None or not trial.struck.is_as(point):
             message = f"the scenario does not repeat itself: instead of {point} it reached {trial.struck}"
             raise CancellationDefect(message, point)
+
+    def cancel_forked(self) -> None:
+        trial = ForkedTrial(self.victim, blocks_only=self.blocks_only)
+        trial.run(self.scenario, self.seed, self.time_limit)
+        if trial.failure is not None:
+            self.cancel(trial.failure)
+            message = (
+                f"fails in a process of its own, and not here: cancelled at {self.points[trial.failure]}"
+            )
+            raise CancellationDefect(message, self.points[trial.failure])
 
     def _who_is_cancelled(self, number: int) -> tuple[tuple[str, Place], ...]:
         trial = Trial(self.victim, number, self.blocks_only)
