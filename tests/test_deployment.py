@@ -1,4 +1,4 @@
-"""The examples of ``deploy/`` work, or at least pass the checks of the programs that they are for."""
+"""The examples of ``tests/deploy/`` work, or at least pass the checks of the programs that they are for."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from websockets.sync.client import connect
 
 from trio_ws_app.cli import main
 
-DEPLOY = Path(__file__).parent.parent / "deploy"
+DEPLOY = Path(__file__).parent / "deploy"
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 IN_CI = "CI" in os.environ
 
