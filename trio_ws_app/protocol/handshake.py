@@ -17,6 +17,7 @@ import h11
 from ..settings import Settings
 from .answer import encoded_fields, encoded_response
 from .deflate import DeflateParameters, negotiate
+from .head import read_head
 from .http import Headers, Request, Response
 from .origin import origin_allowed
 from .tokens import parse_extensions, parse_tokens
@@ -28,6 +29,8 @@ _SWITCHING = (
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
 )
 _ZERO = ("0",)
+_WEBSOCKET = ("websocket",)
+_USUAL_CONNECTIONS = (("Upgrade",), ("keep-alive, Upgrade",))
 _UPGRADE = {"Upgrade": "websocket"}
 _KEY = re.compile(r"[A-Za-z0-9+/]{22}==")
 _TARGET = re.compile(r"/[^#]*|https?://[^/?#]+(?:[/?][^#]*)?", re.IGNORECASE)
@@ -68,7 +71,7 @@ class ServerHandshake:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=settings.max_request_size)
+        self._h11: h11.Connection | None = None
         self._head = bytearray()  # the beginning, up to the end of the request line at least
         self._size = 0
         self._method = ""
@@ -84,6 +87,14 @@ class ServerHandshake:
         Raises:
             Refusal: nothing else than this refusal can answer what the client sent.
         """
+        limit = self._settings.max_request_size
+        if self._h11 is None:
+            usual = read_head(data, limit)
+            if usual is not None:
+                request, size = usual
+                self._method, self._version, self._trailing = request.method, b"1.1", data[size:]
+                return request
+            self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=limit)
         self._size += len(data)
         try:
             self._h11.receive_data(data)
@@ -97,7 +108,7 @@ class ServerHandshake:
             return None
         self._trailing, _ = self._h11.trailing_data
         self._size -= len(self._trailing)
-        if self._size > self._settings.max_request_size or len(event.method) > _LONGEST_METHOD:
+        if self._size > limit or len(event.method) > _LONGEST_METHOD:
             self._check_head(data)
         return self._request(event)
 
@@ -129,7 +140,8 @@ class ServerHandshake:
     def upgrade_problem(self, request: Request) -> Refusal | None:
         """Why ``request`` cannot become a WebSocket connection, or None when it can."""
         fields = request.headers.by_name
-        wants_websocket = _has_token(fields.get("upgrade", ()), "websocket")
+        upgrade = fields.get("upgrade", ())
+        wants_websocket = upgrade == _WEBSOCKET or _has_token(upgrade, "websocket")
         if request.method != "GET" and (wants_websocket or request.method != "HEAD"):
             return _refusal(405, "Only GET is answered here.", "method is not GET", {"Allow": "GET"})
         if not wants_websocket and "sec-websocket-key" not in fields:
@@ -153,7 +165,8 @@ class ServerHandshake:
             return "its target is neither a path nor an http URL"
         if not wants_websocket:
             return "'Upgrade: websocket' is missing (does a proxy remove it?)"
-        if not _has_token(fields.get("connection", ()), "upgrade"):
+        connection = fields.get("connection", ())
+        if connection not in _USUAL_CONNECTIONS and not _has_token(connection, "upgrade"):
             return "'Connection: Upgrade' is missing (does a proxy remove it?)"
         keys = fields.get("sec-websocket-key", ())
         if len(keys) != 1 or not _KEY.fullmatch(keys[0]):

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, unquote
 
 import attrs
 
+_PLAIN_PATH = re.compile(r"/[^%?#]*")
 _TARGET = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*)?([^?#]*)(?:\?([^#]*))?")
 
 
@@ -17,32 +18,50 @@ def _by_name(fields: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
     values: dict[str, tuple[str, ...]] = {}
     for name, value in fields:
         name = name.lower()
-        values[name] = (*values.get(name, ()), value)
+        values[name] = (*values[name], value) if name in values else (value,)
+    return values
+
+
+def _parsed(text: str) -> dict[str, tuple[str, ...]]:
+    values: dict[str, tuple[str, ...]] = {}
+    for line in text.split("\r\n"):
+        name, separator, value = line.partition(": ")
+        if separator:
+            name = name.lower()
+            values[name] = (*values[name], value) if name in values else (value,)
     return values
 
 
 class Headers(Mapping[str, str]):
     """HTTP header fields: names compare without case, repeated fields are joined with ``, ``."""
 
-    __slots__ = ("_packed", "_parsed")
+    __slots__ = ("_by_name", "_text")
 
     def __init__(self, fields: Iterable[tuple[str, str]] = ()) -> None:
-        self._packed = ""
-        self._parsed: dict[str, tuple[str, ...]] | None = _by_name(fields)
+        self._text: str | None = None
+        self._by_name: dict[str, tuple[str, ...]] | None = _by_name(fields)
+
+    @classmethod
+    def from_text(cls, text: str) -> Headers:
+        """The fields of a head that has been checked: a line ``name: value\\r\\n`` for each."""
+        headers = cls.__new__(cls)
+        headers._text = text
+        headers._by_name = None
+        return headers
 
     @property
     def by_name(self) -> Mapping[str, tuple[str, ...]]:
         """Every value of every field, by its name in lower case."""
-        if self._parsed is None:
-            fields = (line.partition(":") for line in self._packed.split("\n") if line)
-            self._parsed = _by_name((name, value) for name, _, value in fields)
-        return self._parsed
+        if self._by_name is None:
+            self._by_name = _parsed(self._text or "")
+        return self._by_name
 
     def pack(self) -> None:
         """Keep the fields as one text until somebody asks: a long-lived connection holds on to them."""
-        lines = (f"{name}:{value}" for name, values in self.by_name.items() for value in values)
-        self._packed = "\n".join(lines)
-        self._parsed = None
+        if self._text is None:
+            fields = ((name, value) for name, values in self.by_name.items() for value in values)
+            self._text = "".join(f"{name}: {value}\r\n" for name, value in fields)
+        self._by_name = None
 
     def __getitem__(self, name: str) -> str:
         return ", ".join(self.by_name[name.lower()])
@@ -75,6 +94,8 @@ class Request:
     @property
     def path(self) -> str:
         """The decoded path, without the query."""
+        if _PLAIN_PATH.fullmatch(self.target):
+            return self.target
         return unquote(_split(self.target)[0]) or "/"
 
     @property
