@@ -60,6 +60,19 @@ class Transport(Protocol):
         """Give the transport back; ``abort`` drops what the peer has not taken yet."""
 
 
+class Nobody:
+    """The endpoint of a closed transport."""
+
+    def readable(self, buffer: bytearray, now: float) -> object:
+        """Nothing happens."""
+
+    def writable(self) -> object:
+        """Nothing happens."""
+
+
+NOBODY = Nobody()
+
+
 class SocketTransport:
     """A non-blocking socket, with TLS or without, that an epoll watches."""
 
@@ -132,6 +145,7 @@ class SocketTransport:
         if abort:
             with contextlib.suppress(OSError):
                 self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        self.endpoint = NOBODY
         self.sock.close()
 
 

@@ -1,0 +1,66 @@
+"""A connection that has ended is freed at once, not when the cycle collector comes by."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Awaitable, Callable, Iterator
+
+import pytest
+import trio
+import trio.testing
+from raw_client import client_frame, open_websocket, reset
+from serving import echo, get, serving, status_of
+
+from trio_ws_app.server.opening import Opening
+from trio_ws_app.wire.connection import WireConnection
+from trio_ws_app.wire.transport import SocketTransport
+
+
+@pytest.fixture(autouse=True)
+def no_collector() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+async def until_only_the_listener_is_left() -> None:
+    """Wait until there is nothing of connections, reachable or not, but the listening socket's transport."""
+    kinds = (Opening, WireConnection, SocketTransport)
+    with trio.fail_after(5):
+        while len([found for found in gc.get_objects() if isinstance(found, kinds)]) > 1:
+            await trio.testing.wait_all_tasks_blocked()
+
+
+async def say_goodbye(sock: trio.socket.SocketType) -> None:
+    await sock.send(client_frame(8, b"\x03\xe8"))
+    while await sock.recv(100):
+        pass
+
+
+async def vanish(sock: trio.socket.SocketType) -> None:
+    sock.shutdown(trio.socket.SHUT_WR)
+
+
+async def break_off(sock: trio.socket.SocketType) -> None:
+    reset(sock)
+
+
+@pytest.mark.parametrize("leave", [say_goodbye, vanish, break_off])
+async def test_a_connection_is_freed_when_it_has_ended(
+    leave: Callable[[trio.socket.SocketType], Awaitable[None]],
+) -> None:
+    """However the client leaves: the collector, which would take a fifth of the time, finds nothing."""
+    async with serving(echo) as server:
+        for _ in range(3):
+            sock = await open_websocket(server.port)
+            await leave(sock)
+            sock.close()
+        await until_only_the_listener_is_left()
+
+
+async def test_a_refused_request_is_freed() -> None:
+    """A request that got an HTTP answer leaves nothing for the collector either."""
+    async with serving(echo) as server:
+        assert await status_of(server.port, get("/")) == 426
+        await until_only_the_listener_is_left()
