@@ -14,7 +14,8 @@ from .client import connect
 from .connection import Connection, Message
 from .errors import CloseCode, CloseReason, ConnectionClosed, HandshakeRefused, UsageError
 from .fanout import BroadcastResult, Overflow, broadcast
-from .patterns import Exit, Side, consume, duplex, produce
+from .parallel import Exit, Side, duplex
+from .patterns import consume, produce
 from .protocol.http import Headers, Request, Response
 from .reconnect import Reconnecting, reconnect
 from .registry import Member, Registry, open_registry

@@ -87,6 +87,61 @@ async def test_everyone_has_cleaned_up_when_one_fails() -> None:
     assert log.events == ["producer is clean", "duplex has raised"]
 
 
+async def test_the_producer_has_cleaned_up_when_a_plain_consumer_fails() -> None:
+    """A consumer that is called in place ends an idle producer too, and its error comes out afterwards."""
+    log = Log()
+
+    async def produce() -> ws.Message:
+        await log.wait_and_clean_up("producer")
+        return ""
+
+    def fail(_message: ws.Message) -> None:
+        raise ValueError("a bug")
+
+    async with connected_pair() as (connection, peer), trio.open_nursery() as nursery:
+        nursery.start_soon(peer.send, "hello")
+        began = trio.current_time()
+        with trio.move_on_after(10), pytest.raises(ValueError, match="a bug"):
+            await ws.duplex(connection, consume=fail, produce=produce)
+        assert trio.current_time() - began == CLEAN_UP
+        log.events.append("duplex has raised")
+    assert log.events == ["producer is clean", "duplex has raised"]
+
+
+async def test_a_plain_consumer_is_not_called_after_the_producer_is_exhausted() -> None:
+    """What arrives after duplex has returned stays to be received."""
+    log = Log()
+
+    async def produce() -> AsyncIterator[ws.Message]:
+        yield "the only one"
+
+    async with connected_pair() as (connection, peer):
+        ended = await ws.duplex(connection, consume=log.events.append, produce=produce())
+        await peer.send("too late")
+        assert await connection.receive() == "too late"
+    assert log.events == []
+    assert ended == ws.Exit(ws.Side.PRODUCER, None)
+
+
+async def test_the_errors_of_a_plain_consumer_and_its_producer_come_out_together() -> None:
+    """A producer that fails while it is cancelled hides nothing."""
+
+    async def produce() -> ws.Message:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise KeyError("another bug")
+
+    def fail(_message: ws.Message) -> None:
+        raise ValueError("a bug")
+
+    async with connected_pair() as (connection, peer), trio.open_nursery() as nursery:
+        nursery.start_soon(peer.send, "hello")
+        with pytest.raises(ExceptionGroup) as caught:
+            await ws.duplex(connection, consume=fail, produce=produce)
+    assert sorted(type(error).__name__ for error in caught.value.exceptions) == ["KeyError", "ValueError"]
+
+
 async def test_a_generator_is_closed_before_duplex_returns() -> None:
     """An async generator's finally block runs in time, and not when it is collected."""
     log = Log()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 
 import pytest
@@ -136,6 +136,40 @@ async def test_a_consumer_finishes_what_arrived_before_the_end(
         assert consumed == ["0", "1", "2", "3", "4"]
         assert ended.first is ws.Side.CONSUMER
         assert producer_ended == [pytest.approx(began, abs=0.1)]
+
+
+@virtual_time
+@pytest.mark.parametrize("gives_way", [False, True])
+async def test_a_plain_consumer_finishes_what_arrived_before_the_end(gives_way: bool) -> None:
+    """It is not called while the peer takes no answers; the producer is gone at once, however it takes it."""
+    happened: list[object] = []
+
+    async def produce() -> AsyncIterator[ws.Message]:
+        try:
+            await trio.sleep_forever()
+        except trio.Cancelled:
+            happened.append("the producer is cancelled")
+            if not gives_way:
+                raise
+        for message in ():
+            yield message
+
+    async with connected_pair(capacity=1000) as (connection, peer), trio.open_nursery() as nursery:
+
+        async def talk() -> None:
+            await peer.send("one")
+            await peer.send("two")
+            await peer.say_close()
+            await trio.sleep(1)
+            peer.stream.resume()
+
+        peer.stream.stall()
+        connection.send_nowait(bytes(100_000))  # what the stream takes
+        connection.send_nowait(bytes(100_000))  # what waits
+        nursery.start_soon(talk)
+        ended = await ws.duplex(connection, consume=happened.append, produce=produce())
+        assert happened == ["the producer is cancelled", "one", "two"]
+        assert ended.first is ws.Side.CONSUMER
 
 
 @virtual_time

@@ -10,7 +10,7 @@ import trio
 
 from ..connection import Connection, Message
 from ..errors import ConnectionClosed
-from ..patterns import Side, duplex
+from ..parallel import Side, duplex
 from .lines import InputLines, OutputLines
 
 

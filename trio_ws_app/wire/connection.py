@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable, Awaitable, Callable
 from contextlib import aclosing, nullcontext
 from types import AsyncGeneratorType, TracebackType
 
@@ -30,6 +30,8 @@ from .transport import Transport
 
 # A task that never has to wait still lets the others run after this many messages.
 _MESSAGES_A_TURN = 64
+
+Beside = Callable[[], Awaitable[bool]]
 
 
 class WireConnection(Link, Connection):
@@ -110,15 +112,27 @@ class WireConnection(Link, Connection):
         self.wait_here(None)
         return Abort.SUCCEEDED
 
-    async def consume_inline(self, consumer: Callable[[Message], object]) -> None:
+    async def consume_inline(
+        self,
+        consumer: Callable[[Message], object],
+        beside: Beside | None = None,
+        scope: trio.CancelScope | None = None,
+    ) -> None:
+        """As every connection's; meanwhile this task runs ``beside()`` where that is given.
+
+        When it returns True the consumer is not called any more. ``scope`` is cancelled when the
+        consumer fails.
+        """
         await checkpoint_if_cancelled()
         if self.receiving or self.sinking:
             raise already_receiving()
         if self.closed_here:
             raise trio.ClosedResourceError("this side has closed the connection")
-        self.start_sink(consumer)
+        self.start_sink(consumer, scope)
         try:
             self.run_sink()
+            if beside is not None and await beside():
+                return
             while self.sinking and not self.closed_here and (self.inbox or self.state != State.GONE):
                 self.wait_here(current_task())
                 await wait_task_rescheduled(self._abort_receive)

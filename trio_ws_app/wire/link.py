@@ -57,6 +57,7 @@ class Link(Liveness):
         self._receiver: Task | None = None  # waits for a message
         self._sink: Callable[[str | bytes], object] | None = None  # a synchronous consumer
         self._sink_error: BaseException | None = None
+        self._sink_scope: trio.CancelScope | None = None  # what the consumer's failure cancels
 
     # -- from the transport ------------------------------------------------------------------
 
@@ -255,6 +256,8 @@ class Link(Liveness):
         except BaseException as error:
             self._sink_error = error
             self._sink = None
+            if self._sink_scope is not None:
+                self._sink_scope.cancel()
             self._wake_receiver()
         finally:
             self._in_sink = False
@@ -271,14 +274,16 @@ class Link(Liveness):
             self._run_sink()
         return None
 
-    def start_sink(self, consumer: Callable[[str | bytes], object]) -> None:
-        """From now on ``consumer`` is called in place with every message."""
+    def start_sink(
+        self, consumer: Callable[[str | bytes], object], scope: trio.CancelScope | None
+    ) -> None:
+        """From now on ``consumer`` is called in place with every message; its failure cancels ``scope``."""
         self._sink = consumer
-        self._sink_error = None
+        self._sink_scope = scope
 
     def stop_sink(self) -> BaseException | None:
         """Back to the inbox; the error that the consumer raised, or None."""
-        self._sink = None
+        self._sink = self._sink_scope = None
         error: BaseException | None = self._sink_error
         self._sink_error = None
         return error

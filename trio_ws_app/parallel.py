@@ -1,0 +1,188 @@
+"""Consumer and producer in parallel: the first exit cancels the siblings, and all have cleaned up.
+
+``duplex`` is what replaces ``gather`` and ``wait`` + ``cancel``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Sequence
+from enum import StrEnum
+from functools import partial
+from typing import Any
+
+import attrs
+import trio
+
+from .connection import Message
+from .patterns import (
+    Channel,
+    Consumer,
+    Producer,
+    call_inline,
+    consumption,
+    inline_consumption,
+    is_async,
+    production,
+    production_within,
+)
+from .wire.connection import WireConnection
+
+
+class Side(StrEnum):
+    """Which half of a ``duplex``."""
+
+    CONSUMER = "consumer"
+    PRODUCER = "producer"
+
+
+@attrs.frozen
+class Exit:
+    """How a ``duplex`` ended without an error.
+
+    ``first`` is the side that ended first. ``cause`` is what ended it: the ``ConnectionClosed`` (from
+    other channels, the ``trio.EndOfChannel`` or ``trio.BrokenResourceError``) that told it of the end,
+    or None when it returned or was exhausted by itself.
+    """
+
+    first: Side
+    cause: Exception | None
+
+
+async def duplex(
+    channel: Channel,
+    *,
+    consume: Consumer | Sequence[Consumer] | None = None,
+    produce: Producer | Sequence[Producer] | None = None,
+) -> Exit:
+    """Run consumers and producers in parallel; when one ends, cancel the others and wait for them (G1).
+
+    Several consumers share the messages: each message goes to every one of them, in turn. When the
+    peer is gone, producers are cancelled at once, consumers first finish what had arrived.
+
+    Returns after every ``finally`` block has run. One error comes out as itself, several as one
+    ExceptionGroup; the peer's goodbye is no error. When cancelled, all of them are, and are waited for.
+
+    Raises:
+        TypeError: neither ``consume`` nor ``produce`` was given.
+    """
+    consumers: list[Consumer] = _listed(consume)
+    producers: list[Producer] = _listed(produce)
+    if not consumers and not producers:
+        raise TypeError("duplex needs consume=, produce=, or both")
+    run = _Duplex(channel, bool(consumers))
+    try:
+        await run.parts(consumers, producers)
+    except BaseException as error:
+        # A part had failed before the cancellation came: its error must not get lost.
+        if run.errors and _is_cancellation(error):
+            raise run.failure() from None
+        raise
+    return run.result()
+
+
+def _is_cancellation(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(trio.Cancelled)[1] is None
+    return isinstance(error, trio.Cancelled)
+
+
+def _listed(given: Any) -> list[Any]:
+    if given is None:
+        return []
+    return list(given) if isinstance(given, list | tuple) else [given]
+
+
+def _in_turn(consumers: Sequence[Consumer]) -> Consumer:
+    """One consumer that gives each message to all of ``consumers``."""
+    if not any(is_async(consumer) for consumer in consumers):
+
+        def all_inline(message: Message) -> None:
+            for consumer in consumers:
+                call_inline(consumer, message)
+
+        return all_inline
+
+    async def all_async(message: Message) -> None:
+        for consumer in consumers:
+            if is_async(consumer):
+                await consumer(message)  # type: ignore[misc]  # is_async has looked
+            else:
+                call_inline(consumer, message)
+
+    return all_async
+
+
+@attrs.define
+class _Duplex:
+    """The state that the parts of one ``duplex`` share."""
+
+    channel: Channel
+    has_consumer: bool
+    scope: trio.CancelScope = attrs.field(init=False)
+    exit: Exit | None = None
+    errors: tuple[Exception, ...] = ()
+
+    def parts(self, consumers: list[Consumer], producers: list[Producer]) -> Coroutine[Any, Any, None]:
+        """All of them, as one coroutine."""
+        if not consumers:
+            return self.in_parallel(self.produce(production(self.channel, producers[0])), producers[1:])
+        consumer = consumers[0] if len(consumers) == 1 else _in_turn(consumers)
+        if isinstance(self.channel, WireConnection) and len(producers) == 1 and not is_async(consumer):
+            # The connection calls the consumer, so the one producer needs no task of its own.
+            self.scope = trio.CancelScope()
+            beside = partial(self.produce_beside, self.channel, producers[0])
+            consuming = self.channel.consume_inline(consumer, beside, self.scope)
+            return self.consume(inline_consumption(self.channel, consuming))
+        return self.in_parallel(self.consume(consumption(self.channel, consumer)), producers)
+
+    async def in_parallel(self, part: Coroutine[Any, Any, None], producers: Sequence[Producer]) -> None:
+        """``part`` in this task, which would only wait otherwise, and each of ``producers`` in its own."""
+        async with trio.open_nursery() as nursery:
+            self.scope = nursery.cancel_scope
+            for producer in producers:
+                nursery.start_soon(self.produce, production(self.channel, producer))
+            await part
+
+    async def consume(self, consuming: Coroutine[Any, Any, Exception]) -> None:
+        try:
+            cause = await consuming
+        except Exception as error:
+            self.failed(error)
+        else:
+            self.ended(Side.CONSUMER, cause)
+
+    async def produce(self, producing: Coroutine[Any, Any, Exception | None]) -> None:
+        try:
+            cause = await producing
+        except Exception as error:
+            self.failed(error)
+            return
+        if cause is None or not self.has_consumer:
+            self.ended(Side.PRODUCER, cause)
+        # Otherwise the peer is gone: the consumer finishes what has arrived, then ends everything.
+
+    async def produce_beside(self, channel: WireConnection, producer: Producer) -> bool:
+        """Produce until the consumer ends; whether the consumer has to end now instead."""
+        await self.produce(production_within(self.scope, channel, producer))
+        return self.exit is not None or bool(self.errors)
+
+    def ended(self, side: Side, cause: Exception | None) -> None:
+        if self.exit is None:
+            self.exit = Exit(side, cause)
+        self.scope.cancel()
+
+    def failed(self, error: Exception) -> None:
+        self.errors += (error,)
+        self.scope.cancel()
+
+    def failure(self) -> Exception:
+        """The error of the part that failed, or of all that did."""
+        if len(self.errors) == 1:
+            return self.errors[0]
+        return ExceptionGroup("several parts of one duplex failed", self.errors)
+
+    def result(self) -> Exit:
+        if self.errors:
+            raise self.failure()
+        assert self.exit is not None  # the nursery ends only after a part has ended
+        return self.exit
