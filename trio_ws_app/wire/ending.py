@@ -87,7 +87,7 @@ class Ending(Outgoing):
                 self.queued -= len(held)
             self._held = []
         self._chunks.append(frame)
-        self._closing_since = trio.current_time()
+        self._closing_since = self.engine.now()
         if self.settings.close_timeout is not None:
             self._check_at(self._closing_since + self.settings.close_timeout)
         self._mark_dirty()
@@ -194,7 +194,7 @@ class Ending(Outgoing):
         """Cancel what works for the peer (G9); what waits for messages finds out by itself."""
         if self.state == _GONE and not self._is_gone:
             self._is_gone = True
-            self.gone_at = trio.current_time()
+            self.gone_at = self.engine.now()
         scopes = self._gone_scopes
         self._gone_scopes = None
         if scopes is not None:

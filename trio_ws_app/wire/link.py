@@ -124,7 +124,7 @@ class Link(Liveness):
         self._paused = False
         while not self.ended:
             before = self.bytes_in
-            self.readable(buffer, trio.current_time())
+            self.readable(buffer, self.engine.now())
             if self.bytes_in == before:
                 break
         self._lose("the connection was reset")
@@ -181,7 +181,7 @@ class Link(Liveness):
             self._paused = False
             self._watch()
             if self.transport.pending():  # what no watch on the socket would show
-                self.engine.timers.at(trio.current_time(), self._read_pending)
+                self.engine.timers.at(self.engine.now(), self._read_pending)
         return None
 
     def _read_pending(self, now: float) -> None:

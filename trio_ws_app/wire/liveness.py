@@ -38,7 +38,7 @@ class Liveness(Ending):
     ) -> None:
         super().__init__(engine, transport, settings, deflate)
         self._latency: float | None = None
-        self.last_seen = trio.current_time()
+        self.last_seen = self.engine.now()
         self._pong: object = None  # the last pongs, which may still be in the queue
         self._pings: dict[bytes, tuple[float, Task | None]] | None = None  # payload -> sent at, who waits
         self._ping_number = 0
@@ -67,7 +67,7 @@ class Liveness(Ending):
     def _take_pong(self, payload: bytes) -> object:
         if not self._pings or payload not in self._pings:
             return None
-        now = trio.current_time()
+        now = self.engine.now()
         while True:  # a pong answers the earlier pings too
             known, (sent, task) = next(iter(self._pings.items()))
             del self._pings[known]
@@ -82,7 +82,7 @@ class Liveness(Ending):
         """Queue a ping; ``task`` is rescheduled at its pong or at the end."""
         if self._pings is None:
             self._pings = {}
-        now = trio.current_time()
+        now = self.engine.now()
         self._ping_number += 1
         payload: bytes = int(self._ping_number).to_bytes(8, "big")
         self._pings[payload] = (now, task)

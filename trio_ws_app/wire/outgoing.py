@@ -337,7 +337,7 @@ class Outgoing:
         return None
 
     def _block(self) -> object:
-        now: cython.double = trio.current_time()
+        now: cython.double = self.engine.now()
         if not self.blocked:
             self.blocked = True
             self._watch()
