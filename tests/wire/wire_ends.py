@@ -16,33 +16,28 @@ from trio_ws_app.protocol.http import Request
 from trio_ws_app.settings import Settings
 from trio_ws_app.wire.connection import WireConnection
 from trio_ws_app.wire.engine import open_engine
+from trio_ws_app.wire.transport import BLOCKED, Transport
 
 
-class ScriptedTransport:
+class ScriptedTransport(Transport):
     """Takes ``room`` bytes, then would block; keeps what it took."""
 
-    gathers = True
-
     def __init__(self, room: int = 1 << 30) -> None:
+        super().__init__()
+        self.gathers = True
         self.room = room
         self.taken = b""
 
     def send(self, data: bytes | memoryview) -> int:
         if not self.room:
-            raise BlockingIOError
+            return BLOCKED
         size = min(len(data), self.room)
         self.room -= size
         self.taken += bytes(data[:size])
         return size
 
-    def send_gathered(self, parts: list[bytes | memoryview]) -> int:
-        return self.send(b"".join(parts))
-
     def recv_into(self, buffer: bytearray) -> int:  # noqa: ARG002  # a transport's signature
-        raise BlockingIOError
-
-    def pending(self) -> int:
-        return 0
+        return BLOCKED
 
     def watch(self, read: bool, write: bool) -> None: ...
 

@@ -15,8 +15,9 @@ from ..protocol.handshake import Accepted, Refusal, ServerHandshake
 from ..protocol.http import Request, Response
 from ..settings import Settings
 from ..wire.engine import Engine
+from ..wire.stream import StreamTransport
 from ..wire.timers import Timer
-from ..wire.transport import WOULD_BLOCK, SocketTransport, StreamTransport
+from ..wire.transport import BLOCKED, LOST, SocketTransport
 
 logger = logging.getLogger("trio_ws_app.opening")
 
@@ -87,13 +88,10 @@ class Opening:
         """Bytes have come, or the end."""
         if self._stage is Stage.TLS and not self._go_on_with_tls():
             return
-        try:
-            size = self.transport.recv_into(buffer)
-        except WOULD_BLOCK:
+        size = self.transport.recv_into(buffer)
+        if size == BLOCKED:
             return
-        except OSError:
-            size = 0
-        if size == 0:
+        if size <= 0:
             self._lost()
         elif self._stage is Stage.REQUEST:
             self._read_request(bytes(buffer[:size]))
@@ -175,16 +173,17 @@ class Opening:
     def _write_answer(self) -> None:
         if self._stage is not Stage.ANSWERING:
             return
-        try:
-            while self._out:
-                self._out = memoryview(self._out)[self.transport.send(self._out) :]
-        except WOULD_BLOCK:
-            self.transport.watch(True, True)
-        except OSError:
-            self._lost()
-        else:
-            self.transport.watch(True, False)
-            self.transport.finish()  # the client's end, or open_timeout, closes the rest
+        while self._out:
+            sent = self.transport.send(self._out)
+            if sent == BLOCKED:
+                self.transport.watch(True, True)
+                return
+            if sent == LOST:
+                self._lost()
+                return
+            self._out = memoryview(self._out)[sent:]
+        self.transport.watch(True, False)
+        self.transport.finish()  # the client's end, or open_timeout, closes the rest
 
     def _too_slow(self, _now: float) -> None:
         self._timer = None

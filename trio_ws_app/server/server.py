@@ -21,7 +21,7 @@ from ..settings import Settings
 from ..wire.connection import WireConnection
 from ..wire.engine import Engine, open_engine
 from ..wire.reactor import Reactor
-from ..wire.transport import StreamTransport
+from ..wire.stream import StreamTransport
 from .accept import Acceptor
 from .collector import CollectorRest
 from .contain import Contained, Handler

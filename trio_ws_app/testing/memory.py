@@ -15,7 +15,7 @@ from ..server.server import ProcessRequest, Server, serve
 from ..settings import Settings
 from ..wire.connection import WireConnection
 from ..wire.engine import open_engine
-from ..wire.transport import StreamTransport
+from ..wire.stream import StreamTransport
 from .peers import Peer
 from .streams import DEFAULT_CAPACITY, MemoryStream, memory_streams
 

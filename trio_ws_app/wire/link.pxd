@@ -1,6 +1,8 @@
 from trio_ws_app.wire.liveness cimport Liveness
 
 cdef Py_ssize_t _WRITE_LIMIT
+cdef Py_ssize_t _BLOCKED
+cdef Py_ssize_t _LOST
 cdef int _GONE
 
 cdef class Link(Liveness):
@@ -9,7 +11,6 @@ cdef class Link(Liveness):
     cdef Py_ssize_t _taken
     cdef Py_ssize_t _inbox_bytes
     cdef Py_ssize_t _inbox_limit
-    cdef object _recv_into
     cdef object _decoder
     cdef object _receiver
     cdef object _sink

@@ -22,7 +22,7 @@ from ..protocol.errors import ProtocolError
 from ..protocol.frames import Opcode, encode_frame
 from .liveness import Liveness
 from .outgoing import WRITE_LIMIT
-from .transport import WOULD_BLOCK
+from .transport import BLOCKED, LOST
 
 if TYPE_CHECKING:
     from ..protocol.deflate import PerMessageDeflate
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 COMPILED: bool = cython.compiled
 
 _WRITE_LIMIT = WRITE_LIMIT
+_BLOCKED = BLOCKED
+_LOST = LOST
 _GONE = int(State.GONE)
 
 
@@ -52,7 +54,6 @@ class Link(Liveness):
         self._taken = 0
         self._inbox_bytes = 0
         self._inbox_limit = settings.max_inbox_bytes
-        self._recv_into = transport.recv_into
         self._decoder = Decoder(settings.max_message_size, settings.max_fragments, inflate)
         self._receiver: Task | None = None  # waits for a message
         self._sink: Callable[[str | bytes], object] | None = None  # a synchronous consumer
@@ -65,11 +66,10 @@ class Link(Liveness):
         """Take what the transport has, and act on it."""
         size: cython.Py_ssize_t
         while True:
-            try:
-                size = self._recv_into(buffer)
-            except WOULD_BLOCK:
+            size = self.transport.recv_into(buffer)
+            if size == _BLOCKED:
                 return None
-            except OSError:
+            if size == _LOST:
                 self._lose("the connection was reset")
                 return None
             if size == 0:

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import cython
-import trio
 from trio.lowlevel import Task, reschedule
 
 from ..protocol.closing import State

@@ -1,12 +1,16 @@
+from trio_ws_app.wire.transport cimport Transport
+
 cdef Py_ssize_t _WRITE_LIMIT
 cdef Py_ssize_t _JOIN_LIMIT
 cdef Py_ssize_t _LARGE
+cdef Py_ssize_t _BLOCKED
+cdef Py_ssize_t _LOST
 cdef int _OPEN
 cdef int _GONE
 
 cdef class Outgoing:
     cdef readonly object engine
-    cdef readonly object transport
+    cdef readonly Transport transport
     cdef readonly object settings
     cdef readonly object deflate
     cdef readonly int state
@@ -20,8 +24,6 @@ cdef class Outgoing:
     cdef public long long dropped
     cdef readonly list inbox
     cdef bint _in_sink
-    cdef object _send
-    cdef bint _gathers
     cdef Py_ssize_t _queue_limit
     cdef list _chunks
     cdef Py_ssize_t _head_sent

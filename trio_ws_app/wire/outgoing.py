@@ -14,7 +14,7 @@ from trio.lowlevel import Task, reschedule
 from ..errors import CloseCode, CloseReason, ConnectionClosed, not_a_message
 from ..protocol.closing import State
 from ..protocol.frames import Frame, encode_frame, encode_header
-from .transport import WOULD_BLOCK
+from .transport import BLOCKED, LOST
 
 if TYPE_CHECKING:
     from ..protocol.deflate import PerMessageDeflate
@@ -34,6 +34,8 @@ _GATHERED = 256
 # How a chunk begins that no control frame may overtake: a ping, a pong, the answer to the handshake.
 _GOES_FIRST = (0x89, 0x8A, ord("H"))
 
+_BLOCKED = BLOCKED
+_LOST = LOST
 _OPEN = int(State.OPEN)
 _GONE = int(State.GONE)
 
@@ -68,8 +70,6 @@ class Outgoing:
         # them will follow. A deque would be 600 bytes for every idle link.
         self.inbox: list[Any] = []
         self._in_sink = False  # a synchronous consumer runs, and what it sends is written after it
-        self._send = transport.send
-        self._gathers = transport.gathers
         self._queue_limit = settings.max_queue_bytes
         self._chunks: list[Any] = []
         self._head_sent = 0  # how much of the first chunk the transport has taken
@@ -120,7 +120,7 @@ class Outgoing:
             raise not_a_message(message)
         if self.deflate is not None and len(payload) >= self.settings.compression_threshold:
             return encode_frame(opcode & 0x0F, self.deflate.deflate(payload), True, True)
-        if len(payload) >= _LARGE and self._gathers:
+        if len(payload) >= _LARGE and self.transport.gathers:
             self._payload = payload
             return Header(encode_header(opcode & 0x0F, len(payload)))
         frame: bytes = _frame(opcode, payload)
@@ -260,29 +260,28 @@ class Outgoing:
             self._discard_queue()
             return None
         while self._chunks:
-            try:
-                if len(self._chunks) == 1:
-                    data = self._chunks[0]
-                    if self._head_sent:
-                        data = memoryview(data)[self._head_sent :]
-                    size = len(data)
-                    sent = self._send(data)
-                elif self.queued > _JOIN_LIMIT and self._gathers:
-                    parts = self._chunks[:_GATHERED]
-                    if self._head_sent:
-                        parts[0] = memoryview(parts[0])[self._head_sent :]
-                    size = sum(map(len, parts))
-                    sent = self.transport.send_gathered(parts)
-                else:
-                    data = self._joined()
-                    size = len(data)
-                    sent = self._send(data)
-            except WOULD_BLOCK:
-                self._block()
-                break
-            except OSError:
+            if len(self._chunks) == 1:
+                data = self._chunks[0]
+                if self._head_sent:
+                    data = memoryview(data)[self._head_sent :]
+                size = len(data)
+                sent = self.transport.send(data)
+            elif self.queued > _JOIN_LIMIT and self.transport.gathers:
+                parts = self._chunks[:_GATHERED]
+                if self._head_sent:
+                    parts[0] = memoryview(parts[0])[self._head_sent :]
+                size = sum(map(len, parts))
+                sent = self.transport.send_gathered(parts)
+            else:
+                data = self._joined()
+                size = len(data)
+                sent = self.transport.send(data)
+            if sent == _LOST:
                 self._lose_writing()
                 return None
+            if sent == _BLOCKED:
+                self._block()
+                break
             self._written(sent)
             if sent < size:
                 self._block()

@@ -1,4 +1,7 @@
-"""The seam under a connection: something that gives bytes, something that takes bytes."""
+"""The seam under a connection: something that gives bytes, something that takes bytes.
+
+Plain Python that Cython also compiles: C types are in ``transport.pxd``, system calls in ``syscalls.pxd``.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,24 @@ import select
 import socket
 import ssl
 import struct
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import trio
+import cython
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+BLOCKED = -1  # nothing now: the caller is told when there may be something again
+LOST = -2  # nothing ever again: the peer, or the way to it, is gone
+
+_BLOCKED = BLOCKED
+_LOST = LOST
 
 # What a non-blocking socket, with TLS or without, raises instead of waiting.
 WOULD_BLOCK = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
+_READ = select.EPOLLIN | select.EPOLLRDHUP
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
-_READ_CHUNK = 64 * 1024
 
 
 class Endpoint(Protocol):
@@ -28,24 +40,28 @@ class Endpoint(Protocol):
         """The transport takes bytes again."""
 
 
-class Transport(Protocol):
-    """Takes and gives bytes without waiting: ``WOULD_BLOCK`` is raised where it would have to."""
+class Transport:
+    """Takes and gives bytes without waiting. ``BLOCKED`` and ``LOST`` are results, not exceptions."""
 
-    endpoint: Endpoint
+    def __init__(self) -> None:
+        self.endpoint: Any = None  # an Endpoint, once bytes may come
+        self.gathers = False  # whether ``send_gathered`` is cheaper than joining
 
     def recv_into(self, buffer: bytearray) -> int:
-        """Put received bytes into ``buffer`` and return how many; 0 at the end, OSError when lost."""
+        """Put received bytes into ``buffer`` and return how many; 0 at the end, BLOCKED or LOST."""
+        raise NotImplementedError
 
     def send(self, data: bytes | memoryview) -> int:
-        """Take some of ``data`` and return how many bytes; OSError when the peer is lost."""
+        """Take some of ``data`` and return how many bytes, BLOCKED or LOST."""
+        raise NotImplementedError
 
-    gathers: bool  # whether ``send_gathered`` is there
-
-    def send_gathered(self, parts: list[bytes | memoryview]) -> int:
-        """As ``send`` of all the parts, without joining them."""
+    def send_gathered(self, parts: Sequence[bytes | memoryview]) -> int:
+        """As ``send`` of all the parts."""
+        return self.send(b"".join(parts))
 
     def pending(self) -> int:
         """How many received bytes a watch on the transport would not show."""
+        return 0
 
     def watch(self, read: bool, write: bool) -> None:
         """Call the endpoint when there is something to read, or room to write."""
@@ -55,6 +71,7 @@ class Transport(Protocol):
 
         ``heard``: the peer has said the same, so there is nothing left to wait for.
         """
+        raise NotImplementedError
 
     def close(self, abort: bool = False) -> None:
         """Give the transport back; ``abort`` drops what the peer has not taken yet."""
@@ -73,35 +90,22 @@ class Nobody:
 NOBODY = Nobody()
 
 
-class SocketTransport:
+class SocketTransport(Transport):
     """A non-blocking socket, with TLS or without, that an epoll watches."""
 
-    __slots__ = (
-        "_epoll",
-        "_fd",
-        "_watched",
-        "endpoint",
-        "gathers",
-        "recv_into",
-        "send",
-        "sock",
-        "transports",
-    )
-
-    def __init__(
-        self, sock: socket.socket, epoll: select.epoll, transports: dict[int, SocketTransport]
-    ) -> None:
-        self.sock = sock
-        self.recv_into = sock.recv_into
-        self.send = sock.send
+    def __init__(self, sock: socket.socket, epoll: select.epoll, transports: dict[int, Any]) -> None:
+        super().__init__()
         self.gathers = True
+        self.sock = sock
+        self.transports = transports
         self._epoll = epoll
         self._fd = sock.fileno()
-        self._watched = select.EPOLLIN | select.EPOLLRDHUP
-        self.transports = transports
-        self.endpoint: Endpoint
+        # For direct system calls; negative with TLS, and once closed: the number may be another's then.
+        self._plain_fd = self._fd
+        self._watched = _READ
 
     def start(self, endpoint: Endpoint) -> None:
+        """Watch the socket, and call ``endpoint``."""
         self.endpoint = endpoint
         self.transports[self._fd] = self
         self._epoll.register(self._fd, self._watched)
@@ -109,13 +113,37 @@ class SocketTransport:
     def use_tls(self, context: ssl.SSLContext) -> ssl.SSLSocket:
         """Speak TLS from here on; the caller drives ``do_handshake``."""
         self.sock = context.wrap_socket(self.sock, server_side=True, do_handshake_on_connect=False)
-        self.recv_into = self.sock.recv_into
-        self.send = self.sock.send
         self.gathers = False
+        self._plain_fd = -1
         return self.sock
 
-    def send_gathered(self, parts: list[bytes | memoryview]) -> int:
-        return self.sock.sendmsg(parts)
+    def recv_into(self, buffer: bytearray) -> int:
+        if cython.compiled and self._plain_fd >= 0:
+            return int(_received(self._plain_fd, buffer))
+        try:
+            return self.sock.recv_into(buffer)
+        except WOULD_BLOCK:
+            return _BLOCKED
+        except OSError:
+            return _LOST
+
+    def send(self, data: bytes | memoryview) -> int:
+        if cython.compiled and self._plain_fd >= 0 and isinstance(data, bytes):
+            return int(_sent(self._plain_fd, data))
+        try:
+            return self.sock.send(data)
+        except WOULD_BLOCK:
+            return _BLOCKED
+        except OSError:
+            return _LOST
+
+    def send_gathered(self, parts: Sequence[bytes | memoryview]) -> int:
+        try:
+            return self.sock.sendmsg(parts)
+        except WOULD_BLOCK:
+            return _BLOCKED
+        except OSError:
+            return _LOST
 
     def pending(self) -> int:
         return self.sock.pending() if isinstance(self.sock, ssl.SSLSocket) else 0
@@ -139,6 +167,7 @@ class SocketTransport:
         return False
 
     def close(self, abort: bool = False) -> None:
+        self._plain_fd = -1
         if self.transports.get(self._fd) is self:
             del self.transports[self._fd]
             self._epoll.unregister(self._fd)
@@ -149,106 +178,44 @@ class SocketTransport:
         self.sock.close()
 
 
-class StreamTransport:
-    """Any Trio stream as a transport: two small tasks do the waiting (in memory, or foreign streams)."""
+@cython.cfunc
+def _received(fd: cython.int, buffer: bytearray) -> cython.Py_ssize_t:
+    """Compiled only: recv(2) without a Python call and without an exception where nothing has come."""
+    count: cython.Py_ssize_t = 0
+    if cython.compiled:
+        target: cython.p_char = PyByteArray_AS_STRING(buffer)
+        room: cython.Py_ssize_t = len(buffer)
+        with cython.nogil:
+            count = recv(fd, target, room, 0)
+        if count < 0:
+            return _why()
+    return count
 
-    def __init__(self, stream: trio.abc.Stream) -> None:
-        self._stream = stream
-        self.endpoint: Endpoint
-        self.gathers = False
-        self._received = b""
-        self._end = False
-        self._error: OSError | None = None
-        self._sending: bytes = b""
-        self._wake_reader = trio.Event()
-        self._wake_writer = trio.Event()
-        self._reading = True
-        self._finished = False
-        self._closed = False
-        self._scope = trio.CancelScope()
 
-    async def run(self, endpoint: Endpoint) -> None:
-        """Carry bytes until the transport is closed; then the stream is closed too."""
-        self.endpoint = endpoint
-        with self._scope:
-            try:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._read)
-                    nursery.start_soon(self._write)
-            finally:
-                self._closed = True
-                await trio.aclose_forcefully(self._stream)
+@cython.cfunc
+def _sent(fd: cython.int, data: bytes) -> cython.Py_ssize_t:
+    """Compiled only: send(2) of all that it takes."""
+    count: cython.Py_ssize_t = 0
+    if cython.compiled:
+        source: cython.p_char = PyBytes_AS_STRING(data)
+        size: cython.Py_ssize_t = len(data)
+        with cython.nogil:
+            count = send(fd, source, size, MSG_NOSIGNAL)
+        if count < 0:
+            return _why()
+    return count
 
-    async def _read(self) -> None:
-        buffer = bytearray(_READ_CHUNK)
-        while not (self._end or self._error):
-            try:
-                self._received = bytes(await self._stream.receive_some(_READ_CHUNK))
-                self._end = not self._received
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                self._error = ConnectionResetError("the peer is gone")
-            while not self._reading and self._received:
-                self._wake_reader = trio.Event()
-                await self._wake_reader.wait()
-            self.endpoint.readable(buffer, trio.current_time())
 
-    async def _write(self) -> None:
-        while True:
-            while not self._sending and not self._finished:
-                self._wake_writer = trio.Event()
-                await self._wake_writer.wait()
-            try:
-                if self._sending:
-                    await self._stream.send_all(self._sending)
-                elif isinstance(self._stream, trio.abc.HalfCloseableStream):
-                    await self._stream.send_eof()
-                    return
-                else:
-                    return
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                self._error = ConnectionResetError("the peer is gone")
-            self._sending = b""
-            self.endpoint.writable()
-            if self._error:
-                return
+@cython.cfunc
+def _why() -> cython.Py_ssize_t:
+    """Compiled only: what the error of the last system call means."""
+    if cython.compiled and errno in (EAGAIN, EINTR):
+        return _BLOCKED
+    return _LOST
 
-    def recv_into(self, buffer: bytearray) -> int:
-        if self._received:
-            size = len(self._received)
-            buffer[:size] = self._received
-            self._received = b""
-            return size
-        if self._error:
-            raise self._error
-        if self._end:
-            return 0
-        raise BlockingIOError
 
-    def send(self, data: bytes | memoryview) -> int:
-        if self._error or self._closed:
-            raise self._error or ConnectionResetError("closed")
-        if self._sending:
-            raise BlockingIOError
-        self._sending = bytes(data)
-        self._wake_writer.set()
-        return len(data)
-
-    def send_gathered(self, parts: list[bytes | memoryview]) -> int:
-        return self.send(b"".join(parts))
-
-    def pending(self) -> int:
-        return 0
-
-    def watch(self, read: bool, write: bool) -> None:  # noqa: ARG002  # the writing task always tells
-        self._reading = read
-        if read:
-            self._wake_reader.set()
-
-    def finish(self, heard: bool = False) -> bool:  # noqa: ARG002  # the stream still has to send
-        self._finished = True
-        self._wake_writer.set()
-        return False
-
-    def close(self, abort: bool = False) -> None:  # noqa: ARG002  # a stream has no other way
-        self._closed = True
-        self._scope.cancel()
+if cython.compiled:
+    from cython.cimports.cpython.bytearray import PyByteArray_AS_STRING
+    from cython.cimports.cpython.bytes import PyBytes_AS_STRING
+    from cython.cimports.libc.errno import EAGAIN, EINTR, errno
+    from cython.cimports.trio_ws_app.wire.syscalls import MSG_NOSIGNAL, recv, send

@@ -1,0 +1,105 @@
+"""Any Trio stream as a transport: in memory, or foreign."""
+
+from __future__ import annotations
+
+import trio
+
+from .transport import BLOCKED, LOST, Endpoint, Transport
+
+_READ_CHUNK = 64 * 1024
+
+
+class StreamTransport(Transport):
+    """Any Trio stream as a transport: two small tasks do the waiting."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        super().__init__()
+        self._stream = stream
+        self._received = b""
+        self._end = False
+        self._lost = False
+        self._sending: bytes = b""
+        self._wake_reader = trio.Event()
+        self._wake_writer = trio.Event()
+        self._reading = True
+        self._finished = False
+        self._closed = False
+        self._scope = trio.CancelScope()
+
+    async def run(self, endpoint: Endpoint) -> None:
+        """Carry bytes until the transport is closed; then the stream is closed too."""
+        self.endpoint = endpoint
+        with self._scope:
+            try:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._read)
+                    nursery.start_soon(self._write)
+            finally:
+                self._closed = True
+                await trio.aclose_forcefully(self._stream)
+
+    async def _read(self) -> None:
+        buffer = bytearray(_READ_CHUNK)
+        while not (self._end or self._lost):
+            try:
+                self._received = bytes(await self._stream.receive_some(_READ_CHUNK))
+                self._end = not self._received
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                self._lost = True
+            while not self._reading and self._received:
+                self._wake_reader = trio.Event()
+                await self._wake_reader.wait()
+            self.endpoint.readable(buffer, trio.current_time())
+
+    async def _write(self) -> None:
+        while True:
+            while not self._sending and not self._finished:
+                self._wake_writer = trio.Event()
+                await self._wake_writer.wait()
+            try:
+                if self._sending:
+                    await self._stream.send_all(self._sending)
+                elif isinstance(self._stream, trio.abc.HalfCloseableStream):
+                    await self._stream.send_eof()
+                    return
+                else:
+                    return
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                self._lost = True
+            self._sending = b""
+            self.endpoint.writable()
+            if self._lost:
+                return
+
+    def recv_into(self, buffer: bytearray) -> int:
+        if self._received:
+            size = len(self._received)
+            buffer[:size] = self._received
+            self._received = b""
+            return size
+        if self._lost:
+            return LOST
+        return 0 if self._end else BLOCKED
+
+    def send(self, data: bytes | memoryview) -> int:
+        if self._lost or self._closed:
+            return LOST
+        if self._sending:
+            return BLOCKED
+        self._sending = bytes(data)
+        self._wake_writer.set()
+        return len(data)
+
+    def watch(self, read: bool, write: bool) -> None:  # noqa: ARG002  # the writing task always tells
+        self._reading = read
+        if read:
+            self._wake_reader.set()
+
+    def finish(self, heard: bool = False) -> bool:  # noqa: ARG002  # the stream still has to send
+        self._finished = True
+        self._wake_writer.set()
+        return False
+
+    def close(self, abort: bool = False) -> None:  # noqa: ARG002  # a stream has no other way
+        self._closed = True
+        self._scope.cancel()
