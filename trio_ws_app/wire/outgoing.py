@@ -5,6 +5,7 @@ Plain Python that Cython also compiles: the C types are in ``outgoing.pxd``.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 import cython
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from ..settings import Settings
     from .engine import Engine
     from .transport import Transport
+
+logger = logging.getLogger("trio_ws_app.reactor")
 
 # A send waits while this much is queued: enough to keep a fast peer busy, little enough to stay fresh.
 WRITE_LIMIT = 64 * 1024
@@ -457,7 +460,12 @@ def flush_some(links: list[Any], start: int, stop: int) -> None:
     link: Outgoing
     for index in range(start, min(stop, len(links))):
         link = links[index]
-        link._flush()
+        try:
+            link._flush()
+        except Exception:
+            # One connection's bug is one connection's bug (G5), also when it is ours.
+            logger.exception("a connection failed in the flusher and is aborted")
+            link.abort("its flush failed")
 
 
 @cython.cfunc

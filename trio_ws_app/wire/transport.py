@@ -193,8 +193,8 @@ def _received(fd: cython.int, buffer: bytearray) -> cython.Py_ssize_t:
 
 
 @cython.cfunc
-def _sent(fd: cython.int, data: bytes) -> cython.Py_ssize_t:
-    """Compiled only: send(2) of all that it takes."""
+def _sent(fd: cython.int, data: Any) -> cython.Py_ssize_t:  # Cython's bytes would refuse a subclass
+    """Compiled only: send(2) of as many bytes as it takes."""
     count: cython.Py_ssize_t = 0
     if cython.compiled:
         source: cython.p_char = PyBytes_AS_STRING(data)
