@@ -90,6 +90,9 @@ class Outgoing:
     def _end(self) -> object:
         """The last byte is written."""
 
+    def abort(self, why: str) -> None:
+        """End at once: no goodbye, and nothing that is queued."""
+
     def _lose_writing(self) -> object:
         """The transport takes nothing any more."""
 
