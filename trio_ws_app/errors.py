@@ -75,7 +75,7 @@ class ConnectionClosed(trio.EndOfChannel, trio.BrokenResourceError):
     """
 
     def __init__(self, reason: CloseReason) -> None:
-        super().__init__(str(reason))
+        super().__init__(reason)  # its text is made when somebody asks
         self.reason = reason
 
 

@@ -25,7 +25,7 @@ class Acceptor:
         engine: Engine,
         reactor: Reactor,
         sock: socket.socket,
-        accepted: Callable[[socket.socket, object], None],
+        accepted: Callable[[socket.socket, object, float], None],
     ) -> None:
         self._engine = engine
         self._sock = sock
@@ -46,7 +46,7 @@ class Acceptor:
                 return
             self._short = False
             sock.setblocking(False)
-            self._accepted(sock, address)
+            self._accepted(sock, address, now)
 
     def writable(self) -> None:
         """A listening socket is never written to."""

@@ -14,9 +14,8 @@ from enum import Enum, auto
 from ..protocol.handshake import Accepted, Refusal, ServerHandshake
 from ..protocol.http import Request, Response
 from ..settings import Settings
-from ..wire.engine import Engine
 from ..wire.stream import StreamTransport
-from ..wire.timers import Timer
+from ..wire.timers import Countdown
 from ..wire.transport import BLOCKED, LOST, SocketTransport
 
 logger = logging.getLogger("trio_ws_app.opening")
@@ -39,13 +38,12 @@ class Opening:
 
     __slots__ = (
         "_count",
+        "_countdown",
         "_decide",
-        "_engine",
         "_handshake",
         "_out",
         "_settings",
         "_stage",
-        "_timer",
         "_tls",
         "_trailing",
         "on_lost",
@@ -55,29 +53,27 @@ class Opening:
 
     def __init__(
         self,
-        engine: Engine,
         transport: AnyTransport,
         settings: Settings,
         remote: str,
         decide: Callable[[Opening, Request], None],
         count: Callable[[str], None],
+        countdown: Countdown,
+        now: float,
     ) -> None:
         self.transport = transport
         self.remote = remote
         self.on_lost: Callable[[], None] | None = None
-        self._engine = engine
         self._settings = settings
         self._decide = decide
         self._count = count
+        self._countdown = countdown
         self._handshake = ServerHandshake(settings)
         self._stage = Stage.REQUEST
         self._tls: ssl.SSLSocket | None = None
         self._out: bytes | memoryview = b""
         self._trailing = b""
-        self._timer: Timer | None = None
-        if settings.open_timeout is not None:
-            now = engine.now()
-            self._timer = engine.timers.at(now + settings.open_timeout, self._too_slow)
+        countdown.start(self, now)
 
     def start_tls(self, context: ssl.SSLContext, transport: SocketTransport) -> None:
         """Speak TLS first."""
@@ -142,7 +138,7 @@ class Opening:
     def accept(self, request: Request) -> Accepted:
         """The answer 101, and what was agreed on; this opening is over."""
         accepted = self._handshake.accept(request)
-        self._forget_timer()
+        self._countdown.stop(self)
         self._stage = Stage.OVER
         return accepted
 
@@ -185,8 +181,8 @@ class Opening:
         self.transport.watch(True, False)
         self.transport.finish()  # the client's end, or open_timeout, closes the rest
 
-    def _too_slow(self, _now: float) -> None:
-        self._timer = None
+    def too_slow(self, now: float) -> None:  # noqa: ARG002  # a patient's signature
+        """The client has not got through the handshake, or not taken the answer, in time."""
         self._drop("open_timeout is over")
 
     def _drop(self, reason: str) -> None:
@@ -196,14 +192,10 @@ class Opening:
         self._lost(abort=True)
 
     def _lost(self, abort: bool = False) -> None:
-        self._forget_timer()
+        self._countdown.stop(self)
         if self._stage is Stage.REQUEST and not abort:
             self._count("gone before a request")
         self._stage = Stage.OVER
         self.transport.close(abort)
         if self.on_lost is not None:
             self.on_lost()
-
-    def _forget_timer(self) -> None:
-        self._engine.timers.forget(self._timer)
-        self._timer = None

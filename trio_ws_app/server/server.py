@@ -22,6 +22,7 @@ from ..wire.connection import WireConnection
 from ..wire.engine import Engine, open_engine
 from ..wire.reactor import Reactor
 from ..wire.stream import StreamTransport
+from ..wire.timers import Countdown
 from .accept import Acceptor
 from .collector import CollectorRest
 from .contain import Contained, Handler
@@ -85,6 +86,7 @@ class Server:
         self._scope = trio.CancelScope(shield=True)
         self._rest = CollectorRest()
         self._engine: Engine
+        self._opening_time: Countdown
         self._reactor: Reactor
         self._nursery: trio.Nursery
 
@@ -146,6 +148,7 @@ class Server:
         try:
             with self._scope:
                 async with open_engine() as self._engine, trio.open_nursery() as machinery:
+                    self._opening_time = Countdown(self._engine.timers, self.settings.open_timeout)
                     acceptors = self._listen(listeners, machinery)
                     machinery.start_soon(self._reactor.run, self._engine, name="reactor")
                     async with trio.open_nursery() as self._nursery:
@@ -188,18 +191,21 @@ class Server:
             except trio.ClosedResourceError:
                 return
             transport = StreamTransport(stream)
-            machinery.start_soon(transport.run, self._opening(transport, "memory"))
+            opening = self._opening(transport, "memory", self._engine.now())
+            machinery.start_soon(transport.run, opening)
 
-    def _accepted(self, sock: socket.socket, address: object) -> None:
+    def _accepted(self, sock: socket.socket, address: object, now: float) -> None:
         remote = f"{address[0]}:{address[1]}" if isinstance(address, tuple) else "unix"
         transport = self._reactor.transport(sock)
-        opening = self._opening(transport, remote)
+        opening = self._opening(transport, remote, now)
         if self._ssl_context is not None:
             opening.start_tls(self._ssl_context, transport)
         transport.start(opening)
 
-    def _opening(self, transport: AnyTransport, remote: str) -> Opening:
-        return Opening(self._engine, transport, self.settings, remote, self._decide, self._count_refusal)
+    def _opening(self, transport: AnyTransport, remote: str, now: float) -> Opening:
+        return Opening(
+            transport, self.settings, remote, self._decide, self._count_refusal, self._opening_time, now
+        )
 
     def _count_refusal(self, reason: str) -> None:
         self._counters.refused[reason] += 1
