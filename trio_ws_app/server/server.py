@@ -332,7 +332,12 @@ class Server:
             if contained.code is CloseCode.INTERNAL_ERROR:
                 self._counters.failed += 1
             connection.say_close(contained.code, closed_here=True)
-            await connection.wait_ended_or_aborted()
+            if not connection.ended:
+                await connection.wait_ended_or_aborted()
+        except trio.Cancelled:
+            # The task ends here anyhow. What it raised would be described, collected and sorted by the
+            # nursery, with all its frames and for every connection at once.
+            pass
         finally:
             if not connection.ended:
                 connection.abort("the server ended")

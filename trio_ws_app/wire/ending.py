@@ -80,6 +80,7 @@ class Ending(Outgoing):
         self.flush()
 
     def _queue_close(self, payload: bytes) -> object:
+        """Queue our Close; whoever does it flushes."""
         frame = encode_frame(Opcode.CLOSE, payload)
         self.queued += len(frame)
         if self._held is not None:  # the streamed message can't be completed any more
@@ -90,7 +91,6 @@ class Ending(Outgoing):
         self._closing_since = self.engine.now()
         if self.settings.close_timeout is not None:
             self._check_at(self._closing_since + self.settings.close_timeout)
-        self._mark_dirty()
         return None
 
     def _take_close(self, close: Close) -> object:
