@@ -7,6 +7,7 @@ import logging
 import socket
 from collections.abc import Callable
 
+from ..wire.accepting import Accepting
 from ..wire.engine import Engine
 from ..wire.reactor import Reactor
 
@@ -25,28 +26,30 @@ class Acceptor:
         engine: Engine,
         reactor: Reactor,
         sock: socket.socket,
-        accepted: Callable[[socket.socket, object, float], None],
+        accepted: Callable[[int, object, float], None],
     ) -> None:
         self._engine = engine
-        self._sock = sock
+        self._accepting = Accepting(sock)
         self._accepted = accepted
         self._short = False
-        self._transport = reactor.transport(sock)
+        self._transport = reactor.transport(sock.fileno(), sock)
         self._transport.start(self)
 
     def readable(self, buffer: bytearray, now: float) -> None:  # noqa: ARG002  # an endpoint's signature
         """Accept what waits, but not so much that the others have to wait."""
         for _ in range(_ACCEPTS_A_PASS):
             try:
-                sock, address = self._sock.accept()
+                waiting = self._accepting.accept()
             except OSError as error:
                 if error.errno in _SHORTAGE:
                     self._pause(now, error)
-                # Anything else is nobody waiting, or a client that is gone already.
+                # Anything else is a client that is gone already.
+                return
+            if waiting is None:
                 return
             self._short = False
-            sock.setblocking(False)
-            self._accepted(sock, address, now)
+            fd, address = waiting
+            self._accepted(fd, address, now)
 
     def writable(self) -> None:
         """A listening socket is never written to."""

@@ -194,9 +194,9 @@ class Server:
             opening = self._opening(transport, "memory", self._engine.now())
             machinery.start_soon(transport.run, opening)
 
-    def _accepted(self, sock: socket.socket, address: object, now: float) -> None:
+    def _accepted(self, fd: int, address: object, now: float) -> None:
         remote = f"{address[0]}:{address[1]}" if isinstance(address, tuple) else "unix"
-        transport = self._reactor.transport(sock)
+        transport = self._reactor.transport(fd)
         opening = self._opening(transport, remote, now)
         if self._ssl_context is not None:
             opening.start_tls(self._ssl_context, transport)

@@ -29,9 +29,9 @@ class Poller:
         self.transports: dict[int, Any] = {}
         self._buffer = bytearray(_BUFFER_SIZE)
 
-    def transport(self, sock: socket.socket) -> SocketTransport:
-        """A transport for a connected, non-blocking socket; watched from its ``start`` on."""
-        return SocketTransport(sock, self.epoll, self.transports)
+    def transport(self, fd: int, sock: socket.socket | None = None) -> SocketTransport:
+        """A transport that owns a non-blocking descriptor, or its socket; watched from its ``start`` on."""
+        return SocketTransport(fd, self.epoll, self.transports, sock)
 
     def feed_ready(self, now: cython.double) -> int:
         """Feed whoever is ready at ``now`` (Trio's clock); how many there were."""

@@ -33,9 +33,9 @@ class Reactor(trio.abc.Instrument):
         self._watcher: trio.lowlevel.Task
         self._engine: Engine
 
-    def transport(self, sock: socket.socket) -> SocketTransport:
-        """A transport for a connected, non-blocking socket; watched from its ``start`` on."""
-        return self._poller.transport(sock)
+    def transport(self, fd: int, sock: socket.socket | None = None) -> SocketTransport:
+        """A transport that owns a non-blocking descriptor, or its socket; watched from its ``start`` on."""
+        return self._poller.transport(fd, sock)
 
     async def run(self, engine: Engine) -> None:
         """Feed the connections until cancelled."""

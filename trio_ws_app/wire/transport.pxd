@@ -10,10 +10,11 @@ cdef class Transport:
     cpdef Py_ssize_t send_gathered(self, object parts) except -3
 
 cdef class SocketTransport(Transport):
-    cdef readonly object sock
     cdef readonly dict transports
     cdef object _epoll
+    cdef object _sock
     cdef int _fd
     cdef int _plain_fd
     cdef int _watched
 
+    cdef object _socket(self)

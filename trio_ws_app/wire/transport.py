@@ -6,10 +6,12 @@ Plain Python that Cython also compiles: C types are in ``transport.pxd``, system
 from __future__ import annotations
 
 import contextlib
+import os
 import select
 import socket
 import ssl
 import struct
+from errno import EBADF
 from typing import TYPE_CHECKING, Any, Protocol
 
 import cython
@@ -93,15 +95,21 @@ NOBODY = Nobody()
 class SocketTransport(Transport):
     """A non-blocking socket, with TLS or without, that an epoll watches."""
 
-    def __init__(self, sock: socket.socket, epoll: select.epoll, transports: dict[int, Any]) -> None:
+    def __init__(
+        self,
+        fd: int,
+        epoll: select.epoll,
+        transports: dict[int, Any],
+        sock: socket.socket | None = None,
+    ) -> None:
         super().__init__()
         self.gathers = True
-        self.sock = sock
         self.transports = transports
         self._epoll = epoll
-        self._fd = sock.fileno()
+        self._fd = fd
         # For direct system calls; negative with TLS, and once closed: the number may be another's then.
-        self._plain_fd = self._fd
+        self._plain_fd = fd
+        self._sock = sock  # made when it is needed: with direct system calls hardly ever
         self._watched = _READ
 
     def start(self, endpoint: Endpoint) -> None:
@@ -112,16 +120,26 @@ class SocketTransport(Transport):
 
     def use_tls(self, context: ssl.SSLContext) -> ssl.SSLSocket:
         """Speak TLS from here on; the caller drives ``do_handshake``."""
-        self.sock = context.wrap_socket(self.sock, server_side=True, do_handshake_on_connect=False)
+        sock = context.wrap_socket(self._socket(), server_side=True, do_handshake_on_connect=False)
+        self._sock = sock
         self.gathers = False
         self._plain_fd = -1
-        return self.sock
+        return sock
+
+    def _socket(self) -> Any:
+        """The descriptor as Python's socket."""
+        if self._sock is None:
+            if self._fd < 0:
+                raise OSError(EBADF, "the transport is closed")
+            self._sock = socket.socket(fileno=self._fd)
+            self._sock.setblocking(False)
+        return self._sock
 
     def recv_into(self, buffer: bytearray) -> int:
         if cython.compiled and self._plain_fd >= 0:
             return int(_received(self._plain_fd, buffer))
         try:
-            return self.sock.recv_into(buffer)
+            return int(self._socket().recv_into(buffer))
         except WOULD_BLOCK:
             return _BLOCKED
         except OSError:
@@ -131,7 +149,7 @@ class SocketTransport(Transport):
         if cython.compiled and self._plain_fd >= 0 and isinstance(data, bytes):
             return int(_sent(self._plain_fd, data))
         try:
-            return self.sock.send(data)
+            return int(self._socket().send(data))
         except WOULD_BLOCK:
             return _BLOCKED
         except OSError:
@@ -139,14 +157,14 @@ class SocketTransport(Transport):
 
     def send_gathered(self, parts: Sequence[bytes | memoryview]) -> int:
         try:
-            return self.sock.sendmsg(parts)
+            return int(self._socket().sendmsg(parts))
         except WOULD_BLOCK:
             return _BLOCKED
         except OSError:
             return _LOST
 
     def pending(self) -> int:
-        return self.sock.pending() if isinstance(self.sock, ssl.SSLSocket) else 0
+        return self._sock.pending() if isinstance(self._sock, ssl.SSLSocket) else 0
 
     def watch(self, read: bool, write: bool) -> None:
         wanted = select.EPOLLRDHUP | (select.EPOLLIN if read else 0) | (select.EPOLLOUT if write else 0)
@@ -155,27 +173,33 @@ class SocketTransport(Transport):
             self._epoll.modify(self._fd, wanted)
 
     def finish(self, heard: bool = False) -> bool:
-        if isinstance(self.sock, ssl.SSLSocket):
+        if isinstance(self._sock, ssl.SSLSocket):
             with contextlib.suppress(OSError):
-                self.sock.unwrap()  # our close_notify; the peer's is not waited for
+                self._sock.unwrap()  # our close_notify; the peer's is not waited for
         if heard:
             # Nothing unread is left, so the kernel delivers what is written and then our FIN.
             self.close()
             return True
         with contextlib.suppress(OSError):
-            self.sock.shutdown(socket.SHUT_WR)
+            self._socket().shutdown(socket.SHUT_WR)
         return False
 
     def close(self, abort: bool = False) -> None:
-        self._plain_fd = -1
+        if self._fd < 0:
+            return
         if self.transports.get(self._fd) is self:
             del self.transports[self._fd]
             self._epoll.unregister(self._fd)
         if abort:
             with contextlib.suppress(OSError):
-                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+                self._socket().setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        if self._sock is not None:
+            self._sock.close()
+        else:
+            with contextlib.suppress(OSError):  # the peer's reset may be news to the kernel even now
+                os.close(self._fd)
+        self._fd = self._plain_fd = -1
         self.endpoint = NOBODY
-        self.sock.close()
 
 
 @cython.cfunc
