@@ -99,6 +99,7 @@ class Ending(Outgoing):
             self.closed_by = "peer"
             self._queue_close(b"" if close.code == CloseCode.NO_STATUS else close.code.to_bytes(2, "big"))
         self._turn_gone(Turn.RECEIVE_CLOSE, CloseReason(close.code, close.reason))
+        self.transport.finish_soon()
         self.flush()
         if not self._chunks:
             self._end()

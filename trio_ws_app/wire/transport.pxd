@@ -15,6 +15,7 @@ cdef class SocketTransport(Transport):
     cdef object _sock
     cdef int _fd
     cdef int _plain_fd
+    cdef int _flags
     cdef int _watched
 
     cdef object _socket(self)
