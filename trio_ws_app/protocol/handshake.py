@@ -193,24 +193,23 @@ class ServerHandshake:
         key = fields["sec-websocket-key"][0].encode()
         digest = sha1(key + _GUID, usedforsecurity=False).digest()
         response = _SWITCHING + b2a_base64(digest)[:-1] + b"\r\n"
-        subprotocol = self._subprotocol(fields.get("sec-websocket-protocol", ()))
-        if subprotocol is not None:
-            response += b"Sec-WebSocket-Protocol: %b\r\n" % subprotocol.encode()
-        deflate = self._deflate(fields.get("sec-websocket-extensions", ()))
-        if deflate is not None:
-            response += b"Sec-WebSocket-Extensions: %b\r\n" % deflate.header.encode()
-        response += encoded_fields(headers) + b"\r\n"
-        return Accepted(response, subprotocol, deflate, self._trailing)
+        subprotocol = deflate = None
+        if "sec-websocket-protocol" in fields:
+            subprotocol = self._subprotocol(fields["sec-websocket-protocol"])
+            if subprotocol is not None:
+                response += b"Sec-WebSocket-Protocol: %b\r\n" % subprotocol.encode()
+        if "sec-websocket-extensions" in fields and self._settings.compression:
+            deflate = negotiate(", ".join(fields["sec-websocket-extensions"]))
+            if deflate is not None:
+                response += b"Sec-WebSocket-Extensions: %b\r\n" % deflate.header.encode()
+        if headers:
+            response += encoded_fields(headers)
+        return Accepted(response + b"\r\n", subprotocol, deflate, self._trailing)
 
     def _subprotocol(self, offers: tuple[str, ...]) -> str | None:
         """The first of our subprotocols that the client offers (section 4.2.2, step 5)."""
-        if not offers:
-            return None
         offered = {token for value in offers for token in parse_tokens(value)}
         return next((ours for ours in self._settings.subprotocols if ours in offered), None)
-
-    def _deflate(self, offers: tuple[str, ...]) -> DeflateParameters | None:
-        return negotiate(", ".join(offers)) if offers and self._settings.compression else None
 
     def refuse(self, response: Response) -> bytes:
         """The complete answer that carries ``response``; the connection is to be closed after it.

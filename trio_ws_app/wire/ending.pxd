@@ -18,6 +18,7 @@ cdef class Ending(Outgoing):
     cdef object _stop_timer(self)
 
     cdef object _queue_close(self, bytes payload)
+    cdef object _limit_closing(self)
     cdef object _take_close(self, object close)
     cdef object _turn_gone(self, object turn, object reason)
     cdef object _tell_gone(self)

@@ -71,6 +71,7 @@ class Ending(Outgoing):
             self.closed_by = "us"
             self._close_reason = None
             self._queue_close(payload)
+            self._limit_closing()
         if closed_here and not self.closed_here:
             self.closed_here = True
             self._forget_inbox()
@@ -89,6 +90,10 @@ class Ending(Outgoing):
             self._held = []
         self._chunks.append(frame)
         self._closing_since = self.engine.now()
+        return None
+
+    def _limit_closing(self) -> object:
+        """The rest of the goodbye must not take longer than ``close_timeout``."""
         if self.settings.close_timeout is not None:
             self._check_at(self._closing_since + self.settings.close_timeout)
         return None
@@ -103,6 +108,8 @@ class Ending(Outgoing):
         self.flush()
         if not self._chunks:
             self._end()
+        if not self.ended:  # mostly it has, and never needs the time
+            self._limit_closing()
         return None
 
     def _fail(self, error: ProtocolError) -> object:
@@ -111,6 +118,7 @@ class Ending(Outgoing):
         reason = CloseReason(error.code, str(error))
         if self.state == _OPEN:
             self._queue_close(close_payload(error.code, str(error)))
+            self._limit_closing()
         self._turn_gone(Turn.LOSE_PEER, reason)
         self.flush()
         if not self._chunks:
@@ -149,6 +157,7 @@ class Ending(Outgoing):
             self._stop_timer()
         else:
             self.transport.watch(True, False)
+            self._limit_closing()
         self._wake_ended()
         return None
 
