@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from enum import StrEnum
 from typing import Protocol
@@ -15,7 +16,7 @@ from .protocol.closing import State
 from .protocol.deflate import DeflateParameters, deflate_once
 from .protocol.frames import Frame, Opcode, encode_frame
 from .wire.connection import WireConnection
-from .wire.outgoing import offer_to_all
+from .wire.outgoing import offer_to_all, offer_to_members
 
 
 class Overflow(StrEnum):
@@ -53,7 +54,7 @@ class Encoded:
     def __init__(self, message: Message, key: object = None) -> None:
         if isinstance(message, str):
             self._payload, self._opcode = message.encode(), Opcode.TEXT
-        elif isinstance(message, bytes | bytearray | memoryview):
+        elif isinstance(message, (bytes, bytearray, memoryview)):
             self._payload, self._opcode = bytes(message), Opcode.BINARY
         else:
             raise not_a_message(message)
@@ -130,15 +131,12 @@ def broadcast(connections: Iterable[Connection], message: Message) -> BroadcastR
     message, before anything is sent.
     """
     receivers = list(connections)
-    return send_to_all(receivers, [Overflow.DISCONNECT] * len(receivers), Encoded(message))
-
-
-def send_to_all(connections: list[Connection], policies: list[Overflow], encoded: Encoded) -> BroadcastResult:
-    """Queue a shared message on every connection; those that do not simply take it, by their policy."""
-    rest = offer_to_all(connections, encoded.plain, Overflow.LATEST in policies)
-    outcomes = (send_encoded(connections[index], encoded, policies[index]) for index in rest)
-    result = tally(outcomes)
-    return attrs.evolve(result, sent=result.sent + len(connections) - len(rest))
+    encoded = Encoded(message)
+    rest = offer_to_all(receivers, encoded.plain)
+    return tally(
+        len(receivers) - len(rest),
+        [send_encoded(connection, encoded, Overflow.DISCONNECT) for connection in rest],
+    )
 
 
 class Receiver(Protocol):
@@ -153,16 +151,21 @@ class Receiver(Protocol):
 def send_to_members(
     members: Sequence[Receiver], encoded: Encoded, exclude: Collection[object] = ()
 ) -> BroadcastResult:
-    """As ``send_to_all``, but for those who are in ``exclude``, or whose connection is."""
+    """Queue a shared message on the connection of everybody who is not in ``exclude``."""
     if exclude:
         members = [one for one in members if one not in exclude and one.connection not in exclude]
-    connections = [member.connection for member in members]
-    return send_to_all(connections, [member.overflow for member in members], encoded)
+    rest = offer_to_members(members, encoded.plain, Overflow.LATEST)
+    return tally(
+        len(members) - len(rest),
+        [send_encoded(member.connection, encoded, member.overflow) for member in rest],
+    )
 
 
-def tally(outcomes: Iterable[Outcome]) -> BroadcastResult:
-    """Count outcomes."""
-    counts = dict.fromkeys(Outcome, 0)
-    for outcome in outcomes:
-        counts[outcome] += 1
-    return BroadcastResult(counts[Outcome.SENT], counts[Outcome.DROPPED], counts[Outcome.DISCONNECTED])
+def tally(sent: int, outcomes: list[Outcome]) -> BroadcastResult:
+    """Count ``outcomes``, and ``sent`` more that were simply sent."""
+    if not outcomes:
+        return BroadcastResult(sent)
+    counts = Counter(outcomes)
+    return BroadcastResult(
+        sent + counts[Outcome.SENT], counts[Outcome.DROPPED], counts[Outcome.DISCONNECTED]
+    )

@@ -9,31 +9,33 @@ cdef int _OPEN
 cdef int _GONE
 
 cdef class Outgoing:
-    cdef readonly object engine
-    cdef readonly Transport transport
-    cdef readonly object settings
-    cdef readonly object deflate
+    # In the order in which a broadcast touches them: what is read together shares a cache line.
     cdef readonly int state
-    cdef object _close_reason
-    cdef readonly bint closed_here
-    cdef readonly bint ended
-    cdef readonly Py_ssize_t queued
     cdef readonly bint blocked
+    cdef bint _dirty
+    cdef bint _broken
+    cdef readonly object deflate
+    cdef readonly Py_ssize_t queued
+    cdef Py_ssize_t _queue_limit
+    cdef list _held
+    cdef list _chunks
+    cdef object _payload
+    cdef list _all_dirty
+    cdef readonly Transport transport
+    cdef Py_ssize_t _head_sent
     cdef readonly long long messages_out
     cdef readonly long long bytes_out
-    cdef public long long dropped
-    cdef readonly list inbox
-    cdef bint _in_sink
-    cdef Py_ssize_t _queue_limit
-    cdef list _chunks
-    cdef Py_ssize_t _head_sent
-    cdef bint _in_frame
-    cdef object _payload
-    cdef list _held
     cdef list _room
-    cdef bint _dirty
+    cdef bint _in_frame
+    cdef bint _in_sink
     cdef bint _paused
-    cdef bint _broken
+    cdef readonly bint closed_here
+    cdef readonly bint ended
+    cdef readonly list inbox
+    cdef readonly object engine
+    cdef readonly object settings
+    cdef object _close_reason
+    cdef public long long dropped
     cdef double _blocked_since
 
     cdef object _end(self)
@@ -48,11 +50,11 @@ cdef class Outgoing:
     cdef object _push(self, object frame)
     cpdef bint offer(self, object frame) except -1
     cdef bint _offer(self, object frame) except -1
-    cdef object _flush(self)
+    cdef bint _flush(self) except -1
     cdef object _push_control(self, bytes frame, object old=*)
     cdef Py_ssize_t _first_free(self) except -1
     cdef object _mark_dirty(self)
-    cdef object _write(self)
+    cdef bint _write(self) except -1
     cdef object _joined(self)
     cdef object _written(self, Py_ssize_t count)
     cdef object _discard_queue(self)

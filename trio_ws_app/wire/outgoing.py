@@ -6,6 +6,7 @@ Plain Python that Cython also compiles: the C types are in ``outgoing.pxd``.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import cython
@@ -81,6 +82,7 @@ class Outgoing:
         self._held: list[Any] | None = None  # what waits for the end of a streamed message
         self._room: list[Task] | None = None  # tasks that wait for room in the queue
         self._dirty = False  # to be flushed at the end of the turn
+        self._all_dirty: list[Outgoing] = engine.dirty
         self._paused = False  # nothing is read from the peer
         self._broken = False  # nothing can be written any more
         self._blocked_since = -1.0
@@ -229,21 +231,20 @@ class Outgoing:
     def _mark_dirty(self) -> object:
         if not self._dirty:
             self._dirty = True
-            dirty = self.engine.dirty
-            dirty.append(self)
-            if len(dirty) == 1:
-                self.engine.flush_soon()
+            self._all_dirty.append(self)
         return None
 
     def flush(self) -> None:
         """Write what is queued, as far as the transport takes it."""
         self._flush()
 
-    def _flush(self) -> object:
+    def _flush(self) -> bool:
+        """As ``_write``."""
         self._dirty = False
+        stirred: cython.bint = False
         if self._chunks and not self.blocked:
-            self._write()
-        return None
+            stirred = self._write()
+        return bool(stirred)
 
     def writable(self) -> None:
         """The transport takes bytes again."""
@@ -254,17 +255,19 @@ class Outgoing:
             self._watch()
             self._drained()
 
-    def _write(self) -> object:
+    def _write(self) -> bool:
         """Write until the queue is empty or the transport has enough.
 
         Frames leave the queue only when the transport has taken them whole, so whatever happens the
-        peer sees a prefix of well-formed frames (G2).
+        peer sees a prefix of well-formed frames (G2). Returns whether a task may have been woken by it or
+        a deadline set.
         """
+        stirred: cython.bint = self.transport.stirs
         size: cython.Py_ssize_t
         sent: cython.Py_ssize_t
         if self._broken:
             self._discard_queue()
-            return None
+            return True
         while self._chunks:
             if len(self._chunks) == 1:
                 data = self._chunks[0]
@@ -284,19 +287,20 @@ class Outgoing:
                 sent = self.transport.send(data)
             if sent == _LOST:
                 self._lose_writing()
-                return None
-            if sent == _BLOCKED:
-                self._block()
-                break
-            self._written(sent)
+                return True
+            if sent != _BLOCKED:
+                self._written(sent)
             if sent < size:
+                stirred = True
                 self._block()
                 break
         if self._room is not None and self.queued < _WRITE_LIMIT:
+            stirred = True
             self._wake_room()
-        if not self._chunks and self.state == _GONE:
+        if self.state == _GONE and not self._chunks:
+            stirred = True
             self._end()
-        return None
+        return bool(stirred)
 
     def _joined(self) -> Any:
         """As many of the first chunks as fit into one write."""
@@ -438,37 +442,55 @@ class Outgoing:
         return False
 
 
-def offer_to_all(connections: list[Any], frame: Frame, first_only: bool) -> list[int]:
+def offer_to_all(connections: list[Any], frame: Frame) -> list[Any]:
     """Queue a shared frame on every connection that simply takes it: the inner loop of a broadcast.
 
-    Returns the indices of the others, which want a closer look: not a link of ours, not open, compressed,
-    full, or with ``first_only``, one that has something queued.
+    Returns the others, which want a closer look: not a link of ours, not open, compressed, or full.
     """
-    rest: list[int] = []
-    index: cython.Py_ssize_t
-    link: Outgoing
-    for index in range(len(connections)):
-        if isinstance(connections[index], Outgoing):
-            link = connections[index]
-            simple = link.state == _OPEN and link.deflate is None and not (first_only and link.queued)
-            if simple and link._offer(frame):
-                continue
-        rest.append(index)
+    rest: list[Any] = []
+    for connection in connections:
+        if not _takes_simply(connection, frame, False):
+            rest.append(connection)
     return rest
 
 
-def flush_some(links: list[Any], start: int, stop: int) -> None:
-    """Flush a slice of ``links``: the inner loop of what follows a broadcast."""
-    index: cython.Py_ssize_t
+def offer_to_members(members: Sequence[Any], frame: Frame, latest: object) -> list[Any]:
+    """As ``offer_to_all``, for whatever has a ``connection`` and an ``overflow``.
+
+    Returns also those whose policy is ``latest`` and whose connection has something queued.
+    """
+    rest: list[Any] = []
+    for member in members:
+        if not _takes_simply(member.connection, frame, member.overflow is latest):
+            rest.append(member)
+    return rest
+
+
+@cython.cfunc
+def _takes_simply(connection: Any, frame: Any, first_only: cython.bint) -> cython.bint:
+    if not isinstance(connection, Outgoing):
+        return False
+    link: Outgoing = connection
+    if link.state != _OPEN or link.deflate is not None or (first_only and link.queued):
+        return False
+    taken: cython.bint = link._offer(frame)
+    return bool(taken)
+
+
+def flush_all(links: list[Any]) -> bool:
+    """Flush every link; whether a task may have been woken by it or a deadline set."""
     link: Outgoing
-    for index in range(start, min(stop, len(links))):
-        link = links[index]
+    stirred: cython.bint = False
+    for link in links:
         try:
-            link._flush()
+            if link._flush():
+                stirred = True
         except Exception:
             # One connection's bug is one connection's bug (G5), also when it is ours.
-            logger.exception("a connection failed in the flusher and is aborted")
+            logger.exception("a connection failed in its flush and is aborted")
             link.abort("its flush failed")
+            stirred = True
+    return bool(stirred)
 
 
 @cython.cfunc

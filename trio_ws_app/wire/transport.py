@@ -48,6 +48,7 @@ class Transport:
     def __init__(self) -> None:
         self.endpoint: Any = None  # an Endpoint, once bytes may come
         self.gathers = False  # whether ``send_gathered`` is cheaper than joining
+        self.stirs = True  # whether sending gives some task something to do
 
     def recv_into(self, buffer: bytearray) -> int:
         """Put received bytes into ``buffer`` and return how many; 0 at the end, BLOCKED or LOST."""
@@ -107,6 +108,7 @@ class SocketTransport(Transport):
     ) -> None:
         super().__init__()
         self.gathers = True
+        self.stirs = False
         self.transports = transports
         self._epoll = epoll
         self._fd = fd
