@@ -126,7 +126,7 @@ def test_the_live_view_obeys_keys(tmp_path: Path) -> None:
             os.write(ours, b"tw\r")
             read_until(ours, "filter: tw ")
             os.write(ours, b"t")
-            read_until(ours, "flusher")
+            read_until(ours, "timers")
             os.write(ours, b"q")
             assert top.wait(PATIENCE) == 0
         finally:
