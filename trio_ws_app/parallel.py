@@ -70,20 +70,8 @@ async def duplex(
     if not consumers and not producers:
         raise TypeError("duplex needs consume=, produce=, or both")
     run = _Duplex(channel, bool(consumers))
-    try:
-        await run.parts(consumers, producers)
-    except BaseException as error:
-        # A part had failed before the cancellation came: its error must not get lost.
-        if run.errors and _is_cancellation(error):
-            raise run.failure() from None
-        raise
+    await run.parts(consumers, producers)
     return run.result()
-
-
-def _is_cancellation(error: BaseException) -> bool:
-    if isinstance(error, BaseExceptionGroup):
-        return error.split(trio.Cancelled)[1] is None
-    return isinstance(error, trio.Cancelled)
 
 
 def _listed(given: Any) -> list[Any]:
@@ -136,12 +124,28 @@ class _Duplex:
         return self.in_parallel(self.consume(consumption(self.channel, consumer)), producers)
 
     async def in_parallel(self, part: Coroutine[Any, Any, None], producers: Sequence[Producer]) -> None:
-        """``part`` in this task, which would only wait otherwise, and each of ``producers`` in its own."""
+        """``part`` in this task, which would only wait otherwise, and each of ``producers`` in its own.
+
+        A cancellation does not go through the nursery, which would describe it and wrap it in groups, for
+        every connection of a server that ends: it is raised again behind it.
+        """
+        cancelled: BaseException | None = None
         async with trio.open_nursery() as nursery:
             self.scope = nursery.cancel_scope
             for producer in producers:
-                nursery.start_soon(self.produce, production(self.channel, producer))
-            await part
+                nursery.start_soon(self.produce_in_task, production(self.channel, producer))
+            try:
+                await part
+            except BaseException as error:
+                if not _is_cancellation(error):
+                    raise
+                cancelled = error
+        try:
+            # Where a part has ended or failed, that is what counts: it has cancelled the others.
+            if cancelled is not None and self.exit is None and not self.errors:
+                raise cancelled
+        finally:
+            del cancelled  # it refers to this frame
 
     async def consume(self, consuming: Coroutine[Any, Any, Exception]) -> None:
         try:
@@ -150,6 +154,14 @@ class _Duplex:
             self.failed(error)
         else:
             self.ended(Side.CONSUMER, cause)
+
+    async def produce_in_task(self, producing: Coroutine[Any, Any, Exception | None]) -> None:
+        try:
+            await self.produce(producing)
+        except BaseException as error:
+            if not _is_cancellation(error):
+                raise
+            # The part in the other task is cancelled too, and tells.
 
     async def produce(self, producing: Coroutine[Any, Any, Exception | None]) -> None:
         try:
@@ -186,3 +198,9 @@ class _Duplex:
             raise self.failure()
         assert self.exit is not None  # the nursery ends only after a part has ended
         return self.exit
+
+
+def _is_cancellation(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(trio.Cancelled)[1] is None
+    return isinstance(error, trio.Cancelled)

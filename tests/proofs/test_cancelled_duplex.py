@@ -137,25 +137,27 @@ def test_a_producer_beside_a_plain_consumer_has_cleaned_up(ending: Ending) -> No
     assert len(cancel_everywhere(scenario).points) > 10
 
 
-def test_a_failing_part_is_not_hidden_by_a_cancellation() -> None:
+@pytest.mark.parametrize("failing", ["consumer", "producer"])
+def test_a_failing_part_is_not_hidden_by_a_cancellation(failing: str) -> None:
     """The error of a part comes out unless the duplex was cancelled before the part failed."""
 
     async def scenario() -> None:
         async with connected_pair() as (connection, peer):
             failed = False
 
-            async def fail(_message: ws.Message) -> None:
+            async def fail(_message: ws.Message = "") -> ws.Message:
                 nonlocal failed
-                await trio.sleep(1)
+                await trio.sleep(0.3)
                 failed = True
                 raise ValueError("a bug")
 
             parts = Parts()
+            consume, produce = (fail, parts.produce) if failing == "consumer" else (parts.consume, fail)
             await peer.send("one")
             caught: Exception | None = None
             with cancelled_here():
                 try:
-                    await ws.duplex(connection, consume=fail, produce=parts.produce)
+                    await ws.duplex(connection, consume=consume, produce=produce)
                 except ValueError as error:
                     caught = error
             assert (caught is not None) == failed
@@ -190,6 +192,25 @@ def test_a_failing_plain_consumer_is_not_hidden_either(in_duplex: bool) -> None:
             assert (caught is not None) == failed
 
     assert len(cancel_everywhere(scenario, schedules=3).points) > 5
+
+
+@pytest.mark.usefixtures("autojump_clock")
+@pytest.mark.parametrize("in_place", [True, False])
+async def test_a_cancellation_comes_out_as_itself(in_place: bool) -> None:
+    """``except trio.Cancelled`` around a duplex sees it: no group is made of what the parts raise."""
+    parts = Parts()
+    async with connected_pair() as (connection, peer):
+        await peer.send("hello")
+        with trio.move_on_after(0.1) as scope:
+            with pytest.raises(trio.Cancelled):
+                await ws.duplex(
+                    connection,
+                    consume=parts.consumed.append if in_place else parts.consume,
+                    produce=parts.produce,
+                )
+            assert parts.clean == parts.begun
+            await trio.lowlevel.checkpoint()
+        assert scope.cancelled_caught
 
 
 @pytest.mark.parametrize("consume", [True, False])

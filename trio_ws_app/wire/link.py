@@ -274,9 +274,7 @@ class Link(Liveness):
             self._run_sink()
         return None
 
-    def start_sink(
-        self, consumer: Callable[[str | bytes], object], scope: trio.CancelScope | None
-    ) -> None:
+    def start_sink(self, consumer: Callable[[str | bytes], object], scope: trio.CancelScope | None) -> None:
         """From now on ``consumer`` is called in place with every message; its failure cancels ``scope``."""
         self._sink = consumer
         self._sink_scope = scope
