@@ -5,4 +5,5 @@ cdef class Poller:
     cdef readonly dict transports
     cdef bytearray _buffer
 
-    cpdef Py_ssize_t feed_ready(self, double now) except -1
+    cpdef Py_ssize_t feed_turn(self, object engine) except -1
+    cdef Py_ssize_t _feed_ready(self, double now) except -1

@@ -8,16 +8,21 @@ from __future__ import annotations
 import logging
 import select
 import socket
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cython
 
 from .transport import SocketTransport
 
+if TYPE_CHECKING:
+    from .engine import Engine
+
 logger = logging.getLogger("trio_ws_app.reactor")
 
 _BUFFER_SIZE = 256 * 1024
 _EVENTS_A_PASS = 256
+_PASSES_A_TURN = 8  # then Trio's other tasks get their turn, whoever is awake
+BUSY = 4  # so many ready at once promise that there will be more
 _WRITABLE = int(select.EPOLLOUT)
 
 
@@ -33,8 +38,18 @@ class Poller:
         """A transport that owns a non-blocking descriptor, or its socket; watched from its ``start`` on."""
         return SocketTransport(fd, self.epoll, self.transports, sock)
 
-    def feed_ready(self, now: cython.double) -> int:
-        """Feed whoever is ready at ``now`` (Trio's clock); how many there were."""
+    def feed_turn(self, engine: Engine) -> int:
+        """Feed whoever is ready, and again while that wakes no task; how many there were at last."""
+        count: cython.Py_ssize_t = 0
+        engine.woken = False
+        for _ in range(_PASSES_A_TURN):
+            count = self._feed_ready(engine.now())
+            if count < BUSY or engine.woken:
+                break
+        return int(count)
+
+    def _feed_ready(self, now: cython.double) -> int:
+        """Feed whoever is ready at ``now``; how many there were."""
         ready: list[Any] = self.epoll.poll(0, _EVENTS_A_PASS)
         events: cython.int
         for fd, happened in ready:

@@ -8,11 +8,9 @@ import trio
 
 from .engine import Engine
 from .memory import keep_large_buffers
-from .poller import Poller
+from .poller import BUSY, Poller
 from .transport import SocketTransport
 
-_PASSES_A_TURN = 8  # then Trio's other tasks get their turn, whoever is awake
-_BUSY = 4  # so many ready at once promise that there will be more
 _WATCHING = "watching"
 
 
@@ -48,7 +46,7 @@ class Reactor(trio.abc.Instrument):
                 self._watcher.custom_sleep_data = _WATCHING
                 await trio.lowlevel.wait_readable(fd)
                 # While much comes in, looking again is cheaper than having Trio watch the epoll again.
-                while self._ready >= _BUSY:
+                while self._ready >= BUSY:
                     await trio.lowlevel.checkpoint()
         finally:
             trio.lowlevel.remove_instrument(self)
@@ -56,16 +54,7 @@ class Reactor(trio.abc.Instrument):
     def after_io_wait(self, timeout: float) -> None:  # noqa: ARG002  # an instrument's signature
         """Trio has waited: feed the connections, if that has woken the watcher."""
         if self._watcher.custom_sleep_data is None:  # as Trio leaves it with every task that it wakes
-            self._feed_ready()
-
-    def _feed_ready(self) -> None:
-        """Feed whoever is ready, and again while that wakes no task."""
-        engine = self._engine
-        engine.woken = False
-        for _ in range(_PASSES_A_TURN):
-            self._ready = self._poller.feed_ready(engine.now())
-            if engine.woken or self._ready < _BUSY:
-                break
+            self._ready = self._poller.feed_turn(self._engine)
 
     def close(self) -> None:
         """Close every socket and the epoll."""
