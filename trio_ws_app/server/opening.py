@@ -94,7 +94,7 @@ class Opening:
         elif self._stage is Stage.DECIDING:
             self._trailing += bytes(buffer[:size])
             if len(self._trailing) > self._settings.max_request_size:
-                self._drop("too much data before the handshake was answered")
+                self.drop("too much data before the handshake was answered")
 
     def writable(self) -> None:
         """The transport takes bytes again."""
@@ -115,7 +115,7 @@ class Opening:
             self.transport.watch(True, True)
             return False
         except OSError as error:  # an SSLError is one, and so is a reset
-            self._drop(f"TLS handshake failed: {getattr(error, 'reason', None) or error}")
+            self.drop(f"TLS handshake failed: {getattr(error, 'reason', None) or error}")
             return False
         self.transport.watch(True, False)
         self._stage = Stage.REQUEST
@@ -183,9 +183,10 @@ class Opening:
 
     def too_slow(self, now: float) -> None:  # noqa: ARG002  # a patient's signature
         """The client has not got through the handshake, or not taken the answer, in time."""
-        self._drop("open_timeout is over")
+        self.drop("open_timeout is over")
 
-    def _drop(self, reason: str) -> None:
+    def drop(self, reason: str) -> None:
+        """End without an answer."""
         if self._stage is not Stage.ANSWERING:
             self._count(reason.partition(":")[0])
             logger.debug("%s: %s", self.remote, reason)

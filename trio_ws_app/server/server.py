@@ -198,9 +198,13 @@ class Server:
         remote = f"{address[0]}:{address[1]}" if isinstance(address, tuple) else "unix"
         transport = self._reactor.transport(fd)
         opening = self._opening(transport, remote, now)
-        if self._ssl_context is not None:
-            opening.start_tls(self._ssl_context, transport)
-        transport.start(opening)
+        try:
+            if self._ssl_context is not None:
+                opening.start_tls(self._ssl_context, transport)
+            transport.start(opening)
+        except OSError as error:
+            # It is gone already, or the kernel watches no more descriptors: others are still welcome.
+            opening.drop(f"can't be served: {error}")
 
     def _opening(self, transport: AnyTransport, remote: str, now: float) -> Opening:
         return Opening(

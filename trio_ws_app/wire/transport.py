@@ -119,14 +119,19 @@ class SocketTransport(Transport):
         self._watched = _READ
 
     def start(self, endpoint: Endpoint) -> None:
-        """Watch the socket, and call ``endpoint``."""
+        """Watch the socket, and call ``endpoint``. Raises OSError where the kernel watches no more."""
+        self._epoll.register(self._fd, self._watched)
         self.endpoint = endpoint
         self.transports[self._fd] = self
-        self._epoll.register(self._fd, self._watched)
 
     def use_tls(self, context: ssl.SSLContext) -> ssl.SSLSocket:
-        """Speak TLS from here on; the caller drives ``do_handshake``."""
-        sock = context.wrap_socket(self._socket(), server_side=True, do_handshake_on_connect=False)
+        """Speak TLS from here on; the caller drives ``do_handshake``.
+
+        Raises OSError for a peer that is gone.
+        """
+        plain = self._socket()
+        plain.getpeername()  # wrapping one that is gone would leave its descriptor open
+        sock = context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
         self._sock = sock
         self.gathers = False
         self._plain_fd = -1
