@@ -35,7 +35,8 @@ async def consume(channel: Channel, consumer: Consumer) -> None:
     """Call ``consumer(message)`` for every message; return when the channel has ended.
 
     An async consumer is awaited. A plain function is called in place, without a task switch; it cannot
-    wait, answers with ``send_nowait``, and is called only while the peer takes its answers.
+    wait, answers with ``send_nowait``, and is called only while the peer takes its answers. It sees a
+    copy of the caller's context variables, and runs between tasks: there is no current task to ask for.
 
     What the consumer raises comes out as it is, but for the channel's own end, which is no error.
     When cancelled, messages that were not given to the consumer stay in the channel.

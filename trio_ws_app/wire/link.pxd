@@ -16,6 +16,7 @@ cdef class Link(Liveness):
     cdef object _sink
     cdef object _sink_error
     cdef object _sink_scope
+    cdef object _sink_context
 
     cpdef object readable(self, bytearray buffer, double now)
     cpdef object feed(self, bytearray buffer, Py_ssize_t size)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any
 
 import cython
@@ -57,6 +58,7 @@ class Link(Liveness):
         self._decoder = Decoder(settings.max_message_size, settings.max_fragments, inflate)
         self._receiver: Task | None = None  # waits for a message
         self._sink: Callable[[str | bytes], object] | None = None  # a synchronous consumer
+        self._sink_context: Context | None = None
         self._sink_error: BaseException | None = None
         self._sink_scope: trio.CancelScope | None = None  # what the consumer's failure cancels
 
@@ -235,24 +237,12 @@ class Link(Liveness):
         return None
 
     def _run_sink(self) -> object:
-        consumer: Any = self._sink
-        inbox = self.inbox
-        if self._in_sink:
+        context = self._sink_context
+        if self._in_sink or context is None:
             return None
         self._in_sink = True
         try:
-            while inbox and self._sink is not None:
-                if self.queued >= _WRITE_LIMIT:
-                    self._write()
-                    if self.queued >= _WRITE_LIMIT:
-                        break
-                result = consumer(self._pop())
-                if result is not None and inspect.iscoroutine(result):
-                    result.close()
-                    raise TypeError(
-                        f"{consumer!r} returned a coroutine: pass the async function itself, "
-                        "or a plain function that answers with send_nowait"
-                    )
+            context.run(self.call_sink)
         except BaseException as error:
             self._sink_error = error
             self._sink = None
@@ -261,7 +251,7 @@ class Link(Liveness):
             self._wake_receiver()
         finally:
             self._in_sink = False
-        if not inbox:
+        if not self.inbox:
             self._inbox_emptied()
             if self._is_gone:
                 self._wake_receiver()
@@ -269,19 +259,40 @@ class Link(Liveness):
             self._write()
         return None
 
+    def call_sink(self) -> None:
+        """Call the synchronous consumer with one message after the other, in its own context."""
+        consumer: Any = self._sink
+        inbox = self.inbox
+        while inbox and self._sink is not None:
+            if self.queued >= _WRITE_LIMIT:
+                self._write()
+                if self.queued >= _WRITE_LIMIT:
+                    break
+            result = consumer(self._pop())
+            if result is not None and inspect.iscoroutine(result):
+                result.close()
+                raise TypeError(
+                    f"{consumer!r} returned a coroutine: pass the async function itself, "
+                    "or a plain function that answers with send_nowait"
+                )
+
     def _drained(self) -> object:
         if self._sink is not None and self.inbox:
             self._run_sink()
         return None
 
     def start_sink(self, consumer: Callable[[str | bytes], object], scope: trio.CancelScope | None) -> None:
-        """From now on ``consumer`` is called in place with every message; its failure cancels ``scope``."""
+        """From now on ``consumer`` is called in place with every message; its failure cancels ``scope``.
+
+        It sees the context variables of whoever calls this, although it runs wherever messages come in.
+        """
         self._sink = consumer
+        self._sink_context = copy_context()
         self._sink_scope = scope
 
     def stop_sink(self) -> BaseException | None:
         """Back to the inbox; the error that the consumer raised, or None."""
-        self._sink = self._sink_scope = None
+        self._sink = self._sink_scope = self._sink_context = None
         error: BaseException | None = self._sink_error
         self._sink_error = None
         return error
