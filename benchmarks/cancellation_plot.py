@@ -100,6 +100,8 @@ def cell(row: str, contender: str, results: Results) -> Cell:
         return Cell(f"ends in {medians['end_s']:.1f} s", GOOD)
     if "gone_s" in medians:
         return Cell(f"gone in {medians['gone_s']:.1f} s", GOOD)
+    if "p99_ms" not in medians:
+        return Cell("no clean-up seen", BAD)
     if medians.get("told", 1) < 1:
         return Cell(f"{medians['p99_ms']:,.0f} ms,\nbut told before", BAD)
     return Cell(f"clean in {medians['p99_ms']:,.0f} ms", GOOD)

@@ -72,6 +72,7 @@ TARGETS = (
     Target("64B-100x1", "rate", "ours", 1.7, ["websockets-uvloop"]),
     Target("64B-100x1", "rate", "ours", 0.5, ["picows"]),
     Target("64B-1x1", "rate", "ours", 0.9, PEERS),
+    Target("64B-1x1", "rate", "ours-sync", 0.9, PEERS),
     Target("16KiB-50x4", "rate", "ours", 1.0, PEERS),
     Target("1MiB-20x1", "rate", "ours", 1.0, PEERS),
     Target("deflate-100x16", "rate", "ours", 1.2, ["websockets-asyncio", "websockets-uvloop"]),

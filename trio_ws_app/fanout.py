@@ -16,7 +16,7 @@ from .protocol.closing import State
 from .protocol.deflate import DeflateParameters, deflate_once
 from .protocol.frames import Frame, Opcode, encode_frame
 from .wire.connection import WireConnection
-from .wire.outgoing import offer_to_all, offer_to_members
+from .wire.crowd import offer_to_all, offer_to_members
 
 
 class Overflow(StrEnum):

@@ -25,8 +25,8 @@ from ..protocol.http import Request
 from ..settings import Settings
 from .engine import Engine
 from .link import Link
-from .outgoing import WRITE_LIMIT
 from .transport import Transport
+from .writing import WRITE_LIMIT
 
 # A task that never has to wait still lets the others run after this many messages.
 _MESSAGES_A_TURN = 64

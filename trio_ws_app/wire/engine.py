@@ -11,7 +11,8 @@ from itertools import count
 import trio
 
 from ..histogram import Histogram
-from .outgoing import Outgoing, flush_all
+from .crowd import flush_all
+from .outgoing import Outgoing
 from .timers import Timers
 
 _FLUSHES_A_TURN = 256  # then the other tasks get their turn

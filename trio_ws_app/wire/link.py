@@ -22,8 +22,8 @@ from ..protocol.decoder import Close, Decoder, Ping, Pong
 from ..protocol.errors import ProtocolError
 from ..protocol.frames import Opcode, encode_frame
 from .liveness import Liveness
-from .outgoing import WRITE_LIMIT
 from .transport import BLOCKED, LOST
+from .writing import WRITE_LIMIT
 
 if TYPE_CHECKING:
     from ..protocol.deflate import PerMessageDeflate

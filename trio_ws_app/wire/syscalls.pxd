@@ -5,7 +5,10 @@ cdef extern from "sys/socket.h" nogil:
     ssize_t recv(int descriptor, void *buffer, size_t size, int flags)
     ssize_t send(int descriptor, const void *data, size_t size, int flags)
     int accept4(int descriptor, sockaddr *address, socklen_t *size, int flags)
+    int setsockopt(int descriptor, int level, int name, const void *value, socklen_t size)
     int MSG_NOSIGNAL
+    int SOL_SOCKET
+    int SO_LINGER
     int SOCK_NONBLOCK
     int SOCK_CLOEXEC
 

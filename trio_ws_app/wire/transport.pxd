@@ -20,3 +20,4 @@ cdef class SocketTransport(Transport):
     cdef int _watched
 
     cdef object _socket(self)
+    cdef object _reset_on_close(self)

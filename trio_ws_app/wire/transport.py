@@ -208,8 +208,7 @@ class SocketTransport(Transport):
             del self.transports[self._fd]
             self._epoll.unregister(self._fd)
         if abort:
-            with contextlib.suppress(OSError):
-                self._socket().setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            self._reset_on_close()
         if self._sock is not None:
             self._sock.close()
         else:
@@ -217,6 +216,16 @@ class SocketTransport(Transport):
                 os.close(self._fd)
         self._fd = self._plain_fd = -1
         self.endpoint = NOBODY
+
+
+    def _reset_on_close(self) -> object:
+        if cython.compiled and self._plain_fd >= 0:
+            option: cython.p_char = PyBytes_AS_STRING(_RESET_ON_CLOSE)
+            setsockopt(self._plain_fd, SOL_SOCKET, SO_LINGER, option, len(_RESET_ON_CLOSE))
+            return None
+        with contextlib.suppress(OSError):
+            self._socket().setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        return None
 
 
 @cython.cfunc
@@ -260,4 +269,11 @@ if cython.compiled:
     from cython.cimports.cpython.bytearray import PyByteArray_AS_STRING
     from cython.cimports.cpython.bytes import PyBytes_AS_STRING
     from cython.cimports.libc.errno import EAGAIN, EINTR, errno
-    from cython.cimports.trio_ws_app.wire.syscalls import MSG_NOSIGNAL, recv, send
+    from cython.cimports.trio_ws_app.wire.syscalls import (
+        MSG_NOSIGNAL,
+        SO_LINGER,
+        SOL_SOCKET,
+        recv,
+        send,
+        setsockopt,
+    )

@@ -1,0 +1,3 @@
+from trio_ws_app.wire.outgoing cimport Outgoing
+
+cdef int _OPEN
