@@ -346,7 +346,7 @@ class Server:
             if not connection.ended:
                 connection.abort("the server ended")
             self._forget(connection, address)
-            _log_life(connection, trio.current_time() - connection.opened_at)
+            _log_life(connection, self._engine)
 
     def _forget(self, connection: WireConnection, address: str) -> None:
         self._counters.add(connection)
@@ -392,7 +392,7 @@ def _detached(listener: trio.SocketListener) -> socket.socket:
     return sock
 
 
-def _log_life(connection: WireConnection, duration: float) -> None:
+def _log_life(connection: WireConnection, engine: Engine) -> None:
     """One line for one connection's life."""
     if not life_logger.isEnabledFor(logging.INFO):
         return
@@ -401,7 +401,7 @@ def _log_life(connection: WireConnection, duration: float) -> None:
         "connection": connection.id,
         "remote": connection.remote,
         "path": masked(connection.request.target),
-        "duration": round(duration, 3),
+        "duration": round(engine.now() - connection.opened_at, 3),
         "messages_in": connection.messages_in,
         "messages_out": connection.messages_out,
         "close_code": None if reason is None else reason.code,
