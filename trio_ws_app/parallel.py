@@ -70,7 +70,36 @@ async def duplex(
     if not consumers and not producers:
         raise TypeError("duplex needs consume=, produce=, or both")
     run = _Duplex(channel, bool(consumers))
-    await run.parts(consumers, producers)
+    consumer = _in_turn(consumers) if consumers else None
+    if isinstance(channel, WireConnection) and len(producers) == 1 and consumer and not is_async(consumer):
+        await run.in_one_task(channel, consumer, producers[0])
+        return run.result()
+    # This task would only wait: it takes one of the parts. That, and no coroutine between it and the part,
+    # keeps an idle connection small.
+    part = consumption(channel, consumer) if consumer else production(channel, producers.pop(0))
+    cancelled: BaseException | None = None
+    async with trio.open_nursery() as nursery:
+        run.scope = nursery.cancel_scope
+        for producer in producers:
+            nursery.start_soon(run.produce, production(channel, producer))
+        try:
+            cause = await part
+        except Exception as error:
+            run.failed(error)
+        except BaseException as error:
+            if not _is_cancellation(error):
+                raise
+            cancelled = error
+            run.scope.cancel()  # whatever has cancelled this part only
+        else:
+            run.part_ended(Side.CONSUMER if consumer else Side.PRODUCER, cause)
+    try:
+        # A cancellation does not go through the nursery, which would describe it and wrap it in groups, for
+        # every connection of a server that ends. Where a part has ended or failed, that is what counts.
+        if cancelled is not None and run.exit is None and not run.errors:
+            raise cancelled
+    finally:
+        del cancelled  # it refers to this frame
     return run.result()
 
 
@@ -82,6 +111,8 @@ def _listed(given: Any) -> list[Any]:
 
 def _in_turn(consumers: Sequence[Consumer]) -> Consumer:
     """One consumer that gives each message to all of ``consumers``."""
+    if len(consumers) == 1:
+        return consumers[0]
     if not any(is_async(consumer) for consumer in consumers):
 
         def all_inline(message: Message) -> None:
@@ -110,73 +141,44 @@ class _Duplex:
     exit: Exit | None = None
     errors: tuple[Exception, ...] = ()
 
-    def parts(self, consumers: list[Consumer], producers: list[Producer]) -> Coroutine[Any, Any, None]:
-        """All of them, as one coroutine."""
-        if not consumers:
-            return self.in_parallel(self.produce(production(self.channel, producers[0])), producers[1:])
-        consumer = consumers[0] if len(consumers) == 1 else _in_turn(consumers)
-        if isinstance(self.channel, WireConnection) and len(producers) == 1 and not is_async(consumer):
-            # The connection calls the consumer, so the one producer needs no task of its own.
-            self.scope = trio.CancelScope()
-            beside = partial(self.produce_beside, self.channel, producers[0])
-            consuming = self.channel.consume_inline(consumer, beside, self.scope)
-            return self.consume(inline_consumption(self.channel, consuming))
-        return self.in_parallel(self.consume(consumption(self.channel, consumer)), producers)
-
-    async def in_parallel(self, part: Coroutine[Any, Any, None], producers: Sequence[Producer]) -> None:
-        """``part`` in this task, which would only wait otherwise, and each of ``producers`` in its own.
-
-        A cancellation does not go through the nursery, which would describe it and wrap it in groups, for
-        every connection of a server that ends: it is raised again behind it.
-        """
-        cancelled: BaseException | None = None
-        async with trio.open_nursery() as nursery:
-            self.scope = nursery.cancel_scope
-            for producer in producers:
-                nursery.start_soon(self.produce_in_task, production(self.channel, producer))
-            try:
-                await part
-            except BaseException as error:
-                if not _is_cancellation(error):
-                    raise
-                cancelled = error
+    async def in_one_task(self, channel: WireConnection, consumer: Consumer, producer: Producer) -> None:
+        """The connection calls the consumer, so the one producer needs no task of its own."""
+        self.scope = trio.CancelScope()
+        beside = partial(self.produce_beside, channel, producer)
         try:
-            # Where a part has ended or failed, that is what counts: it has cancelled the others.
-            if cancelled is not None and self.exit is None and not self.errors:
-                raise cancelled
-        finally:
-            del cancelled  # it refers to this frame
-
-    async def consume(self, consuming: Coroutine[Any, Any, Exception]) -> None:
-        try:
-            cause = await consuming
+            cause = await inline_consumption(channel, channel.consume_inline(consumer, beside, self.scope))
         except Exception as error:
             self.failed(error)
         else:
-            self.ended(Side.CONSUMER, cause)
+            self.part_ended(Side.CONSUMER, cause)
 
-    async def produce_in_task(self, producing: Coroutine[Any, Any, Exception | None]) -> None:
+    async def produce_beside(self, channel: WireConnection, producer: Producer) -> bool:
+        """Produce until the consumer ends; whether the consumer has to end now instead."""
         try:
-            await self.produce(producing)
-        except BaseException as error:
-            if not _is_cancellation(error):
-                raise
-            # The part in the other task is cancelled too, and tells.
+            cause = await production_within(self.scope, channel, producer)
+        except Exception as error:
+            self.failed(error)
+        else:
+            self.part_ended(Side.PRODUCER, cause)
+        return self.exit is not None or bool(self.errors)
 
     async def produce(self, producing: Coroutine[Any, Any, Exception | None]) -> None:
+        """A producer in a task of its own."""
         try:
             cause = await producing
         except Exception as error:
             self.failed(error)
-            return
-        if cause is None or not self.has_consumer:
-            self.ended(Side.PRODUCER, cause)
-        # Otherwise the peer is gone: the consumer finishes what has arrived, then ends everything.
+        except BaseException as error:
+            if not _is_cancellation(error):
+                raise
+            self.scope.cancel()  # whatever has cancelled this part only: the other one tells
+        else:
+            self.part_ended(Side.PRODUCER, cause)
 
-    async def produce_beside(self, channel: WireConnection, producer: Producer) -> bool:
-        """Produce until the consumer ends; whether the consumer has to end now instead."""
-        await self.produce(production_within(self.scope, channel, producer))
-        return self.exit is not None or bool(self.errors)
+    def part_ended(self, side: Side, cause: Exception | None) -> None:
+        if side is Side.CONSUMER or cause is None or not self.has_consumer:
+            self.ended(side, cause)
+        # Otherwise the peer is gone: the consumer finishes what has arrived, then ends everything.
 
     def ended(self, side: Side, cause: Exception | None) -> None:
         if self.exit is None:

@@ -54,6 +54,9 @@ class Acceptor:
     def writable(self) -> None:
         """A listening socket is never written to."""
 
+    def failed(self) -> None:
+        """Others are still welcome."""
+
     def _pause(self, now: float, error: OSError) -> None:
         """Neither spin nor die: look again when descriptors may have become free."""
         if not self._short:

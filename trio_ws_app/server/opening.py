@@ -192,6 +192,10 @@ class Opening:
             logger.debug("%s: %s", self.remote, reason)
         self._lost(abort=True)
 
+    def failed(self) -> None:
+        """Something of ours went wrong with this request."""
+        self.drop("the server failed")
+
     def _lost(self, abort: bool = False) -> None:
         self._countdown.stop(self)
         if self._stage is Stage.REQUEST and not abort:

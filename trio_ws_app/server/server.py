@@ -205,6 +205,9 @@ class Server:
         except OSError as error:
             # It is gone already, or the kernel watches no more descriptors: others are still welcome.
             opening.drop(f"can't be served: {error}")
+        except Exception:
+            opening.drop("can't be served")
+            raise
 
     def _opening(self, transport: AnyTransport, remote: str, now: float) -> Opening:
         return Opening(

@@ -66,6 +66,6 @@ def flush_all(links: list[Any]) -> bool:
         except Exception:
             # One connection's bug is one connection's bug (G5), also when it is ours.
             logger.exception("a connection failed in its flush and is aborted")
-            link.abort("its flush failed")
+            link.failed()
             stirred = True
     return bool(stirred)

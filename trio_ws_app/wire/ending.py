@@ -145,6 +145,10 @@ class Ending(Outgoing):
             self._turn_gone(Turn.LOSE_PEER, CloseReason(CloseCode.ABNORMAL, why))
         self._drop_transport(True)
 
+    def failed(self) -> None:
+        """Something of ours went wrong with this connection."""
+        self.abort("the server failed")
+
     # -- the end of the transport ------------------------------------------------------------
 
     def _end(self) -> object:
@@ -168,6 +172,8 @@ class Ending(Outgoing):
         self.transport.close(abort)
         self._wake_ended()
         self._wake_room()
+        self.blocked = False
+        self._drained()  # a synchronous consumer that waited for room finishes what has arrived
         return None
 
     def _wake_ended(self) -> object:

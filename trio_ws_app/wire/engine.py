@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from itertools import count
 
 import trio
+from trio.lowlevel import in_trio_task
 
 from ..histogram import Histogram
 from .crowd import flush_all
@@ -32,6 +33,7 @@ class Engine(trio.abc.Instrument):
         self.timers = Timers()
         self.dirty: list[Outgoing] = []  # always this list: the links know it
         self.woken = False  # a task has been given something to do in this turn
+        self.in_hook = False  # Trio is between two turns
         self.ping_latency = Histogram()
         self.drops: Counter[str] = Counter()  # messages that were not sent, by overflow policy
         self._token = trio.lowlevel.current_trio_token()
@@ -41,6 +43,12 @@ class Engine(trio.abc.Instrument):
     def new_id(self) -> str:
         """A name for a connection, unique in this process and hardly to be met in another."""
         return f"{self._prefix}-{next(self._numbers)}"
+
+    def first_dirty(self) -> None:
+        """Called with the first link of a turn that has something to write."""
+        if not (self.in_hook or in_trio_task()):
+            # Somebody outside of Trio's turns, such as the host loop of a guest: Trio may be asleep.
+            self._token.run_sync_soon(_look_again)
 
     def before_io_wait(self, timeout: float) -> None:  # noqa: ARG002  # an instrument's signature
         """A turn is over: write out what was queued, whether or not those who queued it come back."""

@@ -197,6 +197,7 @@ class Outgoing(Writing):
             self._mark_dirty()
         self.messages_out += 1
         self._wake_room()
+        self._drained()
 
     # -- overflow ----------------------------------------------------------------------------
 

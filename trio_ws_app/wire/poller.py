@@ -65,7 +65,7 @@ class Poller:
             except Exception:
                 # One connection's bug is one connection's bug (G5), also when it is ours.
                 logger.exception("a connection failed in the reactor and is aborted")
-                transport.close(abort=True)
+                transport.endpoint.failed()
         return len(ready)
 
     def close(self) -> None:

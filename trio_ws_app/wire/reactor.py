@@ -28,6 +28,7 @@ class Reactor(trio.abc.Instrument):
         keep_large_buffers()
         self._poller = Poller()
         self._ready = 0  # how many there were at last
+        self._failure: BaseException | None = None
         self._watcher: trio.lowlevel.Task
         self._engine: Engine
 
@@ -46,15 +47,29 @@ class Reactor(trio.abc.Instrument):
                 self._watcher.custom_sleep_data = _WATCHING
                 await trio.lowlevel.wait_readable(fd)
                 # While much comes in, looking again is cheaper than having Trio watch the epoll again.
-                while self._ready >= BUSY:
+                while self._ready >= BUSY and self._failure is None:
                     await trio.lowlevel.checkpoint()
+                if self._failure is not None:
+                    raise self._failure
         finally:
             trio.lowlevel.remove_instrument(self)
 
+    @trio.lowlevel.disable_ki_protection  # a plain consumer can be interrupted as any user code can
     def after_io_wait(self, timeout: float) -> None:  # noqa: ARG002  # an instrument's signature
-        """Trio has waited: feed the connections, if that has woken the watcher."""
-        if self._watcher.custom_sleep_data is None:  # as Trio leaves it with every task that it wakes
-            self._ready = self._poller.feed_turn(self._engine)
+        """Trio has waited: feed the connections, if that has woken the watcher.
+
+        What comes in is looked at in the context of the watcher, which is the one of ``serve``'s caller.
+        """
+        if self._watcher.custom_sleep_data is not None:  # None is how Trio leaves it with a task it wakes
+            return
+        self._engine.in_hook = True
+        try:
+            self._ready = self._watcher.context.run(self._poller.feed_turn, self._engine)
+        except BaseException as error:
+            # Trio would go on without this hook: the server has to end instead.
+            self._failure = error
+        finally:
+            self._engine.in_hook = False
 
     def close(self) -> None:
         """Close every socket and the epoll."""

@@ -5,6 +5,7 @@ cdef class Transport:
     cdef public object endpoint
     cdef public bint gathers
     cdef readonly bint stirs
+    cdef readonly bint commits
 
     cpdef Py_ssize_t recv_into(self, bytearray buffer) except -3
     cpdef Py_ssize_t send(self, object data) except -3

@@ -41,6 +41,9 @@ class Endpoint(Protocol):
     def writable(self) -> object:
         """The transport takes bytes again."""
 
+    def failed(self) -> object:
+        """``readable`` or ``writable`` has raised: give up what can't go on."""
+
 
 class Transport:
     """Takes and gives bytes without waiting. ``BLOCKED`` and ``LOST`` are results, not exceptions."""
@@ -49,6 +52,7 @@ class Transport:
         self.endpoint: Any = None  # an Endpoint, once bytes may come
         self.gathers = False  # whether ``send_gathered`` is cheaper than joining
         self.stirs = True  # whether sending gives some task something to do
+        self.commits = False  # whether a write that was BLOCKED has to be repeated with the same bytes
 
     def recv_into(self, buffer: bytearray) -> int:
         """Put received bytes into ``buffer`` and return how many; 0 at the end, BLOCKED or LOST."""
@@ -90,6 +94,9 @@ class Nobody:
         """Nothing happens."""
 
     def writable(self) -> object:
+        """Nothing happens."""
+
+    def failed(self) -> object:
         """Nothing happens."""
 
 
@@ -134,6 +141,7 @@ class SocketTransport(Transport):
         sock = context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
         self._sock = sock
         self.gathers = False
+        self.commits = True  # it has encrypted them already
         self._plain_fd = -1
         return sock
 

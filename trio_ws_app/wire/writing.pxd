@@ -2,6 +2,7 @@ from trio_ws_app.wire.transport cimport Transport
 
 cdef Py_ssize_t _WRITE_LIMIT
 cdef Py_ssize_t _JOIN_LIMIT
+cdef Py_ssize_t _TLS_RECORD
 cdef Py_ssize_t _BLOCKED
 cdef Py_ssize_t _LOST
 cdef int _OPEN
@@ -15,6 +16,7 @@ cdef class Writing:
     cdef list _room
     cdef readonly Transport transport
     cdef Py_ssize_t _head_sent
+    cdef Py_ssize_t _committed
     cdef readonly long long bytes_out
     cdef bint _in_frame
     cdef bint _paused

@@ -23,6 +23,8 @@ WRITE_LIMIT = 64 * 1024
 _WRITE_LIMIT = WRITE_LIMIT
 # Small chunks are joined up to this size, so that one write carries them.
 _JOIN_LIMIT = 64 * 1024
+# What TLS encrypts at once at most, and so keeps of a write that the socket refused.
+_TLS_RECORD = 16 * 1024
 # How many chunks one gathering write takes, well below the system's limit.
 _GATHERED = 256
 
@@ -51,6 +53,7 @@ class Writing:
         self._chunks: list[Any] = []
         self._head_sent = 0  # how much of the first chunk the transport has taken
         self._in_frame = False  # the first chunk is the payload of a header that has been sent
+        self._committed = 0  # bytes after ``_head_sent`` that the next write has to begin with
         self._room: list[Task] | None = None  # tasks that wait for room in the queue
         self._dirty = False  # to be flushed at the end of the turn
         self._all_dirty: list[Any] = engine.dirty
@@ -63,8 +66,8 @@ class Writing:
     def _end(self) -> object:
         """The last byte is written."""
 
-    def abort(self, why: str) -> None:
-        """End at once: no goodbye, and nothing that is queued."""
+    def failed(self) -> None:
+        """Something of ours went wrong."""
 
     def _lose_writing(self) -> object:
         """The transport takes nothing any more."""
@@ -87,6 +90,8 @@ class Writing:
         if not self._dirty:
             self._dirty = True
             self._all_dirty.append(self)
+            if len(self._all_dirty) == 1:
+                self.engine.first_dirty()
         return None
 
     def flush(self) -> None:
@@ -145,6 +150,8 @@ class Writing:
                 return True
             if sent != _BLOCKED:
                 self._written(sent)
+            elif self.transport.commits:
+                self._committed = min(size, _TLS_RECORD)
             if sent < size:
                 stirred = True
                 self._block()
@@ -171,6 +178,7 @@ class Writing:
         return memoryview(data)[self._head_sent :] if self._head_sent else data
 
     def _written(self, count: cython.Py_ssize_t) -> object:
+        self._committed = 0
         self.bytes_out += count
         self.queued -= count
         if self.queued == 0:
@@ -194,6 +202,7 @@ class Writing:
         return None
 
     def _discard_queue(self) -> object:
+        self._committed = 0
         self._chunks.clear()
         self.queued = 0
         self._head_sent = 0
@@ -216,10 +225,17 @@ class Writing:
         return None
 
     def _first_free(self) -> int:
-        """The first place in the queue where a frame may be put: not inside the one that is half sent."""
-        if not self._head_sent:
-            return 1 if self._in_frame else 0
-        return 2 if isinstance(self._chunks[0], Header) else 1
+        """The first place in the queue where a frame may be put: behind what is half sent or committed."""
+        index: cython.Py_ssize_t = 1 if self._in_frame else 0
+        reach: cython.Py_ssize_t = self._head_sent + self._committed
+        if reach:
+            index = 0
+            while reach > 0 and index < len(self._chunks):
+                reach -= len(self._chunks[index])
+                index += 1
+            if isinstance(self._chunks[index - 1], Header):
+                index += 1
+        return int(index)
 
     # -- room for senders that wait ----------------------------------------------------------
 
