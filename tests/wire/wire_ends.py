@@ -78,11 +78,14 @@ class Ends:
 
 @asynccontextmanager
 async def open_ends(
-    room: int = 1 << 30, compression: bool = False, **settings: object
+    room: int = 1 << 30,
+    compression: bool = False,
+    transport: ScriptedTransport | None = None,
+    **settings: object,
 ) -> AsyncIterator[Ends]:
-    """A connection whose client reads ``room`` bytes until ``open_up``."""
+    """A connection whose client reads ``room`` bytes until ``open_up``, or on another transport."""
     async with open_engine() as engine:
-        transport = ScriptedTransport(room)
+        transport = transport or ScriptedTransport(room)
         codec = PerMessageDeflate(DeflateParameters(), None) if compression else None
         connection = WireConnection(
             engine,

@@ -4,8 +4,8 @@ cdef Py_ssize_t _LOST
 cdef class Transport:
     cdef public object endpoint
     cdef public bint gathers
-    cdef readonly bint stirs
-    cdef readonly bint commits
+    cdef public bint stirs
+    cdef public bint commits
 
     cpdef Py_ssize_t recv_into(self, bytearray buffer) except -3
     cpdef Py_ssize_t send(self, object data) except -3
