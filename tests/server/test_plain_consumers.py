@@ -87,14 +87,16 @@ async def test_a_plain_consumer_goes_on_after_a_streamed_message() -> None:
 
         await ws.duplex(connection, consume=answer, produce=stream)
 
-    async with serving(handler, settings=ws.Settings(ping_interval=None)) as server:
-        async with ws.connect(f"ws://127.0.0.1:{server.port}") as client:
-            await _say(client, 10)
-            with trio.fail_after(5):
-                assert await client.receive() == "beginend"
-                assert [await client.receive() for _ in range(10)] == [bytes(30_000)] * 10
-                go_on.set()
-                assert await client.receive() == "bye"
+    async with (
+        serving(handler, settings=ws.Settings(ping_interval=None)) as server,
+        ws.connect(f"ws://127.0.0.1:{server.port}") as client,
+    ):
+        await _say(client, 10)
+        with trio.fail_after(5):
+            assert await client.receive() == "beginend"
+            assert [await client.receive() for _ in range(10)] == [bytes(30_000)] * 10
+            go_on.set()
+            assert await client.receive() == "bye"
 
 
 async def _say(peer: Peer | ws.Connection, count: int) -> None:
