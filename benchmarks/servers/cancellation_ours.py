@@ -66,7 +66,7 @@ async def handle(connection: ws.Connection, room: ws.Registry[None]) -> None:
         return
     exhausted = trio.Event()
 
-    def consume(message: ws.Message) -> None:
+    async def consume(message: ws.Message) -> None:
         if message == "raise":
             raise ValueError("a bug")
         if message == "exhaust":
