@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from types import MappingProxyType
 from urllib.parse import parse_qsl, unquote
@@ -14,21 +14,11 @@ _PLAIN_PATH = re.compile(r"/[^%?#]*")
 _TARGET = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*)?([^?#]*)(?:\?([^#]*))?")
 
 
-def _by_name(fields: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
+def _by_name(fields: Iterable[Sequence[str]]) -> dict[str, tuple[str, ...]]:
     values: dict[str, tuple[str, ...]] = {}
     for name, value in fields:
         name = name.lower()
         values[name] = (*values[name], value) if name in values else (value,)
-    return values
-
-
-def _parsed(text: str) -> dict[str, tuple[str, ...]]:
-    values: dict[str, tuple[str, ...]] = {}
-    for line in text.split("\r\n"):
-        name, separator, value = line.partition(": ")
-        if separator:
-            name = name.lower()
-            values[name] = (*values[name], value) if name in values else (value,)
     return values
 
 
@@ -53,7 +43,8 @@ class Headers(Mapping[str, str]):
     def by_name(self) -> Mapping[str, tuple[str, ...]]:
         """Every value of every field, by its name in lower case."""
         if self._by_name is None:
-            self._by_name = _parsed(self._text or "")
+            lines = (self._text or "").split("\r\n")[:-1]
+            self._by_name = _by_name(line.split(": ", 1) for line in lines)
         return self._by_name
 
     def pack(self) -> None:

@@ -19,6 +19,3 @@ cdef extern from "netinet/in.h" nogil:
         in_addr sin_addr
         unsigned short sin_port
     unsigned short ntohs(unsigned short number)
-
-cdef extern from "unistd.h" nogil:
-    int close(int descriptor)
