@@ -12,6 +12,7 @@ from typing import Any
 
 import attrs
 import trio
+from trio.lowlevel import checkpoint_if_cancelled
 
 from .connection import Message
 from .patterns import (
@@ -24,8 +25,9 @@ from .patterns import (
     is_async,
     production,
     production_within,
+    received,
 )
-from .wire.connection import WireConnection
+from .wire.connection import Demand, WireConnection
 
 
 class Side(StrEnum):
@@ -71,13 +73,15 @@ async def duplex(
         raise TypeError("duplex needs consume=, produce=, or both")
     run = _Duplex(channel, bool(consumers))
     consumer = _in_turn(consumers) if consumers else None
-    if isinstance(channel, WireConnection) and len(producers) == 1 and consumer and not is_async(consumer):
-        await run.in_one_task(channel, consumer, producers[0])
+    if isinstance(channel, WireConnection) and len(producers) == 1 and consumer:
+        if is_async(consumer):
+            await run.with_consumer_on_demand(channel, consumer, producers[0])
+        else:
+            await run.in_one_task(channel, consumer, producers[0])
         return run.result()
     # This task would only wait: it takes one of the parts. That, and no coroutine between it and the part,
     # keeps an idle connection small.
     part = consumption(channel, consumer) if consumer else production(channel, producers.pop(0))
-    cancelled: BaseException | None = None
     async with trio.open_nursery() as nursery:
         run.scope = nursery.cancel_scope
         for producer in producers:
@@ -87,19 +91,9 @@ async def duplex(
         except Exception as error:
             run.failed(error)
         except BaseException as error:
-            if not _is_cancellation(error):
-                raise
-            cancelled = error
-            run.scope.cancel()  # whatever has cancelled this part only
+            run.stopped(error)
         else:
             run.part_ended(Side.CONSUMER if consumer else Side.PRODUCER, cause)
-    try:
-        # A cancellation does not go through the nursery, which would describe it and wrap it in groups, for
-        # every connection of a server that ends. Where a part has ended or failed, that is what counts.
-        if cancelled is not None and run.exit is None and not run.errors:
-            raise cancelled
-    finally:
-        del cancelled  # it refers to this frame
     return run.result()
 
 
@@ -140,6 +134,7 @@ class _Duplex:
     scope: trio.CancelScope = attrs.field(init=False)
     exit: Exit | None = None
     errors: tuple[Exception, ...] = ()
+    cancelled: BaseException | None = None
 
     async def in_one_task(self, channel: WireConnection, consumer: Consumer, producer: Producer) -> None:
         """The connection calls the consumer, so the one producer needs no task of its own."""
@@ -162,6 +157,42 @@ class _Duplex:
             self.part_ended(Side.PRODUCER, cause)
         return self.exit is not None or bool(self.errors)
 
+    async def with_consumer_on_demand(
+        self, channel: WireConnection, consumer: Consumer, producer: Producer
+    ) -> None:
+        """The one producer in this task; the consumer has one from the first message on.
+
+        Until then only the connection knows of it, so where nothing is said there is one task.
+        """
+        await checkpoint_if_cancelled()
+        async with trio.open_nursery() as nursery:
+            self.scope = nursery.cancel_scope
+            try:
+                demand = Demand(channel, partial(nursery.start_soon, self.consume, channel, consumer))
+                try:
+                    cause = await production(channel, producer)
+                finally:
+                    demand.end()
+                if cause is None:
+                    self.ended(Side.PRODUCER, None)
+                elif not demand.came:
+                    self.ended(Side.CONSUMER, await received(channel, consumer))
+            except Exception as error:
+                self.failed(error)
+            except BaseException as error:
+                self.stopped(error)
+
+    async def consume(self, channel: WireConnection, consumer: Consumer) -> None:
+        """The consumer in a task of its own."""
+        try:
+            cause = await received(channel, consumer)
+        except Exception as error:
+            self.failed(error)
+        except BaseException as error:
+            self.stopped(error)
+        else:
+            self.ended(Side.CONSUMER, cause)
+
     async def produce(self, producing: Coroutine[Any, Any, Exception | None]) -> None:
         """A producer in a task of its own."""
         try:
@@ -169,9 +200,7 @@ class _Duplex:
         except Exception as error:
             self.failed(error)
         except BaseException as error:
-            if not _is_cancellation(error):
-                raise
-            self.scope.cancel()  # whatever has cancelled this part only: the other one tells
+            self.stopped(error)
         else:
             self.part_ended(Side.PRODUCER, cause)
 
@@ -189,17 +218,35 @@ class _Duplex:
         self.errors += (error,)
         self.scope.cancel()
 
+    def stopped(self, error: BaseException) -> None:
+        """A part was cancelled, and so are the others. What is no cancellation goes its own way.
+
+        A cancellation does not go through the nursery, which would describe it and wrap it in groups, for
+        every connection of a server that ends.
+        """
+        if not _is_cancellation(error):
+            raise error
+        self.cancelled = error
+        self.scope.cancel()  # it may have been this part only
+
+    def result(self) -> Exit:
+        """How it ended; raises what the parts raised, or the cancellation before any part ended."""
+        cancelled, self.cancelled = self.cancelled, None
+        try:
+            if self.errors:
+                raise self.failure()
+            if self.exit is None:
+                assert cancelled is not None  # all parts are over
+                raise cancelled
+            return self.exit
+        finally:
+            del cancelled  # it refers to this frame
+
     def failure(self) -> Exception:
         """The error of the part that failed, or of all that did."""
         if len(self.errors) == 1:
             return self.errors[0]
         return ExceptionGroup("several parts of one duplex failed", self.errors)
-
-    def result(self) -> Exit:
-        if self.errors:
-            raise self.failure()
-        assert self.exit is not None  # the nursery ends only after a part has ended
-        return self.exit
 
 
 def _is_cancellation(error: BaseException) -> bool:

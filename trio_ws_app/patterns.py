@@ -52,7 +52,7 @@ def consumption(channel: Channel, consumer: Consumer) -> Coroutine[Any, Any, Exc
     """As ``consume``; the coroutine returns what told of the end."""
     if isinstance(channel, Connection) and not is_async(consumer):
         return inline_consumption(channel, channel.consume_inline(consumer))
-    return _receive_all(channel, consumer)
+    return received(channel, consumer, begun=False)
 
 
 async def inline_consumption(channel: Connection, consuming: Coroutine[Any, Any, None]) -> Exception:
@@ -64,9 +64,9 @@ async def inline_consumption(channel: Connection, consuming: Coroutine[Any, Any,
     return _known_end(channel)
 
 
-async def _receive_all(channel: Channel, consumer: Consumer) -> Exception:
+async def received(channel: Channel, consumer: Consumer, begun: bool = True) -> Exception:
+    """Receive until the end, and return what told of it; ``begun``: the channel was not closed at first."""
     awaited = is_async(consumer)
-    begun = False
     while True:
         try:
             message = await channel.receive()

@@ -137,6 +137,38 @@ def test_a_producer_beside_a_plain_consumer_has_cleaned_up(ending: Ending) -> No
     assert len(cancel_everywhere(scenario).points) > 10
 
 
+@pytest.mark.parametrize("ending", [close, reset, vanish, stay])
+def test_a_consumer_on_demand_has_cleaned_up(ending: Ending) -> None:
+    """The same for one producer and an async consumer, which gets its task with the first message."""
+
+    async def scenario() -> None:
+        settings = ws.Settings(ping_interval=1, ping_timeout=1)
+        async with connected_pair(settings=settings) as (connection, peer), trio.open_nursery() as nursery:
+            parts = Parts()
+
+            async def talk() -> None:
+                await trio.sleep(0.2)
+                await peer.send("one")
+                await peer.send("two")
+                await trio.sleep(2.2)
+                await ending(peer)
+
+            nursery.start_soon(talk)
+            with cancelled_here() as scope:
+                try:
+                    ended = await ws.duplex(connection, consume=parts.consume, produce=parts.generate())
+                finally:
+                    assert parts.clean == parts.begun
+                expected = ws.Side.PRODUCER if ending is stay else ws.Side.CONSUMER
+                assert ended.first is expected
+                assert parts.consumed == ["one", "two"]
+                assert (ended.cause is None) == (ending is stay)
+            assert scope.cancelled_caught or parts.begun == {"consumer", "generator"}
+            nursery.cancel_scope.cancel()
+
+    assert len(cancel_everywhere(scenario).points) > 15
+
+
 @pytest.mark.parametrize("failing", ["consumer", "producer"])
 def test_a_failing_part_is_not_hidden_by_a_cancellation(failing: str) -> None:
     """The error of a part comes out unless the duplex was cancelled before the part failed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Awaitable, Callable
 from contextlib import aclosing, nullcontext
+from contextvars import copy_context
 from types import AsyncGeneratorType, TracebackType
 
 import trio
@@ -124,10 +125,7 @@ class WireConnection(Link, Connection):
         consumer fails.
         """
         await checkpoint_if_cancelled()
-        if self.receiving or self.sinking:
-            raise already_receiving()
-        if self.closed_here:
-            raise trio.ClosedResourceError("this side has closed the connection")
+        self.check_free()
         self.start_sink(consumer, scope)
         try:
             self.run_sink()
@@ -140,6 +138,13 @@ class WireConnection(Link, Connection):
             error = self.stop_sink()
             if error is not None:
                 raise error  # also instead of a cancellation that the consumer itself asked for
+
+    def check_free(self) -> None:
+        """Raise what ``receive`` would where it may not be called at all."""
+        if self.receiving or self.sinking:
+            raise already_receiving()
+        if self.closed_here:
+            raise trio.ClosedResourceError("this side has closed the connection")
 
     async def send(self, message: Message) -> None:
         self._turn -= 1
@@ -286,3 +291,34 @@ class CancelWhenGone:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._connection.remove_gone_scope(self._scope)
+
+
+class Demand:
+    """Calls ``call`` once there is something to receive, in the context of whoever has made this.
+
+    Nobody else may receive meanwhile. Raises as ``receive`` does where that may not be called at all.
+    """
+
+    __slots__ = ("_call", "_connection", "_context", "came")
+
+    def __init__(self, connection: WireConnection, call: Callable[[], object]) -> None:
+        connection.check_free()
+        self.came = False
+        self._connection = connection
+        self._call = call
+        self._context = copy_context()
+        connection.wait_here(self._woken)
+        if connection.inbox:
+            self._woken()
+
+    def _woken(self) -> None:
+        """The inbox or the state has changed."""
+        self._connection.wait_here(None)
+        if self._connection.inbox:
+            self.came = True
+            self._context.run(self._call)
+
+    def end(self) -> None:
+        """From here on nothing is called."""
+        if not self.came:
+            self._connection.wait_here(None)

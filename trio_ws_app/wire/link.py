@@ -56,7 +56,7 @@ class Link(Liveness):
         self._inbox_bytes = 0
         self._inbox_limit = settings.max_inbox_bytes
         self._decoder = Decoder(settings.max_message_size, settings.max_fragments, inflate)
-        self._receiver: Task | None = None  # waits for a message
+        self._receiver: Task | Callable[[], object] | None = None  # waits for a message
         self._sink: Callable[[str | bytes], object] | None = None  # a synchronous consumer
         self._sink_context: Context | None = None
         self._sink_error: BaseException | None = None
@@ -213,20 +213,23 @@ class Link(Liveness):
         self._receiver = task
         return True
 
-    def wait_here(self, task: Task | None) -> None:
-        """``task`` is rescheduled when the inbox or the state has changed."""
-        self._receiver = task
+    def wait_here(self, waiter: Task | Callable[[], object] | None) -> None:
+        """When the inbox or the state has changed, a task is rescheduled, a function is called."""
+        self._receiver = waiter
 
     @property
     def receiving(self) -> bool:
         return self._receiver is not None
 
     def _wake_receiver(self) -> object:
-        task = self._receiver
-        if task is not None:
+        waiter: Any = self._receiver
+        if waiter is not None:
             self._receiver = None
             self.engine.woken = True
-            reschedule(task)
+            if isinstance(waiter, Task):
+                reschedule(waiter)
+            else:
+                waiter()
         return None
 
     # -- a synchronous consumer --------------------------------------------------------------

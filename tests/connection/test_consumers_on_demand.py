@@ -1,0 +1,202 @@
+"""An async consumer beside one producer: it has a task only from the first message on."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextvars import ContextVar
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+import trio_ws_app as ws
+from trio_ws_app.testing import connected_pair
+
+pytestmark = pytest.mark.usefixtures("autojump_clock")
+
+user: ContextVar[str] = ContextVar("user")
+
+
+async def never() -> ws.Message:
+    """A producer that has nothing to say."""
+    await trio.sleep_forever()
+    return ""
+
+
+async def test_a_silent_connection_is_one_task() -> None:
+    """The second task comes with the first message, and stays."""
+
+    async def consume(_message: ws.Message) -> None:
+        pass
+
+    async with connected_pair() as (connection, peer), trio.open_nursery() as nursery:
+        await wait_all_tasks_blocked()
+        before = trio.lowlevel.current_statistics().tasks_living
+        nursery.start_soon(lambda: ws.duplex(connection, consume=consume, produce=never))
+        living = []
+        for _ in range(3):
+            await wait_all_tasks_blocked()
+            living.append(trio.lowlevel.current_statistics().tasks_living - before)
+            await peer.send("hello")
+        assert living == [1, 2, 2]
+        nursery.cancel_scope.cancel()
+
+
+async def test_messages_from_before_and_after_come_in_order() -> None:
+    """What lies in the inbox when duplex begins is consumed as what comes later."""
+    consumed: list[ws.Message] = []
+
+    async def consume(message: ws.Message) -> None:
+        await trio.sleep(1)
+        consumed.append(message)
+
+    async with connected_pair() as (connection, peer), trio.open_nursery() as nursery:
+        await peer.send("one")
+        await peer.send("two")
+        await wait_all_tasks_blocked()
+
+        async def go_on() -> None:
+            await trio.sleep(1.5)
+            await peer.send("three")
+            await peer.aclose()
+
+        nursery.start_soon(go_on)
+        ended = await ws.duplex(connection, consume=consume, produce=never)
+    assert consumed == ["one", "two", "three"]
+    assert ended.first is ws.Side.CONSUMER
+    assert isinstance(ended.cause, ws.ConnectionClosed)
+
+
+async def test_a_peer_that_leaves_without_a_word_ends_it() -> None:
+    """No task is made for a consumer that has nothing to consume; the end is told as ever."""
+
+    async def consume(_message: ws.Message) -> None:
+        raise AssertionError("nothing was said")
+
+    async with connected_pair() as (connection, peer), trio.open_nursery() as nursery:
+        nursery.start_soon(peer.aclose, 1001)
+        ended = await ws.duplex(connection, consume=consume, produce=never)
+    assert ended.first is ws.Side.CONSUMER
+    assert isinstance(ended.cause, ws.ConnectionClosed)
+    assert ended.cause.reason == ws.CloseReason(1001)
+
+
+async def test_what_comes_after_the_producers_end_is_consumed() -> None:
+    """We have said goodbye, so the producer can't send any more; the peer goes on for a while."""
+    consumed: list[ws.Message] = []
+
+    async def consume(message: ws.Message) -> None:
+        await trio.lowlevel.checkpoint()
+        consumed.append(message)
+
+    async def produce() -> ws.Message:
+        connection.say_close(1001)  # type: ignore[attr-defined]  # as a server does that is told to stop
+        return "too late"
+
+    async with connected_pair() as (connection, peer), trio.open_nursery() as nursery:
+        peer.stream.stall()
+
+        async def go_on() -> None:
+            await trio.sleep(1)
+            await peer.send("one")
+            await trio.sleep(1)
+            peer.stream.abort()
+
+        nursery.start_soon(go_on)
+        ended = await ws.duplex(connection, consume=consume, produce=produce)
+    assert consumed == ["one"]
+    assert ended.first is ws.Side.CONSUMER
+
+
+async def test_the_consumer_sees_the_callers_context_variables() -> None:
+    """Whoever has brought the message."""
+    seen: list[str] = []
+
+    async def consume(_message: ws.Message) -> None:
+        seen.append(user.get())
+
+    async with connected_pair() as (connection, peer), trio.open_nursery() as nursery:
+        user.set("ann")
+        nursery.start_soon(lambda: ws.duplex(connection, consume=consume, produce=never))
+        await wait_all_tasks_blocked()
+        user.set("bob")
+        await peer.send("who?")
+        await peer.send("who?")
+        await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert seen == ["ann", "ann"]
+
+
+async def test_nobody_else_receives_meanwhile() -> None:
+    """Nor does duplex where somebody receives already, or this side has closed."""
+
+    async def consume(_message: ws.Message) -> None:
+        pass
+
+    async with connected_pair() as (connection, _peer), trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: ws.duplex(connection, consume=consume, produce=never))
+        await wait_all_tasks_blocked()
+        with pytest.raises(trio.BusyResourceError):
+            await connection.receive()
+        with pytest.raises(trio.BusyResourceError):
+            await ws.duplex(connection, consume=consume, produce=never)
+        nursery.cancel_scope.cancel()
+    async with connected_pair() as (connection, _peer):
+        with trio.move_on_after(1):
+            await connection.aclose()
+        with pytest.raises(trio.ClosedResourceError):
+            await ws.duplex(connection, consume=consume, produce=never)
+
+
+async def test_a_duplex_that_was_cancelled_leaves_the_messages() -> None:
+    """What comes when duplex is over stays to be received, also without a consumer's task."""
+
+    async def consume(_message: ws.Message) -> None:
+        raise AssertionError("it is over")
+
+    async with connected_pair() as (connection, peer):
+        with trio.move_on_after(1):
+            await ws.duplex(connection, consume=consume, produce=never)
+        await peer.send("later")
+        assert await connection.receive() == "later"
+
+
+async def test_a_producer_that_closes_is_a_way_to_end() -> None:
+    """The consumer has nothing to complain about when its sibling closes, with or without a message."""
+
+    async def consume(_message: ws.Message) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def produce() -> AsyncIterator[ws.Message]:
+        await trio.sleep(1)
+        await connection.aclose(4000)
+        yield "never sent"
+
+    for messages in range(2):
+        async with connected_pair() as (connection, peer):
+            for _ in range(messages):
+                await peer.send("hello")
+            ended = await ws.duplex(connection, consume=consume, produce=produce())
+            assert ended.first is ws.Side.CONSUMER
+            assert isinstance(ended.cause, trio.ClosedResourceError)
+
+
+async def test_cancelled_while_the_consumer_finishes() -> None:
+    """The peer is gone and the producer over: a cancellation that the consumer gets comes out as itself."""
+    begun = trio.Event()
+
+    async def consume(_message: ws.Message) -> None:
+        begun.set()
+        await trio.sleep_forever()
+
+    async with connected_pair() as (connection, peer), trio.open_nursery() as nursery:
+
+        async def leave() -> None:
+            await peer.send("hello")
+            await begun.wait()
+            await peer.aclose()
+
+        nursery.start_soon(leave)
+        with trio.move_on_after(5) as scope, pytest.raises(trio.Cancelled):
+            await ws.duplex(connection, consume=consume, produce=never)
+        assert scope.cancel_called
