@@ -128,6 +128,25 @@ async def test_consumers_echo(name: str) -> None:
 
 
 @pytest.mark.usefixtures("autojump_clock")
+async def test_publishing_at_a_fixed_rate(nursery: trio.Nursery) -> None:
+    """Fifty states a second for whoever is registered."""
+    async with ws.open_registry() as room:
+
+        async def handler(connection: ws.Connection) -> None:
+            with room.register(connection):
+                await connection.wait_closed()
+
+        async with served(handler) as server:
+            client = await server.connect()
+            nursery.start_soon(block("ticks")["publish"], room)
+            assert await client.receive() == "state 1"
+            start = trio.current_time()
+            assert [await client.receive() for _ in range(50)] == [f"state {n}" for n in range(2, 52)]
+            assert trio.current_time() - start == pytest.approx(1)
+            nursery.cancel_scope.cancel()
+
+
+@pytest.mark.usefixtures("autojump_clock")
 async def test_producer_ticks() -> None:
     """One message a second, until the client is gone."""
     async with served(block("producer")["handler"]) as server:

@@ -23,6 +23,7 @@ from .server.contain import Handler
 from .server.server import Server, serve
 from .server.statistics import Statistics
 from .settings import Settings
+from .ticks import Ticks, open_ticks
 
 __all__ = [
     "Backoff",
@@ -50,6 +51,7 @@ __all__ = [
     "Side",
     "Statistics",
     "Subscription",
+    "Ticks",
     "UsageError",
     "broadcast",
     "connect",
@@ -60,6 +62,7 @@ __all__ = [
     "open_memory_broker",
     "open_redis_broker",
     "open_registry",
+    "open_ticks",
     "produce",
     "reconnect",
     "serve",

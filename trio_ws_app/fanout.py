@@ -13,10 +13,12 @@ import trio
 from .connection import Connection, Message
 from .errors import ConnectionClosed, not_a_message
 from .protocol.closing import State
-from .protocol.deflate import DeflateParameters, deflate_once
+from .protocol.deflate import deflate_once
 from .protocol.frames import Frame, Opcode, encode_frame
 from .wire.connection import WireConnection
-from .wire.crowd import offer_to_all, offer_to_members
+from .wire.crowd import offer_to_all
+
+_TEXT, _BINARY = int(Opcode.TEXT), int(Opcode.BINARY)
 
 
 class Overflow(StrEnum):
@@ -47,25 +49,24 @@ class BroadcastResult:
 
 
 class Encoded:
-    """A message that is encoded at most once per wire form, however many connections share it."""
+    """A message that is encoded at most once per wire form, however many connections share it.
 
-    __slots__ = ("_forms", "_key", "_opcode", "_payload", "message")
+    ``plain`` is the frame for peers that have not negotiated compression.
+    """
+
+    __slots__ = ("_compressed", "_key", "_opcode", "_payload", "message", "plain")
 
     def __init__(self, message: Message, key: object = None) -> None:
         if isinstance(message, str):
-            self._payload, self._opcode = message.encode(), Opcode.TEXT
+            self._payload, self._opcode = message.encode(), _TEXT
         elif isinstance(message, (bytes, bytearray, memoryview)):
-            self._payload, self._opcode = bytes(message), Opcode.BINARY
+            self._payload, self._opcode = bytes(message), _BINARY
         else:
             raise not_a_message(message)
         self.message = message
         self._key = key
-        self._forms: dict[int, Frame] = {}
-
-    @property
-    def plain(self) -> Frame:
-        """The frame for peers that have not negotiated compression."""
-        return self._forms.get(0) or self._encode(0, None)
+        self.plain = self._keyed(encode_frame(self._opcode, self._payload))
+        self._compressed: dict[int, Frame] | None = None  # by the bits of the window
 
     def frame(self, connection: WireConnection) -> Frame:
         """The frame that fits what ``connection`` has negotiated."""
@@ -73,14 +74,18 @@ class Encoded:
         if deflate is None or len(self._payload) < connection.settings.compression_threshold:
             return self.plain
         deflate.restart()
+        if self._compressed is None:
+            self._compressed = {}
         window = deflate.parameters.server_max_window_bits
-        return self._forms.get(window) or self._encode(window, deflate.parameters)
+        if window not in self._compressed:
+            payload = deflate_once(deflate.parameters, self._payload)
+            self._compressed[window] = self._keyed(encode_frame(self._opcode, payload, rsv1=True))
+        return self._compressed[window]
 
-    def _encode(self, form: int, parameters: DeflateParameters | None) -> Frame:
-        compressed = parameters is not None
-        payload = self._payload if parameters is None else deflate_once(parameters, self._payload)
-        frame = self._forms[form] = Frame(encode_frame(self._opcode, payload, rsv1=compressed))
-        frame.key = self._key
+    def _keyed(self, encoded: bytes) -> Frame:
+        frame = Frame(encoded)
+        if self._key is not None:
+            frame.key = self._key
         return frame
 
 
@@ -133,9 +138,11 @@ def broadcast(connections: Iterable[Connection], message: Message) -> BroadcastR
     receivers = list(connections)
     encoded = Encoded(message)
     rest = offer_to_all(receivers, encoded.plain)
+    if not rest:
+        return BroadcastResult(len(receivers))
     return tally(
         len(receivers) - len(rest),
-        [send_encoded(connection, encoded, Overflow.DISCONNECT) for connection in rest],
+        [send_encoded(receivers[place], encoded, Overflow.DISCONNECT) for place in rest],
     )
 
 
@@ -148,23 +155,36 @@ class Receiver(Protocol):
     def overflow(self) -> Overflow: ...
 
 
+def direct(member: Receiver) -> Connection | None:
+    """Where a message for ``member`` may be queued at once; None where its policy has to be asked first."""
+    return None if member.overflow is Overflow.LATEST else member.connection
+
+
 def send_to_members(
     members: Sequence[Receiver], encoded: Encoded, exclude: Collection[object] = ()
 ) -> BroadcastResult:
     """Queue a shared message on the connection of everybody who is not in ``exclude``."""
     if exclude:
         members = [one for one in members if one not in exclude and one.connection not in exclude]
-    rest = offer_to_members(members, encoded.plain, Overflow.LATEST)
+    return send_directly(list(map(direct, members)), members, encoded)
+
+
+def send_directly(
+    directs: Sequence[Connection | None], members: Iterable[Receiver], encoded: Encoded
+) -> BroadcastResult:
+    """Queue a shared message on the connection of each of ``members``, given what ``direct`` says of them."""
+    rest = offer_to_all(directs, encoded.plain)
+    if not rest:
+        return BroadcastResult(len(directs))
+    everyone = list(members)
     return tally(
-        len(members) - len(rest),
-        [send_encoded(member.connection, encoded, member.overflow) for member in rest],
+        len(directs) - len(rest),
+        [send_encoded(one.connection, encoded, one.overflow) for one in (everyone[place] for place in rest)],
     )
 
 
 def tally(sent: int, outcomes: list[Outcome]) -> BroadcastResult:
     """Count ``outcomes``, and ``sent`` more that were simply sent."""
-    if not outcomes:
-        return BroadcastResult(sent)
     counts = Counter(outcomes)
     return BroadcastResult(
         sent + counts[Outcome.SENT], counts[Outcome.DROPPED], counts[Outcome.DISCONNECTED]

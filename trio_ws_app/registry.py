@@ -17,7 +17,7 @@ from .broker.base import Broker
 from .broker.memory import MemoryBroker
 from .connection import Connection, Message
 from .errors import CloseCode
-from .fanout import BroadcastResult, Encoded, Overflow, send_to_members
+from .fanout import BroadcastResult, Encoded, Overflow, direct, send_directly, send_to_members
 from .topics import OnGap, Topics
 
 Info = TypeVar("Info")
@@ -30,7 +30,7 @@ class Member(Generic[Info]):
     the block, whatever ends it, leaves both (G4).
     """
 
-    __slots__ = ("_registry", "connection", "info", "overflow", "scope")
+    __slots__ = ("_overflow", "_registry", "connection", "info", "scope")
 
     def __init__(
         self, registry: Registry[Info], connection: Connection, info: Info, overflow: Overflow
@@ -38,7 +38,7 @@ class Member(Generic[Info]):
         self._registry = registry
         self.connection = connection
         self.info = info
-        self.overflow = overflow
+        self._overflow = overflow
         self.scope = trio.CancelScope()
 
     def __enter__(self) -> Member[Info]:
@@ -51,6 +51,11 @@ class Member(Generic[Info]):
     ) -> bool | None:
         self._registry._leave(self)
         return self.scope.__exit__(kind, error, trace)
+
+    @property
+    def overflow(self) -> Overflow:
+        """What happens to a broadcast that the member's queue has no room for."""
+        return self._overflow
 
     def cancel(self) -> None:
         """Cancel what runs in the member's block."""
@@ -76,7 +81,7 @@ class Registry(Generic[Info]):
     broker: Broker = attrs.field(factory=MemoryBroker)
     on_gap: OnGap | None = None
     _topics: Topics = attrs.field(init=False)
-    _members: dict[Member[Info], None] = attrs.field(factory=dict, init=False)
+    _members: dict[Member[Info], Connection | None] = attrs.field(factory=dict, init=False)
     _closing: bool = attrs.field(default=False, init=False)
     _left: trio.Event = attrs.field(factory=trio.Event, init=False)
     sent: int = attrs.field(default=0, init=False)
@@ -128,8 +133,11 @@ class Registry(Generic[Info]):
         members it was sent to, dropped for, and disconnected.
         """
         encoded = Encoded(message, key)
-        members = list(self._members) if where is None else self.find(where)
-        result = send_to_members(members, encoded, exclude)
+        if where is None and not exclude:
+            result = send_directly(list(self._members.values()), self._members, encoded)
+        else:
+            members = list(self._members) if where is None else self.find(where)
+            result = send_to_members(members, encoded, exclude)
         self._count(result)
         return result
 
@@ -156,7 +164,7 @@ class Registry(Generic[Info]):
         return [member for member in self._members if where(member)]
 
     def _enter(self, member: Member[Info]) -> None:
-        self._members[member] = None
+        self._members[member] = direct(member)
         if self._closing:
             member.cancel()
 

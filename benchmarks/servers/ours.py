@@ -8,7 +8,7 @@ from functools import partial
 import trio
 
 from .job import HOST, MAX_MESSAGE_SIZE, TOPIC, Job, Producers, announce, parse
-from .publisher import publish
+from .publisher import publish, started
 from .pure import prefer_sources
 
 prefer_sources("trio_ws_app")
@@ -57,6 +57,20 @@ async def idle_synchronous(connection: ws.Connection) -> None:
     await ws.duplex(connection, consume=answer, produce=produce)
 
 
+async def publish_on_ticks(job: Job, registry: ws.Registry[None]) -> None:
+    """Publish at a fixed rate; what a late tick has left out is made up for."""
+    publisher = await started(job, trio.sleep)
+    published = 0
+    async with ws.open_ticks(1 / job.rate) as ticks:
+        async for number in ticks:
+            if publisher.over():
+                break
+            for _ in range((number - published) * job.burst):
+                registry.broadcast(publisher.message())
+            published = number
+    registry.broadcast(publisher.message(last=True))
+
+
 def compiled() -> bool:
     """Whether any of the package's modules is compiled."""
     modules = [module for name, module in sys.modules.items() if name.startswith("trio_ws_app.")]
@@ -93,7 +107,9 @@ async def main(job: Job) -> None:
         start = partial(ws.serve, handler, 0, host=HOST, ssl_context=job.ssl_context(), settings=settings)
         server = await nursery.start(start)
         announce(server.port, compiled=compiled())
-        if job.work == "fanout":
+        if job.work == "fanout" and job.rate:
+            await publish_on_ticks(job, registry)
+        elif job.work == "fanout":
             await publish(job, trio.sleep, send_to_all)
 
 

@@ -5,6 +5,8 @@ broadcast is due as soon as fewer than ``WINDOW`` are on their way, a broadcast 
 receiver has it: so nobody wins by filling buffers, and nobody waits for a receiver that keeps up. The
 receivers count in a shared file, so that the feedback costs every server the same. After each
 broadcast or burst the publisher lets its event loop run, with a sleep of zero when the next one is due.
+
+trio_ws_app has a beat for a fixed rate, ``open_ticks``, and publishes what has become due at each tick.
 """
 
 from __future__ import annotations
@@ -65,13 +67,19 @@ class Publisher:
         return IDENTITY.pack(number, time.monotonic_ns(), last) + self._padding
 
 
+async def started(job: Job, sleep: Callable[[float], Awaitable[None]]) -> Publisher:
+    """A publisher that may begin now."""
+    publisher = Publisher(job)
+    while not publisher.may_start():
+        await sleep(POLL_SECONDS)
+    return publisher
+
+
 async def publish(
     job: Job, sleep: Callable[[float], Awaitable[None]], broadcast: Callable[[bytes], Awaitable[None]]
 ) -> None:
     """Publish as ``job`` says, with the event loop's own ``sleep`` and the contender's ``broadcast``."""
-    publisher = Publisher(job)
-    while not publisher.may_start():
-        await sleep(POLL_SECONDS)
+    publisher = await started(job, sleep)
     while not publisher.over():
         await sleep(publisher.delay())
         if publisher.due():

@@ -9,8 +9,10 @@ from functools import partial
 
 import pytest
 import trio
+import trio.testing
 
 import trio_ws_app as ws
+from trio_ws_app.wire.engine import open_engine
 from trio_ws_app.wire.poller import Poller
 
 
@@ -78,6 +80,61 @@ async def test_what_is_no_bug_ends_the_server() -> None:
 
     with trio.fail_after(10), pytest.raises(BaseExceptionGroup) as caught:
         await main()
+    assert caught.value.split(Stop)[1] is None
+
+
+class Steps(trio.abc.Instrument):
+    """The names of the tasks that ran."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.names.append(task.name)
+
+
+@pytest.mark.usefixtures("autojump_clock")
+async def test_a_call_that_is_due_wakes_no_task() -> None:
+    """The deadline is moved on before Trio looks at it, which would cancel the task that sleeps for it."""
+    steps, calls = Steps(), []
+    async with open_engine() as engine:
+        await trio.testing.wait_all_tasks_blocked()
+        trio.lowlevel.add_instrument(steps)
+        begin = trio.current_time()
+        for seconds in (3, 1, 2):
+            engine.timers.at(begin + seconds, calls.append)
+        await trio.sleep(10)
+        trio.lowlevel.remove_instrument(steps)
+    assert calls == [pytest.approx(begin + seconds) for seconds in (1, 2, 3)]
+    assert steps.names
+    assert "timers" not in steps.names
+
+
+@pytest.mark.usefixtures("autojump_clock")
+async def test_what_has_come_is_fed_before_what_is_due() -> None:
+    """A pong that is there in time must not be found too late after the process was held up."""
+    order: list[str] = []
+    async with open_engine() as engine:
+        with engine.feeding(lambda: order.append("fed")):
+            engine.timers.at(trio.current_time() + 1, lambda _now: order.append("due"))
+            await trio.sleep(1)
+    assert order[order.index("due") - 1] == "fed"
+
+
+@pytest.mark.usefixtures("autojump_clock")
+async def test_a_call_that_fails_ends_the_block() -> None:
+    """Trio would take the hook away and go on, without any deadline."""
+
+    def fail(_now: float) -> None:
+        raise Stop
+
+    async def wait_for_it() -> None:
+        async with open_engine() as engine:
+            engine.timers.at(trio.current_time() + 1, fail)
+            await trio.sleep_forever()
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await wait_for_it()
     assert caught.value.split(Stop)[1] is None
 
 

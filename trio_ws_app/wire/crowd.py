@@ -1,6 +1,9 @@
 """One message for many links, and the flush that follows: the inner loops of a broadcast.
 
-Plain Python that Cython also compiles: the C types are in ``crowd.pxd``.
+A crowd that has been quiet for a while is in none of the processor's caches, and fetching it would cost more
+than the work itself. So both loops have what they need next fetched while they work on what comes before.
+
+Plain Python that Cython also compiles: the C types, and the fetching, are in ``crowd.pxd``.
 """
 
 from __future__ import annotations
@@ -20,36 +23,28 @@ logger = logging.getLogger("trio_ws_app.reactor")
 _OPEN = int(State.OPEN)
 
 
-def offer_to_all(connections: list[Any], frame: Frame) -> list[Any]:
+def offer_to_all(connections: Sequence[Any], frame: Frame) -> list[int]:
     """Queue a shared frame on every connection that simply takes it: the inner loop of a broadcast.
 
-    Returns the others, which want a closer look: not a link of ours, not open, compressed, or full.
+    Returns the places of the others, which want a closer look: no link, not open, compressed, or full.
     """
-    rest: list[Any] = []
-    for connection in connections:
-        if not _takes_simply(connection, frame, False):
-            rest.append(connection)
-    return rest
-
-
-def offer_to_members(members: Sequence[Any], frame: Frame, latest: object) -> list[Any]:
-    """As ``offer_to_all``, for whatever has a ``connection`` and an ``overflow``.
-
-    Returns also those whose policy is ``latest`` and whose connection has something queued.
-    """
-    rest: list[Any] = []
-    for member in members:
-        if not _takes_simply(member.connection, frame, member.overflow is latest):
-            rest.append(member)
+    everyone: list[Any] = list(connections)
+    rest: list[int] = []
+    place: cython.Py_ssize_t
+    for place in range(len(everyone)):
+        if cython.compiled:
+            before_offer(everyone, place)
+        if not _takes_simply(everyone[place], frame):
+            rest.append(place)
     return rest
 
 
 @cython.cfunc
-def _takes_simply(connection: Any, frame: Any, first_only: cython.bint) -> cython.bint:
+def _takes_simply(connection: Any, frame: Any) -> cython.bint:
     if not isinstance(connection, Outgoing):
         return False
     link: Outgoing = connection
-    if link.state != _OPEN or link.deflate is not None or (first_only and link.queued):
+    if link.state != _OPEN or link.deflate is not None:
         return False
     taken: cython.bint = link._offer(frame)
     return bool(taken)
@@ -59,7 +54,11 @@ def flush_all(links: list[Any]) -> bool:
     """Flush every link; whether a task may have been woken by it or a deadline set."""
     link: Outgoing
     stirred: cython.bint = False
-    for link in links:
+    place: cython.Py_ssize_t
+    for place in range(len(links)):
+        if cython.compiled:
+            before_flush(links, place)
+        link = links[place]
         try:
             if link._flush():
                 stirred = True
@@ -69,3 +68,7 @@ def flush_all(links: list[Any]) -> bool:
             link.failed()
             stirred = True
     return bool(stirred)
+
+
+if cython.compiled:
+    from cython.cimports.trio_ws_app.wire.crowd import before_flush, before_offer

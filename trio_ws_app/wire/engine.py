@@ -1,11 +1,11 @@
-"""What all connections of one server share: the clock, the flush at the end of a turn, the reactor."""
+"""What all connections of one server share: the clock, and what happens between Trio's turns."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from itertools import count
 
 import trio
@@ -16,21 +16,22 @@ from .crowd import flush_all
 from .outgoing import Outgoing
 from .timers import Timers
 
-_FLUSHES_A_TURN = 256  # then the other tasks get their turn
+_FLUSHES_A_TURN = 512  # then the other tasks get their turn
 
 
 class Engine(trio.abc.Instrument):
-    """Flushes what was queued during a turn, and keeps the time.
+    """Works between the turns of Trio's scheduler, in the hooks that Trio has for instruments.
 
-    Messages that are queued to one connection within a turn of Trio's scheduler leave in one write. The
-    hook that Trio has for instruments tells when the turn is over: a task for it would have to be woken,
-    and so cost each broadcast a turn of its own.
+    When Trio has waited, it feeds the connections, so that a task that gets a message runs in that same
+    turn; then it makes the calls that are due. When a turn is over it writes what was queued during
+    the turn, with one write a connection. Tasks for any of that would have to be woken, each for a turn.
     """
 
     def __init__(self) -> None:
         # Trio's clock, seconds; asking it directly costs a sixth of ``trio.current_time``.
         self.now = trio.lowlevel.current_clock().current_time
         self.timers = Timers()
+        self._feed: Callable[[], object] = _nothing
         self.dirty: list[Outgoing] = []  # always this list: the links know it
         self.woken = False  # a task has been given something to do in this turn
         self.in_hook = False  # Trio is between two turns
@@ -44,11 +45,32 @@ class Engine(trio.abc.Instrument):
         """A name for a connection, unique in this process and hardly to be met in another."""
         return f"{self._prefix}-{next(self._numbers)}"
 
+    @contextmanager
+    def feeding(self, feed: Callable[[], object]) -> Iterator[None]:
+        """Within the block, call ``feed()`` whenever Trio has waited."""
+        self._feed = feed
+        try:
+            yield
+        finally:
+            self._feed = _nothing
+
+    def after_io_wait(self, timeout: float) -> None:  # noqa: ARG002  # an instrument's signature
+        """Trio has waited: what has come is fed first, since it may be what a call that is due waits for."""
+        self.in_hook = True
+        try:
+            self._feed()
+            self.timers.call_due(self.now())
+        except BaseException as error:
+            # Trio would go on without this hook: the server has to end instead.
+            self.timers.fail(error)
+        finally:
+            self.in_hook = False
+
     def first_dirty(self) -> None:
         """Called with the first link of a turn that has something to write."""
         if not (self.in_hook or in_trio_task()):
             # Somebody outside of Trio's turns, such as the host loop of a guest: Trio may be asleep.
-            self._token.run_sync_soon(_look_again)
+            self._token.run_sync_soon(_nothing)
 
     def before_io_wait(self, timeout: float) -> None:  # noqa: ARG002  # an instrument's signature
         """A turn is over: write out what was queued, whether or not those who queued it come back."""
@@ -59,10 +81,10 @@ class Engine(trio.abc.Instrument):
         if flush_all(links) or self.dirty:
             # Trio has decided already how long it waits, and does not know of the tasks and deadlines
             # that have come up since, nor of what is left to write.
-            self._token.run_sync_soon(_look_again)
+            self._token.run_sync_soon(_nothing)
 
 
-def _look_again() -> None:
+def _nothing() -> None:
     """Called only to have Trio look at its tasks again."""
 
 

@@ -12,8 +12,13 @@ import trio
 
 from ..errors import CloseCode, CloseReason, ConnectionClosed, not_a_message
 from ..protocol.closing import State
-from ..protocol.frames import Frame, encode_frame, encode_header
+from ..protocol.frames import Frame, encode_header
 from .writing import WRITE_LIMIT, Header, Writing
+
+if cython.compiled:
+    from cython.cimports.trio_ws_app.protocol.frames import encode_frame
+else:
+    from ..protocol.frames import encode_frame
 
 if TYPE_CHECKING:
     from ..protocol.deflate import PerMessageDeflate
@@ -67,22 +72,21 @@ class Outgoing(Writing):
         opcode: cython.int
         if isinstance(message, str):
             payload = message.encode()
-            opcode = 0x81
+            opcode = 1
         elif type(message) is bytes:
             payload = message
-            opcode = 0x82
+            opcode = 2
         elif isinstance(message, (bytes, bytearray, memoryview)):
             payload = bytes(message)
-            opcode = 0x82
+            opcode = 2
         else:
             raise not_a_message(message)
         if self.deflate is not None and len(payload) >= self.settings.compression_threshold:
-            return encode_frame(opcode & 0x0F, self.deflate.deflate(payload), True, True)
+            return encode_frame(opcode, self.deflate.deflate(payload), True, True)
         if len(payload) >= _LARGE and self.transport.gathers:
             self._payload = payload
-            return Header(encode_header(opcode & 0x0F, len(payload)))
-        frame: bytes = _frame(opcode, payload)
-        return frame
+            return Header(encode_header(opcode, len(payload)))
+        return encode_frame(opcode, payload)
 
     def _check_sendable(self) -> object:
         if self.closed_here:
@@ -224,34 +228,3 @@ class Outgoing(Writing):
                     chunks[index] = frame
                     return True
         return False
-
-
-@cython.cfunc
-def _frame(first: cython.int, payload: bytes) -> bytes:
-    size: cython.Py_ssize_t = len(payload)
-    if cython.compiled:
-        head: cython.Py_ssize_t = 2 if size < 126 else 4 if size < 0x10000 else 10
-        out: bytes = PyBytes_FromStringAndSize(cython.NULL, head + size)
-        target: cython.p_uchar = cython.cast(cython.p_uchar, PyBytes_AS_STRING(out))
-        target[0] = first
-        if head == 2:
-            target[1] = size
-        elif head == 4:
-            target[1] = 126
-            target[2] = size >> 8
-            target[3] = size & 0xFF
-        else:
-            target[1] = 127
-            i: cython.int
-            for i in range(8):
-                target[2 + i] = (size >> (56 - 8 * i)) & 0xFF
-        memcpy(target + head, PyBytes_AS_STRING(payload), size)
-        return out
-    if size < 126:
-        return bytes((first, size)) + payload
-    return encode_frame(first & 0x0F, payload)
-
-
-if cython.compiled:
-    from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_FromStringAndSize
-    from cython.cimports.libc.string import memcpy

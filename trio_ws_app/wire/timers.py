@@ -1,4 +1,4 @@
-"""One task that keeps every deadline of every connection."""
+"""Every deadline of every connection, kept by one task that sleeps."""
 
 from __future__ import annotations
 
@@ -26,22 +26,29 @@ class Timer:
 
 
 class Timers:
-    """Calls functions at their times, all of them from one task."""
+    """Calls functions at their times, between two turns of Trio's scheduler.
 
-    __slots__ = ("_forgotten", "_heap", "_numbers", "_scope")
+    One task sleeps with the next time as its deadline, which tells Trio how long it may wait. Whoever has
+    a hook there calls ``call_due`` when Trio has waited: that moves the deadline on before Trio looks at
+    it. A deadline that passes would cost several times as much, with its cancellation of a task.
+    """
+
+    __slots__ = ("_alarm", "_failure", "_forgotten", "_heap", "_numbers", "_scope")
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, Timer]] = []
         self._forgotten = 0
         self._numbers = count()
+        self._alarm = inf  # the deadline of the scope
         self._scope = trio.CancelScope()
+        self._failure: BaseException | None = None
 
     def at(self, when: float, call: Call) -> Timer:
         """Call ``call(now)`` once the clock has reached ``when`` (Trio's clock, seconds)."""
         timer = Timer(call)
         heapq.heappush(self._heap, (when, next(self._numbers), timer))
-        if self._heap[0][2] is timer and when < self._scope.deadline:
-            self._scope.deadline = when
+        if when < self._alarm:
+            self._set_alarm()
         return timer
 
     def forget(self, timer: Timer | None) -> None:
@@ -55,14 +62,11 @@ class Timers:
             heapq.heapify(self._heap)
             self._forgotten = 0
 
-    async def run(self) -> None:
-        """Keep the deadlines until cancelled."""
-        while True:
-            with trio.CancelScope(deadline=self._heap[0][0] if self._heap else inf) as self._scope:
-                await trio.sleep_forever()
-            self._call_due(trio.current_time())
-
-    def _call_due(self, now: float) -> None:
+    def call_due(self, now: float) -> None:
+        """Make the calls whose time has come."""
+        if now < self._alarm:
+            return
+        self._alarm = -inf  # calls that set new times need not set the alarm one by one
         while self._heap and self._heap[0][0] <= now:
             timer = heapq.heappop(self._heap)[2]
             if timer.call is None:
@@ -70,6 +74,23 @@ class Timers:
             else:
                 call, timer.call = timer.call, None
                 call(now)
+        self._set_alarm()
+
+    def _set_alarm(self) -> None:
+        self._alarm = self._scope.deadline = self._heap[0][0] if self._heap else inf
+
+    def fail(self, error: BaseException) -> None:
+        """End ``run`` with ``error``."""
+        self._failure = error
+        self._scope.cancel()
+
+    async def run(self) -> None:
+        """Keep Trio awake for the calls, until cancelled. Raises what ``fail`` was told."""
+        while self._failure is None:
+            with trio.CancelScope(deadline=self._alarm) as self._scope:
+                await trio.sleep_forever()
+            self.call_due(trio.current_time())  # for a deadline that passes just after the hook has looked
+        raise self._failure
 
 
 class Patient(Protocol):
