@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Coroutine, Sequence
 from enum import StrEnum
 from functools import partial
+from math import inf
 from typing import Any
 
 import attrs
@@ -26,6 +27,7 @@ from .patterns import (
     production,
     production_within,
     received,
+    send_all,
 )
 from .wire.connection import Demand, WireConnection
 
@@ -165,22 +167,29 @@ class _Duplex:
         Until then only the connection knows of it, so where nothing is said there is one task.
         """
         await checkpoint_if_cancelled()
+        channel.check_free()
         async with trio.open_nursery() as nursery:
             self.scope = nursery.cancel_scope
+            demand = Demand(channel, partial(nursery.start_soon, self.consume, channel, consumer))
+            gone = trio.CancelScope()
+            channel.add_gone_scope(gone)
+            # Every block that a cancellation passes costs, so there are no more of them than it needs.
             try:
-                demand = Demand(channel, partial(nursery.start_soon, self.consume, channel, consumer))
-                try:
-                    cause = await production(channel, producer)
-                finally:
-                    demand.end()
-                if cause is None:
+                cause = None
+                with gone:
+                    cause = await send_all(channel, producer)
+                if cause is None and not gone.cancel_called:
                     self.ended(Side.PRODUCER, None)
                 elif not demand.came:
+                    demand.end()
                     self.ended(Side.CONSUMER, await received(channel, consumer))
             except Exception as error:
                 self.failed(error)
             except BaseException as error:
                 self.stopped(error)
+            finally:
+                demand.end()
+                channel.remove_gone_scope(gone)
 
     async def consume(self, channel: WireConnection, consumer: Consumer) -> None:
         """The consumer in a task of its own."""
@@ -227,20 +236,24 @@ class _Duplex:
         if not _is_cancellation(error):
             raise error
         self.cancelled = error
-        self.scope.cancel()  # it may have been this part only
+        if trio.current_effective_deadline() > -inf:
+            self.scope.cancel()  # it was this part only
 
     def result(self) -> Exit:
         """How it ended; raises what the parts raised, or the cancellation before any part ended."""
-        cancelled, self.cancelled = self.cancelled, None
-        try:
-            if self.errors:
-                raise self.failure()
-            if self.exit is None:
-                assert cancelled is not None  # all parts are over
-                raise cancelled
+        if self.errors:
+            self.cancelled = None
+            raise self.failure()
+        if self.exit is not None:
+            self.cancelled = None
             return self.exit
-        finally:
-            del cancelled  # it refers to this frame
+        raise self.take_cancelled()
+
+    def take_cancelled(self) -> BaseException:
+        """The cancellation; it knows of the frames that know of this, so nothing here may keep it."""
+        error, self.cancelled = self.cancelled, None
+        assert error is not None  # all parts are over
+        return error
 
     def failure(self) -> Exception:
         """The error of the part that failed, or of all that did."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine
-from contextlib import aclosing, nullcontext
 from functools import partial
 from types import AsyncGeneratorType
 from typing import Any
@@ -124,7 +123,7 @@ def production(channel: Channel, producer: Producer) -> Coroutine[Any, Any, Exce
     """As ``produce``; the coroutine returns what told of the peer's end, None for an exhausted producer."""
     if isinstance(channel, Connection):
         return production_within(trio.CancelScope(), channel, producer)
-    return _send_all(channel, producer)
+    return send_all(channel, producer)
 
 
 async def production_within(
@@ -133,8 +132,8 @@ async def production_within(
     """As ``production``, within ``scope``: cancelling it is one more way to end the producer."""
     with scope, channel.cancel_when_gone(scope):
         if isinstance(producer, AsyncIterable):
-            ended = await _send_all(channel, producer)
-        else:  # here as well as in _send_all: an idle producer costs one coroutine less
+            ended = await send_all(channel, producer)
+        else:  # here as well as in send_all: an idle producer costs one coroutine less
             ended = None
             while ended is None:
                 ended = await _send(channel, await producer())
@@ -144,17 +143,19 @@ async def production_within(
     return _known_end(channel)
 
 
-async def _send_all(channel: Channel, producer: Producer) -> Exception | None:
+async def send_all(channel: Channel, producer: Producer) -> Exception | None:
+    """Send until the producer is exhausted, or return what told of the peer's end."""
     if not isinstance(producer, AsyncIterable):
         while True:
             if ended := await _send(channel, await producer()):
                 return ended
-    # A generator that is left half way must be closed here, not by the garbage collector.
-    closing = aclosing(producer) if isinstance(producer, AsyncGeneratorType) else nullcontext()
-    async with closing:
+    try:
         async for message in producer:
             if ended := await _send(channel, message):
                 return ended
+    finally:
+        if isinstance(producer, AsyncGeneratorType):
+            await producer.aclose()  # one that is left half way; not when the garbage collector comes by
     return None
 
 

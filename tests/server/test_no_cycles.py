@@ -11,6 +11,7 @@ import trio.testing
 from raw_client import client_frame, open_websocket, reset
 from serving import echo, get, serving, status_of
 
+import trio_ws_app as ws
 from trio_ws_app.server.opening import Opening
 from trio_ws_app.wire.connection import WireConnection
 from trio_ws_app.wire.transport import SocketTransport
@@ -64,3 +65,24 @@ async def test_a_refused_request_is_freed() -> None:
     async with serving(echo) as server:
         assert await status_of(server.port, get("/")) == 426
         await until_only_the_listener_is_left()
+
+
+async def test_a_handler_that_was_cancelled_is_freed() -> None:
+    """Its cancellation knows the frames of duplex, and they must not know the cancellation."""
+
+    async def handler(connection: ws.Connection) -> None:
+        await ws.duplex(connection, consume=consume, produce=trio.sleep_forever)
+
+    async def consume(_message: ws.Message) -> None:
+        await trio.sleep_forever()
+
+    for messages in range(2):
+        async with serving(handler) as server:
+            sock = await open_websocket(server.port)
+            for _ in range(messages):
+                await sock.send(client_frame(1, b"hello"))
+            await trio.testing.wait_all_tasks_blocked()
+            server.cancel()
+            await trio.testing.wait_all_tasks_blocked()
+            assert not [found for found in gc.get_objects() if isinstance(found, WireConnection)]
+            sock.close()

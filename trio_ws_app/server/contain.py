@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from types import TracebackType
 
 import trio
 
@@ -18,47 +17,30 @@ logger = logging.getLogger("trio_ws_app.server")
 Handler = Callable[[Connection], Awaitable[object]]
 
 
-class Contained:
-    """``with Contained(connection) as contained: await handler(connection)``; then ``contained.code``.
+def code_after(error: BaseException, connection: WireConnection) -> CloseCode | None:
+    """The code to close with when the handler has raised ``error``; None when it was cancelled.
 
-    An error becomes one ERROR record with its traceback, and 1011. A ``ConnectionClosed`` of this
-    connection, alone or in groups, is how handlers learn of a goodbye. Cancellation passes through.
+    A bug becomes one ERROR record with its traceback, and 1011. A ``ConnectionClosed`` of this
+    connection, alone or in groups, is how handlers learn of a goodbye. What is neither an Exception nor a
+    cancellation is raised again.
     """
+    cancelled, failure = _split(error)
+    if not isinstance(failure, Exception | None):
+        raise error
+    code = CloseCode.NORMAL
+    if failure is not None and not _is_goodbye(failure, connection):
+        _log(failure, connection)
+        code = CloseCode.INTERNAL_ERROR
+    return code if cancelled is None else None
 
-    __slots__ = ("_connection", "code")
 
-    def __init__(self, connection: WireConnection) -> None:
-        self._connection = connection
-        self.code = CloseCode.GOING_AWAY  # of a handler that was cancelled
-
-    def __enter__(self) -> Contained:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
-        if error is None:
-            self.code = CloseCode.NORMAL
-            return False
-        cancelled, failure = _split(error)
-        if not isinstance(failure, Exception | None):
-            return False
-        if failure is None or _is_goodbye(failure, self._connection):
-            self.code = CloseCode.GOING_AWAY if failure is None else CloseCode.NORMAL
-        else:
-            self._log(failure)
-            self.code = CloseCode.INTERNAL_ERROR
-        if cancelled is not None and failure is not None:
-            raise cancelled from None
-        return cancelled is None
-
-    def _log(self, failure: Exception) -> None:
-        logger.error(
-            "%s: the handler failed, the connection is closed with 1011",
-            self._connection.id,
-            exc_info=failure,
-            extra={"connection": self._connection.id, "remote": self._connection.remote},
-        )
+def _log(failure: Exception, connection: WireConnection) -> None:
+    logger.error(
+        "%s: the handler failed, the connection is closed with 1011",
+        connection.id,
+        exc_info=failure,
+        extra={"connection": connection.id, "remote": connection.remote},
+    )
 
 
 def _split(error: BaseException) -> tuple[BaseException | None, BaseException | None]:

@@ -9,6 +9,7 @@ import socket
 import ssl
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 
 import attrs
 import trio
@@ -25,7 +26,7 @@ from ..wire.stream import StreamTransport
 from ..wire.timers import Countdown
 from .accept import Acceptor
 from .collector import CollectorRest
-from .contain import Contained, Handler
+from .contain import Handler, code_after
 from .opening import AnyTransport, Opening
 from .statistics import Counters, Statistics
 
@@ -324,32 +325,40 @@ class Server:
     # -- one connection, one task ------------------------------------------------------------
 
     async def _serve_connection(self, connection: WireConnection, address: str) -> None:
-        contained = Contained(connection)
         try:
+            # A cancellation ends here: the nursery would describe, collect and sort what every handler of
+            # the server raises at once, with all its frames. So it passes one block, and no more.
+            code: CloseCode | None = CloseCode.NORMAL
             try:
                 if self._cancel_on_disconnect:
-                    with trio.CancelScope() as scope, contained, connection.cancel_when_gone(scope):
-                        await self._handler(connection)
+                    await self._handle_while_connected(connection)
                 else:
-                    with contained:
-                        await self._handler(connection)
+                    await self._handler(connection)
+            except BaseException as error:
+                code = code_after(error, connection)
             finally:
                 del self._live[connection]
                 self._counters.add_clean_up(connection)
-            if contained.code is CloseCode.INTERNAL_ERROR:
-                self._counters.failed += 1
-            connection.say_close(contained.code, closed_here=True)
-            if not connection.ended:
-                await connection.wait_ended_or_aborted()
-        except trio.Cancelled:
-            # The task ends here anyhow. What it raised would be described, collected and sorted by the
-            # nursery, with all its frames and for every connection at once.
-            pass
+            if code is not None:
+                await self._part_from(connection, code)
         finally:
             if not connection.ended:
                 connection.abort("the server ended")
             self._forget(connection, address)
             _log_life(connection, self._engine)
+
+    async def _handle_while_connected(self, connection: WireConnection) -> None:
+        with trio.CancelScope() as scope, connection.cancel_when_gone(scope):
+            await self._handler(connection)
+
+    async def _part_from(self, connection: WireConnection, code: CloseCode) -> None:
+        """Say goodbye, and wait until it is said; a cancellation only ends that."""
+        if code is CloseCode.INTERNAL_ERROR:
+            self._counters.failed += 1
+        connection.say_close(code, closed_here=True)
+        if not connection.ended:
+            with suppress(trio.Cancelled):
+                await connection.wait_ended_or_aborted()
 
     def _forget(self, connection: WireConnection, address: str) -> None:
         self._counters.add(connection)
