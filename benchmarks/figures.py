@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import attrs
 
@@ -15,6 +15,15 @@ LOAD_SHARE = "load_share"
 MOST_LOAD = 0.9
 DISTURBED = "disturbed"
 MOST_DISTURBED = 0.05
+
+
+# What has to be so in every round: these figures are summed up by their worst round, not by the middle one.
+WORST: Mapping[str, Callable[[Iterable[float]], float]] = {
+    "survivors": max,
+    "errors": max,
+    "survived": min,
+    "well_formed": min,
+}
 
 
 @attrs.frozen
@@ -44,11 +53,18 @@ class Results:
         return next((outcome.reason for outcome in outcomes if isinstance(outcome, Failure)), None)
 
     def median(self, row: str, contender: str, figure: str) -> float | None:
-        """The median over the rounds, or None where a round failed or nothing was measured."""
+        """The median over the rounds; of those in ``WORST`` the worst of them.
+
+        None where a round failed, or most of them have no such figure.
+        """
         outcomes = self.rounds.get((row, contender), [])
+        if self.failure(row, contender) is not None:
+            return None
         values = [outcome.get(figure) for outcome in outcomes if not isinstance(outcome, Failure)]
         known = [value for value in values if value is not None]
-        return statistics.median(known) if known and len(known) == len(outcomes) else None
+        if len(known) * 2 <= len(outcomes):
+            return None
+        return WORST.get(figure, statistics.median)(known)
 
     def medians(self, row: str, contender: str) -> dict[str, float]:
         """Every figure's median."""

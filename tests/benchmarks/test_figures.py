@@ -37,6 +37,23 @@ def test_a_figure_that_was_not_measured_has_no_median() -> None:
     assert found.median("row", "ours", "memory") is None
 
 
+def test_what_has_to_be_so_always_is_told_by_its_worst_round() -> None:
+    """A server that died in one round of three has not survived."""
+    found = Results()
+    for survived, errors in ((1, 0), (0, 7), (1, 0)):
+        found.add("row", "shaky", {"survived": survived, "errors": errors})
+    assert found.medians("row", "shaky") == {"survived": 0, "errors": 7}
+
+
+def test_a_figure_that_some_rounds_lack_is_that_of_the_others() -> None:
+    """What died before its time was taken still has the times of its other rounds, when they are the most."""
+    found = results(shaky=[5, 7])
+    found.add("row", "shaky", {"survived": 0})
+    assert found.median("row", "shaky", "rate") == 6
+    found.add("row", "shaky", {"survived": 0})
+    assert found.median("row", "shaky", "rate") is None
+
+
 def test_a_ratio_needs_both_sides() -> None:
     """Nothing is compared with nothing."""
     assert ratio(6, 4) == 1.5

@@ -49,7 +49,7 @@ async def test_a_failure_in_feeding_is_told_and_disturbs_nobody(caplog: pytest.L
         woken = False
         now = staticmethod(trio.current_time)
 
-    assert poller.feed_turn(Turn()) == 3
+    assert poller.feed_turn(Turn(), trio.current_time()) == 3
     assert [endpoint.taken for endpoint in endpoints] == [True, False, True]
     assert [endpoint.told for endpoint in endpoints] == [False, True, False]
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
@@ -115,7 +115,7 @@ async def test_what_has_come_is_fed_before_what_is_due() -> None:
     """A pong that is there in time must not be found too late after the process was held up."""
     order: list[str] = []
     async with open_engine() as engine:
-        with engine.feeding(lambda: order.append("fed")):
+        with engine.feeding(lambda _now: order.append("fed")):
             engine.timers.at(trio.current_time() + 1, lambda _now: order.append("due"))
             await trio.sleep(1)
     assert order[order.index("due") - 1] == "fed"

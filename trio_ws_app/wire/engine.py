@@ -31,7 +31,7 @@ class Engine(trio.abc.Instrument):
         # Trio's clock, seconds; asking it directly costs a sixth of ``trio.current_time``.
         self.now = trio.lowlevel.current_clock().current_time
         self.timers = Timers()
-        self._feed: Callable[[], object] = _nothing
+        self._feed: Callable[[float], object] = _feed_nobody
         self.dirty: list[Outgoing] = []  # always this list: the links know it
         self.woken = False  # a task has been given something to do in this turn
         self.in_hook = False  # Trio is between two turns
@@ -46,20 +46,21 @@ class Engine(trio.abc.Instrument):
         return f"{self._prefix}-{next(self._numbers)}"
 
     @contextmanager
-    def feeding(self, feed: Callable[[], object]) -> Iterator[None]:
-        """Within the block, call ``feed()`` whenever Trio has waited."""
+    def feeding(self, feed: Callable[[float], object]) -> Iterator[None]:
+        """Within the block, call ``feed(now)`` whenever Trio has waited."""
         self._feed = feed
         try:
             yield
         finally:
-            self._feed = _nothing
+            self._feed = _feed_nobody
 
     def after_io_wait(self, timeout: float) -> None:  # noqa: ARG002  # an instrument's signature
         """Trio has waited: what has come is fed first, since it may be what a call that is due waits for."""
         self.in_hook = True
         try:
-            self._feed()
-            self.timers.call_due(self.now())
+            now = self.now()
+            self._feed(now)
+            self.timers.call_due(now)
         except BaseException as error:
             # Trio would go on without this hook: the server has to end instead.
             self.timers.fail(error)
@@ -82,6 +83,10 @@ class Engine(trio.abc.Instrument):
             # Trio has decided already how long it waits, and does not know of the tasks and deadlines
             # that have come up since, nor of what is left to write.
             self._token.run_sync_soon(_nothing)
+
+
+def _feed_nobody(_now: float) -> None:
+    """There is no reactor."""
 
 
 def _nothing() -> None:

@@ -1,9 +1,13 @@
+from trio_ws_app.wire.link cimport Link
+
 cdef int _WRITABLE
 
 cdef class Poller:
     cdef readonly object epoll
     cdef readonly dict transports
     cdef bytearray _buffer
+    cdef int _fd
 
-    cpdef Py_ssize_t feed_turn(self, object engine) except -1
+    cpdef Py_ssize_t feed_turn(self, object engine, double now) except -1
     cdef Py_ssize_t _feed_ready(self, double now) except -1
+    cdef object _feed(self, int fd, int events, double now)

@@ -19,3 +19,11 @@ cdef extern from "netinet/in.h" nogil:
         in_addr sin_addr
         unsigned short sin_port
     unsigned short ntohs(unsigned short number)
+
+cdef extern from "sys/epoll.h" nogil:
+    ctypedef union epoll_data_t:
+        int fd
+    cdef struct epoll_event:
+        unsigned int events
+        epoll_data_t data
+    int epoll_wait(int descriptor, epoll_event *events, int size, int milliseconds)
