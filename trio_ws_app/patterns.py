@@ -149,13 +149,18 @@ async def send_all(channel: Channel, producer: Producer) -> Exception | None:
         while True:
             if ended := await _send(channel, await producer()):
                 return ended
-    try:
-        async for message in producer:
-            if ended := await _send(channel, message):
-                return ended
-    finally:
-        if isinstance(producer, AsyncGeneratorType):
-            await producer.aclose()  # one that is left half way; not when the garbage collector comes by
+    async for message in producer:
+        left = True
+        try:
+            ended = await _send(channel, message)
+            left = ended is not None
+        finally:
+            # Only a generator that has not ended by itself is to be closed, and a cancellation that comes
+            # out of it passes no block. It is not left to the garbage collector.
+            if left and isinstance(producer, AsyncGeneratorType):
+                await producer.aclose()
+        if ended is not None:
+            return ended
     return None
 
 

@@ -50,7 +50,7 @@ class Turn(Enum):
     LOSE_PEER = auto()
 
 
-TRANSITIONS: dict[tuple[State, Turn], State] = {
+TRANSITIONS: dict[tuple[int, Turn], State] = {
     (State.OPEN, Turn.SEND_CLOSE): State.CLOSE_SENT,
     (State.OPEN, Turn.RECEIVE_CLOSE): State.GONE,
     (State.OPEN, Turn.LOSE_PEER): State.GONE,

@@ -67,7 +67,7 @@ class Ending(Outgoing):
         """Queue our Close if none went before; with ``closed_here`` the owner receives nothing more."""
         payload = close_payload(code, reason)
         if self.state == _OPEN:
-            self.state = int(TRANSITIONS[State(self.state), Turn.SEND_CLOSE])
+            self.state = int(TRANSITIONS[self.state, Turn.SEND_CLOSE])
             self.closed_by = "us"
             self._close_reason = None
             self._queue_close(payload)
@@ -198,7 +198,7 @@ class Ending(Outgoing):
     # -- who is told that the peer is gone ---------------------------------------------------
 
     def _turn_gone(self, turn: Any, reason: CloseReason) -> object:
-        self.state = int(TRANSITIONS[State(self.state), turn])
+        self.state = int(TRANSITIONS[self.state, turn])
         if self._close_reason is None:
             self._close_reason = reason
         self._tell_gone()

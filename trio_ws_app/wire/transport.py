@@ -220,8 +220,10 @@ class SocketTransport(Transport):
         if self._sock is not None:
             self._sock.close()
         else:
-            with contextlib.suppress(OSError):  # the peer's reset may be news to the kernel even now
+            try:  # noqa: SIM105  # it takes a third of what suppress does
                 os.close(self._fd)
+            except OSError:
+                pass  # the peer's reset may be news to the kernel even now
         self._fd = self._plain_fd = -1
         self.endpoint = NOBODY
 
