@@ -20,7 +20,8 @@ from .protocol.http import Headers, Request, Response
 from .reconnect import Reconnecting, reconnect
 from .registry import Member, Registry, open_registry
 from .server.contain import Handler
-from .server.server import Server, serve
+from .server.server import Server
+from .server.serving import serve
 from .server.statistics import Statistics
 from .settings import Settings
 from .ticks import Ticks, open_ticks

@@ -15,7 +15,8 @@ from trio_websocket import wrap_client_stream, wrap_server_stream
 from trio_ws_app.adapter import from_trio_websocket
 from trio_ws_app.client import connect
 from trio_ws_app.connection import Connection
-from trio_ws_app.server.server import Server, serve
+from trio_ws_app.server.server import Server
+from trio_ws_app.server.serving import serve
 from trio_ws_app.settings import Settings
 from trio_ws_app.testing import MemoryListener
 from trio_ws_app.wire.connection import WireConnection

@@ -12,7 +12,7 @@ from connection_pairs import Pair
 from trio_ws_app.client import connect
 from trio_ws_app.connection import Connection
 from trio_ws_app.errors import CloseReason, ConnectionClosed
-from trio_ws_app.server.server import serve
+from trio_ws_app.server.serving import serve
 from trio_ws_app.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")

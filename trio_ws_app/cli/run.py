@@ -16,7 +16,8 @@ from ..broker import Broker
 from ..errors import CloseCode
 from ..pages import first_of
 from ..server.contain import Handler
-from ..server.server import Server, serve
+from ..server.server import Server
+from ..server.serving import serve
 from .listeners import place
 from .plan import Plan
 from .watching import serve_side

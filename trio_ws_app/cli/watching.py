@@ -15,7 +15,7 @@ from ..inspection.gather import gather
 from ..inspection.hook import Inspector
 from ..pages import Hook, first_of
 from ..protocol.http import Request, Response
-from ..server.server import serve
+from ..server.serving import serve
 from .listeners import tcp_listeners, unix_listener
 
 Listeners = AbstractAsyncContextManager[list[trio.SocketListener]]

@@ -10,8 +10,10 @@ import trio
 
 from ..connection import Connection
 from ..protocol.http import Headers, Request
+from ..server.admission import ProcessRequest
 from ..server.contain import Handler
-from ..server.server import ProcessRequest, Server, serve
+from ..server.server import Server
+from ..server.serving import serve
 from ..settings import Settings
 from ..wire.connection import WireConnection
 from ..wire.engine import open_engine
