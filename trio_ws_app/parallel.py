@@ -182,7 +182,7 @@ class _Duplex:
                     self.ended(Side.PRODUCER, None)
                 elif not demand.came:
                     demand.end()
-                    self.ended(Side.CONSUMER, await received(channel, consumer))
+                    self.exit = Exit(Side.CONSUMER, await received(channel, consumer))  # alone in the nursery
             except Exception as error:
                 self.failed(error)
             except BaseException as error:
