@@ -65,7 +65,9 @@ class Encoded:
             raise not_a_message(message)
         self.message = message
         self._key = key
-        self.plain = self._keyed(encode_frame(self._opcode, self._payload))
+        self.plain = Frame(encode_frame(self._opcode, self._payload))
+        if key is not None:
+            self.plain.key = key
         self._compressed: dict[int, Frame] | None = None  # by the bits of the window
 
     def frame(self, connection: WireConnection) -> Frame:
@@ -79,14 +81,9 @@ class Encoded:
         window = deflate.parameters.server_max_window_bits
         if window not in self._compressed:
             payload = deflate_once(deflate.parameters, self._payload)
-            self._compressed[window] = self._keyed(encode_frame(self._opcode, payload, rsv1=True))
-        return self._compressed[window]
-
-    def _keyed(self, encoded: bytes) -> Frame:
-        frame = Frame(encoded)
-        if self._key is not None:
+            frame = self._compressed[window] = Frame(encode_frame(self._opcode, payload, rsv1=True))
             frame.key = self._key
-        return frame
+        return self._compressed[window]
 
 
 def send_encoded(connection: Connection, encoded: Encoded, overflow: Overflow) -> Outcome:

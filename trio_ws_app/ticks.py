@@ -8,31 +8,48 @@ from contextlib import asynccontextmanager
 import trio
 from trio.lowlevel import Abort, Task, checkpoint, current_task, reschedule, wait_task_rescheduled
 
-from .wire.engine import Engine, open_engine
 
-
-class Ticks:
+class Ticks(trio.abc.Instrument):
     """``async for number in ticks``: see ``open_ticks``."""
 
-    __slots__ = ("_beaten", "_engine", "_open", "_seconds", "_start", "_taken", "_waiting")
+    __slots__ = ("_alarm", "_due", "_latest", "_now", "_open", "_seconds", "_start", "_taken", "_waiting")
 
-    def __init__(self, engine: Engine, seconds: float) -> None:
-        self._engine = engine
+    def __init__(self, seconds: float) -> None:
+        self._now = trio.lowlevel.current_clock().current_time
         self._seconds = seconds
-        self._start = engine.now()
-        self._beaten = 0  # the number of the last tick
+        self._start = self._now()
+        self._due = self._start + seconds
+        self._latest = 0  # the number of the last tick
         self._taken = 0  # the number of the last one that was taken
         self._waiting: Task | None = None
+        self._alarm = trio.CancelScope()
         self._open = True
-        engine.timers.at(self._start + seconds, self._beat)
+
+    def after_io_wait(self, timeout: float) -> None:  # noqa: ARG002  # an instrument's signature
+        """Trio has waited, perhaps for a tick."""
+        now = self._now()
+        if now >= self._due:
+            self._beat(now)
 
     def _beat(self, now: float) -> None:
-        # The next time is set first, and here: the deadline that Trio knows of is moved once a tick.
-        self._beaten = max(self._beaten + 1, int((now - self._start) / self._seconds))
-        self._engine.timers.at(self._start + (self._beaten + 1) * self._seconds, self._beat)
+        self._latest += 1
+        self._due = self._start + (self._latest + 1) * self._seconds
+        if now >= self._due:  # some have passed
+            self._latest = int((now - self._start) / self._seconds)
+            self._due = self._start + (self._latest + 1) * self._seconds
+        # Moved on before Trio looks at it: a deadline that passes costs several times as much.
+        self._alarm.deadline = self._due
         if self._waiting is not None:
             reschedule(self._waiting)
             self._waiting = None
+
+    async def _keep_awake(self) -> None:
+        """Sleep, with the next tick as the deadline: that tells Trio how long it may wait."""
+        while True:
+            with trio.CancelScope(deadline=self._due) as self._alarm:
+                await trio.sleep_forever()
+            # The deadline has passed, just after ``after_io_wait`` has looked.
+            self._beat(max(self._now(), self._due))
 
     def __aiter__(self) -> AsyncIterator[int]:
         return self
@@ -43,12 +60,12 @@ class Ticks:
             raise trio.ClosedResourceError("the block of these ticks has ended")
         if self._waiting is not None:
             raise trio.BusyResourceError("another task is waiting for the tick")
-        if self._taken < self._beaten:
+        if self._taken < self._latest:
             await checkpoint()
         else:
             self._waiting = current_task()
             await wait_task_rescheduled(self._abort)
-        self._taken = self._beaten
+        self._taken = self._latest
         return self._taken
 
     def _abort(self, _raise_cancel: object) -> Abort:
@@ -72,9 +89,13 @@ async def open_ticks(seconds: float) -> AsyncIterator[Ticks]:
     """
     if not seconds > 0:
         raise ValueError(f"ticks need a positive number of seconds, not {seconds!r}")
-    async with open_engine() as engine:
-        ticks = Ticks(engine, seconds)
+    ticks = Ticks(seconds)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ticks._keep_awake, name="ticks")
+        trio.lowlevel.add_instrument(ticks)
         try:
             yield ticks
         finally:
+            trio.lowlevel.remove_instrument(ticks)
             ticks._close()
+        nursery.cancel_scope.cancel()

@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager, contextmanager
 from itertools import count
 
 import trio
-from trio.lowlevel import in_trio_task
 
 from ..histogram import Histogram
 from .crowd import flush_all
@@ -34,7 +33,7 @@ class Engine(trio.abc.Instrument):
         self._feed: Callable[[float], object] = _feed_nobody
         self.dirty: list[Outgoing] = []  # always this list: the links know it
         self.woken = False  # a task has been given something to do in this turn
-        self.in_hook = False  # Trio is between two turns
+        self.in_turn = True  # what is queued now is written when this turn is over
         self.ping_latency = Histogram()
         self.drops: Counter[str] = Counter()  # messages that were not sent, by overflow policy
         self._token = trio.lowlevel.current_trio_token()
@@ -56,7 +55,7 @@ class Engine(trio.abc.Instrument):
 
     def after_io_wait(self, timeout: float) -> None:  # noqa: ARG002  # an instrument's signature
         """Trio has waited: what has come is fed first, since it may be what a call that is due waits for."""
-        self.in_hook = True
+        self.in_turn = True
         try:
             now = self.now()
             self._feed(now)
@@ -64,25 +63,21 @@ class Engine(trio.abc.Instrument):
         except BaseException as error:
             # Trio would go on without this hook: the server has to end instead.
             self.timers.fail(error)
-        finally:
-            self.in_hook = False
 
-    def first_dirty(self) -> None:
-        """Called with the first link of a turn that has something to write."""
-        if not (self.in_hook or in_trio_task()):
-            # Somebody outside of Trio's turns, such as the host loop of a guest: Trio may be asleep.
-            self._token.run_sync_soon(_nothing)
+    def look_again(self) -> None:
+        """Somebody has queued something while Trio waits, such as the host loop of a guest."""
+        self._token.run_sync_soon(_nothing)
 
     def before_io_wait(self, timeout: float) -> None:  # noqa: ARG002  # an instrument's signature
         """A turn is over: write out what was queued, whether or not those who queued it come back."""
-        if not self.dirty:
-            return
-        links = self.dirty[:_FLUSHES_A_TURN]
-        del self.dirty[:_FLUSHES_A_TURN]
-        if flush_all(links) or self.dirty:
-            # Trio has decided already how long it waits, and does not know of the tasks and deadlines
-            # that have come up since, nor of what is left to write.
-            self._token.run_sync_soon(_nothing)
+        if self.dirty:
+            links = self.dirty[:_FLUSHES_A_TURN]
+            del self.dirty[:_FLUSHES_A_TURN]
+            if flush_all(links) or self.dirty:
+                # Trio has decided already how long it waits, and does not know of the tasks and deadlines
+                # that have come up since, nor of what is left to write.
+                self.look_again()
+        self.in_turn = False
 
 
 def _feed_nobody(_now: float) -> None:

@@ -90,8 +90,8 @@ class Writing:
         if not self._dirty:
             self._dirty = True
             self._all_dirty.append(self)
-            if len(self._all_dirty) == 1:
-                self.engine.first_dirty()
+            if len(self._all_dirty) == 1 and not self.engine.in_turn:
+                self.engine.look_again()
         return None
 
     def flush(self) -> None:
