@@ -29,7 +29,8 @@ from .patterns import (
     received,
     send_all,
 )
-from .wire.connection import Demand, WireConnection
+from .wire.connection import WireConnection
+from .wire.waiting import Demand
 
 
 class Side(StrEnum):
@@ -65,6 +66,8 @@ async def duplex(
 
     Returns after every ``finally`` block has run. One error comes out as itself, several as one
     ExceptionGroup; the peer's goodbye is no error. When cancelled, all of them are, and are waited for.
+
+    Parts run in tasks of their own where they need them, with copies of the caller's context variables.
 
     Raises:
         TypeError: neither ``consume`` nor ``produce`` was given.

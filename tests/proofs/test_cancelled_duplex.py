@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
+from typing import Any
 
 import attrs
 import pytest
@@ -72,74 +73,41 @@ async def stay(peer: Peer) -> None:  # noqa: ARG001
     await trio.sleep_forever()
 
 
+@attrs.frozen
+class Shape:
+    """Which parts a duplex has: each number and kind of them is run in another way."""
+
+    parts: Callable[[Parts], Mapping[str, Any]]
+    begun: frozenset[str]
+    points: int  # there are at least so many, or something is not visited
+
+    def __call__(self, connection: ws.Connection, parts: Parts) -> Awaitable[ws.Exit]:
+        return ws.duplex(connection, **self.parts(parts))
+
+
+SHAPES = {
+    "two producers": Shape(
+        lambda parts: {"consume": parts.consume, "produce": [parts.produce, parts.generate()]},
+        frozenset({"consumer", "producer", "generator"}),
+        20,
+    ),
+    "one producer": Shape(
+        lambda parts: {"consume": parts.consume, "produce": parts.generate()},
+        frozenset({"consumer", "generator"}),
+        15,
+    ),
+    "a plain consumer": Shape(
+        lambda parts: {"consume": parts.consumed.append, "produce": parts.generate()},
+        frozenset({"generator"}),
+        10,
+    ),
+}
+
+
 @pytest.mark.parametrize("ending", [close, reset, vanish, stay])
-def test_every_part_has_cleaned_up_when_duplex_returns(ending: Ending) -> None:
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_every_part_has_cleaned_up_when_duplex_returns(ending: Ending, shape: Shape) -> None:
     """The peer closes, resets, vanishes or stays; a producer ends; a cancellation comes at any point."""
-
-    async def scenario() -> None:
-        settings = ws.Settings(ping_interval=1, ping_timeout=1)
-        async with connected_pair(settings=settings) as (connection, peer), trio.open_nursery() as nursery:
-            parts = Parts()
-
-            async def talk() -> None:
-                await peer.send("one")
-                await peer.send("two")
-                await trio.sleep(2.2)
-                await ending(peer)
-
-            nursery.start_soon(talk)
-            with cancelled_here() as scope:
-                try:
-                    ended = await ws.duplex(
-                        connection, consume=parts.consume, produce=[parts.produce, parts.generate()]
-                    )
-                finally:
-                    assert parts.clean == parts.begun
-                expected = ws.Side.PRODUCER if ending is stay else ws.Side.CONSUMER
-                assert ended.first is expected
-                assert parts.consumed == ["one", "two"]
-                assert (ended.cause is None) == (ending is stay)
-            assert scope.cancelled_caught or parts.begun == {"consumer", "producer", "generator"}
-            nursery.cancel_scope.cancel()
-
-    assert len(cancel_everywhere(scenario).points) > 20
-
-
-@pytest.mark.parametrize("ending", [close, reset, vanish, stay])
-def test_a_producer_beside_a_plain_consumer_has_cleaned_up(ending: Ending) -> None:
-    """The same for one producer and a consumer that is called in place: they share a task."""
-
-    async def scenario() -> None:
-        settings = ws.Settings(ping_interval=1, ping_timeout=1)
-        async with connected_pair(settings=settings) as (connection, peer), trio.open_nursery() as nursery:
-            parts = Parts()
-
-            async def talk() -> None:
-                await peer.send("one")
-                await peer.send("two")
-                await trio.sleep(2.2)
-                await ending(peer)
-
-            nursery.start_soon(talk)
-            with cancelled_here():
-                try:
-                    ended = await ws.duplex(
-                        connection, consume=parts.consumed.append, produce=parts.generate()
-                    )
-                finally:
-                    assert parts.clean == parts.begun
-                expected = ws.Side.PRODUCER if ending is stay else ws.Side.CONSUMER
-                assert ended.first is expected
-                assert parts.consumed == ["one", "two"]
-                assert (ended.cause is None) == (ending is stay)
-            nursery.cancel_scope.cancel()
-
-    assert len(cancel_everywhere(scenario).points) > 10
-
-
-@pytest.mark.parametrize("ending", [close, reset, vanish, stay])
-def test_a_consumer_on_demand_has_cleaned_up(ending: Ending) -> None:
-    """The same for one producer and an async consumer, which gets its task with the first message."""
 
     async def scenario() -> None:
         settings = ws.Settings(ping_interval=1, ping_timeout=1)
@@ -156,17 +124,17 @@ def test_a_consumer_on_demand_has_cleaned_up(ending: Ending) -> None:
             nursery.start_soon(talk)
             with cancelled_here() as scope:
                 try:
-                    ended = await ws.duplex(connection, consume=parts.consume, produce=parts.generate())
+                    ended = await shape(connection, parts)
                 finally:
                     assert parts.clean == parts.begun
                 expected = ws.Side.PRODUCER if ending is stay else ws.Side.CONSUMER
                 assert ended.first is expected
                 assert parts.consumed == ["one", "two"]
                 assert (ended.cause is None) == (ending is stay)
-            assert scope.cancelled_caught or parts.begun == {"consumer", "generator"}
+            assert scope.cancelled_caught or parts.begun == shape.begun
             nursery.cancel_scope.cancel()
 
-    assert len(cancel_everywhere(scenario).points) > 15
+    assert len(cancel_everywhere(scenario).points) > shape.points
 
 
 @pytest.mark.parametrize("failing", ["consumer", "producer"])

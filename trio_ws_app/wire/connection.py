@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Awaitable, Callable
 from contextlib import aclosing, nullcontext
-from contextvars import copy_context
-from types import AsyncGeneratorType, TracebackType
+from types import AsyncGeneratorType
 
 import trio
 from trio.lowlevel import (
@@ -27,6 +26,7 @@ from ..settings import Settings
 from .engine import Engine
 from .link import Link
 from .transport import Transport
+from .waiting import CancelWhenGone
 from .writing import WRITE_LIMIT
 
 # A task that never has to wait still lets the others run after this many messages.
@@ -273,52 +273,3 @@ class WireConnection(Link, Connection):
 
     def __repr__(self) -> str:
         return f"<Connection {self._id} from {self._remote or 'memory'}, {State(self.state).name}>"
-
-
-class CancelWhenGone:
-    """See ``Connection.cancel_when_gone``."""
-
-    __slots__ = ("_connection", "_scope")
-
-    def __init__(self, connection: Link, scope: trio.CancelScope) -> None:
-        self._connection = connection
-        self._scope = scope
-
-    def __enter__(self) -> None:
-        self._connection.add_gone_scope(self._scope)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._connection.remove_gone_scope(self._scope)
-
-
-class Demand:
-    """Calls ``call`` once there is something to receive, in the context of whoever has made this.
-
-    Nobody else may receive meanwhile. Raises as ``receive`` does where that may not be called at all.
-    """
-
-    __slots__ = ("_call", "_connection", "_context", "came")
-
-    def __init__(self, connection: WireConnection, call: Callable[[], object]) -> None:
-        connection.check_free()
-        self.came = False
-        self._connection = connection
-        self._call = call
-        self._context = copy_context()
-        connection.wait_here(self._woken)
-        if connection.inbox:
-            self._woken()
-
-    def _woken(self) -> None:
-        """The inbox or the state has changed."""
-        self._connection.wait_here(None)
-        if self._connection.inbox:
-            self.came = True
-            self._context.run(self._call)
-
-    def end(self) -> None:
-        """From here on nothing is called."""
-        if not self.came:
-            self._connection.wait_here(None)

@@ -1,0 +1,64 @@
+"""Who waits for what happens to a connection without a task that waits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import copy_context
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import trio
+
+from .link import Link
+
+if TYPE_CHECKING:
+    from .connection import WireConnection
+
+
+class CancelWhenGone:
+    """See ``Connection.cancel_when_gone``."""
+
+    __slots__ = ("_connection", "_scope")
+
+    def __init__(self, connection: Link, scope: trio.CancelScope) -> None:
+        self._connection = connection
+        self._scope = scope
+
+    def __enter__(self) -> None:
+        self._connection.add_gone_scope(self._scope)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._connection.remove_gone_scope(self._scope)
+
+
+class Demand:
+    """Calls ``call`` once there is something to receive, in the context of whoever has made this.
+
+    Nobody else may receive meanwhile. Raises as ``receive`` does where that may not be called at all.
+    """
+
+    __slots__ = ("_call", "_connection", "_context", "came")
+
+    def __init__(self, connection: WireConnection, call: Callable[[], object]) -> None:
+        connection.check_free()
+        self.came = False
+        self._connection = connection
+        self._call = call
+        self._context = copy_context()
+        connection.wait_here(self._woken)
+        if connection.inbox:
+            self._woken()
+
+    def _woken(self) -> None:
+        """The inbox or the state has changed."""
+        self._connection.wait_here(None)
+        if self._connection.inbox:
+            self.came = True
+            self._context.run(self._call)
+
+    def end(self) -> None:
+        """From here on nothing is called."""
+        if not self.came:
+            self._connection.wait_here(None)
