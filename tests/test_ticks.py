@@ -69,6 +69,29 @@ async def test_nothing_is_left_after_the_block() -> None:
         await anext(ticks)
 
 
+async def test_a_task_that_waits_is_told_when_the_block_ends(nursery: trio.Nursery) -> None:
+    """It would wait for ever, since nothing beats any more."""
+    told = trio.Event()
+
+    async def follow(ticks: ws.Ticks) -> None:
+        with pytest.raises(trio.ClosedResourceError):
+            await anext(ticks)
+        told.set()
+
+    async with ws.open_ticks(1) as ticks:
+        nursery.start_soon(follow, ticks)
+        await wait_all_tasks_blocked()
+    with trio.fail_after(1):
+        await told.wait()
+
+
+async def test_what_the_block_raises_comes_out_as_it_is() -> None:
+    """A peer's goodbye is caught by ``except ConnectionClosed``, not wrapped in a group."""
+    with pytest.raises(ws.ConnectionClosed):
+        async with ws.open_ticks(1):
+            raise ws.ConnectionClosed(ws.CloseReason(1000))
+
+
 async def test_a_tick_is_a_checkpoint_also_when_it_is_late() -> None:
     """A loop that is always late can be cancelled."""
     async with ws.open_ticks(1) as ticks:

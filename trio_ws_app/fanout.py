@@ -152,30 +152,29 @@ class Receiver(Protocol):
     def overflow(self) -> Overflow: ...
 
 
-def direct(member: Receiver) -> Connection | None:
-    """Where a message for ``member`` may be queued at once; None where its policy has to be asked first."""
-    return None if member.overflow is Overflow.LATEST else member.connection
-
-
 def send_to_members(
     members: Sequence[Receiver], encoded: Encoded, exclude: Collection[object] = ()
 ) -> BroadcastResult:
     """Queue a shared message on the connection of everybody who is not in ``exclude``."""
     if exclude:
         members = [one for one in members if one not in exclude and one.connection not in exclude]
-    return send_directly(list(map(direct, members)), members, encoded)
+    latest = any(one.overflow is Overflow.LATEST for one in members)
+    return send_directly([one.connection for one in members], members, encoded, latest)
 
 
 def send_directly(
-    directs: Sequence[Connection | None], members: Iterable[Receiver], encoded: Encoded
+    connections: Sequence[Connection], members: Iterable[Receiver], encoded: Encoded, latest: bool
 ) -> BroadcastResult:
-    """Queue a shared message on the connection of each of ``members``, given what ``direct`` says of them."""
-    rest = offer_to_all(directs, encoded.plain)
+    """Queue a shared message on the connections of ``members``, which are given too.
+
+    ``latest``: the policy of some is ``latest``, so whoever has something queued is asked for its policy.
+    """
+    rest = offer_to_all(connections, encoded.plain, latest)
     if not rest:
-        return BroadcastResult(len(directs))
+        return BroadcastResult(len(connections))
     everyone = list(members)
     return tally(
-        len(directs) - len(rest),
+        len(connections) - len(rest),
         [send_encoded(one.connection, encoded, one.overflow) for one in (everyone[place] for place in rest)],
     )
 

@@ -9,6 +9,7 @@ from collections.abc import Coroutine, Sequence
 from enum import StrEnum
 from functools import partial
 from math import inf
+from types import AsyncGeneratorType
 from typing import Any
 
 import attrs
@@ -79,6 +80,7 @@ async def duplex(
     run = _Duplex(channel, bool(consumers))
     consumer = _in_turn(consumers) if consumers else None
     if isinstance(channel, WireConnection) and len(producers) == 1 and consumer:
+        await _entered(channel, producers[0])
         if is_async(consumer):
             await run.with_consumer_on_demand(channel, consumer, producers[0])
         else:
@@ -100,6 +102,17 @@ async def duplex(
         else:
             run.part_ended(Side.CONSUMER if consumer else Side.PRODUCER, cause)
     return run.result()
+
+
+async def _entered(channel: WireConnection, producer: Producer) -> None:
+    """Raises where no part may begin; then the producer, which was handed over all the same, is closed."""
+    try:
+        await checkpoint_if_cancelled()
+        channel.check_free()
+    except BaseException:
+        if isinstance(producer, AsyncGeneratorType):
+            await producer.aclose()
+        raise
 
 
 def _listed(given: Any) -> list[Any]:
@@ -169,8 +182,6 @@ class _Duplex:
 
         Until then only the connection knows of it, so where nothing is said there is one task.
         """
-        await checkpoint_if_cancelled()
-        channel.check_free()
         async with trio.open_nursery() as nursery:
             self.scope = nursery.cancel_scope
             demand = Demand(channel, partial(nursery.start_soon, self.consume, channel, consumer))

@@ -17,7 +17,7 @@ from .broker.base import Broker
 from .broker.memory import MemoryBroker
 from .connection import Connection, Message
 from .errors import CloseCode
-from .fanout import BroadcastResult, Encoded, Overflow, direct, send_directly, send_to_members
+from .fanout import BroadcastResult, Encoded, Overflow, send_directly, send_to_members
 from .topics import OnGap, Topics
 
 Info = TypeVar("Info")
@@ -81,7 +81,8 @@ class Registry(Generic[Info]):
     broker: Broker = attrs.field(factory=MemoryBroker)
     on_gap: OnGap | None = None
     _topics: Topics = attrs.field(init=False)
-    _members: dict[Member[Info], Connection | None] = attrs.field(factory=dict, init=False)
+    _members: dict[Member[Info], Connection] = attrs.field(factory=dict, init=False)
+    _latest: int = attrs.field(default=0, init=False)  # how many members have that policy
     _closing: bool = attrs.field(default=False, init=False)
     _left: trio.Event = attrs.field(factory=trio.Event, init=False)
     sent: int = attrs.field(default=0, init=False)
@@ -134,7 +135,9 @@ class Registry(Generic[Info]):
         """
         encoded = Encoded(message, key)
         if where is None and not exclude:
-            result = send_directly(list(self._members.values()), self._members, encoded)
+            result = send_directly(
+                list(self._members.values()), self._members, encoded, self._latest > 0
+            )
         else:
             members = list(self._members) if where is None else self.find(where)
             result = send_to_members(members, encoded, exclude)
@@ -164,12 +167,14 @@ class Registry(Generic[Info]):
         return [member for member in self._members if where(member)]
 
     def _enter(self, member: Member[Info]) -> None:
-        self._members[member] = direct(member)
+        self._members[member] = member.connection
+        self._latest += member.overflow is Overflow.LATEST
         if self._closing:
             member.cancel()
 
     def _leave(self, member: Member[Info]) -> None:
         del self._members[member]
+        self._latest -= member.overflow is Overflow.LATEST
         if self._closing and not self._members:
             self._left.set()
 

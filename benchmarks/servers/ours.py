@@ -65,9 +65,12 @@ async def publish_on_ticks(job: Job, registry: ws.Registry[None]) -> None:
         async for number in ticks:
             if publisher.over():
                 break
-            for _ in range((number - published) * job.burst):
-                registry.broadcast(publisher.message())
-            published = number
+            while published < number:
+                for _ in range(job.burst):
+                    registry.broadcast(publisher.message())
+                published += 1
+                if published < number:
+                    await trio.lowlevel.checkpoint()
     registry.broadcast(publisher.message(last=True))
 
 

@@ -6,7 +6,7 @@ receiver has it: so nobody wins by filling buffers, and nobody waits for a recei
 receivers count in a shared file, so that the feedback costs every server the same. After each
 broadcast or burst the publisher lets its event loop run, with a sleep of zero when the next one is due.
 
-trio_ws_app has a beat for a fixed rate, ``open_ticks``, and publishes what has become due at each tick.
+trio_ws_app has a beat of its own for a fixed rate, ``open_ticks``, which it waits for instead of sleeping.
 """
 
 from __future__ import annotations

@@ -200,3 +200,25 @@ async def test_cancelled_while_the_consumer_finishes() -> None:
         with trio.move_on_after(5) as scope, pytest.raises(trio.Cancelled):
             await ws.duplex(connection, consume=consume, produce=never)
         assert scope.cancel_called
+
+
+@pytest.mark.parametrize("consumer", [never, print], ids=["async", "plain"])
+async def test_a_producer_that_may_not_begin_is_closed_all_the_same(consumer: ws.Handler) -> None:
+    """A generator that is handed over has ended when duplex does, also where that is cancelled at once."""
+    closed = []
+
+    async def generate() -> AsyncIterator[ws.Message]:
+        try:
+            yield "first"
+            yield "second"
+        finally:
+            closed.append(True)
+
+    async with connected_pair() as (connection, _peer):
+        producer = generate()
+        await anext(producer)
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await ws.duplex(connection, consume=consumer, produce=producer)
+        assert scope.cancelled_caught
+        assert closed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import weakref
 from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
@@ -86,3 +87,11 @@ async def test_a_handler_that_was_cancelled_is_freed() -> None:
             await trio.testing.wait_all_tasks_blocked()
             assert not [found for found in gc.get_objects() if isinstance(found, WireConnection)]
             sock.close()
+
+
+async def test_a_server_that_has_ended_is_freed() -> None:
+    """And with it whatever its handler knows."""
+    async with serving(echo) as server:
+        freed = weakref.ref(server)
+    del server
+    assert freed() is None

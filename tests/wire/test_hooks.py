@@ -113,12 +113,15 @@ async def test_a_call_that_is_due_wakes_no_task() -> None:
 @pytest.mark.usefixtures("autojump_clock")
 async def test_what_has_come_is_fed_before_what_is_due() -> None:
     """A pong that is there in time must not be found too late after the process was held up."""
-    order: list[str] = []
+    order: list[tuple[str, float]] = []
     async with open_engine() as engine:
-        with engine.feeding(lambda _now: order.append("fed")):
-            engine.timers.at(trio.current_time() + 1, lambda _now: order.append("due"))
+        with engine.feeding(lambda now: order.append(("fed", now))):
+            due = trio.current_time() + 1
+            engine.timers.at(due, lambda now: order.append(("due", now)))
             await trio.sleep(1)
-    assert order[order.index("due") - 1] == "fed"
+    called = order.index(("due", due))
+    assert order[called - 1] == ("fed", due)  # in the same turn, and first
+    assert ("fed", due) not in order[: called - 1]
 
 
 @pytest.mark.usefixtures("autojump_clock")
@@ -134,6 +137,23 @@ async def test_a_call_that_fails_ends_the_block() -> None:
             await trio.sleep_forever()
 
     with pytest.raises(BaseExceptionGroup) as caught:
+        await wait_for_it()
+    assert caught.value.split(Stop)[1] is None
+
+
+async def test_what_is_no_bug_in_the_flush_ends_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as the SystemExit of a signal handler: Trio would go on without reading, writing and deadlines."""
+
+    def fail(_links: object) -> bool:
+        raise Stop
+
+    async def wait_for_it() -> None:
+        async with open_engine() as engine:
+            monkeypatch.setattr("trio_ws_app.wire.engine.flush_all", fail)
+            engine.dirty.append(None)  # type: ignore[arg-type]  # nobody looks at it
+            await trio.sleep_forever()
+
+    with trio.fail_after(5), pytest.raises(BaseExceptionGroup) as caught:
         await wait_for_it()
     assert caught.value.split(Stop)[1] is None
 

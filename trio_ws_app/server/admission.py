@@ -51,6 +51,10 @@ class Workshop:
     nursery: trio.Nursery  # of the connections, and of requests that are looked at
 
 
+def _nobody(connection: WireConnection, address: str) -> None:
+    """Is told of no connection."""
+
+
 class Admission:
     """Opening handshakes, and how many connections came of them that are still ``open``.
 
@@ -73,6 +77,10 @@ class Admission:
         self._per_address: Counter[str] = Counter()
         self._workshop: Workshop
         self._opening_time: Countdown
+
+    def end(self) -> None:
+        """Nobody comes any more: forget whom to tell."""
+        self._connected = _nobody
 
     def begin(self, workshop: Workshop) -> None:
         """Let them in from here on."""

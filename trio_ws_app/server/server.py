@@ -134,6 +134,7 @@ class Server:
                     machinery.cancel_scope.cancel()
         finally:
             self._rest.end()
+            self._admission.end()
             reactor.close()
             with trio.CancelScope(shield=True):
                 for listener in listeners:

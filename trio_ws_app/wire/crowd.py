@@ -23,9 +23,10 @@ logger = logging.getLogger("trio_ws_app.reactor")
 _OPEN = int(State.OPEN)
 
 
-def offer_to_all(connections: Sequence[Any], frame: Frame) -> list[int]:
+def offer_to_all(connections: Sequence[Any], frame: Frame, idle_only: cython.bint = False) -> list[int]:
     """Queue a shared frame on every connection that simply takes it: the inner loop of a broadcast.
 
+    With ``idle_only`` those that have something queued do not.
     Returns the places of the others, which want a closer look: no link, not open, compressed, or full.
     """
     everyone: list[Any] = list(connections)
@@ -34,17 +35,17 @@ def offer_to_all(connections: Sequence[Any], frame: Frame) -> list[int]:
     for place in range(len(everyone)):
         if cython.compiled:
             before_offer(everyone, place)
-        if not _takes_simply(everyone[place], frame):
+        if not _takes_simply(everyone[place], frame, idle_only):
             rest.append(place)
     return rest
 
 
 @cython.cfunc
-def _takes_simply(connection: Any, frame: Any) -> cython.bint:
+def _takes_simply(connection: Any, frame: Any, idle_only: cython.bint) -> cython.bint:
     if not isinstance(connection, Outgoing):
         return False
     link: Outgoing = connection
-    if link.state != _OPEN or link.deflate is not None:
+    if link.state != _OPEN or link.deflate is not None or (idle_only and link.queued):
         return False
     taken: cython.bint = link._offer(frame)
     return bool(taken)

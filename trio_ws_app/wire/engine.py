@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from itertools import count
 
 import trio
@@ -70,14 +70,21 @@ class Engine(trio.abc.Instrument):
 
     def before_io_wait(self, timeout: float) -> None:  # noqa: ARG002  # an instrument's signature
         """A turn is over: write out what was queued, whether or not those who queued it come back."""
-        if self.dirty:
-            links = self.dirty[:_FLUSHES_A_TURN]
-            del self.dirty[:_FLUSHES_A_TURN]
-            if flush_all(links) or self.dirty:
+        try:
+            if self.dirty and self._flush():
                 # Trio has decided already how long it waits, and does not know of the tasks and deadlines
                 # that have come up since, nor of what is left to write.
                 self.look_again()
+        except BaseException as error:  # such as the SystemExit of a signal handler
+            self.timers.fail(error)
+            self.look_again()
         self.in_turn = False
+
+    def _flush(self) -> bool:
+        """Write what was queued; whether that has given Trio something to do."""
+        links = self.dirty[:_FLUSHES_A_TURN]
+        del self.dirty[:_FLUSHES_A_TURN]
+        return flush_all(links) or bool(self.dirty)
 
 
 def _feed_nobody(_now: float) -> None:
@@ -88,15 +95,24 @@ def _nothing() -> None:
     """Called only to have Trio look at its tasks again."""
 
 
+@contextmanager
+def instrumented(instrument: trio.abc.Instrument) -> Iterator[None]:
+    """Within the block, Trio calls the hooks of ``instrument``."""
+    trio.lowlevel.add_instrument(instrument)
+    try:
+        yield
+    finally:
+        # Trio has taken it away already when a signal handler has raised something on the way to a hook.
+        with suppress(KeyError):
+            trio.lowlevel.remove_instrument(instrument)
+
+
 @asynccontextmanager
 async def open_engine() -> AsyncIterator[Engine]:
     """An engine that works as long as the block lasts."""
     engine = Engine()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(engine.timers.run, name="timers")
-        trio.lowlevel.add_instrument(engine)
-        try:
+        with instrumented(engine):
             yield engine
-        finally:
-            trio.lowlevel.remove_instrument(engine)
         nursery.cancel_scope.cancel()

@@ -39,7 +39,7 @@ class Demand:
     Nobody else may receive meanwhile. Raises as ``receive`` does where that may not be called at all.
     """
 
-    __slots__ = ("_call", "_connection", "_context", "came")
+    __slots__ = ("_call", "_connection", "_context", "_waits", "came")
 
     def __init__(self, connection: WireConnection, call: Callable[[], object]) -> None:
         connection.check_free()
@@ -47,18 +47,20 @@ class Demand:
         self._connection = connection
         self._call = call
         self._context = copy_context()
+        self._waits = True
         connection.wait_here(self._woken)
         if connection.inbox:
             self._woken()
 
     def _woken(self) -> None:
         """The inbox or the state has changed."""
-        self._connection.wait_here(None)
+        self.end()
         if self._connection.inbox:
             self.came = True
             self._context.run(self._call)
 
     def end(self) -> None:
         """From here on nothing is called."""
-        if not self.came:
+        if self._waits:  # else somebody else may wait there by now
+            self._waits = False
             self._connection.wait_here(None)
