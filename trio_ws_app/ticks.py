@@ -74,7 +74,8 @@ class Ticks(trio.abc.Instrument):
         else:
             self._waiting = current_task()
             await wait_task_rescheduled(self._abort)
-            self._check_open()
+            if self._taken == self._latest:  # woken by the end, not by a tick
+                self._check_open()
         self._taken = self._latest
         return self._taken
 
