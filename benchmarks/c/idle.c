@@ -1,4 +1,5 @@
-/* Many connections that stay open. At the end some are used, and one is asked how many producers are alive. */
+/* Many connections that stay open. Each is used once; at the end some are again, and one is asked how many
+   producers are alive. */
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,24 +36,31 @@ static void hear(const struct link *link, char *text)
     text[frame[1]] = '\0';
 }
 
+/* Has the server's consumer answer. */
+static void use(const struct link *link)
+{
+    char answer[ROOM];
+    say(link, "are you there?");
+    hear(link, answer);
+    if (strcmp(answer, "are you there?") != 0)
+        die("an idle connection's consumer answered %s", answer);
+}
+
 void run_idle(const struct options *options)
 {
     char answer[ROOM];
     int count = options->connections;
     struct link *links = calloc((size_t)count, sizeof *links);
     uint64_t start = now_ns();
-    for (int i = 0; i < count; i++)
+    for (int i = 0; i < count; i++) {
         links[i] = open_link(options, (uint64_t)i);
+        use(&links[i]); /* so consumers are at work, also those that begin with the first message */
+    }
     double seconds = (double)(now_ns() - start) / 1e9;
     tell_connected();
 
-    for (int i = 0; i < USED; i++) {
-        const struct link *link = &links[(uint64_t)i * (uint64_t)count / USED];
-        say(link, "are you there?");
-        hear(link, answer);
-        if (strcmp(answer, "are you there?") != 0)
-            die("an idle connection's consumer answered %s", answer);
-    }
+    for (int i = 0; i < USED; i++)
+        use(&links[(uint64_t)i * (uint64_t)count / USED]);
     say(&links[0], "producers");
     hear(&links[0], answer);
     printf("{\"connections\": %d, \"opened_in\": %.3f, \"producers\": %d}\n", count, seconds, atoi(answer));

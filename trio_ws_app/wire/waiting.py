@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import copy_context
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -39,25 +40,28 @@ class Demand:
     Nobody else may receive meanwhile. Raises as ``receive`` does where that may not be called at all.
     """
 
-    __slots__ = ("_call", "_connection", "_context", "_waits", "came")
+    __slots__ = ("_connection", "_start", "_waits")
 
     def __init__(self, connection: WireConnection, call: Callable[[], object]) -> None:
         connection.check_free()
-        self.came = False
         self._connection = connection
-        self._call = call
-        self._context = copy_context()
+        self._start: Callable[[], object] | None = partial(copy_context().run, call)
         self._waits = True
         connection.wait_here(self._woken)
         if connection.inbox:
             self._woken()
 
+    @property
+    def came(self) -> bool:
+        """Whether there was something, and ``call`` was called."""
+        return self._start is None
+
     def _woken(self) -> None:
         """The inbox or the state has changed."""
         self.end()
-        if self._connection.inbox:
-            self.came = True
-            self._context.run(self._call)
+        if self._connection.inbox and self._start is not None:
+            start, self._start = self._start, None  # from now on it would only take room
+            start()
 
     def end(self) -> None:
         """From here on nothing is called."""
