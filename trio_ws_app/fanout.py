@@ -66,9 +66,8 @@ class Encoded:
         self.message = message
         self._key = key
         self.plain = Frame(encode_frame(self._opcode, self._payload))
-        if key is not None:
-            self.plain.key = key
-        self._compressed: dict[int, Frame] | None = None  # by the bits of the window
+        self.plain.key = key
+        self._compressed: dict[int, Frame] = {}  # by the bits of the window
 
     def frame(self, connection: WireConnection) -> Frame:
         """The frame that fits what ``connection`` has negotiated."""
@@ -76,8 +75,6 @@ class Encoded:
         if deflate is None or len(self._payload) < connection.settings.compression_threshold:
             return self.plain
         deflate.restart()
-        if self._compressed is None:
-            self._compressed = {}
         window = deflate.parameters.server_max_window_bits
         if window not in self._compressed:
             payload = deflate_once(deflate.parameters, self._payload)
@@ -135,8 +132,6 @@ def broadcast(connections: Iterable[Connection], message: Message) -> BroadcastR
     receivers = list(connections)
     encoded = Encoded(message)
     rest = offer_to_all(receivers, encoded.plain)
-    if not rest:
-        return BroadcastResult(len(receivers))
     return tally(
         len(receivers) - len(rest),
         [send_encoded(receivers[place], encoded, Overflow.DISCONNECT) for place in rest],
@@ -163,16 +158,14 @@ def send_to_members(
 
 
 def send_directly(
-    connections: Sequence[Connection], members: Iterable[Receiver], encoded: Encoded, latest: bool
+    connections: list[Connection], members: Iterable[Receiver], encoded: Encoded, latest: bool
 ) -> BroadcastResult:
     """Queue a shared message on the connections of ``members``, which are given too.
 
     ``latest``: the policy of some is ``latest``, so whoever has something queued is asked for its policy.
     """
     rest = offer_to_all(connections, encoded.plain, latest)
-    if not rest:
-        return BroadcastResult(len(connections))
-    everyone = list(members)
+    everyone = list(members) if rest else []
     return tally(
         len(connections) - len(rest),
         [send_encoded(one.connection, encoded, one.overflow) for one in (everyone[place] for place in rest)],
@@ -181,6 +174,8 @@ def send_directly(
 
 def tally(sent: int, outcomes: list[Outcome]) -> BroadcastResult:
     """Count ``outcomes``, and ``sent`` more that were simply sent."""
+    if not outcomes:
+        return BroadcastResult(sent)
     counts = Counter(outcomes)
     return BroadcastResult(
         sent + counts[Outcome.SENT], counts[Outcome.DROPPED], counts[Outcome.DISCONNECTED]

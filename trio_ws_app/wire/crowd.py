@@ -9,7 +9,6 @@ Plain Python that Cython also compiles: the C types, and the fetching, are in ``
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from typing import Any
 
 import cython
@@ -23,19 +22,18 @@ logger = logging.getLogger("trio_ws_app.reactor")
 _OPEN = int(State.OPEN)
 
 
-def offer_to_all(connections: Sequence[Any], frame: Frame, idle_only: cython.bint = False) -> list[int]:
+def offer_to_all(connections: list[Any], frame: Frame, idle_only: cython.bint = False) -> list[int]:
     """Queue a shared frame on every connection that simply takes it: the inner loop of a broadcast.
 
     With ``idle_only`` those that have something queued do not.
     Returns the places of the others, which want a closer look: no link, not open, compressed, or full.
     """
-    everyone: list[Any] = list(connections)
     rest: list[int] = []
     place: cython.Py_ssize_t
-    for place in range(len(everyone)):
+    for place in range(len(connections)):
         if cython.compiled:
-            before_offer(everyone, place)
-        if not _takes_simply(everyone[place], frame, idle_only):
+            before_offer(connections, place)
+        if not _takes_simply(connections[place], frame, idle_only):
             rest.append(place)
     return rest
 

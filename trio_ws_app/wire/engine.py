@@ -65,7 +65,10 @@ class Engine(trio.abc.Instrument):
             self.timers.fail(error)
 
     def look_again(self) -> None:
-        """Somebody has queued something while Trio waits, such as the host loop of a guest."""
+        """Have Trio take another turn: something has come up while it waits, or has decided how long.
+
+        Also where somebody queues from outside of its turns, such as the host loop of a guest.
+        """
         self._token.run_sync_soon(_nothing)
 
     def before_io_wait(self, timeout: float) -> None:  # noqa: ARG002  # an instrument's signature

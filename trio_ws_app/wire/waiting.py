@@ -37,13 +37,12 @@ class CancelWhenGone:
 class Demand:
     """Calls ``call`` once there is something to receive, in the context of whoever has made this.
 
-    Nobody else may receive meanwhile. Raises as ``receive`` does where that may not be called at all.
+    Nobody else may receive meanwhile; whoever makes this has asked ``check_free``.
     """
 
     __slots__ = ("_connection", "_start", "_waits")
 
     def __init__(self, connection: WireConnection, call: Callable[[], object]) -> None:
-        connection.check_free()
         self._connection = connection
         self._start: Callable[[], object] | None = partial(copy_context().run, call)
         self._waits = True
