@@ -18,10 +18,12 @@ from trio.lowlevel import checkpoint_if_cancelled
 
 from .connection import Message
 from .patterns import (
+    AsyncConsumer,
     Channel,
     Consumer,
     Producer,
     call_inline,
+    consumed,
     consumption,
     inline_consumption,
     is_async,
@@ -30,7 +32,7 @@ from .patterns import (
     received,
     send_all,
 )
-from .wire.connection import WireConnection
+from .wire.connection import RaiseCancel, WireConnection
 from .wire.waiting import Demand
 
 
@@ -136,7 +138,7 @@ def _in_turn(consumers: Sequence[Consumer]) -> Consumer:
     async def all_async(message: Message) -> None:
         for consumer in consumers:
             if is_async(consumer):
-                await consumer(message)  # type: ignore[misc]  # is_async has looked
+                await consumer(message)
             else:
                 call_inline(consumer, message)
 
@@ -153,6 +155,7 @@ class _Duplex:
     exit: Exit | None = None
     errors: tuple[Exception, ...] = ()
     cancelled: BaseException | None = None
+    raise_cancel: RaiseCancel | None = None
 
     async def in_one_task(self, channel: WireConnection, consumer: Consumer, producer: Producer) -> None:
         """The connection calls the consumer, so the one producer needs no task of its own."""
@@ -176,7 +179,7 @@ class _Duplex:
         return self.exit is not None or bool(self.errors)
 
     async def with_consumer_on_demand(
-        self, channel: WireConnection, consumer: Consumer, producer: Producer
+        self, channel: WireConnection, consumer: AsyncConsumer, producer: Producer
     ) -> None:
         """The one producer in this task; the consumer has one from the first message on.
 
@@ -187,12 +190,16 @@ class _Duplex:
             demand = Demand(channel, partial(nursery.start_soon, self.consume, channel, consumer))
             gone = trio.CancelScope()
             channel.add_gone_scope(gone)
-            # Every block that a cancellation passes costs, so there are no more of them than it needs.
             try:
                 cause = None
                 with gone:
-                    cause = await send_all(channel, producer)
-                if cause is None and not gone.cancel_called:
+                    try:
+                        cause = await send_all(channel, producer)
+                    except trio.Cancelled as error:
+                        self.cancelled = error  # every block that it would pass costs
+                if self.still_cancelled():
+                    pass
+                elif cause is None and not gone.cancel_called:
                     self.ended(Side.PRODUCER, None)
                 elif not demand.came:
                     demand.end()
@@ -205,16 +212,19 @@ class _Duplex:
                 demand.end()
                 channel.remove_gone_scope(gone)
 
-    async def consume(self, channel: WireConnection, consumer: Consumer) -> None:
+    async def consume(self, channel: WireConnection, consumer: AsyncConsumer) -> None:
         """The consumer in a task of its own."""
         try:
-            cause = await received(channel, consumer)
+            cause = await consumed(channel, consumer)
         except Exception as error:
             self.failed(error)
         except BaseException as error:
             self.stopped(error)
         else:
-            self.ended(Side.CONSUMER, cause)
+            if isinstance(cause, Exception):
+                self.ended(Side.CONSUMER, cause)
+            else:
+                self.raise_cancel = cause
 
     async def produce(self, producing: Coroutine[Any, Any, Exception | None]) -> None:
         """A producer in a task of its own."""
@@ -253,6 +263,12 @@ class _Duplex:
         if trio.current_effective_deadline() > -inf:
             self.scope.cancel()  # it was this part only
 
+    def still_cancelled(self) -> bool:
+        """Whether what has cancelled the producer is there yet; the scope for the peer has ended."""
+        if self.cancelled is not None and trio.current_effective_deadline() > -inf:
+            self.cancelled = None
+        return self.cancelled is not None
+
     def result(self) -> Exit:
         """How it ended; raises what the parts raised, or the cancellation before any part ended."""
         if self.errors:
@@ -261,6 +277,8 @@ class _Duplex:
         if self.exit is not None:
             self.cancelled = None
             return self.exit
+        if self.cancelled is None and self.raise_cancel is not None:
+            self.raise_cancel()  # only the consumer was told, which had nothing to do and has ended
         raise self.take_cancelled()
 
     def take_cancelled(self) -> BaseException:

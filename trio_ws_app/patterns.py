@@ -6,12 +6,13 @@ import inspect
 from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine
 from functools import partial
 from types import AsyncGeneratorType
-from typing import Any
+from typing import Any, TypeGuard
 
 import trio
 
 from .connection import Connection, Message
 from .errors import ConnectionClosed
+from .wire.connection import RaiseCancel, WireConnection
 
 Channel = trio.abc.Channel[Message]
 AsyncConsumer = Callable[[Message], Awaitable[object]]
@@ -20,7 +21,7 @@ Consumer = AsyncConsumer | InlineConsumer
 Producer = Callable[[], Awaitable[Message]] | AsyncIterable[Message]
 
 
-def is_async(consumer: Consumer) -> bool:
+def is_async(consumer: Consumer) -> TypeGuard[AsyncConsumer]:
     """Whether ``consumer`` is to be awaited; any other is called in place."""
     function = consumer
     while isinstance(function, partial):
@@ -83,6 +84,21 @@ async def received(channel: Channel, consumer: Consumer, begun: bool = True) -> 
                 call_inline(consumer, message)
         except ConnectionClosed as error:
             return _own_end(channel, error)
+
+
+async def consumed(connection: WireConnection, consumer: AsyncConsumer) -> Exception | RaiseCancel:
+    """As ``received``; a cancellation of the wait for a message is returned as well."""
+    while True:
+        try:
+            cancel = await connection.wait_message()
+        except (trio.EndOfChannel, trio.ClosedResourceError) as error:
+            return error
+        if cancel is not None:
+            return cancel
+        try:
+            await consumer(connection.take())
+        except ConnectionClosed as error:
+            return _own_end(connection, error)
 
 
 def call_inline(consumer: InlineConsumer, message: Message) -> None:

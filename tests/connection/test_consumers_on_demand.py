@@ -202,6 +202,73 @@ async def test_cancelled_while_the_consumer_finishes() -> None:
         assert scope.cancel_called
 
 
+async def test_an_idle_consumer_that_is_cancelled_receives_no_more() -> None:
+    """It ends without an exception, the cancellation comes out, and what comes later is somebody else's."""
+
+    async def consume(_message: ws.Message) -> None:
+        pass
+
+    async with connected_pair() as (connection, peer):
+        await peer.send("hello")
+        with trio.move_on_after(1) as scope:
+            await ws.duplex(connection, consume=consume, produce=never)
+        assert scope.cancelled_caught
+        await peer.send("later")
+        assert await connection.receive() == "later"
+
+
+async def test_cancelled_when_only_the_idle_consumer_is_told() -> None:
+    """The goodbye has woken the producer, so only the consumer is cancelled: it comes out all the same."""
+
+    async def consume(_message: ws.Message) -> None:
+        pass
+
+    for _ in range(20):  # which of the two runs first is Trio's choice
+        async with connected_pair() as (connection, peer):
+            peer.stream.stall()
+
+            await peer.send("hello")
+            async with trio.open_nursery() as nursery:
+                with trio.CancelScope() as scope:
+                    nursery.start_soon(_say_goodbye_and_cancel, connection, scope)
+                    with pytest.raises(trio.Cancelled):
+                        await ws.duplex(connection, consume=consume, produce=_flood())
+
+
+async def _flood() -> AsyncIterator[ws.Message]:
+    while True:
+        yield bytes(100_000)
+
+
+async def _say_goodbye_and_cancel(connection: ws.Connection, scope: trio.CancelScope) -> None:
+    """As a registry does that ends."""
+    await wait_all_tasks_blocked()
+    connection.say_close(1001)  # type: ignore[attr-defined]
+    scope.cancel()
+
+
+async def test_gone_and_then_cancelled() -> None:
+    """Nothing of the cancellation that has ended the producer is left when the consumer ends by itself."""
+    begun, go_on = trio.Event(), trio.Event()
+
+    async def consume(_message: ws.Message) -> None:
+        begun.set()
+        await go_on.wait()
+
+    async with connected_pair() as (connection, peer), trio.open_nursery() as nursery:
+
+        async def leave() -> None:
+            await peer.send("hello")
+            await begun.wait()
+            await peer.aclose()
+            await wait_all_tasks_blocked()
+            go_on.set()
+
+        nursery.start_soon(leave)
+        ended = await ws.duplex(connection, consume=consume, produce=never)
+    assert ended.first is ws.Side.CONSUMER
+
+
 @pytest.mark.parametrize("consumer", [never, print], ids=["async", "plain"])
 async def test_a_producer_that_may_not_begin_is_closed_all_the_same(consumer: ws.Handler) -> None:
     """A generator that is handed over has ended when duplex does, also where that is cancelled at once."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import cython
 import trio
+from outcome import Value
 from trio.lowlevel import Task, reschedule
 
 from ..errors import ConnectionClosed, already_receiving
@@ -216,6 +217,11 @@ class Link(Liveness):
     def wait_here(self, waiter: Task | Callable[[], object] | None) -> None:
         """When the inbox or the state has changed, a task is rescheduled, a function is called."""
         self._receiver = waiter
+
+    def dismiss(self, value: object) -> None:
+        """The task that waits for a message goes on with ``value``."""
+        task, self._receiver = self._receiver, None
+        reschedule(task, Value(value))  # type: ignore[arg-type]  # only tasks are dismissed
 
     @property
     def receiving(self) -> bool:
