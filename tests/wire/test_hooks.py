@@ -115,7 +115,7 @@ async def test_what_has_come_is_fed_before_what_is_due() -> None:
     """A pong that is there in time must not be found too late after the process was held up."""
     order: list[tuple[str, float]] = []
     async with open_engine() as engine:
-        with engine.feeding(lambda now: order.append(("fed", now))):
+        with engine.feeding(lambda now: order.append(("fed", now)), lambda _timeout: None):
             due = trio.current_time() + 1
             engine.timers.at(due, lambda now: order.append(("due", now)))
             await trio.sleep(1)

@@ -31,6 +31,7 @@ class Engine(trio.abc.Instrument):
         self.now = trio.lowlevel.current_clock().current_time
         self.timers = Timers()
         self._feed: Callable[[float], object] = _feed_nobody
+        self._linger: Callable[[float], object] = _feed_nobody
         self.dirty: list[Outgoing] = []  # always this list: the links know it
         self.woken = False  # a task has been given something to do in this turn
         self.in_turn = True  # what is queued now is written when this turn is over
@@ -45,13 +46,15 @@ class Engine(trio.abc.Instrument):
         return f"{self._prefix}-{next(self._numbers)}"
 
     @contextmanager
-    def feeding(self, feed: Callable[[float], object]) -> Iterator[None]:
-        """Within the block, call ``feed(now)`` whenever Trio has waited."""
-        self._feed = feed
+    def feeding(
+        self, feed: Callable[[float], object], linger: Callable[[float], object]
+    ) -> Iterator[None]:
+        """Within the block, call ``linger(timeout)`` before Trio waits, and ``feed(now)`` when it has."""
+        self._feed, self._linger = feed, linger
         try:
             yield
         finally:
-            self._feed = _feed_nobody
+            self._feed = self._linger = _feed_nobody
 
     def after_io_wait(self, timeout: float) -> None:  # noqa: ARG002  # an instrument's signature
         """Trio has waited: what has come is fed first, since it may be what a call that is due waits for."""
@@ -71,13 +74,15 @@ class Engine(trio.abc.Instrument):
         """
         self._token.run_sync_soon(_nothing)
 
-    def before_io_wait(self, timeout: float) -> None:  # noqa: ARG002  # an instrument's signature
+    def before_io_wait(self, timeout: float) -> None:
         """A turn is over: write out what was queued, whether or not those who queued it come back."""
         try:
             if self.dirty and self._flush():
                 # Trio has decided already how long it waits, and does not know of the tasks and deadlines
                 # that have come up since, nor of what is left to write.
                 self.look_again()
+            elif timeout > 0:
+                self._linger(timeout)
         except BaseException as error:  # such as the SystemExit of a signal handler
             self.timers.fail(error)
             self.look_again()
@@ -90,7 +95,7 @@ class Engine(trio.abc.Instrument):
         return flush_all(links) or bool(self.dirty)
 
 
-def _feed_nobody(_now: float) -> None:
+def _feed_nobody(_seconds: float) -> None:
     """There is no reactor."""
 
 

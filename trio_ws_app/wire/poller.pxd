@@ -1,13 +1,22 @@
 from trio_ws_app.wire.link cimport Link
 
 cdef int _WRITABLE
+cdef double _LINGER
+cdef int _IN_A_ROW
+
+cdef double _seconds() noexcept nogil
 
 cdef class Poller:
     cdef readonly object epoll
     cdef readonly dict transports
     cdef bytearray _buffer
     cdef int _fd
+    cdef double _waiting_since
+    cdef int _last
+    cdef int _in_a_row
 
     cpdef Py_ssize_t feed_turn(self, object engine, double now) except -1
     cdef Py_ssize_t _feed_ready(self, double now) except -1
+    cdef object _note_alone(self, int fd)
+    cpdef bint linger(self, double timeout) except -1
     cdef object _feed(self, int fd, int events, double now)

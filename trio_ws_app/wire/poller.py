@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import select
 import socket
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import cython
@@ -25,6 +26,8 @@ _EVENTS_A_PASS = 256
 _PASSES_A_TURN = 8  # then Trio's other tasks get their turn, whoever is awake
 BUSY = 4  # so many ready at once promise that there will be more
 _WRITABLE = int(select.EPOLLOUT)
+_LINGER = 50e-6  # seconds
+_IN_A_ROW = 2  # messages of one connection, each that soon after Trio began to wait
 
 
 class Poller:
@@ -35,6 +38,9 @@ class Poller:
         self.transports: dict[int, Any] = {}
         self._fd = self.epoll.fileno()
         self._buffer = bytearray(_BUFFER_SIZE)
+        self._waiting_since = 0.0
+        self._last = -1  # the descriptor that was ready alone
+        self._in_a_row = 0
 
     def transport(self, fd: int, sock: socket.socket | None = None) -> SocketTransport:
         """A transport that owns a non-blocking descriptor, or its socket; watched from its ``start`` on."""
@@ -56,10 +62,18 @@ class Poller:
             events = cython.declare(epoll_event[256])
             index: cython.int
             count: cython.int = epoll_wait(self._fd, events, _EVENTS_A_PASS, 0)
+            if count == 1:
+                self._note_alone(events[0].data.fd)
+            elif count > 1:
+                self._in_a_row = 0
             for index in range(count):
                 self._feed(events[index].data.fd, events[index].events, now)
             return int(max(count, 0))  # below where a signal came between
         ready = self.epoll.poll(0, _EVENTS_A_PASS)
+        if len(ready) == 1:
+            self._note_alone(ready[0][0])
+        elif ready:
+            self._in_a_row = 0
         for fd, happened in ready:
             self._feed(fd, happened, now)
         return len(ready)
@@ -85,6 +99,38 @@ class Poller:
             transport.endpoint.failed()
         return None
 
+    def _note_alone(self, fd: cython.int) -> object:
+        """Nobody but ``fd`` was ready."""
+        if fd == self._last and _seconds() - self._waiting_since < _LINGER:
+            self._in_a_row += 1
+        else:
+            self._in_a_row = 0
+            self._last = fd
+        return None
+
+    def linger(self, timeout: cython.double) -> bool:
+        """Trio is about to wait for ``timeout`` seconds; whether somebody is ready already.
+
+        Looks for up to 50 us where one connection's messages come that fast, one by one: to fall asleep
+        and be woken takes more CPU time, and longer (34 and 42 us of it, round trips of 47 and 92 us, in one
+        run). Where several connections talk, sleeping lets their messages gather, which is worth more.
+        """
+        count: cython.int = 0
+        self._waiting_since = _seconds()
+        if self._in_a_row < _IN_A_ROW:
+            return False
+        until: cython.double = self._waiting_since + min(timeout, _LINGER)
+        if cython.compiled:
+            event = cython.declare(epoll_event[1])
+            descriptor: cython.int = self._fd
+            with cython.nogil:
+                while count == 0 and _seconds() < until:
+                    count = epoll_wait(descriptor, event, 1, 0)
+            return bool(count > 0)
+        while count == 0 and _seconds() < until:
+            count = len(self.epoll.poll(0, 1))
+        return bool(count > 0)
+
     def close(self) -> None:
         """Close every socket and the epoll."""
         for transport in list(self.transports.values()):
@@ -92,5 +138,16 @@ class Poller:
         self.epoll.close()
 
 
+def _seconds() -> cython.double:
+    """A clock of this machine's, cheap to ask."""
+    if cython.compiled:
+        time = cython.declare(timespec)
+        clock_gettime(CLOCK_MONOTONIC, cython.address(time))
+        seconds: cython.double = time.tv_sec + time.tv_nsec * 1e-9
+        return seconds
+    return monotonic()
+
+
 if cython.compiled:
+    from cython.cimports.posix.time import CLOCK_MONOTONIC, clock_gettime, timespec
     from cython.cimports.trio_ws_app.wire.syscalls import epoll_event, epoll_wait
