@@ -22,6 +22,7 @@ from .servers.cancellation_journal import TORN_BYTES, TORN_SECONDS
 
 GRACE_SECONDS = 2.0  # after the event; who has not cleaned up by then counts as a survivor
 STORM_SECONDS = 10.0  # the same for ten thousand at once: some work on for 5 s before the first is clean
+LONGEST_SECONDS = 60.0  # for those who go on writing into the journal, but never clean up
 QUIET_SECONDS = 0.05  # a journal that has not grown for so long is looked into
 PACE_SECONDS = 0.002  # between two connections' ends
 KEEPALIVE_SECONDS = 0.5
@@ -77,7 +78,8 @@ class Stage:
         reading it while the server works would slow that down.
         """
         events, size, moved = Events(), -1, time.monotonic()
-        while not events.all_clean(left) and time.monotonic() < moved + limit:
+        until = moved + LONGEST_SECONDS
+        while not events.all_clean(left) and time.monotonic() < min(moved + limit, until):
             live(QUIET_SECONDS)
             grown = self.journal.stat().st_size
             if grown != size:

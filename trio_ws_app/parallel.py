@@ -14,7 +14,7 @@ from typing import Any
 
 import attrs
 import trio
-from trio.lowlevel import checkpoint_if_cancelled
+from trio.lowlevel import RaiseCancelT, checkpoint_if_cancelled
 
 from .connection import Message
 from .patterns import (
@@ -32,7 +32,7 @@ from .patterns import (
     received,
     send_all,
 )
-from .wire.connection import RaiseCancel, WireConnection
+from .wire.connection import WireConnection
 from .wire.waiting import Demand
 
 
@@ -155,7 +155,8 @@ class _Duplex:
     exit: Exit | None = None
     errors: tuple[Exception, ...] = ()
     cancelled: BaseException | None = None
-    raise_cancel: RaiseCancel | None = None
+    interrupted: trio.Cancelled | None = None  # the producer, by what is not known yet
+    raise_cancel: RaiseCancelT | None = None  # instead of an exception, from a consumer that only waited
 
     async def in_one_task(self, channel: WireConnection, consumer: Consumer, producer: Producer) -> None:
         """The connection calls the consumer, so the one producer needs no task of its own."""
@@ -196,8 +197,8 @@ class _Duplex:
                     try:
                         cause = await send_all(channel, producer)
                     except trio.Cancelled as error:
-                        self.cancelled = error  # every block that it would pass costs
-                if self.still_cancelled():
+                        self.interrupted = error  # every block that it would pass costs
+                if self.producer_stopped(gone):
                     pass
                 elif cause is None and not gone.cancel_called:
                     self.ended(Side.PRODUCER, None)
@@ -225,6 +226,7 @@ class _Duplex:
                 self.ended(Side.CONSUMER, cause)
             else:
                 self.raise_cancel = cause
+                self.stop_the_others()
 
     async def produce(self, producing: Coroutine[Any, Any, Exception | None]) -> None:
         """A producer in a task of its own."""
@@ -260,14 +262,20 @@ class _Duplex:
         if not _is_cancellation(error):
             raise error
         self.cancelled = error
-        if trio.current_effective_deadline() > -inf:
-            self.scope.cancel()  # it was this part only
+        self.stop_the_others()
 
-    def still_cancelled(self) -> bool:
-        """Whether what has cancelled the producer is there yet; the scope for the peer has ended."""
-        if self.cancelled is not None and trio.current_effective_deadline() > -inf:
-            self.cancelled = None
-        return self.cancelled is not None
+    def stop_the_others(self) -> None:
+        """A part was cancelled, so the others are; mostly they are already."""
+        if trio.current_effective_deadline() > -inf:
+            self.scope.cancel()
+
+    def producer_stopped(self, gone: trio.CancelScope) -> bool:
+        """Whether the producer was cancelled, and not only by ``gone``, whose block has ended."""
+        error, self.interrupted = self.interrupted, None
+        if error is None or (gone.cancel_called and trio.current_effective_deadline() > -inf):
+            return False
+        self.stopped(error)
+        return True
 
     def result(self) -> Exit:
         """How it ended; raises what the parts raised, or the cancellation before any part ended."""

@@ -9,10 +9,11 @@ from types import AsyncGeneratorType
 from typing import Any, TypeGuard
 
 import trio
+from trio.lowlevel import RaiseCancelT
 
 from .connection import Connection, Message
 from .errors import ConnectionClosed
-from .wire.connection import RaiseCancel, WireConnection
+from .wire.connection import WireConnection
 
 Channel = trio.abc.Channel[Message]
 AsyncConsumer = Callable[[Message], Awaitable[object]]
@@ -86,8 +87,8 @@ async def received(channel: Channel, consumer: Consumer, begun: bool = True) -> 
             return _own_end(channel, error)
 
 
-async def consumed(connection: WireConnection, consumer: AsyncConsumer) -> Exception | RaiseCancel:
-    """As ``received``; a cancellation of the wait for a message is returned as well."""
+async def consumed(connection: WireConnection, consumer: AsyncConsumer) -> Exception | RaiseCancelT:
+    """As ``received``; a cancellation of the wait for a message is returned, for the caller to raise."""
     while True:
         try:
             cancel = await connection.wait_message()

@@ -247,7 +247,76 @@ async def _say_goodbye_and_cancel(connection: ws.Connection, scope: trio.CancelS
     scope.cancel()
 
 
-async def test_gone_and_then_cancelled() -> None:
+async def test_a_cancellation_that_is_taken_back_still_ends_both() -> None:
+    """The scope is shielded in the same moment: producer and consumer have been told, so it comes out."""
+
+    async def consume(_message: ws.Message) -> None:
+        pass
+
+    for messages in range(2):
+        async with connected_pair() as (connection, peer), trio.open_nursery() as nursery:
+            for _ in range(messages):
+                await peer.send("hello")
+
+            async def cancel_and_shield() -> None:
+                await wait_all_tasks_blocked()
+                outer.cancel()
+                inner.shield = True
+
+            nursery.start_soon(cancel_and_shield)
+            with trio.CancelScope() as outer, trio.CancelScope() as inner, pytest.raises(trio.Cancelled):
+                await ws.duplex(connection, consume=consume, produce=never)
+
+
+async def test_the_end_of_the_producer_comes_before_a_cancellation() -> None:
+    """The producer ends while the consumer is cancelled in the same turn: it has ended first."""
+    for _ in range(20):  # which of the two runs first is Trio's choice
+        begun, done = trio.Event(), trio.Event()
+
+        async def consume(_message: ws.Message, begun: trio.Event = begun) -> None:
+            begun.set()
+            await trio.sleep_forever()
+
+        async def produce(done: trio.Event = done) -> AsyncIterator[ws.Message]:
+            await done.wait()
+            return
+            yield ""
+
+        async with connected_pair() as (connection, peer), trio.open_nursery() as nursery:
+            await peer.send("hello")
+            with trio.CancelScope() as scope:
+
+                async def end_and_cancel(
+                    begun: trio.Event = begun, done: trio.Event = done, scope: trio.CancelScope = scope
+                ) -> None:
+                    await begun.wait()
+                    await wait_all_tasks_blocked()
+                    done.set()
+                    scope.cancel()
+
+                nursery.start_soon(end_and_cancel)
+                ended = await ws.duplex(connection, consume=consume, produce=produce())
+                assert ended == ws.Exit(ws.Side.PRODUCER, None)
+
+
+async def test_a_producer_cancelled_by_its_own_scope_is_not_exhausted() -> None:
+    """The scope is one that the generator has left open around its ``yield``."""
+
+    async def consume(_message: ws.Message) -> None:
+        pass
+
+    async def flood() -> AsyncIterator[ws.Message]:
+        with trio.CancelScope(deadline=trio.current_time() + 1):
+            while True:
+                yield bytes(100_000)
+
+    async with connected_pair() as (connection, peer):
+        peer.stream.stall()
+        with pytest.raises(trio.Cancelled):
+            await ws.duplex(connection, consume=consume, produce=flood())
+
+
+async def test_gone_while_the_consumer_works() -> None:
     """Nothing of the cancellation that has ended the producer is left when the consumer ends by itself."""
     begun, go_on = trio.Event(), trio.Event()
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, Awaitable, Callable
 from contextlib import aclosing, nullcontext
 from types import AsyncGeneratorType
-from typing import NoReturn
 
 import trio
 from trio.lowlevel import (
     Abort,
+    RaiseCancelT,
     Task,
     checkpoint,
     checkpoint_if_cancelled,
@@ -33,7 +33,6 @@ from .writing import WRITE_LIMIT
 # A task that never has to wait still lets the others run after this many messages.
 _MESSAGES_A_TURN = 64
 
-RaiseCancel = Callable[[], NoReturn]
 Beside = Callable[[], Awaitable[bool]]
 
 
@@ -111,22 +110,22 @@ class WireConnection(Link, Connection):
             self._turn = _MESSAGES_A_TURN
             await checkpoint()
 
-    async def wait_message(self) -> RaiseCancel | None:
-        """Return when ``take`` has a message; a cancellation meanwhile is returned, and not raised.
+    async def wait_message(self) -> RaiseCancelT | None:
+        """Return None when ``take`` has a message, or what raises the cancellation that came meanwhile.
 
-        Where ten thousand connections are cancelled at once, most of the time goes into exceptions. Of
-        that of a task that waits here and then ends, nobody would learn.
+        Whoever gets that has to end, and to see to it that somebody calls it. For a task that has nothing
+        else to do it spares the exception: these take most of the time where thousands are cancelled.
         """
         if self.inbox:
             await self._breathe()
         while not self.inbox:
             if self.wait_inbox(current_task()):
-                cancel: RaiseCancel | None = await wait_task_rescheduled(self._dismiss)
+                cancel: RaiseCancelT | None = await wait_task_rescheduled(self._dismiss)
                 if cancel is not None:
                     return cancel
         return None
 
-    def _dismiss(self, raise_cancel: RaiseCancel) -> Abort:
+    def _dismiss(self, raise_cancel: RaiseCancelT) -> Abort:
         self.dismiss(raise_cancel)
         return Abort.FAILED  # for Trio, which has nothing left to do
 

@@ -31,7 +31,7 @@ class Engine(trio.abc.Instrument):
         self.now = trio.lowlevel.current_clock().current_time
         self.timers = Timers()
         self._feed: Callable[[float], object] = _feed_nobody
-        self._linger: Callable[[float], object] = _feed_nobody
+        self._stay_awake: Callable[[float], object] = _feed_nobody
         self.dirty: list[Outgoing] = []  # always this list: the links know it
         self.woken = False  # a task has been given something to do in this turn
         self.in_turn = True  # what is queued now is written when this turn is over
@@ -47,14 +47,17 @@ class Engine(trio.abc.Instrument):
 
     @contextmanager
     def feeding(
-        self, feed: Callable[[float], object], linger: Callable[[float], object]
+        self, feed: Callable[[float], object], stay_awake: Callable[[float], object]
     ) -> Iterator[None]:
-        """Within the block, call ``linger(timeout)`` before Trio waits, and ``feed(now)`` when it has."""
-        self._feed, self._linger = feed, linger
+        """Within the block, call ``feed(now)`` when Trio has waited.
+
+        ``stay_awake(timeout)`` is called before that, where Trio is really going to wait.
+        """
+        self._feed, self._stay_awake = feed, stay_awake
         try:
             yield
         finally:
-            self._feed = self._linger = _feed_nobody
+            self._feed = self._stay_awake = _feed_nobody
 
     def after_io_wait(self, timeout: float) -> None:  # noqa: ARG002  # an instrument's signature
         """Trio has waited: what has come is fed first, since it may be what a call that is due waits for."""
@@ -82,7 +85,7 @@ class Engine(trio.abc.Instrument):
                 # that have come up since, nor of what is left to write.
                 self.look_again()
             elif timeout > 0:
-                self._linger(timeout)
+                self._stay_awake(timeout)
         except BaseException as error:  # such as the SystemExit of a signal handler
             self.timers.fail(error)
             self.look_again()

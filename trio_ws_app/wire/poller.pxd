@@ -1,8 +1,10 @@
 from trio_ws_app.wire.link cimport Link
 
 cdef int _WRITABLE
-cdef double _LINGER
+cdef double _LONGEST
+cdef double _SOON
 cdef int _IN_A_ROW
+cdef int _REST
 
 cdef double _seconds() noexcept nogil
 
@@ -18,5 +20,5 @@ cdef class Poller:
     cpdef Py_ssize_t feed_turn(self, object engine, double now) except -1
     cdef Py_ssize_t _feed_ready(self, double now) except -1
     cdef object _note_alone(self, int fd)
-    cpdef bint linger(self, double timeout) except -1
+    cpdef bint stay_awake(self, double timeout) except -1
     cdef object _feed(self, int fd, int events, double now)

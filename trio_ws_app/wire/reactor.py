@@ -37,7 +37,7 @@ class Reactor:
         self._engine = engine
         self._watcher = trio.lowlevel.current_task()
         fd = self._poller.epoll.fileno()
-        with engine.feeding(self._feed, self._poller.linger):
+        with engine.feeding(self._feed, self._poller.stay_awake):
             while True:
                 self._watcher.custom_sleep_data = _WATCHING
                 await trio.lowlevel.wait_readable(fd)
