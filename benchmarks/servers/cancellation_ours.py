@@ -96,11 +96,7 @@ async def main(job: Job) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGUSR1) as signals:
         room: ws.Registry[None]
         async with ws.open_registry() as room, trio.open_nursery() as nursery:
-
-            async def handler(connection: ws.Connection) -> None:
-                await handle(connection, room)
-
-            start = partial(ws.serve, handler, 0, host=HOST, settings=settings)
+            start = partial(ws.serve, partial(handle, room=room), 0, host=HOST, settings=settings)
             server: ws.Server = await nursery.start(start)
             announce(server.port, compiled=_compiled())
             async for number in signals:
