@@ -19,6 +19,6 @@ cdef class Poller:
 
     cpdef Py_ssize_t feed_turn(self, object engine, double now) except -1
     cdef Py_ssize_t _feed_ready(self, double now) except -1
-    cdef object _note_alone(self, int fd)
+    cdef object _note(self, Py_ssize_t count, int first)
     cpdef bint stay_awake(self, double timeout) except -1
     cdef object _feed(self, int fd, int events, double now)

@@ -64,22 +64,14 @@ class Poller:
             events = cython.declare(epoll_event[256])
             index: cython.int
             count: cython.int = epoll_wait(self._fd, events, _EVENTS_A_PASS, 0)
-            if count == 1:
-                self._note_alone(events[0].data.fd)
-            elif count > 1:
-                self._in_a_row = 0
             if count > 0:
-                self._waiting_since = 0
+                self._note(count, events[0].data.fd)
             for index in range(count):
                 self._feed(events[index].data.fd, events[index].events, now)
             return int(max(count, 0))  # below where a signal came between
         ready = self.epoll.poll(0, _EVENTS_A_PASS)
-        if len(ready) == 1:
-            self._note_alone(ready[0][0])
-        elif ready:
-            self._in_a_row = 0
         if ready:
-            self._waiting_since = 0
+            self._note(len(ready), ready[0][0])
         for fd, happened in ready:
             self._feed(fd, happened, now)
         return len(ready)
@@ -105,15 +97,16 @@ class Poller:
             transport.endpoint.failed()
         return None
 
-    def _note_alone(self, fd: cython.int) -> object:
-        """Nobody but ``fd`` was ready."""
-        if fd != self._last:
-            self._in_a_row = 0
-            self._last = fd
-        elif self._waiting_since != 0 and _seconds() - self._waiting_since < _SOON:
+    def _note(self, count: cython.Py_ssize_t, first: cython.int) -> object:
+        """``count`` were ready at once, ``first`` and perhaps others: for ``stay_awake``."""
+        again: cython.bint = count == 1 and first == self._last and self._waiting_since != 0
+        if again and _seconds() - self._waiting_since < _SOON:
             self._in_a_row += 1
         else:
             self._in_a_row = 0
+        if count == 1:
+            self._last = first
+        self._waiting_since = 0
         return None
 
     def stay_awake(self, timeout: cython.double) -> bool:
