@@ -13,8 +13,9 @@ from .broker import (
 from .client import connect
 from .connection import Connection, Message
 from .errors import CloseCode, CloseReason, ConnectionClosed, HandshakeRefused, UsageError
+from .exits import Exit, Side
 from .fanout import BroadcastResult, Overflow, broadcast
-from .parallel import Exit, Side, duplex
+from .parallel import duplex
 from .patterns import consume, produce
 from .protocol.http import Headers, Request, Response
 from .reconnect import Reconnecting, reconnect

@@ -6,17 +6,16 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine, Sequence
-from enum import StrEnum
 from functools import partial
-from math import inf
 from types import AsyncGeneratorType
 from typing import Any
 
 import attrs
 import trio
-from trio.lowlevel import RaiseCancelT, checkpoint_if_cancelled
+from trio.lowlevel import checkpoint_if_cancelled
 
 from .connection import Message
+from .exits import Exit, Exits, Side
 from .patterns import (
     AsyncConsumer,
     Channel,
@@ -33,27 +32,8 @@ from .patterns import (
     send_all,
 )
 from .wire.connection import WireConnection
+from .wire.link import Rest
 from .wire.waiting import Demand
-
-
-class Side(StrEnum):
-    """Which half of a ``duplex``."""
-
-    CONSUMER = "consumer"
-    PRODUCER = "producer"
-
-
-@attrs.frozen
-class Exit:
-    """How a ``duplex`` ended without an error.
-
-    ``first`` is the side that ended first. ``cause`` is what ended it: the ``ConnectionClosed`` (from
-    other channels, the ``trio.EndOfChannel`` or ``trio.BrokenResourceError``) that told it of the end,
-    or None when it returned or was exhausted by itself.
-    """
-
-    first: Side
-    cause: Exception | None
 
 
 async def duplex(
@@ -79,7 +59,7 @@ async def duplex(
     producers: list[Producer] = _listed(produce)
     if not consumers and not producers:
         raise TypeError("duplex needs consume=, produce=, or both")
-    run = _Duplex(channel, bool(consumers))
+    run = _Duplex(bool(consumers))
     consumer = _in_turn(consumers) if consumers else None
     if isinstance(channel, WireConnection) and len(producers) == 1 and consumer:
         await _entered(channel, producers[0])
@@ -146,17 +126,10 @@ def _in_turn(consumers: Sequence[Consumer]) -> Consumer:
 
 
 @attrs.define
-class _Duplex:
-    """The state that the parts of one ``duplex`` share."""
+class _Duplex(Exits):
+    """The parts, run in as few tasks as will do."""
 
-    channel: Channel
-    has_consumer: bool
-    scope: trio.CancelScope = attrs.field(init=False)
-    exit: Exit | None = None
-    errors: tuple[Exception, ...] = ()
-    cancelled: BaseException | None = None
-    interrupted: trio.Cancelled | None = None  # the producer, by what is not known yet
-    raise_cancel: RaiseCancelT | None = None  # instead of an exception, from a consumer that only waited
+    demand: Demand = attrs.field(init=False)
 
     async def in_one_task(self, channel: WireConnection, consumer: Consumer, producer: Producer) -> None:
         """The connection calls the consumer, so the one producer needs no task of its own."""
@@ -182,13 +155,14 @@ class _Duplex:
     async def with_consumer_on_demand(
         self, channel: WireConnection, consumer: AsyncConsumer, producer: Producer
     ) -> None:
-        """The one producer in this task; the consumer has one from the first message on.
+        """The one producer in this task; the consumer has one while something is said.
 
-        Until then only the connection knows of it, so where nothing is said there is one task.
+        Else only the connection knows of it, so where nothing is said there is one task.
         """
         async with trio.open_nursery() as nursery:
             self.scope = nursery.cancel_scope
-            demand = Demand(channel, partial(nursery.start_soon, self.consume, channel, consumer))
+            start = partial(nursery.start_soon, self.consume, channel, consumer)
+            self.demand = demand = Demand(channel, start)
             gone = trio.CancelScope()
             channel.add_gone_scope(gone)
             try:
@@ -202,7 +176,7 @@ class _Duplex:
                     pass
                 elif cause is None and not gone.cancel_called:
                     self.ended(Side.PRODUCER, None)
-                elif not demand.came:
+                elif not demand.met:
                     demand.end()
                     self.exit = Exit(Side.CONSUMER, await received(channel, consumer))  # alone in the nursery
             except Exception as error:
@@ -216,7 +190,9 @@ class _Duplex:
     async def consume(self, channel: WireConnection, consumer: AsyncConsumer) -> None:
         """The consumer in a task of its own."""
         try:
-            cause = await consumed(channel, consumer)
+            while isinstance(cause := await consumed(channel, consumer), Rest):
+                if self.demand.rest():
+                    return
         except Exception as error:
             self.failed(error)
         except BaseException as error:
@@ -238,71 +214,3 @@ class _Duplex:
             self.stopped(error)
         else:
             self.part_ended(Side.PRODUCER, cause)
-
-    def part_ended(self, side: Side, cause: Exception | None) -> None:
-        if side is Side.CONSUMER or cause is None or not self.has_consumer:
-            self.ended(side, cause)
-        # Otherwise the peer is gone: the consumer finishes what has arrived, then ends everything.
-
-    def ended(self, side: Side, cause: Exception | None) -> None:
-        if self.exit is None:
-            self.exit = Exit(side, cause)
-        self.scope.cancel()
-
-    def failed(self, error: Exception) -> None:
-        self.errors += (error,)
-        self.scope.cancel()
-
-    def stopped(self, error: BaseException) -> None:
-        """A part was cancelled, and so are the others. What is no cancellation goes its own way.
-
-        A cancellation does not go through the nursery, which would describe it and wrap it in groups, for
-        every connection of a server that ends.
-        """
-        if not _is_cancellation(error):
-            raise error
-        self.cancelled = error
-        self.stop_the_others()
-
-    def stop_the_others(self) -> None:
-        """A part was cancelled, so the others are; mostly they are already."""
-        if trio.current_effective_deadline() > -inf:
-            self.scope.cancel()
-
-    def producer_stopped(self, gone: trio.CancelScope) -> bool:
-        """Whether the producer was cancelled, and not only by ``gone``, whose block has ended."""
-        error, self.interrupted = self.interrupted, None
-        if error is None or (gone.cancel_called and trio.current_effective_deadline() > -inf):
-            return False
-        self.stopped(error)
-        return True
-
-    def result(self) -> Exit:
-        """How it ended; raises what the parts raised, or the cancellation before any part ended."""
-        if self.errors:
-            self.cancelled = None
-            raise self.failure()
-        if self.exit is not None:
-            self.cancelled = None
-            return self.exit
-        if self.cancelled is None and self.raise_cancel is not None:
-            self.raise_cancel()  # only the consumer was told, which had nothing to do and has ended
-        raise self.take_cancelled()
-
-    def take_cancelled(self) -> BaseException:
-        """The cancellation; it knows of the frames that know of this, so nothing here may keep it."""
-        error, self.cancelled = self.cancelled, None
-        assert error is not None  # all parts are over
-        return error
-
-    def failure(self) -> Exception:
-        """The error of the part that failed, or of all that did."""
-        if len(self.errors) == 1:
-            return self.errors[0]
-        return ExceptionGroup("several parts of one duplex failed", self.errors)
-
-
-def _is_cancellation(error: BaseException) -> bool:
-    if isinstance(error, BaseExceptionGroup):
-        return error.split(trio.Cancelled)[1] is None
-    return isinstance(error, trio.Cancelled)

@@ -14,6 +14,7 @@ from trio.lowlevel import RaiseCancelT
 from .connection import Connection, Message
 from .errors import ConnectionClosed
 from .wire.connection import WireConnection
+from .wire.link import Rest
 
 Channel = trio.abc.Channel[Message]
 AsyncConsumer = Callable[[Message], Awaitable[object]]
@@ -87,15 +88,18 @@ async def received(channel: Channel, consumer: Consumer, begun: bool = True) -> 
             return _own_end(channel, error)
 
 
-async def consumed(connection: WireConnection, consumer: AsyncConsumer) -> Exception | RaiseCancelT:
-    """As ``received``; a cancellation of the wait for a message is returned, for the caller to raise."""
+async def consumed(connection: WireConnection, consumer: AsyncConsumer) -> Exception | RaiseCancelT | Rest:
+    """As ``received``; a cancellation of the wait for a message is returned, for the caller to raise.
+
+    Or ``Rest``, where nothing has come for a while.
+    """
     while True:
         try:
-            cancel = await connection.wait_message()
+            told = await connection.wait_message()
         except (trio.EndOfChannel, trio.ClosedResourceError) as error:
             return error
-        if cancel is not None:
-            return cancel
+        if told is not None:
+            return told
         try:
             await consumer(connection.take())
         except ConnectionClosed as error:

@@ -1,4 +1,4 @@
-"""An async consumer beside one producer: it has a task only from the first message on."""
+"""An async consumer beside one producer: it has a task only while something is said."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def never() -> ws.Message:
 
 
 async def test_a_silent_connection_is_one_task() -> None:
-    """The second task comes with the first message, and stays."""
+    """The second task comes with the first message."""
 
     async def consume(_message: ws.Message) -> None:
         pass

@@ -10,7 +10,8 @@ import trio
 
 from ..connection import Connection, Message
 from ..errors import ConnectionClosed
-from ..parallel import Side, duplex
+from ..exits import Side
+from ..parallel import duplex
 from .lines import InputLines, OutputLines
 
 

@@ -25,7 +25,7 @@ from ..protocol.frames import Opcode
 from ..protocol.http import Request
 from ..settings import Settings
 from .engine import Engine
-from .link import Link
+from .link import Link, Rest
 from .transport import Transport
 from .waiting import CancelWhenGone
 from .writing import WRITE_LIMIT
@@ -110,19 +110,20 @@ class WireConnection(Link, Connection):
             self._turn = _MESSAGES_A_TURN
             await checkpoint()
 
-    async def wait_message(self) -> RaiseCancelT | None:
+    async def wait_message(self) -> RaiseCancelT | Rest | None:
         """Return None when ``take`` has a message, or what raises the cancellation that came meanwhile.
 
         Whoever gets that has to end, and to see to it that somebody calls it. For a task that has nothing
         else to do it spares the exception: these take most of the time where thousands are cancelled.
+        Or return ``Rest``, if ``let_rest`` was called.
         """
         if self.inbox:
             await self._breathe()
         while not self.inbox:
             if self.wait_inbox(current_task()):
-                cancel: RaiseCancelT | None = await wait_task_rescheduled(self._dismiss)
-                if cancel is not None:
-                    return cancel
+                told: RaiseCancelT | Rest | None = await wait_task_rescheduled(self._dismiss)
+                if told is not None:
+                    return told
         return None
 
     def _dismiss(self, raise_cancel: RaiseCancelT) -> Abort:

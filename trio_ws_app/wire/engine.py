@@ -13,8 +13,9 @@ import trio
 from ..histogram import Histogram
 from .crowd import flush_all
 from .outgoing import Outgoing
-from .timers import Timers
+from .timers import Countdown, Timers
 
+RESTS_AFTER = 1.0  # seconds without a message, then a consumer that is beside a producer needs no task
 _FLUSHES_A_TURN = 512  # then the other tasks get their turn
 
 
@@ -30,6 +31,7 @@ class Engine(trio.abc.Instrument):
         # Trio's clock, seconds; asking it directly costs a sixth of ``trio.current_time``.
         self.now = trio.lowlevel.current_clock().current_time
         self.timers = Timers()
+        self.resting = Countdown(self.timers, RESTS_AFTER)
         self._feed: Callable[[float], object] = _feed_nobody
         self._stay_awake: Callable[[float], object] = _feed_nobody
         self.dirty: list[Outgoing] = []  # always this list: the links know it

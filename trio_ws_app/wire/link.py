@@ -40,6 +40,10 @@ _LOST = LOST
 _GONE = int(State.GONE)
 
 
+class Rest:
+    """Told to a task that waits for a message: there is none, and has been none for a while."""
+
+
 class Link(Liveness):
     """Bytes in, messages out, and back; state, bounds and counters of one connection."""
 
@@ -222,6 +226,13 @@ class Link(Liveness):
         """The task that waits for a message goes on with ``value``."""
         task, self._receiver = self._receiver, None
         reschedule(task, Value(value))  # type: ignore[arg-type]  # only tasks are dismissed
+
+    def let_rest(self, since: float) -> bool:
+        """Tell a task that waits for a message to ``Rest``, if nothing has come ``since``; whether it was."""
+        if not isinstance(self._receiver, Task) or self.last_seen > since:
+            return False
+        self.dismiss(Rest())
+        return True
 
     @property
     def receiving(self) -> bool:
