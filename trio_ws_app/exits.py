@@ -39,7 +39,6 @@ class Exits:
     exit: Exit | None = None
     errors: tuple[Exception, ...] = ()
     cancelled: BaseException | None = None
-    interrupted: trio.Cancelled | None = None  # the producer, by what is not known yet
     raise_cancel: RaiseCancelT | None = None  # instead of an exception, from a consumer that only waited
 
     def part_ended(self, side: Side, cause: Exception | None) -> None:
@@ -71,14 +70,6 @@ class Exits:
         """A part was cancelled, so the others are; mostly they are already."""
         if trio.current_effective_deadline() > -inf:
             self.scope.cancel()
-
-    def producer_stopped(self, gone: trio.CancelScope) -> bool:
-        """Whether the producer was cancelled, and not only by ``gone``, whose block has ended."""
-        error, self.interrupted = self.interrupted, None
-        if error is None or (gone.cancel_called and trio.current_effective_deadline() > -inf):
-            return False
-        self.stopped(error)
-        return True
 
     def result(self) -> Exit:
         """How it ended; raises what the parts raised, or the cancellation before any part ended."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Coroutine, Sequence
 from functools import partial
+from math import inf
 from types import AsyncGeneratorType
 from typing import Any
 
@@ -130,6 +131,7 @@ class _Duplex(Exits):
     """The parts, run in as few tasks as will do."""
 
     demand: Demand = attrs.field(init=False)
+    interrupted: trio.Cancelled | None = None  # the producer, by what is not known yet
 
     async def in_one_task(self, channel: WireConnection, consumer: Consumer, producer: Producer) -> None:
         """The connection calls the consumer, so the one producer needs no task of its own."""
@@ -172,9 +174,9 @@ class _Duplex(Exits):
                         cause = await send_all(channel, producer)
                     except trio.Cancelled as error:
                         self.interrupted = error  # every block that it would pass costs
-                if self.producer_stopped(gone):
+                if self.producer_stopped(channel.is_gone):
                     pass
-                elif cause is None and not gone.cancel_called:
+                elif cause is None and not channel.is_gone:
                     self.ended(Side.PRODUCER, None)
                 elif not demand.met:
                     demand.end()
@@ -203,6 +205,16 @@ class _Duplex(Exits):
             else:
                 self.raise_cancel = cause
                 self.stop_the_others()
+
+    def producer_stopped(self, gone: bool) -> bool:
+        """Whether the producer was cancelled, and not only because the peer is ``gone``."""
+        error, self.interrupted = self.interrupted, None
+        if error is None or (gone and trio.current_effective_deadline() > -inf):
+            return False
+        self.cancelled = error
+        if self.demand.met:
+            self.stop_the_others()
+        return True
 
     async def produce(self, producing: Coroutine[Any, Any, Exception | None]) -> None:
         """A producer in a task of its own."""

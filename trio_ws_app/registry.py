@@ -168,13 +168,13 @@ class Registry(Generic[Info]):
 
     def _enter(self, member: Member[Info]) -> None:
         self._members[member] = member.connection
-        self._latest += member.overflow is Overflow.LATEST
+        self._latest += member._overflow is Overflow.LATEST
         if self._closing:
             member.cancel()
 
     def _leave(self, member: Member[Info]) -> None:
         del self._members[member]
-        self._latest -= member.overflow is Overflow.LATEST
+        self._latest -= member._overflow is Overflow.LATEST
         if self._closing and not self._members:
             self._left.set()
 

@@ -5,7 +5,7 @@ Everything that decides how far a connection is from its end is in this file.
 
 from __future__ import annotations
 
-from enum import Enum, IntEnum, auto
+from enum import IntEnum, auto
 
 from ..errors import CloseCode
 
@@ -42,7 +42,7 @@ class State(IntEnum):
     GONE = 2  # the peer said goodbye (and we answered), or vanished
 
 
-class Turn(Enum):
+class Turn(IntEnum):
     """What can move a connection towards its end."""
 
     SEND_CLOSE = auto()

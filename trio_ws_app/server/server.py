@@ -183,18 +183,21 @@ class Server:
                     await self._handle_while_connected(connection)
                 else:
                     await self._handler(connection)
+            except trio.Cancelled:
+                code = None
             except BaseException as error:
                 code = code_after(error, connection)
             finally:
                 del self._live[connection]
-                self._counters.add_clean_up(connection)
+                if connection.gone_at >= 0:
+                    self._counters.cancel_latency.observe(trio.current_time() - connection.gone_at)
             if code is not None:
                 await self._part_from(connection, code)
         finally:
             if not connection.ended:
                 connection.abort("the server ended")
             self._admission.forget(connection, address)
-            if self.draining and not self._admission.open:
+            if not self._admission.open and self.draining:
                 self._nobody_left.set()
             log_life(connection)
 

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Mapping
 
 import attrs
-import trio
 
 from ..errors import CloseCode
 from ..histogram import Distribution, Histogram
@@ -59,11 +58,6 @@ class Counters:
         reason = connection.close_reason
         self.closed[CloseCode.ABNORMAL if reason is None else reason.code] += 1
         self._add_traffic(connection)
-
-    def add_clean_up(self, connection: WireConnection) -> None:
-        """Count how long the handler worked on after its peer's end, now that it has ended itself."""
-        if connection.gone_at >= 0:
-            self.cancel_latency.observe(trio.current_time() - connection.gone_at)
 
     def _add_traffic(self, connection: WireConnection) -> None:
         self.messages_in += connection.messages_in

@@ -112,8 +112,9 @@ class Liveness(Ending):
         return None
 
     def _stop_timer(self) -> object:
-        self.engine.timers.forget(self._timer)
-        self._timer = None
+        if self._timer is not None:
+            self.engine.timers.forget(self._timer)
+            self._timer = None
         return None
 
     def check(self, now: float) -> None:

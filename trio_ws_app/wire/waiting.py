@@ -85,7 +85,8 @@ class Demand:
     def end(self) -> None:
         """From here on nothing is started, and nobody told to rest."""
         self._start = None
-        self._connection.engine.resting.stop(self)
+        if self.met:
+            self._connection.engine.resting.stop(self)
         self._wait_no_more()
 
     def _wait_no_more(self) -> None:
