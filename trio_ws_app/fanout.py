@@ -66,8 +66,9 @@ class Encoded:
         self.message = message
         self._key = key
         self.plain = Frame(encode_frame(self._opcode, self._payload))
-        self.plain.key = key
-        self._compressed: dict[int, Frame] = {}  # by the bits of the window
+        if key is not None:
+            self.plain.key = key
+        self._compressed: dict[int, Frame] | None = None  # by the bits of the window
 
     def frame(self, connection: WireConnection) -> Frame:
         """The frame that fits what ``connection`` has negotiated."""
@@ -76,6 +77,8 @@ class Encoded:
             return self.plain
         deflate.restart()
         window = deflate.parameters.server_max_window_bits
+        if self._compressed is None:
+            self._compressed = {}
         if window not in self._compressed:
             payload = deflate_once(deflate.parameters, self._payload)
             frame = self._compressed[window] = Frame(encode_frame(self._opcode, payload, rsv1=True))
@@ -165,7 +168,9 @@ def send_directly(
     ``latest``: the policy of some is ``latest``, so whoever has something queued is asked for its policy.
     """
     rest = offer_to_all(connections, encoded.plain, latest)
-    everyone = list(members) if rest else []
+    if not rest:
+        return BroadcastResult(len(connections))
+    everyone = list(members)
     return tally(
         len(connections) - len(rest),
         [send_encoded(one.connection, encoded, one.overflow) for one in (everyone[place] for place in rest)],
@@ -174,8 +179,6 @@ def send_directly(
 
 def tally(sent: int, outcomes: list[Outcome]) -> BroadcastResult:
     """Count ``outcomes``, and ``sent`` more that were simply sent."""
-    if not outcomes:
-        return BroadcastResult(sent)
     counts = Counter(outcomes)
     return BroadcastResult(
         sent + counts[Outcome.SENT], counts[Outcome.DROPPED], counts[Outcome.DISCONNECTED]

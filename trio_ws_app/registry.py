@@ -82,6 +82,8 @@ class Registry(Generic[Info]):
     on_gap: OnGap | None = None
     _topics: Topics = attrs.field(init=False)
     _members: dict[Member[Info], Connection] = attrs.field(factory=dict, init=False)
+    # Those of ``_members``, until somebody enters or leaves: copying them would fetch each from memory.
+    _connections: list[Connection] | None = attrs.field(default=None, init=False)
     _latest: int = attrs.field(default=0, init=False)  # how many members have that policy
     _closing: bool = attrs.field(default=False, init=False)
     _left: trio.Event = attrs.field(factory=trio.Event, init=False)
@@ -135,9 +137,7 @@ class Registry(Generic[Info]):
         """
         encoded = Encoded(message, key)
         if where is None and not exclude:
-            result = send_directly(
-                list(self._members.values()), self._members, encoded, self._latest > 0
-            )
+            result = send_directly(self._everyone(), self._members, encoded, self._latest > 0)
         else:
             members = list(self._members) if where is None else self.find(where)
             result = send_to_members(members, encoded, exclude)
@@ -166,14 +166,21 @@ class Registry(Generic[Info]):
         """The members for which ``where(member)`` holds, the oldest first."""
         return [member for member in self._members if where(member)]
 
+    def _everyone(self) -> list[Connection]:
+        if self._connections is None:
+            self._connections = list(self._members.values())
+        return self._connections
+
     def _enter(self, member: Member[Info]) -> None:
         self._members[member] = member.connection
+        self._connections = None
         self._latest += member._overflow is Overflow.LATEST
         if self._closing:
             member.cancel()
 
     def _leave(self, member: Member[Info]) -> None:
         del self._members[member]
+        self._connections = None
         self._latest -= member._overflow is Overflow.LATEST
         if self._closing and not self._members:
             self._left.set()

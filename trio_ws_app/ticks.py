@@ -41,9 +41,6 @@ class Ticks(trio.abc.Instrument):
             self._due = self._start + (self._latest + 1) * self._seconds
         # Moved on before Trio looks at it: a deadline that passes costs several times as much.
         self._alarm.deadline = self._due
-        self._wake()
-
-    def _wake(self) -> None:
         if self._waiting is not None:
             reschedule(self._waiting)
             self._waiting = None
@@ -66,7 +63,8 @@ class Ticks(trio.abc.Instrument):
             trio.ClosedResourceError: the block of the ticks has ended.
             trio.BusyResourceError: another task is waiting for the tick.
         """
-        self._check_open()
+        if not self._open:
+            raise _ended()
         if self._waiting is not None:
             raise trio.BusyResourceError("another task is waiting for the tick")
         if self._taken < self._latest:
@@ -75,13 +73,9 @@ class Ticks(trio.abc.Instrument):
             self._waiting = current_task()
             await wait_task_rescheduled(self._abort)
             if self._taken == self._latest:  # woken by the end, not by a tick
-                self._check_open()
+                raise _ended()
         self._taken = self._latest
         return self._taken
-
-    def _check_open(self) -> None:
-        if not self._open:
-            raise trio.ClosedResourceError("the block of these ticks has ended")
 
     def _abort(self, _raise_cancel: object) -> Abort:
         self._waiting = None
@@ -89,7 +83,13 @@ class Ticks(trio.abc.Instrument):
 
     def _close(self) -> None:
         self._open = False
-        self._wake()
+        if self._waiting is not None:
+            reschedule(self._waiting)
+            self._waiting = None
+
+
+def _ended() -> trio.ClosedResourceError:
+    return trio.ClosedResourceError("the block of these ticks has ended")
 
 
 @asynccontextmanager
