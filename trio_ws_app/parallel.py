@@ -33,8 +33,7 @@ from .patterns import (
     send_all,
 )
 from .wire.connection import WireConnection
-from .wire.link import Rest
-from .wire.waiting import Demand
+from .wire.waiting import Demand, Rest
 
 
 async def duplex(
@@ -51,7 +50,11 @@ async def duplex(
     Returns after every ``finally`` block has run. One error comes out as itself, several as one
     ExceptionGroup; the peer's goodbye is no error. When cancelled, all of them are, and are waited for.
 
-    Parts run in tasks of their own where they need them, with copies of the caller's context variables.
+    Parts run in tasks of their own where they need them, with copies of the caller's context variables. An
+    async consumer beside one producer has a task while something is said: after a second without a message
+    it ends, and the next message brings a new one, with a copy of the context variables of the one before.
+    So a consumer must not keep what belongs to a task, such as a lock or a context variable's token, from
+    one message to the next.
 
     Raises:
         TypeError: neither ``consume`` nor ``produce`` was given.
@@ -178,6 +181,8 @@ class _Duplex(Exits):
                     pass
                 elif cause is None and not channel.is_gone:
                     self.ended(Side.PRODUCER, None)
+                elif not channel.is_gone:
+                    demand.begin()  # the peer may still say something, until it answers our goodbye
                 elif not demand.met:
                     demand.end()
                     self.exit = Exit(Side.CONSUMER, await received(channel, consumer))  # alone in the nursery
@@ -192,9 +197,7 @@ class _Duplex(Exits):
     async def consume(self, channel: WireConnection, consumer: AsyncConsumer) -> None:
         """The consumer in a task of its own."""
         try:
-            while isinstance(cause := await consumed(channel, consumer), Rest):
-                if self.demand.rest():
-                    return
+            cause = await consumed(channel, consumer, self.demand)
         except Exception as error:
             self.failed(error)
         except BaseException as error:
@@ -202,7 +205,7 @@ class _Duplex(Exits):
         else:
             if isinstance(cause, Exception):
                 self.ended(Side.CONSUMER, cause)
-            else:
+            elif not isinstance(cause, Rest):
                 self.raise_cancel = cause
                 self.stop_the_others()
 

@@ -14,7 +14,7 @@ from trio.lowlevel import RaiseCancelT
 from .connection import Connection, Message
 from .errors import ConnectionClosed
 from .wire.connection import WireConnection
-from .wire.link import Rest
+from .wire.waiting import Demand, Rest
 
 Channel = trio.abc.Channel[Message]
 AsyncConsumer = Callable[[Message], Awaitable[object]]
@@ -88,14 +88,16 @@ async def received(channel: Channel, consumer: Consumer, begun: bool = True) -> 
             return _own_end(channel, error)
 
 
-async def consumed(connection: WireConnection, consumer: AsyncConsumer) -> Exception | RaiseCancelT | Rest:
+async def consumed(
+    connection: WireConnection, consumer: AsyncConsumer, demand: Demand
+) -> Exception | RaiseCancelT | Rest:
     """As ``received``; a cancellation of the wait for a message is returned, for the caller to raise.
 
-    Or ``Rest``, where nothing has come for a while.
+    Or ``Rest``, where nothing has come for a while; then ``demand`` waits for the next message.
     """
     while True:
         try:
-            told = await connection.wait_message()
+            told = await demand.wait_message()
         except (trio.EndOfChannel, trio.ClosedResourceError) as error:
             return error
         if told is not None:

@@ -14,6 +14,7 @@ import trio_ws_app as ws
 from trio_ws_app.protocol.frames import Opcode, encode_masked
 from trio_ws_app.testing import Peer, cancel_everywhere, cancelled_here, connected_pair
 from trio_ws_app.wire.connection import WireConnection
+from trio_ws_app.wire.engine import RESTS_AFTER
 
 user: ContextVar[str] = ContextVar("user", default="nobody")
 
@@ -50,7 +51,7 @@ def feed(connection: ws.Connection, text: str) -> None:
 def let_rest(connection: ws.Connection) -> None:
     """The second is over, right now."""
     assert isinstance(connection, WireConnection)
-    assert connection.let_rest(since=connection.last_seen)
+    connection.engine.resting._look(trio.current_time() + RESTS_AFTER)
 
 
 @virtual_time
@@ -96,11 +97,17 @@ async def test_one_that_receives_by_itself_is_left_alone() -> None:
 
     async with connected_pair() as (connection, peer), trio.open_nursery() as nursery:
         nursery.start_soon(lambda: ws.duplex(connection, consume=consume, produce=never))
-        await peer.send("one")
-        await trio.sleep(5)
-        await peer.send("two")
+        for text in ("one", "two"):
+            await peer.send(text)
         await wait_all_tasks_blocked()
-        assert heard == [("one", "two")]
+        await peer.send("three")
+        await trio.sleep(5)
+        await peer.send("four")
+        await wait_all_tasks_blocked()
+        assert heard == [("one", "two"), ("three", "four")]
+        living = trio.lowlevel.current_statistics().tasks_living
+        await trio.sleep(3)
+        assert trio.lowlevel.current_statistics().tasks_living == living - 1, "then it rests"
         nursery.cancel_scope.cancel()
 
 
@@ -124,6 +131,50 @@ async def test_a_duplex_within_a_consumer_is_left_alone() -> None:
         await wait_all_tasks_blocked()
         assert inner.heard == ["one", "two"]
         nursery.cancel_scope.cancel()
+
+
+@virtual_time
+async def test_nothing_is_left_of_a_duplex_within_a_consumer() -> None:
+    """Each of the two lets only its own consumer rest, and forgets it when it ends."""
+    settings = ws.Settings(ping_interval=None)
+
+    async def consume(_message: ws.Message) -> None:
+        await ws.duplex(connection, consume=Listener(1.2), produce=never)
+
+    async with connected_pair(settings=settings) as (connection, peer):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lambda: ws.duplex(connection, consume=consume, produce=never))
+            await peer.send("begin")
+            await trio.sleep(1.5)
+            await peer.send("one")
+            await trio.sleep(1.8)
+            peer.stream.abort()
+        await trio.sleep(3)
+        assert trio.lowlevel.current_statistics().seconds_to_next_deadline > 2
+
+
+@virtual_time
+async def test_nobody_else_receives_when_it_begins_to_rest() -> None:
+    """Not even before its task has ended; and the consumer gets what comes."""
+    outcomes = set()
+    for _ in range(20):
+        async with connected_pair() as (connection, peer), trio.open_nursery() as nursery:
+            listener = Listener()
+            nursery.start_soon(
+                lambda listener=listener, connection=connection: ws.duplex(
+                    connection, consume=listener, produce=never
+                )
+            )
+            await peer.send("one")
+            await wait_all_tasks_blocked()
+            await trio.sleep(RESTS_AFTER)
+            with pytest.raises(trio.BusyResourceError):
+                await connection.receive()
+            await peer.send("two")
+            await trio.sleep(5)
+            outcomes.add(tuple(listener.heard))
+            nursery.cancel_scope.cancel()
+    assert outcomes == {("one", "two")}
 
 
 @virtual_time
@@ -166,15 +217,47 @@ async def test_it_keeps_its_context_variables() -> None:
 
 
 @virtual_time
-async def test_a_message_comes_in_the_same_moment() -> None:
+async def test_it_keeps_them_after_a_goodbye_of_ours() -> None:
+    """The producer is over, since it can't send; the consumer goes on as itself, and not in its place."""
+    seen = []
+    done = trio.Event()
+
+    async def consume(message: ws.Message) -> None:
+        seen.append(user.get())
+        user.set(str(message))
+
+    async def produce() -> ws.Message:
+        await done.wait()
+        return "too late"
+
+    async with connected_pair() as (connection, peer), trio.open_nursery() as nursery:
+        peer.stream.stall()
+        nursery.start_soon(lambda: ws.duplex(connection, consume=consume, produce=produce))
+        await peer.send("ann")
+        await trio.sleep(3)
+        connection.say_close(1001)  # type: ignore[attr-defined]  # as a server does that is to stop
+        done.set()
+        await trio.sleep(1)
+        await peer.send("bob")
+        await trio.sleep(1)
+        peer.stream.abort()
+    assert seen == ["nobody", "ann"]
+
+
+@virtual_time
+@pytest.mark.parametrize("first", ["message", "rest"])
+async def test_a_message_comes_in_the_same_moment(first: str) -> None:
     """It is consumed, be it by another task."""
     listener = Listener()
     async with connected_pair() as (connection, peer), trio.open_nursery() as nursery:
         nursery.start_soon(lambda: ws.duplex(connection, consume=listener, produce=never))
         await peer.send("one")
         await wait_all_tasks_blocked()
+        if first == "message":
+            feed(connection, "two")
         let_rest(connection)
-        feed(connection, "two")
+        if first == "rest":
+            feed(connection, "two")
         await wait_all_tasks_blocked()
         assert listener.heard == ["one", "two"]
         nursery.cancel_scope.cancel()

@@ -9,7 +9,6 @@ from types import AsyncGeneratorType
 import trio
 from trio.lowlevel import (
     Abort,
-    RaiseCancelT,
     Task,
     checkpoint,
     checkpoint_if_cancelled,
@@ -25,7 +24,7 @@ from ..protocol.frames import Opcode
 from ..protocol.http import Request
 from ..settings import Settings
 from .engine import Engine
-from .link import Link, Rest
+from .link import Link
 from .transport import Transport
 from .waiting import CancelWhenGone
 from .writing import WRITE_LIMIT
@@ -78,7 +77,7 @@ class WireConnection(Link, Connection):
 
     async def receive(self) -> Message:
         if self.inbox:
-            await self._breathe()
+            await self.breathe()
         while not self.inbox:
             if self.wait_inbox(current_task()):
                 await wait_task_rescheduled(self._abort_receive)
@@ -101,7 +100,7 @@ class WireConnection(Link, Connection):
             raise StopAsyncIteration from None
         return self.take()
 
-    async def _breathe(self) -> None:
+    async def breathe(self) -> None:
         """A checkpoint that lets others run only now and then."""
         self._turn -= 1
         if self._turn:
@@ -109,26 +108,6 @@ class WireConnection(Link, Connection):
         else:
             self._turn = _MESSAGES_A_TURN
             await checkpoint()
-
-    async def wait_message(self) -> RaiseCancelT | Rest | None:
-        """Return None when ``take`` has a message, or what raises the cancellation that came meanwhile.
-
-        Whoever gets that has to end, and to see to it that somebody calls it. For a task that has nothing
-        else to do it spares the exception: these take most of the time where thousands are cancelled.
-        Or return ``Rest``, if ``let_rest`` was called.
-        """
-        if self.inbox:
-            await self._breathe()
-        while not self.inbox:
-            if self.wait_inbox(current_task()):
-                told: RaiseCancelT | Rest | None = await wait_task_rescheduled(self._dismiss)
-                if told is not None:
-                    return told
-        return None
-
-    def _dismiss(self, raise_cancel: RaiseCancelT) -> Abort:
-        self.dismiss(raise_cancel)
-        return Abort.FAILED  # for Trio, which has nothing left to do
 
     def _abort_receive(self, _raise_cancel: object) -> Abort:
         self.wait_here(None)

@@ -40,10 +40,6 @@ _LOST = LOST
 _GONE = int(State.GONE)
 
 
-class Rest:
-    """Told to a task that waits for a message: there is none, and has been none for a while."""
-
-
 class Link(Liveness):
     """Bytes in, messages out, and back; state, bounds and counters of one connection."""
 
@@ -227,12 +223,9 @@ class Link(Liveness):
         task, self._receiver = self._receiver, None
         reschedule(task, Value(value))  # type: ignore[arg-type]  # only tasks are dismissed
 
-    def let_rest(self, since: float) -> bool:
-        """Tell a task that waits for a message to ``Rest``, if nothing has come ``since``; whether it was."""
-        if not isinstance(self._receiver, Task) or self.last_seen > since:
-            return False
-        self.dismiss(Rest())
-        return True
+    def waits(self, task: Task) -> bool:
+        """Whether ``task`` waits for a message, and none has come."""
+        return self._receiver is task
 
     @property
     def receiving(self) -> bool:
