@@ -286,12 +286,6 @@ async def test_the_producer_ends_in_the_same_moment() -> None:
     """What comes after the duplex is somebody else's."""
     for _ in range(20):
         done = trio.Event()
-
-        async def produce(done: trio.Event = done) -> AsyncIterator[ws.Message]:
-            await done.wait()
-            return
-            yield ""
-
         async with connected_pair() as (connection, peer), trio.open_nursery() as nursery:
             await peer.send("one")
 
@@ -301,7 +295,7 @@ async def test_the_producer_ends_in_the_same_moment() -> None:
                 let_rest(connection)
 
             nursery.start_soon(end)
-            ended = await ws.duplex(connection, consume=Listener(), produce=produce())
+            ended = await ws.duplex(connection, consume=Listener(), produce=_until(done))
             assert ended == ws.Exit(ws.Side.PRODUCER, None)
             await peer.send("later")
             assert await connection.receive() == "later"
@@ -385,6 +379,7 @@ def test_cancelled_anywhere_it_loses_no_message() -> None:
 
 
 async def _until(done: trio.Event) -> AsyncIterator[ws.Message]:
+    """A producer that has nothing to say, and ends."""
     await done.wait()
     return
     yield ""
