@@ -137,7 +137,7 @@ class Crowd:
             stalled = name.startswith("/flood")
             client = connect(port, name, SMALL_BUFFER if stalled else None)
             self.clients.append(client)
-            client.say("hello")  # so consumers are at work, also those that begin with the first message
+            client.say("hello")  # so every consumer has begun, also one that does so with the first message
             client.sock.setblocking(False)
             if not stalled:
                 self._selector.register(client.sock, selectors.EVENT_READ, client)
