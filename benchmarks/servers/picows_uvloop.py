@@ -7,8 +7,8 @@ import asyncio
 import uvloop
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, WSUpgradeRequest, ws_create_server
 
+from .asyncio_publisher import publish_plainly
 from .job import HOST, MAX_MESSAGE_SIZE, Job, Producers, announce, parse
-from .publisher import publish
 
 connected: set[WSTransport] = set()
 producers = Producers()
@@ -71,7 +71,7 @@ class Idle(WSListener):
         self.producer.cancel()
 
 
-async def send_to_all(message: bytes) -> None:
+def send_to_all(message: bytes) -> None:
     """Broadcast."""
     for transport in connected:
         transport.send(WSMsgType.BINARY, message)
@@ -87,7 +87,7 @@ async def main(job: Job) -> None:
     server = await ws_create_server(accept, HOST, 0, ssl=job.ssl_context(), max_frame_size=MAX_MESSAGE_SIZE)
     announce(server.sockets[0].getsockname()[1])
     if job.work == "fanout":
-        await publish(job, asyncio.sleep, send_to_all)
+        await publish_plainly(job, send_to_all)
     await server.serve_forever()
 
 

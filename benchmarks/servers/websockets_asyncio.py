@@ -6,8 +6,8 @@ import asyncio
 
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 
+from .asyncio_publisher import publish_plainly
 from .job import HOST, MAX_MESSAGE_SIZE, TOPIC, Job, Producers, announce, parse
-from .publisher import publish
 
 connected: set[ServerConnection] = set()
 producers = Producers()
@@ -44,7 +44,7 @@ async def idle(websocket: ServerConnection) -> None:
         producer.cancel()
 
 
-async def send_to_all(message: bytes) -> None:
+def send_to_all(message: bytes) -> None:
     """Broadcast."""
     broadcast(connected, message)
 
@@ -73,7 +73,7 @@ async def main(job: Job) -> None:
     ) as server:
         announce(next(iter(server.sockets)).getsockname()[1])
         if job.work == "fanout":
-            await publish(job, asyncio.sleep, send_to_all)
+            await publish_plainly(job, send_to_all)
         elif job.work == "pubsub":
             await process_events(job.redis)
         await server.serve_forever()
