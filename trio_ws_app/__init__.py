@@ -11,12 +11,14 @@ from .broker import (
     open_redis_broker,
 )
 from .client import connect
+from .clock import Clock
 from .connection import Connection, Message
 from .errors import CloseCode, CloseReason, ConnectionClosed, HandshakeRefused, UsageError
 from .exits import Exit, Side
 from .fanout import BroadcastResult, Overflow, broadcast
 from .parallel import duplex
 from .patterns import consume, produce
+from .periodic import call_every
 from .protocol.http import Headers, Request, Response
 from .reconnect import Reconnecting, reconnect
 from .registry import Member, Registry, open_registry
@@ -25,13 +27,13 @@ from .server.server import Server
 from .server.serving import serve
 from .server.statistics import Statistics
 from .settings import Settings
-from .ticks import Ticks, open_ticks
 
 __all__ = [
     "Backoff",
     "BroadcastResult",
     "Broker",
     "BrokerUnavailable",
+    "Clock",
     "CloseCode",
     "CloseReason",
     "Connection",
@@ -53,9 +55,9 @@ __all__ = [
     "Side",
     "Statistics",
     "Subscription",
-    "Ticks",
     "UsageError",
     "broadcast",
+    "call_every",
     "connect",
     "consume",
     "duplex",
@@ -64,7 +66,6 @@ __all__ = [
     "open_memory_broker",
     "open_redis_broker",
     "open_registry",
-    "open_ticks",
     "produce",
     "reconnect",
     "serve",

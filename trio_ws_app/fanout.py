@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from enum import StrEnum
+from functools import lru_cache
 from typing import Protocol
 
 import attrs
 import trio
 
 from .connection import Connection, Message
-from .errors import ConnectionClosed, not_a_message
+from .errors import ConnectionClosed
 from .protocol.closing import State
 from .protocol.deflate import deflate_once
 from .protocol.frames import Frame, Opcode, encode_frame
 from .wire.connection import WireConnection
-from .wire.crowd import offer_to_all
+from .wire.crowd import share
 
 _TEXT, _BINARY = int(Opcode.TEXT), int(Opcode.BINARY)
 
@@ -48,27 +49,23 @@ class BroadcastResult:
     disconnected: int = 0
 
 
+# The result of nearly every broadcast; making one costs more than finding it.
+sent_to = lru_cache(maxsize=64)(BroadcastResult)
+
+
 class Encoded:
     """A message that is encoded at most once per wire form, however many connections share it.
 
-    ``plain`` is the frame for peers that have not negotiated compression.
+    ``plain`` is its frame for peers that have not negotiated compression.
     """
 
-    __slots__ = ("_compressed", "_key", "_opcode", "_payload", "message", "plain")
+    __slots__ = ("_compressed", "_payload", "message", "plain")
 
-    def __init__(self, message: Message, key: object = None) -> None:
-        if isinstance(message, str):
-            self._payload, self._opcode = message.encode(), _TEXT
-        elif isinstance(message, (bytes, bytearray, memoryview)):
-            self._payload, self._opcode = bytes(message), _BINARY
-        else:
-            raise not_a_message(message)
+    def __init__(self, message: Message, plain: Frame) -> None:
         self.message = message
-        self._key = key
-        self.plain = Frame(encode_frame(self._opcode, self._payload))
-        if key is not None:
-            self.plain.key = key
-        self._compressed: dict[int, Frame] | None = None  # by the bits of the window
+        self.plain = plain
+        self._payload = message.encode() if isinstance(message, str) else bytes(message)
+        self._compressed: dict[int, Frame] = {}  # by the bits of the window
 
     def frame(self, connection: WireConnection) -> Frame:
         """The frame that fits what ``connection`` has negotiated."""
@@ -77,12 +74,11 @@ class Encoded:
             return self.plain
         deflate.restart()
         window = deflate.parameters.server_max_window_bits
-        if self._compressed is None:
-            self._compressed = {}
         if window not in self._compressed:
             payload = deflate_once(deflate.parameters, self._payload)
-            frame = self._compressed[window] = Frame(encode_frame(self._opcode, payload, rsv1=True))
-            frame.key = self._key
+            opcode = _TEXT if isinstance(self.message, str) else _BINARY
+            frame = self._compressed[window] = Frame(encode_frame(opcode, payload, rsv1=True))
+            frame.key = self.plain.key
         return self._compressed[window]
 
 
@@ -133,12 +129,12 @@ def broadcast(connections: Iterable[Connection], message: Message) -> BroadcastR
     message, before anything is sent.
     """
     receivers = list(connections)
-    encoded = Encoded(message)
-    rest = offer_to_all(receivers, encoded.plain)
-    return tally(
-        len(receivers) - len(rest),
-        [send_encoded(receivers[place], encoded, Overflow.DISCONNECT) for place in rest],
-    )
+    plain, rest = share(receivers, message)
+    if not rest:
+        return sent_to(len(receivers))
+    encoded = Encoded(message, plain)
+    outcomes = [send_encoded(receivers[place], encoded, Overflow.DISCONNECT) for place in rest]
+    return _tally(len(receivers) - len(rest), outcomes)
 
 
 class Receiver(Protocol):
@@ -151,35 +147,30 @@ class Receiver(Protocol):
 
 
 def send_to_members(
-    members: Sequence[Receiver], encoded: Encoded, exclude: Collection[object] = ()
+    members: Sequence[Receiver], message: Message, key: object = None, exclude: Collection[object] = ()
 ) -> BroadcastResult:
-    """Queue a shared message on the connection of everybody who is not in ``exclude``."""
+    """Send a shared message to everybody who is not in ``exclude``."""
     if exclude:
         members = [one for one in members if one not in exclude and one.connection not in exclude]
     latest = any(one.overflow is Overflow.LATEST for one in members)
-    return send_directly([one.connection for one in members], members, encoded, latest)
+    plain, rest = share([one.connection for one in members], message, key, latest)
+    return send_to_rest(members, rest, message, plain)
 
 
-def send_directly(
-    connections: list[Connection], members: Iterable[Receiver], encoded: Encoded, latest: bool
+def send_to_rest(
+    members: Sequence[Receiver], rest: list[int], message: Message, plain: Frame
 ) -> BroadcastResult:
-    """Queue a shared message on the connections of ``members``, which are given too.
-
-    ``latest``: the policy of some is ``latest``, so whoever has something queued is asked for its policy.
-    """
-    rest = offer_to_all(connections, encoded.plain, latest)
+    """Do as the policies say of those who have not simply taken the message: ``rest``, their places."""
     if not rest:
-        return BroadcastResult(len(connections))
-    everyone = list(members)
-    return tally(
-        len(connections) - len(rest),
-        [send_encoded(one.connection, encoded, one.overflow) for one in (everyone[place] for place in rest)],
+        return sent_to(len(members))
+    encoded = Encoded(message, plain)
+    slow = (members[place] for place in rest)
+    return _tally(
+        len(members) - len(rest), [send_encoded(one.connection, encoded, one.overflow) for one in slow]
     )
 
 
-def tally(sent: int, outcomes: list[Outcome]) -> BroadcastResult:
+def _tally(sent: int, outcomes: list[Outcome]) -> BroadcastResult:
     """Count ``outcomes``, and ``sent`` more that were simply sent."""
     counts = Counter(outcomes)
-    return BroadcastResult(
-        sent + counts[Outcome.SENT], counts[Outcome.DROPPED], counts[Outcome.DISCONNECTED]
-    )
+    return BroadcastResult(sent + counts[Outcome.SENT], counts[Outcome.DROPPED], counts[Outcome.DISCONNECTED])

@@ -17,8 +17,9 @@ from .broker.base import Broker
 from .broker.memory import MemoryBroker
 from .connection import Connection, Message
 from .errors import CloseCode
-from .fanout import BroadcastResult, Encoded, Overflow, send_directly, send_to_members
+from .fanout import BroadcastResult, Overflow, send_to_members, send_to_rest, sent_to
 from .topics import OnGap, Topics
+from .wire.crowd import share
 
 Info = TypeVar("Info")
 
@@ -135,19 +136,23 @@ class Registry(Generic[Info]):
         Encodes once, never waits (G10). ``key`` is what the policy ``latest`` compares. Returns how many
         members it was sent to, dropped for, and disconnected.
         """
-        encoded = Encoded(message, key)
-        if where is None and not exclude:
-            result = send_directly(self._everyone(), self._members, encoded, self._latest > 0)
-        else:
+        if where is not None or exclude:
             members = list(self._members) if where is None else self.find(where)
-            result = send_to_members(members, encoded, exclude)
-        self._count(result)
-        return result
+            return self._count(send_to_members(members, message, key, exclude))
+        connections = self._connections
+        if connections is None:
+            connections = self._connections = list(self._members.values())
+        plain, rest = share(connections, message, key, self._latest > 0)
+        if rest:
+            return self._count(send_to_rest(list(self._members), rest, message, plain))
+        self.sent += len(connections)
+        return sent_to(len(connections))
 
-    def _count(self, result: BroadcastResult) -> None:
+    def _count(self, result: BroadcastResult) -> BroadcastResult:
         self.sent += result.sent
         self.dropped += result.dropped
         self.disconnected += result.disconnected
+        return result
 
     async def publish(
         self, topic: str, message: Message, *, exclude: Collection[Connection | Member[Info]] = ()
@@ -165,11 +170,6 @@ class Registry(Generic[Info]):
     def find(self, where: Callable[[Member[Info]], bool]) -> list[Member[Info]]:
         """The members for which ``where(member)`` holds, the oldest first."""
         return [member for member in self._members if where(member)]
-
-    def _everyone(self) -> list[Connection]:
-        if self._connections is None:
-            self._connections = list(self._members.values())
-        return self._connections
 
     def _enter(self, member: Member[Info]) -> None:
         self._members[member] = member.connection

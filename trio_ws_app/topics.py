@@ -12,7 +12,7 @@ import attrs
 from .broker.base import Broker, checked
 from .broker.subscription import Gap
 from .connection import Connection, Message
-from .fanout import BroadcastResult, Encoded, Overflow, send_to_members
+from .fanout import BroadcastResult, Overflow, send_to_members
 
 OnGap = Callable[[str, Gap], Message | None]
 
@@ -50,8 +50,7 @@ class _Topic:
             self._send(item, self._take_left_out(item))
 
     def _send(self, message: Message, left_out: Left) -> None:
-        encoded = Encoded(message)
-        self.count(send_to_members(list(self.followers), encoded, left_out))
+        self.count(send_to_members(list(self.followers), message, exclude=left_out))
 
     def _take_left_out(self, message: Message) -> Left:
         waiting = self.left_out.get(message)

@@ -57,20 +57,25 @@ async def idle_synchronous(connection: ws.Connection) -> None:
     await ws.duplex(connection, consume=answer, produce=produce)
 
 
-async def publish_on_ticks(job: Job, registry: ws.Registry[None]) -> None:
-    """Publish at a fixed rate; what a late tick has left out is made up for."""
+async def publish_at_rate(job: Job, registry: ws.Registry[None]) -> None:
+    """Publish at a fixed rate; what a late call has left out is made up for, a burst in each turn."""
     publisher = await started(job, trio.sleep)
+    token = trio.lowlevel.current_trio_token()
     published = 0
-    async with ws.open_ticks(1 / job.rate) as ticks:
-        async for number in ticks:
-            if publisher.over():
-                break
-            while published < number:
-                for _ in range(job.burst):
-                    registry.broadcast(publisher.message())
-                published += 1
-                if published < number:
-                    await trio.lowlevel.checkpoint()
+
+    def publish_due(number: int) -> None:
+        nonlocal published
+        if publisher.over():
+            scope.cancel()
+            return
+        for _ in range(job.burst):
+            registry.broadcast(publisher.message())
+        published += 1
+        if published < number:
+            token.run_sync_soon(publish_due, number)
+
+    with trio.CancelScope() as scope:
+        await ws.call_every(1 / job.rate, publish_due)
     registry.broadcast(publisher.message(last=True))
 
 
@@ -111,10 +116,10 @@ async def main(job: Job) -> None:
         server = await nursery.start(start)
         announce(server.port, compiled=compiled())
         if job.work == "fanout" and job.rate:
-            await publish_on_ticks(job, registry)
+            await publish_at_rate(job, registry)
         elif job.work == "fanout":
             await publish(job, trio.sleep, send_to_all)
 
 
 if __name__ == "__main__":
-    trio.run(main, parse())
+    trio.run(main, parse(), clock=ws.Clock())

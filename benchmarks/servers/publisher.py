@@ -4,9 +4,10 @@ At a fixed rate, burst n is due at start + n / rate, and at once when that has p
 broadcast is due as soon as fewer than ``WINDOW`` are on their way, a broadcast being on its way until every
 receiver has it: so nobody wins by filling buffers, and nobody waits for a receiver that keeps up. The
 receivers count in a shared file, so that the feedback costs every server the same. After each
-broadcast or burst the publisher lets its event loop run, with a sleep of zero when the next one is due.
+broadcast or burst the publisher lets its event loop run.
 
-trio_ws_app has a beat of its own for a fixed rate, ``open_ticks``, which it waits for instead of sleeping.
+At a fixed rate trio_ws_app publishes from ``call_every``, and the servers on asyncio whose broadcast is a
+plain function from ``loop.call_at``: neither wakes a task. The others sleep.
 """
 
 from __future__ import annotations

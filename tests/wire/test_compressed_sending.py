@@ -9,6 +9,7 @@ import trio
 from wire_ends import open_ends
 
 from trio_ws_app.fanout import Encoded, Overflow, send_encoded
+from trio_ws_app.wire.crowd import share
 
 MESSAGE = bytes(range(256)) * 4
 
@@ -34,7 +35,8 @@ async def test_broadcasts_that_are_dropped_leave_no_trace(overflow: Overflow) ->
         for number in range(30):
             shared, own = b"shared %d " % number + MESSAGE, b"own %d " % number + MESSAGE
             sent += [shared, own]
-            send_encoded(ends.connection, Encoded(shared, key=0), overflow)
+            plain, _ = share([], shared, key=0)
+            send_encoded(ends.connection, Encoded(shared, plain), overflow)
             try:
                 ends.connection.send_nowait(own)
             except trio.WouldBlock:

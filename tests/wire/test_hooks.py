@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import socket
 from functools import partial
@@ -10,8 +11,11 @@ from functools import partial
 import pytest
 import trio
 import trio.testing
+from wire_ends import ScriptedTransport, open_ends
 
 import trio_ws_app as ws
+from trio_ws_app.protocol.http import Request
+from trio_ws_app.wire.connection import WireConnection
 from trio_ws_app.wire.engine import open_engine
 from trio_ws_app.wire.poller import Poller
 
@@ -144,18 +148,49 @@ async def test_a_call_that_fails_ends_the_block() -> None:
 async def test_what_is_no_bug_in_the_flush_ends_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
     """Such as the SystemExit of a signal handler: Trio would go on without reading, writing and deadlines."""
 
-    def fail(_links: object) -> bool:
+    def fail(_links: object, _limit: int) -> bool:
         raise Stop
 
     async def wait_for_it() -> None:
-        async with open_engine() as engine:
-            monkeypatch.setattr("trio_ws_app.wire.engine.flush_all", fail)
-            engine.dirty.append(None)  # type: ignore[arg-type]  # nobody looks at it
+        async with open_ends() as ends:
+            monkeypatch.setattr("trio_ws_app.wire.engine.flush_some", fail)
+            ends.connection.send_nowait("something to write")
             await trio.sleep_forever()
 
     with trio.fail_after(5), pytest.raises(BaseExceptionGroup) as caught:
         await wait_for_it()
     assert caught.value.split(Stop)[1] is None
+
+
+async def test_a_failure_in_the_first_turn_ends_the_block() -> None:
+    """The task that raises it has not begun yet."""
+
+    def fail(_now: float) -> None:
+        raise Stop
+
+    async def wait_for_it() -> None:
+        async with open_engine() as engine:
+            engine.timers.at(engine.now(), fail)
+            await trio.sleep_forever()
+
+    with trio.fail_after(5), pytest.raises(BaseExceptionGroup) as caught:
+        await wait_for_it()
+    assert caught.value.split(Stop)[1] is None
+
+
+async def test_a_flushed_connection_is_not_kept() -> None:
+    """The engine lives as long as the server, and the last one that wrote may be gone."""
+    async with open_engine() as engine:
+        for _ in range(3):
+            request = Request("GET", "/")
+            settings = ws.Settings(ping_interval=None)
+            connection = WireConnection(engine, ScriptedTransport(), settings, request)
+            connection.send_nowait("something to write")
+        del connection
+        await trio.testing.wait_all_tasks_blocked()
+        gc.collect()
+        alive = [thing for thing in gc.get_objects() if isinstance(thing, WireConnection)]
+        assert not [connection for connection in alive if connection.engine is engine]
 
 
 def test_the_host_of_a_guest_run_may_broadcast() -> None:

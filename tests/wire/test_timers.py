@@ -25,7 +25,7 @@ class Guest:
 
 @pytest.fixture
 async def timers(nursery: trio.Nursery) -> AsyncIterator[Timers]:
-    timers = Timers()
+    timers = Timers(sooner=lambda: None)
     nursery.start_soon(timers.run)
     return timers
 

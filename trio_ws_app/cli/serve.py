@@ -12,6 +12,7 @@ import trio
 
 from .. import logs
 from ..apps import BUILT_IN
+from ..clock import Clock
 from ..supervisor import inherited
 from .options import Command, CommandWithSettings, settings_options, variable
 from .plan import make_plan
@@ -103,5 +104,5 @@ def serve_command(*, reload: bool, log_level: str, log_format: str, **values: An
     plan = make_plan(inherited(), **values)
     if plan.workers > 1 and plan.worker is None:
         return trio.run(run_workers, plan, sys.argv[1:])
-    trio.run(run, plan)
+    trio.run(run, plan, clock=Clock())
     return 0

@@ -1,6 +1,9 @@
 from trio_ws_app.wire.outgoing cimport Outgoing
+from trio_ws_app.wire.writing cimport Unwritten, Writing
 
 cdef int _OPEN
+cdef int _TEXT
+cdef int _BINARY
 
 cdef extern from *:
     """
@@ -26,11 +29,10 @@ cdef inline void before_offer(list everyone, Py_ssize_t place) noexcept:
     if place + 4 < size and isinstance(everyone[place + 4], Outgoing):
         fetch(<void *> (<Outgoing> everyone[place + 4])._chunks, SMALL)
 
-cdef inline void before_flush(list links, Py_ssize_t place) noexcept:
+cdef inline void before_flush(Writing coming) noexcept:
     """Each link costs a system call: the next ones come to the caches meanwhile."""
-    cdef Py_ssize_t size = len(links)
-    if place + 2 < size:
-        fetch(<void *> links[place + 2], LINK)
-    if place + 1 < size:
-        fetch(<void *> (<Outgoing> links[place + 1])._chunks, SMALL)
-        fetch(<void *> (<Outgoing> links[place + 1]).transport, 2 * SMALL)
+    if coming is not None:
+        fetch(<void *> coming._chunks, SMALL)
+        fetch(<void *> coming.transport, 2 * SMALL)
+        if coming._next_dirty is not None:
+            fetch(<void *> coming._next_dirty, LINK)

@@ -47,12 +47,8 @@ class Reactor:
 
     @trio.lowlevel.disable_ki_protection  # a plain consumer can be interrupted as any user code can
     def _feed(self, now: float) -> None:
-        """Feed the connections, if Trio has woken the watcher.
-
-        What comes in is looked at in the context of the watcher, which is the one of ``serve``'s caller.
-        """
-        if self._watcher.custom_sleep_data is None:  # which is how Trio leaves it with a task that it wakes
-            self._ready = self._watcher.context.run(self._poller.feed_turn, self._engine, now)
+        """Feed the connections, in the context of the watcher, which is the one of ``serve``'s caller."""
+        self._ready = self._watcher.context.run(self._poller.feed_turn, self._engine, now)
 
     def close(self) -> None:
         """Close every socket and the epoll."""

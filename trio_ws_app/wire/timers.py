@@ -1,4 +1,4 @@
-"""Every deadline of every connection, kept by one task that sleeps."""
+"""Every deadline of every connection, with one alarm for all."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import count
 from math import inf
 from typing import Protocol
 
-import trio
+from .alarm import Alarm
 
 _WORTH_SWEEPING = 1024
 
@@ -25,30 +25,28 @@ class Timer:
         self.call: Call | None = call
 
 
-class Timers:
+class Timers(Alarm):
     """Calls functions at their times, between two turns of Trio's scheduler.
 
-    One task sleeps with the next time as its deadline, which tells Trio how long it may wait. Whoever has
-    a hook there calls ``call_due`` when Trio has waited: that moves the deadline on before Trio looks at
-    it. A deadline that passes would cost several times as much, with its cancellation of a task.
+    ``sooner`` is called where the next of them is sooner than Trio may have been told.
     """
 
-    __slots__ = ("_alarm", "_failure", "_forgotten", "_heap", "_numbers", "_scope")
+    __slots__ = ("_forgotten", "_heap", "_numbers", "_sooner")
 
-    def __init__(self) -> None:
+    def __init__(self, sooner: Callable[[], object]) -> None:
+        super().__init__()
+        self._sooner = sooner
         self._heap: list[tuple[float, int, Timer]] = []
         self._forgotten = 0
         self._numbers = count()
-        self._alarm = inf  # the deadline of the scope
-        self._scope = trio.CancelScope()
-        self._failure: BaseException | None = None
 
     def at(self, when: float, call: Call) -> Timer:
         """Call ``call(now)`` once the clock has reached ``when`` (Trio's clock, seconds)."""
         timer = Timer(call)
         heapq.heappush(self._heap, (when, next(self._numbers), timer))
-        if when < self._alarm:
-            self._set_alarm()
+        if when < self.alarm:
+            self.set_alarm(when)
+            self._sooner()
         return timer
 
     def forget(self, timer: Timer | None) -> None:
@@ -64,9 +62,7 @@ class Timers:
 
     def call_due(self, now: float) -> None:
         """Make the calls whose time has come."""
-        if now < self._alarm:
-            return
-        self._alarm = -inf  # calls that set new times need not set the alarm one by one
+        self.alarm = -inf  # calls that set new times need not set the alarm one by one
         while self._heap and self._heap[0][0] <= now:
             timer = heapq.heappop(self._heap)[2]
             if timer.call is None:
@@ -74,23 +70,7 @@ class Timers:
             else:
                 call, timer.call = timer.call, None
                 call(now)
-        self._set_alarm()
-
-    def _set_alarm(self) -> None:
-        self._alarm = self._scope.deadline = self._heap[0][0] if self._heap else inf
-
-    def fail(self, error: BaseException) -> None:
-        """End ``run`` with ``error``."""
-        self._failure = error
-        self._scope.cancel()
-
-    async def run(self) -> None:
-        """Keep Trio awake for the calls, until cancelled. Raises what ``fail`` was told."""
-        while self._failure is None:
-            with trio.CancelScope(deadline=self._alarm) as self._scope:
-                await trio.sleep_forever()
-            self.call_due(trio.current_time())  # for a deadline that passes just after the hook has looked
-        raise self._failure
+        self.set_alarm(self._heap[0][0] if self._heap else inf)
 
 
 class Patient(Protocol):

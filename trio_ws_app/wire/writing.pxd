@@ -8,6 +8,13 @@ cdef Py_ssize_t _LOST
 cdef int _OPEN
 cdef int _GONE
 
+cdef class Unwritten:
+    cdef readonly Writing first
+    cdef Writing _last
+
+    cdef object add(self, Writing link)
+    cdef Writing take(self)
+
 cdef class Writing:
     cdef readonly object engine
     cdef readonly object settings
@@ -25,7 +32,8 @@ cdef class Writing:
     cdef bint _broken
     cdef bint _dirty
     cdef readonly int state
-    cdef list _all_dirty
+    cdef Unwritten _all_dirty
+    cdef Writing _next_dirty
     cdef list _chunks
     cdef readonly Py_ssize_t queued
 

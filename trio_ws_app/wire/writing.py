@@ -38,6 +38,36 @@ class Header(bytes):
     """A frame's header whose payload is the next chunk of the queue: nothing may come between."""
 
 
+class Unwritten:
+    """The links that have something to write, in the order in which that came up.
+
+    Each holds the next, so a broadcast to many needs no memory for a list of them, which after a while of
+    sleep would have to be fetched.
+    """
+
+    def __init__(self) -> None:
+        self.first: Writing | None = None
+        self._last: Writing | None = None
+
+    def add(self, link: Writing) -> object:
+        """Put ``link`` at the end; it must not be there yet."""
+        if self.first is None:
+            self.first = link
+        else:
+            self._last._next_dirty = link  # type: ignore[union-attr]  # there is a last one
+        self._last = link
+        return None
+
+    def take(self) -> Writing:
+        """Take the first; there must be one."""
+        link: Writing = self.first  # type: ignore[assignment]
+        self.first = link._next_dirty
+        link._next_dirty = None
+        if self.first is None:
+            self._last = None
+        return link
+
+
 class Writing:
     """The queue of a link, and the state that all its halves look at."""
 
@@ -56,7 +86,8 @@ class Writing:
         self._committed = 0  # bytes after ``_head_sent`` that the next write has to begin with
         self._room: list[Task] | None = None  # tasks that wait for room in the queue
         self._dirty = False  # to be flushed at the end of the turn
-        self._all_dirty: list[Any] = engine.dirty
+        self._next_dirty: Writing | None = None
+        self._all_dirty: Unwritten = engine.dirty
         self._paused = False  # nothing is read from the peer
         self._broken = False  # nothing can be written any more
         self._blocked_since = -1.0
@@ -89,9 +120,9 @@ class Writing:
     def _mark_dirty(self) -> object:
         if not self._dirty:
             self._dirty = True
-            self._all_dirty.append(self)
-            if len(self._all_dirty) == 1 and not self.engine.in_turn:
+            if self._all_dirty.first is None and not self.engine.in_turn:
                 self.engine.look_again()
+            self._all_dirty.add(self)
         return None
 
     def flush(self) -> None:
