@@ -9,6 +9,7 @@ from math import inf
 import attrs
 import pytest
 import trio
+from guest_runs import run_as_guest
 from trio.testing import wait_all_tasks_blocked
 
 import trio_ws_app as ws
@@ -114,21 +115,9 @@ def test_the_host_of_a_guest_run_may_set_a_timer(clock: ws.Clock | None) -> None
     begun: list[float] = []
     waited: list[float] = []
 
-    async def host() -> None:
-        loop = asyncio.get_running_loop()
-        done, opened = asyncio.Event(), asyncio.Event()
-        trio.lowlevel.start_guest_run(
-            main,
-            opened,
-            run_sync_soon_threadsafe=loop.call_soon_threadsafe,
-            done_callback=lambda _outcome: done.set(),
-            clock=clock,
-        )
-        await opened.wait()
-        await asyncio.sleep(0.05)
+    def set_timer() -> None:
         begun.append(engines[0].now())
         engines[0].timers.at(begun[0] + SOON, lambda _now: called.set())
-        await done.wait()
 
-    asyncio.run(host())
+    run_as_guest(main, set_timer, clock)
     assert SOON <= waited[0] < 2
