@@ -21,9 +21,9 @@ from pathlib import Path
 import attrs
 import click
 
-from trio_ws_app.inspection.fetch import fetch
-from trio_ws_app.inspection.snapshot import Look
-from trio_ws_app.inspection.tasks import TaskNode
+from trio_ws_app.observability.inspection.fetch import fetch
+from trio_ws_app.observability.inspection.snapshot import Look
+from trio_ws_app.observability.inspection.tasks import TaskNode
 
 from . import document, report
 from .processes import ROOT

@@ -1,7 +1,5 @@
 """A structured-concurrency WebSocket application server for Trio: one connection is one nursery."""
 
-from .adapter import from_trio_websocket
-from .backoff import Backoff, is_transient
 from .broker import (
     Broker,
     BrokerUnavailable,
@@ -10,18 +8,20 @@ from .broker import (
     open_memory_broker,
     open_redis_broker,
 )
-from .client import connect
+from .client.adapter import from_trio_websocket
+from .client.backoff import Backoff, is_transient
+from .client.connect import connect
+from .client.reconnect import Reconnecting, reconnect
 from .clock import Clock
 from .connection import Connection, Message
+from .duplex import duplex
 from .errors import CloseCode, CloseReason, ConnectionClosed, HandshakeRefused, UsageError
 from .exits import Exit, Side
-from .fanout import BroadcastResult, Overflow, broadcast
-from .parallel import duplex
 from .patterns import consume, produce
 from .periodic import call_every
-from .protocol.http import Headers, Request, Response
-from .reconnect import Reconnecting, reconnect
-from .registry import Member, Registry, open_registry
+from .registry.fanout import BroadcastResult, Overflow, broadcast
+from .registry.registry import Member, Registry, open_registry
+from .request import Headers, Request, Response
 from .server.contain import Handler
 from .server.server import Server
 from .server.serving import serve

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 import trio
 
 from .errors import CloseCode, CloseReason, ConnectionClosed
-from .protocol.http import Request
+from .request import Request
 
 Message = str | bytes
 

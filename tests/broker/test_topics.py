@@ -14,8 +14,8 @@ from redis_servers import RedisServer, until
 
 import trio_ws_app as ws
 from trio_ws_app.broker import BrokerStatistics, RedisTimeouts, Sink
-from trio_ws_app.fanout import BroadcastResult, Overflow
-from trio_ws_app.topics import Topics
+from trio_ws_app.registry.fanout import BroadcastResult, Overflow
+from trio_ws_app.registry.topics import Topics
 
 
 @attrs.define(eq=False)

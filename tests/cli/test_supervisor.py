@@ -11,7 +11,7 @@ from pathlib import Path
 import trio
 from running import COMMAND, PATIENCE, environment
 
-from trio_ws_app.supervisor import _Team
+from trio_ws_app.cli.supervisor import _Team
 
 NEVER_READY = """
 import trio

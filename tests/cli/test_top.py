@@ -20,7 +20,7 @@ from running import COMMAND, PATIENCE, environment, run, serving
 from websockets.sync.client import connect
 
 from trio_ws_app.cli import top_view
-from trio_ws_app.histogram import Distribution
+from trio_ws_app.wire.histogram import Distribution
 
 
 def test_once_as_json_shows_connections_and_their_tasks(tmp_path: Path) -> None:

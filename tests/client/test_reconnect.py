@@ -15,8 +15,8 @@ import trio
 import trio.testing
 
 import trio_ws_app as ws
-from trio_ws_app.backoff import retry_after
-from trio_ws_app.reconnect import Reconnecting
+from trio_ws_app.client.backoff import retry_after
+from trio_ws_app.client.reconnect import Reconnecting
 from trio_ws_app.testing import Peer, assert_nothing_left, connected_pair
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")

@@ -12,8 +12,8 @@ import attrs
 import trio
 from trio_websocket import wrap_client_stream, wrap_server_stream
 
-from trio_ws_app.adapter import from_trio_websocket
-from trio_ws_app.client import connect
+from trio_ws_app.client.adapter import from_trio_websocket
+from trio_ws_app.client.connect import connect
 from trio_ws_app.connection import Connection
 from trio_ws_app.server.server import Server
 from trio_ws_app.server.serving import serve

@@ -15,7 +15,7 @@ from connection_pairs import SETTINGS, socket_streams
 from trio_websocket import open_websocket, serve_websocket, wrap_client_stream, wrap_server_stream
 
 import trio_ws_app as ws
-from trio_ws_app.adapter import from_trio_websocket
+from trio_ws_app.client.adapter import from_trio_websocket
 from trio_ws_app.testing import assert_nothing_left, cancel_everywhere, cancelled_here
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")

@@ -9,7 +9,7 @@ import trio
 import trio.testing
 from connection_pairs import Pair
 
-from trio_ws_app.client import connect
+from trio_ws_app.client.connect import connect
 from trio_ws_app.connection import Connection
 from trio_ws_app.errors import CloseReason, ConnectionClosed
 from trio_ws_app.server.serving import serve

@@ -9,9 +9,16 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 import trio_ws_app as ws
-from trio_ws_app.inspection.hook import Inspector, parse_look
-from trio_ws_app.inspection.snapshot import SORTS, Look, Snapshot, from_json, take_snapshot, to_json
-from trio_ws_app.inspection.tasks import TaskNode
+from trio_ws_app.observability.inspection.hook import Inspector, parse_look
+from trio_ws_app.observability.inspection.snapshot import (
+    SORTS,
+    Look,
+    Snapshot,
+    from_json,
+    take_snapshot,
+    to_json,
+)
+from trio_ws_app.observability.inspection.tasks import TaskNode
 from trio_ws_app.testing import serve_in_memory
 
 EVERYTHING = Look(tasks=True)

@@ -9,10 +9,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from trio.testing import wait_all_tasks_blocked
 
 import trio_ws_app as ws
-from trio_ws_app.histogram import Histogram
-from trio_ws_app.inspection.snapshot import Look, Snapshot, take_snapshot
-from trio_ws_app.metrics import metrics_hook
+from trio_ws_app.observability.inspection.snapshot import Look, Snapshot, take_snapshot
+from trio_ws_app.observability.metrics import metrics_hook
 from trio_ws_app.testing import serve_in_memory
+from trio_ws_app.wire.histogram import Histogram
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")
 

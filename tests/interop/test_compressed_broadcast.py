@@ -10,7 +10,7 @@ import websockets.sync.client
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 
 import trio_ws_app as ws
-from trio_ws_app import fanout
+from trio_ws_app.registry import fanout
 
 ROUNDS = 20
 OFFERS = {

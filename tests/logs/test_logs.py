@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from trio_ws_app import logs
+from trio_ws_app.observability import logs
 
 
 def record(message: str = "closed", **fields: object) -> logging.LogRecord:

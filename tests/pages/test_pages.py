@@ -8,7 +8,7 @@ import pytest
 
 from trio_ws_app.apps import BUILT_IN
 from trio_ws_app.pages import first_of, page_for, static_files
-from trio_ws_app.protocol.http import Headers, Request, Response
+from trio_ws_app.request import Headers, Request, Response
 
 
 def get(target: str, method: str = "GET", **headers: str) -> Request:

@@ -6,7 +6,7 @@ import pytest
 
 from trio_ws_app import settings as limits
 from trio_ws_app.protocol.handshake import Accepted, Refusal, ServerHandshake
-from trio_ws_app.protocol.http import Request, Response
+from trio_ws_app.request import Request, Response
 from trio_ws_app.settings import Settings
 
 FIELDS = {

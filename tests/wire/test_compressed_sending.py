@@ -8,7 +8,7 @@ import pytest
 import trio
 from wire_ends import open_ends
 
-from trio_ws_app.fanout import Encoded, Overflow, send_encoded
+from trio_ws_app.registry.fanout import Encoded, Overflow, send_encoded
 from trio_ws_app.wire.crowd import share
 
 MESSAGE = bytes(range(256)) * 4

@@ -15,7 +15,7 @@ from guest_runs import run_as_guest
 from wire_ends import ScriptedTransport, open_ends
 
 import trio_ws_app as ws
-from trio_ws_app.protocol.http import Request
+from trio_ws_app.request import Request
 from trio_ws_app.wire.connection import WireConnection
 from trio_ws_app.wire.engine import open_engine
 from trio_ws_app.wire.poller import Poller

@@ -16,10 +16,10 @@ import attrs
 import click
 import trio
 
-from ..client import connect
+from ..client.connect import connect
+from ..client.reconnect import ConnectOptions, reconnect
 from ..connection import Connection
 from ..errors import CloseCode, CloseReason, ConnectionClosed, HandshakeRefused, UsageError
-from ..reconnect import ConnectOptions, reconnect
 from ..settings import Settings
 from .conversation import Conversation
 from .errors import PROGRAM

@@ -9,9 +9,9 @@ import attrs
 import trio
 
 from ..connection import Connection, Message
+from ..duplex import duplex
 from ..errors import ConnectionClosed
 from ..exits import Side
-from ..parallel import duplex
 from .lines import InputLines, OutputLines
 
 

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager, suppress
 import trio
 
 from ..errors import UsageError
-from ..supervisor import Inherited
+from .supervisor import Inherited
 
 BACKLOG = 1024
 

@@ -14,10 +14,10 @@ from ..apps import BUILT_IN
 from ..errors import UsageError
 from ..pages import Hook, page_for, static_files
 from ..settings import Settings
-from ..supervisor import Inherited
 from .broker import OpenBroker, broker_for
 from .listeners import inherited_listeners, tcp_listeners, unix_listener
 from .options import settings_from
+from .supervisor import Inherited
 from .target import Application, load
 from .tls import server_context
 from .watching import Watching, watching

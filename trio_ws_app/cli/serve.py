@@ -10,15 +10,15 @@ from typing import Any
 import click
 import trio
 
-from .. import logs
 from ..apps import BUILT_IN
 from ..clock import Clock
-from ..supervisor import inherited
+from ..observability import logs
 from .options import Command, CommandWithSettings, settings_options, variable
 from .plan import make_plan
 from .reload import end_with_supervisor
 from .reload import supervise as restart_on_change
 from .run import run
+from .supervisor import inherited
 from .workers import run_workers
 
 _HELP = f"""Serve TARGET until a signal ends it.

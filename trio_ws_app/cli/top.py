@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 
 from ..errors import UsageError
-from ..inspection.fetch import fetch
-from ..inspection.snapshot import SORTS, Look, Snapshot, to_json
+from ..observability.inspection.fetch import fetch
+from ..observability.inspection.snapshot import SORTS, Look, Snapshot, to_json
 from .options import variable
 
 LIVE_LIMIT = 200  # connections of a process that a person looks through

@@ -17,8 +17,8 @@ from rich.live import Live
 from rich.text import Text
 
 from ..errors import UsageError
-from ..inspection.fetch import fetch
-from ..inspection.snapshot import SORTS, ConnectionRow, Look, Snapshot
+from ..observability.inspection.fetch import fetch
+from ..observability.inspection.snapshot import SORTS, ConnectionRow, Look, Snapshot
 from .top_view import connection_table, find_node, process_table, task_view
 
 _HELP = "s sort  / filter  j k or arrows choose  t tasks  q quit"

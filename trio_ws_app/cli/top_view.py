@@ -11,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from ..histogram import Distribution
-from ..inspection.snapshot import ConnectionRow, Snapshot
-from ..inspection.tasks import TaskNode
+from ..observability.inspection.snapshot import ConnectionRow, Snapshot
+from ..observability.inspection.tasks import TaskNode
+from ..wire.histogram import Distribution
 
 
 @attrs.frozen

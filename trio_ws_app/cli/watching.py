@@ -11,10 +11,10 @@ import trio
 
 from ..connection import Connection
 from ..errors import UsageError
-from ..inspection.gather import gather
-from ..inspection.hook import Inspector
+from ..observability.inspection.gather import gather
+from ..observability.inspection.hook import Inspector
 from ..pages import Hook, first_of
-from ..protocol.http import Request, Response
+from ..request import Request, Response
 from ..server.serving import serve
 from .listeners import tcp_listeners, unix_listener
 
@@ -71,7 +71,7 @@ def watching(
 
 def _metrics_hook(inspector: Inspector, siblings: Sequence[str]) -> Hook:
     try:
-        from ..metrics import metrics_hook
+        from ..observability.metrics import metrics_hook
     except ModuleNotFoundError:
         raise UsageError("--metrics needs prometheus-client: pip install 'trio-ws-app[metrics]'") from None
     return metrics_hook(partial(gather, inspector, siblings))

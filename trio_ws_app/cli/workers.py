@@ -12,10 +12,10 @@ from functools import partial
 import click
 
 from ..errors import UsageError
-from ..supervisor import CannotStart, supervise
 from .errors import MISTAKE, PROGRAM
 from .plan import Plan
 from .run import announce
+from .supervisor import CannotStart, supervise
 
 
 async def run_workers(plan: Plan, arguments: Sequence[str]) -> int:

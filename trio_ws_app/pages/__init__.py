@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 import trio
 
-from ..protocol.http import Request, Response
+from ..request import Request, Response
 
 Hook = Callable[[Request], Response | Awaitable[Response | None] | None]
 

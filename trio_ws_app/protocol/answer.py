@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from email.utils import formatdate
 
-from .http import Response
+from ..request import Response
 
 _NAME = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
 _VALUE = re.compile(r"(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?")

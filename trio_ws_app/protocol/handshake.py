@@ -14,11 +14,11 @@ from hashlib import sha1
 import attrs
 import h11
 
+from ..request import Headers, Request, Response
 from ..settings import Settings
 from .answer import encoded_fields, encoded_response
 from .deflate import DeflateParameters, negotiate
 from .head import read_head
-from .http import Headers, Request, Response
 from .origin import origin_allowed
 from .tokens import parse_extensions, parse_tokens
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from .http import Headers, Request
+from ..request import Headers, Request
 
 # One way only to match each byte, and no way back: linear, whatever is sent.
 _FIELD = rb"[-!#$%&'*+.^_`|~0-9A-Za-z]++: [!-~][ -~]*+(?<! )\r\n"

@@ -12,7 +12,7 @@ import attrs
 import trio
 
 from ..protocol.deflate import PerMessageDeflate
-from ..protocol.http import Request, Response
+from ..request import Request, Response
 from ..settings import Settings
 from ..wire.connection import WireConnection
 from ..wire.engine import Engine

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from enum import Enum, auto
 
 from ..protocol.handshake import Accepted, Refusal, ServerHandshake
-from ..protocol.http import Request, Response
+from ..request import Request, Response
 from ..settings import Settings
 from ..wire.stream import StreamTransport
 from ..wire.timers import Countdown

@@ -16,10 +16,10 @@ from ..wire.engine import open_engine
 from ..wire.reactor import Reactor
 from ..wire.stream import StreamTransport
 from .accept import Acceptor
+from .access_log import log_life
 from .admission import Admission, Rules, Workshop
 from .collector import CollectorRest
 from .contain import Handler, code_after
-from .life_log import log_life
 from .statistics import Counters, Statistics
 
 

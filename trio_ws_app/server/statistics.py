@@ -8,9 +8,9 @@ from collections.abc import Mapping
 import attrs
 
 from ..errors import CloseCode
-from ..histogram import Distribution, Histogram
 from ..wire.connection import WireConnection
 from ..wire.engine import Engine
+from ..wire.histogram import Distribution, Histogram
 
 
 @attrs.frozen

@@ -9,7 +9,7 @@ from functools import partial
 import trio
 
 from ..connection import Connection
-from ..protocol.http import Headers, Request
+from ..request import Headers, Request
 from ..server.admission import ProcessRequest
 from ..server.contain import Handler
 from ..server.server import Server

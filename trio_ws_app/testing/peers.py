@@ -24,7 +24,7 @@ from wsproto.handshake import H11Handshake
 
 from ..connection import Message
 from ..errors import CloseCode, CloseReason, ConnectionClosed, HandshakeRefused
-from ..protocol.http import Headers
+from ..request import Headers
 from .streams import MemoryStream
 
 _GONE = (trio.BrokenResourceError, trio.ClosedResourceError)

@@ -21,7 +21,7 @@ from ..errors import CloseCode, ConnectionClosed, already_receiving
 from ..protocol.closing import State, close_payload
 from ..protocol.deflate import PerMessageDeflate
 from ..protocol.frames import Opcode
-from ..protocol.http import Request
+from ..request import Request
 from ..settings import Settings
 from .engine import Engine
 from .link import Link

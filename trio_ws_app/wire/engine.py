@@ -11,8 +11,8 @@ from itertools import count
 import trio
 from trio.lowlevel import RunVar, Task, current_task
 
-from ..histogram import Histogram
 from .crowd import flush_some
+from .histogram import Histogram
 from .timers import Countdown, Timers
 from .writing import Unwritten
 

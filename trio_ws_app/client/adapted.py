@@ -10,12 +10,12 @@ from typing import NoReturn
 import trio
 import trio_websocket
 
+from ..connection import Connection, Message
+from ..errors import CloseCode, CloseReason, ConnectionClosed, already_receiving, not_a_message
+from ..protocol.closing import close_payload
+from ..request import Request
+from ..settings import Settings
 from .adapter_queues import Inbox, Outbox, PendingPing, Task
-from .connection import Connection, Message
-from .errors import CloseCode, CloseReason, ConnectionClosed, already_receiving, not_a_message
-from .protocol.closing import close_payload
-from .protocol.http import Request
-from .settings import Settings
 
 _VANISHED = CloseReason(CloseCode.ABNORMAL)
 

@@ -12,13 +12,13 @@ from typing import TypedDict, Unpack
 
 import trio
 
+from ..connection import Connection
+from ..errors import CloseCode, CloseReason, ConnectionClosed, HandshakeRefused
+from ..protocol.url import parse_url
+from ..settings import Settings
 from .backoff import Backoff, is_transient
 from .carrier import Carrier
-from .client import OpenStream, connect
-from .connection import Connection
-from .errors import CloseCode, CloseReason, ConnectionClosed, HandshakeRefused
-from .protocol.url import parse_url
-from .settings import Settings
+from .connect import OpenStream, connect
 
 logger = logging.getLogger("trio_ws_app.client")
 

@@ -14,15 +14,15 @@ import trio
 import trio_websocket
 from wsproto.utilities import ProtocolError
 
+from ..connection import Connection
+from ..errors import CloseCode, CloseReason, ConnectionClosed
+from ..protocol.tokens import is_token
+from ..protocol.url import Target, parse_url
+from ..request import Headers, Request
+from ..settings import Settings
 from .adapted import AdaptedConnection
-from .client_keepalive import Keepalive
-from .client_stream import ClientStream
-from .connection import Connection
-from .errors import CloseCode, CloseReason, ConnectionClosed
-from .protocol.http import Headers, Request
-from .protocol.tokens import is_token
-from .protocol.url import Target, parse_url
-from .settings import Settings
+from .keepalive import Keepalive
+from .stream import ClientStream
 
 OpenStream = Callable[[], Awaitable[trio.abc.Stream]]
 

@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 import trio
 
-from ..histogram import Histogram
-from ..protocol.http import Request, Response
-from ..server.server import Server
+from ...request import Request, Response
+from ...server.server import Server
+from ...wire.histogram import Histogram
 from .snapshot import SORTS, Look, Snapshot, take_snapshot, to_json
 
 PATH = "/inspect"

@@ -7,8 +7,8 @@ import math
 import h11
 import trio
 
-from .errors import CloseCode, CloseReason, ConnectionClosed, HandshakeRefused
-from .protocol.http import Headers
+from ..errors import CloseCode, CloseReason, ConnectionClosed, HandshakeRefused
+from ..request import Headers
 
 _MAX_OPENING = 64 * 1024  # of the server's answer; more of a refusal's body is not kept
 _WRITE_CHUNK = 16 * 1024  # the step in which progress is measured

@@ -7,9 +7,9 @@ from contextlib import suppress
 import attrs
 import trio
 
+from ..errors import ConnectionClosed
 from .adapted import AdaptedConnection
-from .client_stream import ClientStream
-from .errors import ConnectionClosed
+from .stream import ClientStream
 
 
 @attrs.define(eq=False)

@@ -13,13 +13,13 @@ from typing import Any, Generic, TypeVar, overload
 import attrs
 import trio
 
-from .broker.base import Broker
-from .broker.memory import MemoryBroker
-from .connection import Connection, Message
-from .errors import CloseCode
+from ..broker.base import Broker
+from ..broker.memory import MemoryBroker
+from ..connection import Connection, Message
+from ..errors import CloseCode
+from ..wire.crowd import share
 from .fanout import BroadcastResult, Overflow, send_to_members, send_to_rest, sent_to
 from .topics import OnGap, Topics
-from .wire.crowd import share
 
 Info = TypeVar("Info")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from ..logs import masked
+from ..observability.logs import masked
 from ..wire.connection import WireConnection
 
 logger = logging.getLogger("trio_ws_app.connection")

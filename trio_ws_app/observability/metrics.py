@@ -18,9 +18,9 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from .histogram import Distribution
+from ..request import Request, Response
+from ..wire.histogram import Distribution
 from .inspection.snapshot import Snapshot
-from .protocol.http import Request, Response
 
 PATH = "/metrics"
 _PREFIX = "trio_ws_app_"

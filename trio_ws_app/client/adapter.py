@@ -38,10 +38,10 @@ from collections.abc import Iterator
 import trio
 import trio_websocket
 
+from ..connection import Connection
+from ..request import Headers, Request
+from ..settings import Settings
 from .adapted import AdaptedConnection
-from .connection import Connection
-from .protocol.http import Headers, Request
-from .settings import Settings
 
 
 def from_trio_websocket(
@@ -55,8 +55,8 @@ def from_trio_websocket(
     ``request`` is the one that a server has accepted: it has the headers. Of the settings,
     ``max_inbox_bytes``, ``max_queue_bytes``, ``close_timeout`` and ``send_timeout`` (for pings) apply.
 
-    The adapter's tasks run in the nursery that runs trio-websocket's reader. ``help(trio_ws_app.adapter)``
-    lists which promises trio-websocket cannot keep.
+    The adapter's tasks run in the nursery that runs trio-websocket's reader.
+    ``help(trio_ws_app.client.adapter)`` lists which promises trio-websocket cannot keep.
     """
     return AdaptedConnection(
         connection,

@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 import attrs
 import trio
 
-from .errors import CloseCode, ConnectionClosed, HandshakeRefused
+from ..errors import CloseCode, ConnectionClosed, HandshakeRefused
 
 _TRANSIENT_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 _TRANSIENT_CODES = frozenset({CloseCode.INTERNAL_ERROR, CloseCode.BAD_GATEWAY})

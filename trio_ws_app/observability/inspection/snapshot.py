@@ -9,12 +9,12 @@ from typing import Any
 import attrs
 import trio
 
-from ..histogram import Distribution
+from ...protocol.closing import State
+from ...server.server import Server
+from ...server.statistics import Statistics
+from ...wire.connection import WireConnection
+from ...wire.histogram import Distribution
 from ..logs import masked
-from ..protocol.closing import State
-from ..server.server import Server
-from ..server.statistics import Statistics
-from ..wire.connection import WireConnection
 from .tasks import Place, TaskNode, task_tree
 
 

@@ -10,7 +10,7 @@ from contextlib import closing
 from http import HTTPStatus
 from urllib.parse import urlencode, urlsplit
 
-from ..errors import UsageError
+from ...errors import UsageError
 from .hook import PATH
 from .snapshot import Look, Snapshot, from_json
 

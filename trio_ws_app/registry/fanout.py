@@ -11,13 +11,13 @@ from typing import Protocol
 import attrs
 import trio
 
-from .connection import Connection, Message
-from .errors import ConnectionClosed
-from .protocol.closing import State
-from .protocol.deflate import deflate_once
-from .protocol.frames import Frame, Opcode, encode_frame
-from .wire.connection import WireConnection
-from .wire.crowd import share
+from ..connection import Connection, Message
+from ..errors import ConnectionClosed
+from ..protocol.closing import State
+from ..protocol.deflate import deflate_once
+from ..protocol.frames import Frame, Opcode, encode_frame
+from ..wire.connection import WireConnection
+from ..wire.crowd import share
 
 _TEXT, _BINARY = int(Opcode.TEXT), int(Opcode.BINARY)
 

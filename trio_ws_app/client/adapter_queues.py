@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import attrs
 import trio
 
-from .connection import Message
+from ..connection import Message
 
 Task = Callable[[], Awaitable[None]]
 

@@ -7,7 +7,7 @@ from contextvars import copy_context
 
 import trio
 
-from .connection import Connection
+from ..connection import Connection
 
 
 class Carrier:

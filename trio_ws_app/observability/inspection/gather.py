@@ -8,7 +8,7 @@ from functools import partial
 
 import trio
 
-from ..errors import UsageError
+from ...errors import UsageError
 from .fetch import fetch
 from .hook import Inspector
 from .snapshot import Look, Snapshot

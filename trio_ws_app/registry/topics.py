@@ -9,9 +9,9 @@ from typing import Protocol
 
 import attrs
 
-from .broker.base import Broker, checked
-from .broker.subscription import Gap
-from .connection import Connection, Message
+from ..broker.base import Broker, checked
+from ..broker.subscription import Gap
+from ..connection import Connection, Message
 from .fanout import BroadcastResult, Overflow, send_to_members
 
 OnGap = Callable[[str, Gap], Message | None]

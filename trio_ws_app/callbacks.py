@@ -1,0 +1,46 @@
+"""The one rule for the user's plain functions, wherever they are called from.
+
+Each has a context of its own, so that nothing it sets is seen by the next connection. A KeyboardInterrupt may be
+raised inside it and nowhere else in this package, where it would leave half of a change behind. What it
+raises goes to the caller, whose policy it is.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from contextvars import Context, copy_context
+from typing import Generic, ParamSpec, TypeVar
+
+from trio.lowlevel import disable_ki_protection
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+class Callback(Generic[Arguments, Result]):
+    """A plain function that is called in a copy of the context in which this was made."""
+
+    __slots__ = ("_context", "_function")
+
+    def __init__(self, function: Callable[Arguments, Result], context: Context | None = None) -> None:
+        self._function = function
+        self._context = copy_context() if context is None else context
+
+    def __call__(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        """Call the function; what it raises comes out as it is."""
+        return self._context.run(_interruptible, self._function, *args, **kwargs)
+
+
+@disable_ki_protection
+def _interruptible(
+    function: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
+) -> Result:
+    return function(*args, **kwargs)
+
+
+def refuse_coroutine(function: object, result: object, instead: str) -> None:
+    """Raise TypeError if ``result``, of a function that is called in place, is a coroutine."""
+    if result is not None and inspect.iscoroutine(result):
+        result.close()
+        raise TypeError(f"{function!r} returned a coroutine: {instead}")

@@ -1,0 +1,1 @@
+"""Outgoing connections, and connections of trio-websocket: only here is it imported."""
