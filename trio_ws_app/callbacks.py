@@ -1,8 +1,8 @@
 """The one rule for the user's plain functions, wherever they are called from.
 
-Each has a context of its own, so that nothing it sets is seen by the next connection. A KeyboardInterrupt may be
-raised inside it and nowhere else in this package, where it would leave half of a change behind. What it
-raises goes to the caller, whose policy it is.
+Each has a context of its own, so that nothing it sets is seen by the next connection. A KeyboardInterrupt
+may be raised inside it and nowhere else in this package, where it would leave half of a change behind.
+What it raises goes to the caller, whose policy it is.
 """
 
 from __future__ import annotations
@@ -29,14 +29,11 @@ class Callback(Generic[Arguments, Result]):
 
     def __call__(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         """Call the function; what it raises comes out as it is."""
-        return self._context.run(_interruptible, self._function, *args, **kwargs)
+        return self._context.run(self._interruptible, *args, **kwargs)
 
-
-@disable_ki_protection
-def _interruptible(
-    function: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
-) -> Result:
-    return function(*args, **kwargs)
+    @disable_ki_protection
+    def _interruptible(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        return self._function(*args, **kwargs)
 
 
 def refuse_coroutine(function: object, result: object, instead: str) -> None:
