@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 
 import pytest
-from builds import BUILDS
+from builds import DECODERS, PRIMITIVES
 from hypothesis import HealthCheck, settings
 
 # A busy machine is no reason to fail; the search itself is bounded by the number of examples. The
@@ -19,14 +19,22 @@ settings.load_profile("protocol")
 @pytest.fixture(params=["python", "compiled"])
 def wire(request: pytest.FixtureRequest) -> ModuleType:
     """The decoder's module, uncompiled and (where there is a compiler) compiled."""
-    if request.param not in BUILDS:
+    if request.param not in DECODERS:
         pytest.skip("the decoder is not compiled here")
-    return BUILDS[request.param]
+    return DECODERS[request.param]
+
+
+@pytest.fixture(params=["python", "compiled"])
+def primitives(request: pytest.FixtureRequest) -> ModuleType:
+    """The primitives, uncompiled and (with a compiler) compiled."""
+    if request.param not in PRIMITIVES:
+        pytest.skip("the primitives are not compiled here")
+    return PRIMITIVES[request.param]
 
 
 @pytest.fixture
 def both_builds() -> list[ModuleType]:
     """The decoder's module, uncompiled and compiled; skips where there is no compiler."""
-    if len(BUILDS) < 2:
+    if len(DECODERS) < 2:
         pytest.skip("the decoder is not compiled here")
-    return list(BUILDS.values())
+    return list(DECODERS.values())
