@@ -3,7 +3,7 @@ cdef extern from "Python.h":
     int PyUnicode_KIND(object text)
     Py_ssize_t PyUnicode_GET_LENGTH(object text)
 
-cpdef Py_ssize_t receive(int fd, bytearray buffer) except -3
+cpdef Py_ssize_t receive(int fd, bytearray buffer, Py_ssize_t size) except -3
 cpdef Py_ssize_t send(int fd, object data, int flags=*) except -3
 cpdef bytes encode_frame(int opcode, bytes payload, bint fin=*, bint rsv1=*)
 cpdef bytes unmask(bytearray data, Py_ssize_t start, Py_ssize_t size)

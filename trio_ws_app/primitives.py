@@ -14,10 +14,10 @@ BLOCKED = -1  # nothing now: the caller is told when there may be something agai
 LOST = -2  # nothing ever again: the peer, or the way to it, is gone
 
 
-def receive(fd: int, buffer: bytearray) -> int:
-    """Put what a non-blocking socket has into ``buffer``: how many bytes, 0 at the end, BLOCKED or LOST."""
+def receive(fd: int, buffer: bytearray, size: int) -> int:
+    """Put up to ``size`` bytes of a non-blocking socket into ``buffer``: how many, 0 at the end, BLOCKED or LOST."""
     try:
-        return os.readv(fd, [buffer])
+        return os.readv(fd, [memoryview(buffer)[:size]])
     except (BlockingIOError, InterruptedError):
         return BLOCKED
     except OSError:

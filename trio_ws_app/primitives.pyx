@@ -25,9 +25,9 @@ LOST = -2
 # each of a thousand sends gets it back late a thousand times while another thread computes.
 
 
-cpdef Py_ssize_t receive(int fd, bytearray buffer) except -3:
-    """Put what a non-blocking socket has into ``buffer``: how many bytes, 0 at the end, BLOCKED or LOST."""
-    cdef Py_ssize_t count = recv(fd, PyByteArray_AS_STRING(buffer), len(buffer), 0)
+cpdef Py_ssize_t receive(int fd, bytearray buffer, Py_ssize_t size) except -3:
+    """Put up to ``size`` bytes of a non-blocking socket into ``buffer``: how many, 0 at the end, BLOCKED or LOST."""
+    cdef Py_ssize_t count = recv(fd, PyByteArray_AS_STRING(buffer), min(size, len(buffer)), 0)
     return count if count >= 0 else _failure()
 
 

@@ -81,6 +81,9 @@ class Settings:
     close_timeout: float | None = _limit(
         10.0, "Time for the peer to answer our Close before the connection is aborted.", "seconds"
     )
+    message_timeout: float | None = _limit(
+        60.0, "Time for a message to arrive whole once it has begun; a slower one closes with 1008.", "seconds"
+    )
     grace_period: float = attrs.field(
         default=30.0,
         validator=_not_negative,
@@ -94,7 +97,10 @@ class Settings:
         1 * MIB, "Most bytes that wait for a slow peer before the overflow policy acts.", "bytes"
     )
     max_inbox_bytes: int = _limit(
-        256 * KIB, "Received bytes that wait for the handler before reading from the peer pauses.", "bytes"
+        256 * KIB,
+        "Received messages that wait for the handler, an overhead for each included. As much again is read ahead, for a "
+        "Close, pings and pongs; then reading pauses, and only the end of the TCP connection is noticed.",
+        "bytes",
     )
     max_request_size: int = _limit(
         16 * KIB, "Largest request line plus headers in the opening handshake.", "bytes"

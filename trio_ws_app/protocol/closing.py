@@ -35,11 +35,12 @@ def close_payload(code: int, reason: str = "") -> bytes:
 
 
 class State(IntEnum):
-    """How far the connection is from its end. From ``GONE`` on, nobody waits for the peer."""
+    """How far the connection is from its end. Up to ``CLOSE_RECEIVED`` messages may be sent."""
 
     OPEN = 0
-    CLOSE_SENT = 1  # we said goodbye, the peer has not answered
-    GONE = 2  # the peer said goodbye (and we answered), or vanished
+    CLOSE_RECEIVED = 1  # the peer has closed; our Close follows once what came before it was consumed
+    CLOSE_SENT = 2  # we have closed, the peer has not answered
+    GONE = 3  # both have closed, or the peer has vanished
 
 
 class Turn(IntEnum):
@@ -52,8 +53,10 @@ class Turn(IntEnum):
 
 TRANSITIONS: dict[tuple[int, Turn], State] = {
     (State.OPEN, Turn.SEND_CLOSE): State.CLOSE_SENT,
-    (State.OPEN, Turn.RECEIVE_CLOSE): State.GONE,
+    (State.OPEN, Turn.RECEIVE_CLOSE): State.CLOSE_RECEIVED,
     (State.OPEN, Turn.LOSE_PEER): State.GONE,
+    (State.CLOSE_RECEIVED, Turn.SEND_CLOSE): State.GONE,
+    (State.CLOSE_RECEIVED, Turn.LOSE_PEER): State.GONE,
     (State.CLOSE_SENT, Turn.RECEIVE_CLOSE): State.GONE,
     (State.CLOSE_SENT, Turn.LOSE_PEER): State.GONE,
     (State.GONE, Turn.LOSE_PEER): State.GONE,

@@ -187,12 +187,12 @@ class SocketTransport(Transport):
         return None
 
     def limit_unacknowledged(self, seconds: float | None) -> None:
-        if self._fd < 0:
-            return
-        with self._socket() as sock, contextlib.suppress(OSError):
+        sock = self._socket()
+        with contextlib.suppress(OSError):
             if sock.family in _TCP:
                 milliseconds = 0 if seconds is None else max(1, int(seconds * 1000))
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+        self._release(sock)
 
     def send_eof(self, peer_is_done: bool = False) -> bool:
         if self._tls is not None:
@@ -202,42 +202,50 @@ class SocketTransport(Transport):
             # Nothing unread is left, so the kernel delivers what is written and then our FIN.
             self.close()
             return True
-        self._shut_down(socket.SHUT_WR)
+        sock = self._socket()
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_WR)
+        self._release(sock)
         return False
 
     def close(self, abort: bool = False) -> None:
         if self._fd < 0:
             return
+        self._unwatch()
+        sock = self._socket()
+        with contextlib.suppress(OSError):  # the peer's reset may be news to the kernel even now
+            if abort:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            # A child process that was forked may hold the descriptor too: closing ours would not end it.
+            sock.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):
+            sock.close()
+        self._fd = -1
+
+    def _unwatch(self) -> object:
+        """Watch the socket no more, and forget the endpoint; the descriptor is about to be closed."""
         if self._poller.transports.get(self._fd) is self:
             del self._poller.transports[self._fd]
             if self._watched:
                 self._poller.epoll.unregister(self._fd)
-        if abort:
-            with self._socket() as sock, contextlib.suppress(OSError):
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-        # A child process that was forked may hold the descriptor too: closing ours would not end it.
-        self._shut_down(socket.SHUT_RDWR)
-        if self._tls is not None:
-            self._tls.close()
-        else:
-            with contextlib.suppress(OSError):  # the peer's reset may be news to the kernel even now
-                os.close(self._fd)
-        self._fd = -1
         self.endpoint = _CLOSED
-
-    def _shut_down(self, how: int) -> object:
-        with self._socket() as sock, contextlib.suppress(OSError):
-            sock.shutdown(how)
         return None
 
-    @contextlib.contextmanager
     def _socket(self) -> Any:
-        """The descriptor as Python's socket, for what is rare."""
-        if self._tls is not None:
-            yield self._tls
-            return
-        sock = socket.socket(fileno=self._fd)
-        try:
-            yield sock
-        finally:
+        """The descriptor as Python's socket, for what is rare; to be closed or released."""
+        return socket.socket(fileno=self._fd) if self._tls is None else self._tls
+
+    def _release(self, sock: Any) -> object:
+        if self._tls is None:
             sock.detach()
+        return None
+
+
+class ListeningTransport(SocketTransport):
+    """A listening socket. Other processes may share it, so it is closed here alone and not shut down."""
+
+    def close(self, abort: bool = False) -> None:  # noqa: ARG002  # there is nothing to drop
+        if self._fd >= 0:
+            self._unwatch()
+            os.close(self._fd)
+            self._fd = -1
