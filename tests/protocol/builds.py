@@ -9,11 +9,11 @@ from pathlib import Path
 from types import ModuleType
 
 import trio_ws_app
-from trio_ws_app import primitives
+from trio_ws_app.primitives import COMPILED
 
-PACKAGE = "trio_ws_app"
 # In the order of their imports.
-COMPILED = (f"{PACKAGE}.primitives", f"{PACKAGE}.protocol.decoder")
+MODULES = ("primitives", "protocol.frame_rules", "protocol.read_ahead", "protocol.decoder")
+NAMES = tuple(f"{trio_ws_app.__name__}.{module}" for module in MODULES)
 
 
 def _load(name: str) -> ModuleType:
@@ -27,22 +27,20 @@ def _load(name: str) -> ModuleType:
     return module
 
 
-def _from_source() -> dict[str, ModuleType]:
-    """The modules by name, each importing the others from their sources."""
-    installed = {name: importlib.import_module(name) for name in COMPILED}
+def _from_source(installed: list[ModuleType]) -> list[ModuleType]:
+    """The modules, each importing the others from their sources."""
     try:
-        return {name: _load(name) for name in COMPILED}
+        return [_load(name) for name in NAMES]
     finally:
-        sys.modules.update(installed)
+        sys.modules.update(zip(NAMES, installed, strict=True))
 
 
-def _builds(name: str) -> dict[str, ModuleType]:
-    """One module's builds."""
-    if not primitives.COMPILED:
-        return {"python": importlib.import_module(name)}
-    return {"python": SOURCES[name], "compiled": importlib.import_module(name)}
+def _builds() -> dict[str, dict[str, ModuleType]]:
+    """By build, and by the module's name within the package."""
+    installed = [importlib.import_module(name) for name in NAMES]
+    builds = {"compiled": installed, "python": _from_source(installed)} if COMPILED else {"python": installed}
+    return {build: dict(zip(MODULES, modules, strict=True)) for build, modules in builds.items()}
 
 
-SOURCES = _from_source() if primitives.COMPILED else {}
-PRIMITIVES = _builds(f"{PACKAGE}.primitives")
-DECODERS = _builds(f"{PACKAGE}.protocol.decoder")
+BUILDS = _builds()
+DECODERS = {build: modules["protocol.decoder"] for build, modules in BUILDS.items()}

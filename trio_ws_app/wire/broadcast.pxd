@@ -1,6 +1,6 @@
 cimport cython
 
-from trio_ws_app.protocol.frames cimport encode_frame
+from trio_ws_app.primitives cimport encode_frame
 from trio_ws_app.wire.link cimport Link
 
 cdef int _OPEN

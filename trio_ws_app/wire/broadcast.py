@@ -1,3 +1,4 @@
+# cython: annotation_typing=False
 """One message for many links, and the flush that follows: the inner loops of a broadcast."""
 
 from __future__ import annotations
@@ -7,7 +8,8 @@ from typing import Any
 
 from ..errors import not_a_message
 from ..protocol.closing import State
-from ..protocol.frames import Frame, Opcode, encode_frame
+from ..primitives import encode_frame
+from ..protocol.frames import Frame, Opcode
 from .link import Link
 
 logger = logging.getLogger("trio_ws_app.wire")

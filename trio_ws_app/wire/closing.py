@@ -1,3 +1,4 @@
+# cython: annotation_typing=False
 """How far a connection is from its end, and what is told of it."""
 
 from __future__ import annotations

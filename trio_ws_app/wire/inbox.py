@@ -1,3 +1,4 @@
+# cython: annotation_typing=False
 """What has come from the peer and was not received yet."""
 
 from __future__ import annotations

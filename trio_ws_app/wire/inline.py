@@ -1,3 +1,4 @@
+# cython: annotation_typing=False
 """A plain function that is given the messages as they come in, without a task switch."""
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 cimport cython
 
 from trio_ws_app.protocol.decoder cimport Decoder
-from trio_ws_app.protocol.frames cimport encode_frame
+from trio_ws_app.primitives cimport encode_frame
 from trio_ws_app.wire.closing cimport Closing
 from trio_ws_app.wire.inbox cimport Inbox
 from trio_ws_app.wire.inline cimport InlineConsumer

@@ -1,3 +1,4 @@
+# cython: annotation_typing=False
 """The synchronous whole of a connection: from bytes to messages and back. Nothing here waits.
 
 A link is composed of what each file beside this one describes: an ``Outbox``, an ``Inbox``, a ``Keepalive`` and
@@ -12,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from ..errors import CloseCode, CloseReason, ConnectionClosed, not_a_message
-from ..protocol.closing import State, Turn, close_payload
-from ..protocol.decoder import Close, Decoder, Ping, Pong
+from ..protocol.closing import Close, State, Turn, close_payload, close_reply
+from ..protocol.control import Ping, Pong
+from ..protocol.decoder import Decoder
 from ..protocol.errors import ProtocolError
-from ..protocol.frames import Opcode, encode_frame, encode_header
+from ..primitives import encode_frame
+from ..protocol.frames import Opcode, encode_header
 from .closing import Closing
 from .inbox import Inbox
 from .inline import InlineConsumer
@@ -518,8 +521,7 @@ class Link:
             closing.close_here()
             self.keepalive.end()
             self.inbox.clear()
-            self._decoder.drop_kept()
-            self._pause_or_go_on()
+            self._refill()  # a Close may be behind it
             self._wake_receiver()
         self.outbox.wake_waiting()
         self._write_now()
@@ -556,8 +558,7 @@ class Link:
         """Answer the peer's Close with its own code and reason (RFC 6455, section 5.5.1)."""
         reason: Any = self.closing.reason
         self.closing.turn(Turn.SEND_CLOSE)
-        code = reason.code
-        self._queue_close(b"" if code == CloseCode.NO_STATUS else close_payload(code, reason.reason))
+        self._queue_close(close_reply(Close(reason.code, reason.reason)))
         self._wake_receiver()
         self.outbox.wake_waiting()
         return self._end_if_written()

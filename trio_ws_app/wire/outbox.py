@@ -1,3 +1,4 @@
+# cython: annotation_typing=False
 """What waits for the peer, and its way into the transport."""
 
 from __future__ import annotations

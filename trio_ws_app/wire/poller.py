@@ -1,3 +1,4 @@
+# cython: annotation_typing=False
 """Which sockets are ready: a private epoll, and the loop that feeds the connections."""
 
 from __future__ import annotations

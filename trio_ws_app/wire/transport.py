@@ -1,3 +1,4 @@
+# cython: annotation_typing=False
 """The seam under a connection: what gives bytes and takes bytes without waiting."""
 
 from __future__ import annotations
