@@ -7,15 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
 from enum import StrEnum
-from typing import TypeVar
+from typing import Any
 
 import attrs
 import trio
 
 from .connection import Message
 from .patterns import Channel, Consumer, Producer, call_inline, consumption, is_async, production
-
-Part = TypeVar("Part")
 
 
 class Side(StrEnum):
@@ -49,14 +47,16 @@ async def duplex(
     Several consumers share the messages: each message goes to every one of them, in turn. When the
     peer is gone, producers are cancelled at once, consumers first finish what had arrived.
 
-    Each part is one task from its beginning to its end: the consumers in the caller's, if there are any, each
-    producer in one of its own. Returns after every ``finally`` block has run. One error comes out as itself, several as
-    one ExceptionGroup; the peer's goodbye is no error. When cancelled, all parts are, and are waited for.
+    Each part is one task from its beginning to its end: the consumers in the caller's, if there are any,
+    each producer in one of its own. Returns after every ``finally`` block has run. One error comes out as
+    itself, several as one ExceptionGroup; the peer's goodbye is no error. When cancelled, all parts are,
+    and are waited for.
 
     Raises:
         TypeError: neither ``consume`` nor ``produce`` was given.
     """
-    consumers, producers = _listed(consume), _listed(produce)
+    consumers: list[Consumer] = _listed(consume)
+    producers: list[Producer] = _listed(produce)
     parts: list[tuple[Side, Awaitable[Exception | None]]] = []
     if consumers:
         parts.append((Side.CONSUMER, consumption(channel, _in_turn(consumers))))
@@ -66,10 +66,10 @@ async def duplex(
     return await _Parts(has_consumer=bool(consumers)).run(parts)
 
 
-def _listed(given: Part | Sequence[Part] | None) -> list[Part]:
+def _listed(given: Any) -> list[Any]:
     if given is None:
         return []
-    return list(given) if isinstance(given, list | tuple) else [given]  # type: ignore[list-item]  # it is one
+    return list(given) if isinstance(given, list | tuple) else [given]
 
 
 def _in_turn(consumers: list[Consumer]) -> Consumer:
@@ -127,7 +127,9 @@ class _Parts:
     def _failure(self) -> BaseException:
         """The error of the part that failed, or of all that did; it must not refer to itself."""
         errors, self.errors = self.errors, []
-        return errors[0] if len(errors) == 1 else BaseExceptionGroup("several parts of one duplex failed", errors)
+        if len(errors) == 1:
+            return errors[0]
+        return BaseExceptionGroup("several parts of one duplex failed", errors)
 
 
 def _split(error: BaseException) -> tuple[BaseException | None, BaseException | None]:

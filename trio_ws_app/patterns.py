@@ -88,8 +88,8 @@ async def call_inline(consumer: InlineConsumer, message: Message) -> None:
 def _own_end(channel: Channel, error: ConnectionClosed) -> ConnectionClosed:
     """``error`` if it tells of this channel's end; raises it if it tells of another connection's."""
     if isinstance(channel, Connection):
-        foreign = channel.close_reason is None if error.connection is None else error.connection is not channel
-        if foreign:
+        unknown = error.connection is None and channel.close_reason is not None
+        if error.connection is not channel and not unknown:
             raise error
     return error
 

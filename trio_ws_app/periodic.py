@@ -15,8 +15,8 @@ async def call_every(seconds: float, function: Callable[[int], object]) -> None:
     Call n is due n times ``seconds`` after the start, so there is no drift. Those that pass while the loop
     is busy are left out, all but the latest, and ``number`` tells.
 
-    The function is a plain one, and called in place. So it cannot wait; it sees a copy of the caller's context
-    variables. When cancelled, no call is under way, since none can wait, and no other follows.
+    The function is a plain one, and called in place. So it cannot wait; it sees a copy of the caller's
+    context variables. When cancelled, no call is under way, since none can wait, and no other follows.
 
     What the function raises ends the calls, and comes out as it is.
 

@@ -15,7 +15,7 @@ LOST = -2  # nothing ever again: the peer, or the way to it, is gone
 
 
 def receive(fd: int, buffer: bytearray, size: int) -> int:
-    """Put up to ``size`` bytes of a non-blocking socket into ``buffer``: how many, 0 at the end, BLOCKED or LOST."""
+    """Receive up to ``size`` bytes of a non-blocking socket: how many, 0 at the end, BLOCKED or LOST."""
     try:
         return os.readv(fd, [memoryview(buffer)[:size]])
     except (BlockingIOError, InterruptedError):

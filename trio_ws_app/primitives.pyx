@@ -26,7 +26,7 @@ LOST = -2
 
 
 cpdef Py_ssize_t receive(int fd, bytearray buffer, Py_ssize_t size) except -3:
-    """Put up to ``size`` bytes of a non-blocking socket into ``buffer``: how many, 0 at the end, BLOCKED or LOST."""
+    """Receive up to ``size`` bytes of a non-blocking socket: how many, 0 at the end, BLOCKED or LOST."""
     cdef Py_ssize_t count = recv(fd, PyByteArray_AS_STRING(buffer), min(size, len(buffer)), 0)
     return count if count >= 0 else _failure()
 

@@ -82,7 +82,7 @@ class Settings:
         10.0, "Time for the peer to answer our Close before the connection is aborted.", "seconds"
     )
     message_timeout: float | None = _limit(
-        60.0, "Time for a message to arrive whole once it has begun; a slower one closes with 1008.", "seconds"
+        60.0, "Time for a message to arrive whole once it has begun; else it closes with 1008.", "seconds"
     )
     grace_period: float = attrs.field(
         default=30.0,
@@ -98,8 +98,8 @@ class Settings:
     )
     max_inbox_bytes: int = _limit(
         256 * KIB,
-        "Received messages that wait for the handler, an overhead for each included. As much again is read ahead, for a "
-        "Close, pings and pongs; then reading pauses, and only the end of the TCP connection is noticed.",
+        "Received messages that wait for the handler, with an overhead for each. As much again is read "
+        "ahead for a Close, pings and pongs; then only the end of the TCP connection is noticed.",
         "bytes",
     )
     max_request_size: int = _limit(

@@ -112,4 +112,4 @@ def _compiled() -> bool:
 
 
 if __name__ == "__main__":
-    trio.run(main, job, clock=ws.Clock())
+    trio.run(main, job)

@@ -122,4 +122,4 @@ async def main(job: Job) -> None:
 
 
 if __name__ == "__main__":
-    trio.run(main, parse(), clock=ws.Clock())
+    trio.run(main, parse())

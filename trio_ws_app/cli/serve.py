@@ -11,7 +11,6 @@ import click
 import trio
 
 from ..apps import BUILT_IN
-from ..clock import Clock
 from ..observability import logs
 from .options import Command, CommandWithSettings, settings_options, variable
 from .plan import make_plan
@@ -104,5 +103,5 @@ def serve_command(*, reload: bool, log_level: str, log_format: str, **values: An
     plan = make_plan(inherited(), **values)
     if plan.workers > 1 and plan.worker is None:
         return trio.run(run_workers, plan, sys.argv[1:])
-    trio.run(run, plan, clock=Clock())
+    trio.run(run, plan)
     return 0

@@ -13,12 +13,10 @@ import trio
 from ..errors import CloseCode
 from ..wire.connection import WireConnection
 from ..wire.engine import open_engine
-from ..wire.reactor import Reactor
 from ..wire.stream import StreamTransport
 from .accept import Acceptor
 from .access_log import log_life
 from .admission import Admission, Rules, Workshop
-from .collector import CollectorRest
 from .contain import Handler, code_after
 from .statistics import Counters, Statistics
 
@@ -54,7 +52,6 @@ class Server:
         self._nobody_left = trio.Event()
         self._finished = trio.Event()
         self._scope = trio.CancelScope(shield=True)
-        self._rest = CollectorRest()
         self._workshop: Workshop
 
     # -- what users see ----------------------------------------------------------------------
@@ -104,38 +101,30 @@ class Server:
 
     def cancel(self) -> None:
         """End at once: cancel every handler, without a goodbye."""
-        self._rest_collector()
         self._scope.cancel()
-
-    def _rest_collector(self) -> None:
-        self._rest.begin(self._workshop.engine, self._admission.open)
 
     # -- from listening to the end -----------------------------------------------------------
 
     async def run(self, listeners: Sequence[trio.abc.Listener[trio.abc.Stream]]) -> None:
         """Serve until told to stop; say goodbye; leave nothing behind (G7, G8)."""
-        reactor = Reactor()
         try:
             with self._scope:
                 async with open_engine() as engine, trio.open_nursery() as machinery:
-                    machinery.start_soon(reactor.run, engine, name="reactor")
                     async with trio.open_nursery() as nursery:
-                        self._workshop = Workshop(engine, reactor, nursery)
+                        self._workshop = Workshop(engine, nursery)
                         self._admission.begin(self._workshop)
                         acceptors = self._listen(listeners, machinery)
                         self._ready.set()
                         await self._stop_requested.wait()
-                        self._rest_collector()
                         await self._say_goodbye()
-                        self._rest_collector()
                         nursery.cancel_scope.cancel()
                     for acceptor in acceptors:
                         acceptor.close()
                     machinery.cancel_scope.cancel()
         finally:
-            self._rest.end()
             self._admission.end()
-            reactor.close()
+            for sock in self.sockets:
+                sock.close()
             with trio.CancelScope(shield=True):
                 for listener in listeners:
                     await trio.aclose_forcefully(listener)
@@ -150,7 +139,7 @@ class Server:
             if isinstance(listener, trio.SocketListener):
                 sock = _detached(listener)
                 self.sockets.append(sock)
-                acceptors.append(Acceptor(engine, self._workshop.reactor, sock, self._admission.accepted))
+                acceptors.append(Acceptor(engine, sock, self._admission.accepted))
             else:
                 machinery.start_soon(self._accept_streams, listener, machinery)
         return acceptors
@@ -189,12 +178,12 @@ class Server:
                 code = code_after(error, connection)
             finally:
                 del self._live[connection]
-                if connection.gone_at >= 0:
-                    self._counters.cancel_latency.observe(trio.current_time() - connection.gone_at)
+                if connection.closing.gone_at >= 0:
+                    self._counters.cancel_latency.observe(trio.current_time() - connection.closing.gone_at)
             if code is not None:
                 await self._part_from(connection, code)
         finally:
-            if not connection.ended:
+            if not connection.closing.ended:
                 connection.abort("the server ended")
             self._admission.forget(connection, address)
             if not self._admission.open and self.draining:
@@ -209,10 +198,10 @@ class Server:
         """Say goodbye, and wait until it is said; a cancellation only ends that."""
         if code is CloseCode.INTERNAL_ERROR:
             self._counters.failed += 1
-        connection.say_close(code, closed_here=True)
-        if not connection.ended:
+        connection.send_close(code, closed_here=True)
+        if not connection.closing.ended:
             with suppress(trio.Cancelled):
-                await connection.wait_ended_or_aborted()
+                await connection.wait_ended()
 
     # -- the end -----------------------------------------------------------------------------
 
@@ -236,7 +225,7 @@ class Server:
                 if start:
                     await trio.sleep(goodbye.batch_interval * random.uniform(0.5, 1.5))
                 for connection in connections[start : start + size]:
-                    connection.say_close(goodbye.code, goodbye.reason)
+                    connection.send_close(goodbye.code, goodbye.reason)
             if self._admission.open:
                 await self._nobody_left.wait()
 

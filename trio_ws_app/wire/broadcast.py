@@ -7,8 +7,8 @@ import logging
 from typing import Any
 
 from ..errors import not_a_message
-from ..protocol.closing import State
 from ..primitives import encode_frame
+from ..protocol.closing import State
 from ..protocol.frames import Frame, Opcode
 from .link import Link
 
@@ -23,9 +23,9 @@ def queue_on_all(
 ) -> tuple[Frame, list[int]]:
     """Queue a message on every connection that simply takes its frame.
 
-    With ``only_if_idle``, one that has something queued does not. Returns the uncompressed frame, and the places
-    of the others, which need a closer look: no link, not open, compressed, or full. Raises TypeError for
-    what is no message.
+    With ``only_if_idle``, one that has something queued does not. Returns the uncompressed frame, and the
+    places of the others, which need a closer look: no link, not open, compressed, or full. Raises TypeError
+    for what is no message.
     """
     frame = Frame(_encode(message))
     if key is not None:

@@ -18,9 +18,10 @@ _CLOSE_RECEIVED = int(State.CLOSE_RECEIVED)
 class Closing:
     """The state of the closing handshake, and what ends with it.
 
-    ``state`` moves by the table in ``protocol.closing``. ``reason`` is how the connection ended, ``closed_by``
-    which side was first: "peer", "us" or "network". Scopes are cancelled as soon as the peer is gone or this
-    side has closed (G9), and tasks that wait for the end are woken when nothing more will be written.
+    ``state`` moves by the table in ``protocol.closing``. ``reason`` is how the connection ended,
+    ``closed_by`` which side was first: "peer", "us" or "network". Scopes are cancelled as soon as the peer
+    is gone or this side has closed (G9), and tasks that wait for the end are woken when nothing more will
+    be written.
     """
 
     def __init__(self) -> None:
@@ -112,7 +113,7 @@ class Closing:
 
 
 class CancelWhenGone:
-    """A block in which a scope is cancelled as soon as the peer is gone; see ``Connection.cancel_when_gone``."""
+    """A block in which a scope is cancelled as soon as the peer is gone."""
 
     __slots__ = ("_closing", "_scope")
 

@@ -1,7 +1,7 @@
 """The waiting half of our own connections.
 
-Every async method here is a checkpoint for cancellation, always; sends and receives that need not wait are one for
-the schedule every ``MESSAGES_A_TURN`` times.
+Every async method here is a checkpoint for cancellation, always; sends and receives that need not wait are
+one for the schedule every ``MESSAGES_A_TURN`` times.
 """
 
 from __future__ import annotations
@@ -142,9 +142,9 @@ class WireConnection(Link, Connection):
         """A checkpoint that lets other tasks run only now and then."""
         self._turn -= 1
         if self._turn:
-            return checkpoint_if_cancelled()
+            return checkpoint_if_cancelled()  # noqa: ASYNC105  # the caller awaits it
         self._turn = MESSAGES_A_TURN
-        return checkpoint()
+        return checkpoint()  # noqa: ASYNC105
 
     async def send(self, message: Message) -> None:
         await self._checkpoint_sometimes()

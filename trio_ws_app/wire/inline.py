@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class InlineConsumer:
     """Calls ``consumer`` with one message after the other, by the rule for the user's functions.
 
-    It is called only while the peer takes its answers. What it raises is kept in ``error``, and it is not called
-    again.
+    It is called only while the peer takes its answers. What it raises is kept in ``error``, and it is not
+    called again.
     """
 
     def __init__(self, consumer: Callable[[str | bytes], object], inbox: Inbox, outbox: Outbox) -> None:
@@ -52,9 +52,8 @@ class InlineConsumer:
         """Call it until the inbox is empty or the outbox is full."""
         consumer = self._consumer
         while consumer is not None and self._inbox.count():
-            if not self._outbox.has_room():
-                if self._outbox.blocked or self._outbox.write() or not self._outbox.has_room():
-                    return
+            if not self._outbox.has_room() and (self._outbox.blocked or self._outbox.write()):
+                return
             result = consumer(self._inbox.pop())
             if result is not None:
                 refuse_coroutine(

@@ -36,8 +36,8 @@ class Keepalive:
     def judge(self, last_seen: float, now: float) -> Verdict:
         """Look at a peer that was heard last at ``last_seen``.
 
-        A time is compared by the very sum that ``next_look`` gives: a difference that is rounded otherwise would
-        have it looked at again at this instant, for ever.
+        A time is compared by the very sum that ``next_look`` gives: a difference that is rounded otherwise
+        would have it looked at again at this instant, for ever.
         """
         if self.interval is None:
             return Verdict.ALIVE
@@ -57,7 +57,7 @@ class Keepalive:
             return None
         if self._asked_at is None:
             return last_seen + self.interval
-        if self.timeout is None:
+        if self.timeout is None or now >= self._asked_at + self.timeout:
             return now + self.interval
         return min(self._asked_at + self.timeout, now + self.interval)
 

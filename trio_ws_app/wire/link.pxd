@@ -57,6 +57,7 @@ cdef class Link:
     cdef object _pause_or_go_on(self)
     cdef object _end_behind_full_inbox(self)
     cdef object _deliver(self)
+    @cython.locals(consumer=InlineConsumer)
     cdef object _run_consumer(self)
     cpdef object consume_on(self)
     cpdef object take(self)
@@ -69,6 +70,7 @@ cdef class Link:
     @cython.locals(closing=Closing)
     cpdef object check_sendable(self)
     @cython.locals(outbox=Outbox, payload=bytes, opcode=int)
+    cdef object _over(self)
     cdef object _push_message(self, object message, bint if_fits)
     cdef object _push_compressed(self, int opcode, bytes payload, bint if_fits)
     cpdef bint offer(self, object frame) except -1

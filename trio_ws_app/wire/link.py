@@ -1,8 +1,8 @@
 # cython: annotation_typing=False
 """The synchronous whole of a connection: from bytes to messages and back. Nothing here waits.
 
-A link is composed of what each file beside this one describes: an ``Outbox``, an ``Inbox``, a ``Keepalive`` and
-the ``Closing`` state. It carries what happens to one of them to the others.
+A link is composed of what each file beside this one describes: an ``Outbox``, an ``Inbox``, a ``Keepalive``
+and the ``Closing`` state. It carries what happens to one of them to the others.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from ..errors import CloseCode, CloseReason, ConnectionClosed, not_a_message
+from ..primitives import BLOCKED, LOST, encode_frame
 from ..protocol.closing import Close, State, Turn, close_payload, close_reply
 from ..protocol.control import Ping, Pong
 from ..protocol.decoder import Decoder
 from ..protocol.errors import ProtocolError
-from ..primitives import encode_frame
 from ..protocol.frames import Opcode, encode_header
 from .closing import Closing
 from .inbox import Inbox
 from .inline import InlineConsumer
 from .keepalive import Keepalive, Verdict
-from .outbox import BLOCKED, LOST, Header, Outbox, Urgent
+from .outbox import Header, Outbox, Urgent
 
 if TYPE_CHECKING:
     from ..protocol.deflate import PerMessageDeflate
@@ -157,7 +157,7 @@ class Link:
             self.readable(bytearray(self._read_size), now)
 
     def _end_behind_full_inbox(self) -> object:
-        """The stream has ended, or broken: what lies before the end, a Close perhaps, is still to be received."""
+        """The stream has ended or broken; what lies before that, a Close perhaps, is still to be received."""
         self.transport.ignore_end()
         return self._peer_is_gone(None)
 
@@ -184,7 +184,8 @@ class Link:
 
     def _run_consumer(self) -> object:
         """Give the inbox to the plain consumer, as far as the peer takes what it answers."""
-        if not self.consumer.run() or (self.closing.gone_at >= 0 and not self.inbox.messages):
+        consumer: Any = self.consumer
+        if not consumer.run() or (self.closing.gone_at >= 0 and not self.inbox.messages):
             self._wake_receiver()
         self._write_now()
         return None
@@ -227,7 +228,7 @@ class Link:
         else:
             self._write_now()  # what waits is written before the task does
         if closing.state == _GONE:
-            raise ConnectionClosed(closing.reason or _SAYING_GOODBYE, self)
+            raise self._over()
         return True
 
     def _wake_receiver(self) -> object:
@@ -264,8 +265,12 @@ class Link:
         if not closing.can_send():
             if closing.closed_here:
                 raise trio.ClosedResourceError("this side has closed the connection")
-            raise ConnectionClosed(closing.reason or _SAYING_GOODBYE, self)
+            raise self._over()
         return None
+
+    def _over(self) -> ConnectionClosed:
+        connection: Any = self  # every link is a connection
+        return ConnectionClosed(self.closing.reason or _SAYING_GOODBYE, connection)
 
     def _push_message(self, message: object, if_fits: bool) -> object:
         """Queue one message as one frame. Raises WouldBlock if it has to fit and does not."""
@@ -273,10 +278,10 @@ class Link:
         if isinstance(message, str):
             payload = message.encode()
             opcode = _TEXT
-        elif isinstance(message, bytes):
+        elif type(message) is bytes:
             payload = message
             opcode = _BINARY
-        elif isinstance(message, (bytearray, memoryview)):
+        elif isinstance(message, (bytes, bytearray, memoryview)):
             payload = bytes(message)
             opcode = _BINARY
         else:
@@ -346,7 +351,7 @@ class Link:
         return None
 
     def flush(self) -> bool:
-        """Write what is queued, as far as the transport takes it; whether that may concern a task or a deadline."""
+        """Write what is queued; whether that may concern a task or a deadline."""
         self._dirty = False
         if self.outbox.is_empty() or self.outbox.blocked:
             return False

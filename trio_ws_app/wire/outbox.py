@@ -42,10 +42,10 @@ class Urgent(bytes):
 class Outbox:
     """A queue of chunks, bounded by ``limit``.
 
-    A chunk is a whole frame or message (bytes), a shared ``Frame``, a ``Header`` and the payload behind it, or
-    an ``Urgent``. Chunks leave the queue only when the transport has taken them whole, so whatever happens the
-    peer sees a prefix of well-formed frames (G2). ``cost`` counts their bytes and a fixed overhead for
-    each; tasks that wait for room are woken below ``WRITE_LIMIT``.
+    A chunk is a whole frame or message (bytes), a shared ``Frame``, a ``Header`` and the payload behind it,
+    or an ``Urgent``. Chunks leave the queue only when the transport has taken them whole, so whatever
+    happens the peer sees a prefix of well-formed frames (G2). ``cost`` counts their bytes and a fixed
+    overhead for each; tasks that wait for room are woken below ``WRITE_LIMIT``.
     """
 
     def __init__(self, transport: Transport, limit: int) -> None:

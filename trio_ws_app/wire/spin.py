@@ -18,8 +18,8 @@ class Spin:
     """Decides how long to look, from how the last messages came.
 
     Falling asleep and being woken takes longer than an echo, so where one connection is ready again and
-    again, and soon, looking for it halves its latency. Where several are, sleeping lets their messages gather,
-    which is worth more. Never in guest mode, where the host's loop would stand still.
+    again, and soon, looking for it halves its latency. Where several are, sleeping lets their messages
+    gather, which is worth more. Never in guest mode, where the host's loop would stand still.
     """
 
     __slots__ = ("_allowed", "_in_a_row", "_last", "_waiting_since")
