@@ -59,7 +59,7 @@ class Accepted:
     """What follows from an accepted handshake.
 
     ``response`` is to be sent as it is; ``trailing`` are the bytes that the client sent behind its
-    request, the beginning of its frames. ``deflate`` is None where messages are not compressed.
+    request, the beginning of its frames. ``deflate`` is None if messages are not compressed.
     """
 
     response: bytes

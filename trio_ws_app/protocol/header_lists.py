@@ -37,7 +37,7 @@ def is_token(value: str) -> bool:
 def parse_extensions(value: str) -> tuple[Extension, ...]:
     """The offers of a Sec-WebSocket-Extensions header, the client's favourite first.
 
-    Each is a name and its parameters as pairs of name and value, the value None where there is none.
+    Each is a name and its parameters as pairs of name and value, the value None if it has none.
     Raises ValueError. A list of empty elements has no offers. Nearly all clients send one of a few values, so
     the last ones are remembered.
     """
