@@ -12,6 +12,8 @@ cdef int _WHOLE_TEXT
 cdef int _WHOLE_BINARY
 cdef int _CLOSE
 
+cpdef Py_ssize_t message_cost(object message) except -1
+
 cdef class Decoder:
     cdef readonly list controls
     cdef readonly bint closed
