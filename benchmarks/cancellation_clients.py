@@ -137,10 +137,15 @@ class Crowd:
             stalled = name.startswith("/flood")
             client = connect(port, name, SMALL_BUFFER if stalled else None)
             self.clients.append(client)
-            client.say("hello")  # so every consumer has begun, also one that does so with the first message
             client.sock.setblocking(False)
             if not stalled:
                 self._selector.register(client.sock, selectors.EVENT_READ, client)
+            self._answer_all(0)
+
+    def greet(self) -> None:
+        """Say the first message of every client."""
+        for client in self.clients:
+            client.say("hello")
             self._answer_all(0)
 
     def live(self, seconds: float) -> None:

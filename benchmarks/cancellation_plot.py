@@ -65,7 +65,8 @@ def _grid(axes: Axes, rows: Sequence[str], contenders: Sequence[str], results: R
     axes.set_ylim(len(contenders), 0)
     axes.set_xticks([column + 0.5 for column in range(len(rows))], [HEADINGS[row] for row in rows], color=INK)
     axes.xaxis.tick_top()
-    axes.set_yticks([place + 0.5 for place in range(len(contenders))], list(contenders), color=INK)
+    labels = ["trio_ws_app" if contender == "ours" else contender for contender in contenders]
+    axes.set_yticks([place + 0.5 for place in range(len(contenders))], labels, color=INK)
     axes.tick_params(length=0)
     axes.set_xlabel(LEGEND, color=INK, fontsize=8, loc="left")
     for spine in axes.spines.values():

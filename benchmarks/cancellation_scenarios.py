@@ -63,12 +63,13 @@ class Stage:
             return False
         return True
 
-    def wait_registered(self, crowd: clients.Crowd) -> None:
-        """Wait until all handlers have begun."""
+    def greet(self, crowd: clients.Crowd) -> None:
+        """Let every client say its first message, and wait until all consumers have heard it."""
+        crowd.greet()
         until = time.monotonic() + clients.PATIENCE
-        while self.events().registered() < len(crowd.clients):
+        while self.events().heard() < len(crowd.clients):
             if time.monotonic() > until:
-                raise RoundFailed("not every handler has begun")
+                raise RoundFailed("not every consumer has heard its client")
             crowd.live(0.02)
 
     def wait_clean(self, live: Callable[[float], None], left: Mapping[str, float], limit: float) -> Events:
@@ -119,7 +120,7 @@ def leave_one_by_one(leave: Leave, keepalive: float = 0) -> Scenario:
         with stage(contender, keepalive) as scene:
             names = [f"/{number}" for number in range(connections)]
             with clients.crowd(scene.server.port, names) as crowd:
-                scene.wait_registered(crowd)
+                scene.greet(crowd)
                 crowd.live(2 * keepalive)
                 left = {}
                 for client in crowd.clients:
@@ -165,7 +166,7 @@ def stop(contender: Contender, connections: int) -> Figures:
         names = [f"/flood{number}" for number in range(stalled)]
         names += [f"/{number}" for number in range(connections - stalled)]
         with clients.crowd(scene.server.port, names) as crowd:
-            scene.wait_registered(crowd)
+            scene.greet(crowd)
             crowd.live(0.5)  # the floods fill every buffer
             began = time.monotonic()
             scene.server.process.send_signal(signal.SIGTERM)
@@ -184,12 +185,11 @@ def _seconds_to_end(process: subprocess.Popen[str], crowd: clients.Crowd, limit:
 
 
 def storm(contender: Contender, connections: int) -> Figures:
-    """Every handler is cancelled at once."""
+    """Every handler is cancelled at once, right after the first message of each client."""
     with stage(contender) as scene:
         names = [f"/{number}" for number in range(connections)]
         with clients.crowd(scene.server.port, names) as crowd:
-            scene.wait_registered(crowd)
-            crowd.live(0.5)
+            scene.greet(crowd)
             left = dict.fromkeys(names, time.monotonic())
             scene.server.process.send_signal(signal.SIGUSR1)
             events = scene.wait_clean(crowd.live_in_beats, left, STORM_SECONDS)

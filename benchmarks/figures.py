@@ -113,10 +113,10 @@ class Verdict:
     def __str__(self) -> str:
         target, sign = self.target, "<=" if self.target.less_is_better else ">="
         times = f" x {self.peer or ' / '.join(target.peers)}" if target.peers else ""
-        measured = "not measured" if self.measured is None else f"{self.measured:.2f}"
-        state = {True: "ok", False: "short", None: ""}[self.reached]
         line = f"target  {target.row} {target.ours} {target.figure} {sign} {target.factor:g}{times}"
-        return f"{line}  measured {measured}  {state}".replace("measured not", "not").rstrip()
+        if self.measured is None:
+            return f"{line}  not measured"
+        return f"{line}  measured {self.measured:.2f}  {'ok' if self.reached else 'not ok'}"
 
 
 def ratio(ours: float | None, theirs: float | None) -> float | None:

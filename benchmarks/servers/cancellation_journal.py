@@ -19,7 +19,7 @@ TORN_SECONDS = 0.3
 FLOOD_MESSAGE = bytes(64 * 1024)
 CLOSE_TIMEOUT = 5.0  # what every contender gets for its goodbyes
 
-REGISTERED, CONSUMER, PRODUCER, UNREGISTERED, ERROR = "registered", "consumer", "producer", "gone", "error"
+HEARD, CONSUMER, PRODUCER, UNREGISTERED, ERROR = "heard", "consumer", "producer", "gone", "error"
 
 
 @attrs.frozen
