@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 import attrs
 
 from .processes import RoundFailed
+from .servers.cancellation_journal import FLOOD
 from .servers.job import HOST
 
 PATIENCE = 10.0
@@ -30,6 +31,11 @@ class Client:
     close_code: int | None = None
     has_closed: bool = False
     _received: bytearray = attrs.field(factory=bytearray)
+
+    @property
+    def stalled(self) -> bool:
+        """Whether it takes nothing of the flood that the server has for it."""
+        return self.name.startswith(FLOOD)
 
     def say(self, text: str) -> None:
         """Send a short text message."""
@@ -133,20 +139,20 @@ class Crowd:
         self.clients: list[Client] = []
         self._selector = selectors.DefaultSelector()
         for name in names:
-            # Who is flooded takes nothing at all.
-            stalled = name.startswith("/flood")
-            client = connect(port, name, SMALL_BUFFER if stalled else None)
+            client = connect(port, name, SMALL_BUFFER if name.startswith(FLOOD) else None)
             self.clients.append(client)
             client.sock.setblocking(False)
-            if not stalled:
+            if not client.stalled:
                 self._selector.register(client.sock, selectors.EVENT_READ, client)
             self._answer_all(0)
 
-    def greet(self) -> None:
-        """Say the first message of every client."""
-        for client in self.clients:
+    def greet(self) -> int:
+        """Say the first message of every client that reads, and return how many those are."""
+        reading = [client for client in self.clients if not client.stalled]
+        for client in reading:
             client.say("hello")
             self._answer_all(0)
+        return len(reading)
 
     def live(self, seconds: float) -> None:
         """Let time pass."""

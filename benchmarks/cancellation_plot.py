@@ -65,8 +65,7 @@ def _grid(axes: Axes, rows: Sequence[str], contenders: Sequence[str], results: R
     axes.set_ylim(len(contenders), 0)
     axes.set_xticks([column + 0.5 for column in range(len(rows))], [HEADINGS[row] for row in rows], color=INK)
     axes.xaxis.tick_top()
-    labels = ["trio_ws_app" if contender == "ours" else contender for contender in contenders]
-    axes.set_yticks([place + 0.5 for place in range(len(contenders))], labels, color=INK)
+    axes.set_yticks([place + 0.5 for place in range(len(contenders))], map(label, contenders), color=INK)
     axes.tick_params(length=0)
     axes.set_xlabel(LEGEND, color=INK, fontsize=8, loc="left")
     for spine in axes.spines.values():
@@ -82,6 +81,11 @@ def _draw_cell(axes: Axes, column: int, place: int, found: Cell) -> None:
     shape.set_facecolor(found.colour)
     axes.add_patch(shape)
     axes.text(column + 0.5, place + 0.5, found.text, ha="center", va="center", color="white", fontsize=9)
+
+
+def label(contender: str) -> str:
+    """What the line of a contender is called."""
+    return "trio_ws_app" if contender == "ours" else contender
 
 
 def cell(row: str, contender: str, results: Results) -> Cell:

@@ -18,7 +18,7 @@ from .cancellation_events import Events, latency
 from .contenders import Contender
 from .figures import DISTURBED, Figures
 from .processes import RoundFailed, ServerProcess, Spent, launched
-from .servers.cancellation_journal import TORN_BYTES, TORN_SECONDS
+from .servers.cancellation_journal import FLOOD, TORN, TORN_BYTES, TORN_SECONDS
 
 GRACE_SECONDS = 2.0  # after the event; who has not cleaned up by then counts as a survivor
 STORM_SECONDS = 10.0  # the same for ten thousand at once: some work on for 5 s before the first is clean
@@ -64,10 +64,10 @@ class Stage:
         return True
 
     def greet(self, crowd: clients.Crowd) -> None:
-        """Let every client say its first message, and wait until all consumers have heard it."""
-        crowd.greet()
+        """Let every client that reads say its first message, and wait until all consumers have heard it."""
+        greeted = crowd.greet()
         until = time.monotonic() + clients.PATIENCE
-        while self.events().heard() < len(crowd.clients):
+        while self.events().heard() < greeted:
             if time.monotonic() > until:
                 raise RoundFailed("not every consumer has heard its client")
             crowd.live(0.02)
@@ -163,7 +163,7 @@ def stop(contender: Contender, connections: int) -> Figures:
     """SIGTERM; one client in a hundred takes no data, and the server has much for it."""
     stalled = max(1, round(connections * STALLED_SHARE))
     with stage(contender) as scene:
-        names = [f"/flood{number}" for number in range(stalled)]
+        names = [f"{FLOOD}{number}" for number in range(stalled)]
         names += [f"/{number}" for number in range(connections - stalled)]
         with clients.crowd(scene.server.port, names) as crowd:
             scene.greet(crowd)
@@ -204,7 +204,7 @@ def torn(contender: Contender, _connections: int) -> Figures:
     whole = []
     with stage(contender) as scene:
         for _ in range(TORN_CLIENTS):
-            client = clients.connect(scene.server.port, "/torn", clients.SMALL_BUFFER)
+            client = clients.connect(scene.server.port, TORN, clients.SMALL_BUFFER)
             with client.sock:
                 time.sleep(TORN_SECONDS + 0.2)
                 whole.append(_is_whole(clients.read_to_end(client, GRACE_SECONDS)))

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import attrs
 
-from .cancellation_journal import FLOOD_MESSAGE, HEARD, Journal, parse
+from .cancellation_journal import FLOOD, FLOOD_MESSAGE, HEARD, TORN, Journal, parse
 
 job = parse()
 journal = Journal(job.events)
@@ -33,7 +33,7 @@ class Business:
     @property
     def torn(self) -> bool:
         """Whether the client is there to see a large message given up."""
-        return self.name == "/torn"
+        return self.name.startswith(TORN)
 
     async def consume(self, message: str | bytes) -> None:
         """Act on one message."""
@@ -46,7 +46,7 @@ class Business:
 
     async def produce(self) -> bytes | None:
         """The next message: at once for a flood, else never; None when there will be no more."""
-        if self.name.startswith("/flood"):
+        if self.name.startswith(FLOOD):
             return FLOOD_MESSAGE
         await self.exhausted.wait()
         return None

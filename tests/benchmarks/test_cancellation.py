@@ -11,14 +11,14 @@ from click.testing import CliRunner
 from benchmarks import cancellation_clients as clients
 from benchmarks.__main__ import main
 from benchmarks.cancellation_events import Events, latency
-from benchmarks.cancellation_plot import cell
+from benchmarks.cancellation_plot import cell, label
 from benchmarks.figures import Results
-from trio_ws_app.wire.link import COMPILED
+from benchmarks.servers.pure import is_compiled
 
 JOURNAL = """\
-10.000000 /0 registered
-10.000000 /1 registered
-10.000000 /2 registered
+10.000000 /0 heard
+10.000000 /1 heard
+10.000000 /2 heard
 12.010000 /0 consumer
 12.020000 /0 producer
 12.021000 /0 gone
@@ -40,7 +40,7 @@ def events(tmp_path: Path) -> Events:
 def test_who_has_not_cleaned_up_is_counted(events: Events) -> None:
     """Two sides a connection; one of the six is missing."""
     left = dict.fromkeys(("/0", "/1", "/2"), 12.0)
-    assert events.registered() == 3
+    assert events.heard() == 3
     assert events.survivors(left) == 1
     assert events.errors == 1
     assert not events.all_clean(left)
@@ -91,7 +91,12 @@ def test_a_cell_says_the_worst(figures: dict[str, float], words: str) -> None:
     assert words in cell("row", "somebody", results).text
 
 
-@pytest.mark.skipif(not COMPILED, reason="the wire is not compiled here, so there is no such contender")
+def test_the_slide_names_the_project() -> None:
+    """Its readers do not know who "ours" is."""
+    assert [label("ours"), label("trio-websocket")] == ["trio_ws_app", "trio-websocket"]
+
+
+@pytest.mark.skipif(not is_compiled("trio_ws_app"), reason="nothing is compiled here")
 def test_a_small_run(tmp_path: Path) -> None:
     """Every scenario once, with few connections: ours leaves nothing, and the files are written."""
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
