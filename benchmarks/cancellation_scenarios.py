@@ -17,11 +17,12 @@ from . import cancellation_clients as clients
 from .cancellation_events import Events, latency
 from .contenders import Contender
 from .figures import DISTURBED, Figures
+from .frames import frames
 from .processes import RoundFailed, ServerProcess, Spent, launched
 from .servers.cancellation_journal import FLOOD, TORN, TORN_BYTES, TORN_SECONDS
 
 GRACE_SECONDS = 2.0  # after the event; who has not cleaned up by then counts as a survivor
-STORM_SECONDS = 10.0  # the same for ten thousand at once: some work on for 5 s before the first is clean
+STORM_SECONDS = 15.0  # the same for ten thousand at once: some work on for 10 s before the first is clean
 LONGEST_SECONDS = 60.0  # for those who go on writing into the journal, but never clean up
 QUIET_SECONDS = 0.05  # a journal that has not grown for so long is looked into
 PACE_SECONDS = 0.002  # between two connections' ends
@@ -214,7 +215,7 @@ def torn(contender: Contender, _connections: int) -> Figures:
 def _is_whole(data: bytearray) -> float:
     """Whether ``data`` is frames: perhaps the large message, then the small one."""
     try:
-        found = [(opcode, payload) for opcode, payload in clients.frames(data) if opcode < 8]
+        found = [(opcode, payload) for opcode, payload in frames(data) if opcode < 8]
     except ValueError:
         return 0.0
     messages = [payload for _, payload in found]

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import cancellation_clients as clients
 from benchmarks.__main__ import main
 from benchmarks.cancellation_events import Events, latency
 from benchmarks.cancellation_plot import cell, label
 from benchmarks.figures import Results
+from benchmarks.frames import frames
 from benchmarks.servers.pure import is_compiled
 
 JOURNAL = """\
@@ -65,10 +65,10 @@ def test_a_registry_that_told_too_early_is_noticed(events: Events) -> None:
 def test_frames_are_told_from_what_is_none() -> None:
     """Whole frames are taken, half ones stay, and the middle of a payload is an error."""
     data = bytearray(b"\x81\x05hello\x82\x7e\x01\x00" + bytes(256) + b"\x88\x02\x03")
-    assert list(clients.frames(data)) == [(1, b"hello"), (2, bytes(256))]
+    assert list(frames(data)) == [(1, b"hello"), (2, bytes(256))]
     assert data == b"\x88\x02\x03"
     with pytest.raises(ValueError, match="no frame"):
-        list(clients.frames(bytearray(b"\x71\x05hello")))
+        list(frames(bytearray(b"\x71\x05hello")))
 
 
 @pytest.mark.parametrize(
