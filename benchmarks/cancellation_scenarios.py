@@ -27,7 +27,7 @@ LONGEST_SECONDS = 60.0  # for those who go on writing into the journal, but neve
 QUIET_SECONDS = 0.05  # a journal that has not grown for so long is looked into
 PACE_SECONDS = 0.002  # between two connections' ends
 KEEPALIVE_SECONDS = 0.5
-STOP_LIMIT = 20.0
+STOP_LIMIT = 12.0  # more than twice the time that every server is given for its goodbyes
 STALLED_SHARE = 0.01
 TORN_CLIENTS = 3
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from io import StringIO
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from benchmarks import compiler
+from benchmarks import compiler, echo
 from benchmarks.__main__ import main
 from benchmarks.contenders import CONTENDERS, ready
 from benchmarks.options import Options
@@ -93,6 +95,24 @@ def test_a_bun_that_does_not_exist_is_refused() -> None:
     result = CliRunner().invoke(main, ["echo", "--bun", "/nowhere/bun"])
     assert result.exit_code == 2
     assert "/nowhere/bun" in result.output
+
+
+README = (Path(__file__).parents[2] / "benchmarks" / "README.md").read_text()
+COMMANDS = re.findall(r"^python -m benchmarks (.+)$", README, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_every_command_of_the_readme_has_valid_options(line: str) -> None:
+    """What benchmarks/README.md tells to type is understood, with rows and contenders that exist."""
+    name, *arguments = shlex.split(line)
+    context = main.commands[name].make_context(name, arguments)
+    assert set(context.params["only"]) <= {contender.name for contender in CONTENDERS}
+    assert set(context.params.get("row", ())) <= set(echo.ROWS)
+
+
+def test_the_readme_has_every_benchmark() -> None:
+    """One line of its first table each."""
+    assert sorted(re.findall(r"^\| `(\w+)` \|", README, flags=re.MULTILINE)) == sorted(main.commands)
 
 
 def test_more_connections_than_descriptors_is_refused() -> None:
