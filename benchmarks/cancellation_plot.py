@@ -98,7 +98,7 @@ def cell(row: str, contender: str, results: Results) -> Cell:
     if "well_formed" in medians:
         return Cell("well-formed", GOOD) if medians["well_formed"] else Cell("frame torn", DEAD)
     if medians.get("end_s", 0) >= STOP_LIMIT:
-        return Cell("never ends", DEAD)
+        return Cell(f"still there\nafter {STOP_LIMIT:.0f} s", DEAD)
     if medians.get("survivors"):
         return Cell(f"{medians['survivors']:,.0f} alive", BAD)
     if "end_s" in medians:
