@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from benchmarks import compiler, echo
+from benchmarks import cancellation, compiler, echo
 from benchmarks.__main__ import main
 from benchmarks.contenders import CONTENDERS, ready
 from benchmarks.options import Options
@@ -106,8 +106,8 @@ def test_every_command_of_the_readme_has_valid_options(line: str) -> None:
     """What benchmarks/README.md tells to type is understood, with rows and contenders that exist."""
     name, *arguments = shlex.split(line)
     context = main.commands[name].make_context(name, arguments)
-    assert set(context.params["only"]) <= {contender.name for contender in CONTENDERS}
-    assert set(context.params.get("row", ())) <= set(echo.ROWS)
+    assert set(context.params["only"]) <= {one.name for one in (*CONTENDERS, *cancellation.CONTENDERS)}
+    assert set(context.params.get("row", ())) <= {*echo.ROWS, *cancellation.SCENARIOS}
 
 
 def test_the_readme_has_every_benchmark() -> None:
