@@ -116,7 +116,7 @@ class Engine(trio.abc.Instrument):
             self._fail(error)
 
     def _is_behind(self, now: float) -> bool:
-        """Whether a standstill has just ended, so that streams may have arrived that no task has read (G14)."""
+        """Whether a standstill has just ended, and streams may hold what no task has read yet (G14)."""
         if now < self.deadlines.next + _LATE:
             self._turns_to_read = 0
         elif self._turns_to_read == 0:
