@@ -126,7 +126,7 @@ def _own_end(channel: Channel, error: ConnectionClosed) -> ConnectionClosed:
 def _known_end(channel: Connection) -> Exception:
     """What somebody is told who did not learn of the channel's end by an exception."""
     if channel.close_reason is not None:
-        return ConnectionClosed(channel.close_reason)
+        return ConnectionClosed(channel.close_reason, channel)
     return trio.ClosedResourceError("this side has closed the connection")
 
 

@@ -215,7 +215,7 @@ class WireConnection(Link, Connection):
         if self.closed_here:
             raise trio.ClosedResourceError("this side has closed the connection")
         if self.state != State.OPEN:
-            raise ConnectionClosed(self.close_reason or self._closing_reason())
+            raise ConnectionClosed(self.close_reason or self._closing_reason(), self)
 
     async def ping(self) -> float:
         await checkpoint_if_cancelled()

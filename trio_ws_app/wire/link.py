@@ -210,7 +210,7 @@ class Link(Liveness):
         if self.state == _GONE:
             if self.inbox:
                 return False
-            raise ConnectionClosed(self._close_reason or self._closing_reason())
+            raise ConnectionClosed(self._close_reason or self._closing_reason(), self)  # type: ignore[arg-type]
         self._receiver = task
         return True
 

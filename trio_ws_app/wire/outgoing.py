@@ -92,7 +92,7 @@ class Outgoing(Writing):
         if self.closed_here:
             raise trio.ClosedResourceError("this side has closed the connection")
         if self.state != _OPEN:
-            raise ConnectionClosed(self._close_reason or self._closing_reason())
+            raise ConnectionClosed(self._close_reason or self._closing_reason(), self)  # type: ignore[arg-type]
         return None
 
     def _closing_reason(self) -> CloseReason:
