@@ -1,4 +1,4 @@
-"""The one rule for the user's plain functions, wherever they are called from.
+"""The one rule for the user's functions, plain or async, wherever they are called from.
 
 Each has a context of its own, so that nothing it sets is seen by the next connection. A KeyboardInterrupt
 may be raised inside it and nowhere else in this package, where it would leave half of a change behind.
@@ -8,7 +8,7 @@ What it raises goes to the caller, whose policy it is.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextvars import Context, copy_context
 from typing import Generic, ParamSpec, TypeVar
 
@@ -34,6 +34,20 @@ class Callback(Generic[Arguments, Result]):
     @disable_ki_protection
     def _interruptible(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         return self._function(*args, **kwargs)
+
+
+@disable_ki_protection
+def call_interruptible(
+    function: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
+) -> Result:
+    """Call the function in the current context, which has to be one of its own."""
+    return function(*args, **kwargs)
+
+
+@disable_ki_protection
+async def await_interruptible(awaitable: Awaitable[Result]) -> Result:
+    """Wait for what an async function has returned, in a task of its own."""
+    return await awaitable
 
 
 def refuse_coroutine(function: object, result: object, instead: str) -> None:

@@ -149,8 +149,7 @@ async def test_probes_leave_no_trace(caplog: pytest.LogCaptureFixture) -> None:
                     if greeting:
                         await client.send_all(greeting)
             silent = await trio.open_tcp_stream("127.0.0.1", server.port)
-            with pytest.raises(trio.BrokenResourceError):  # open_timeout is over
-                await silent.receive_some()
+            assert await silent.receive_some() == b""  # open_timeout is over
             await silent.aclose()
             assert await status_of(server.port, upgrade()) == 101
             assert sum(server.statistics().refused.values()) >= 5

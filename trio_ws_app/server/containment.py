@@ -1,58 +1,87 @@
-"""One handler's bug is one connection's bug (G5), and a goodbye is no bug (G6)."""
+"""What an error of the user's code means (G5), and which is none (G6)."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Iterator
+from math import inf
 
 import trio
 
-from ..connection import Connection
 from ..errors import CloseCode, ConnectionClosed
-from ..protocol.closing import State
+from ..protocol.closing import is_legal_close_code
 from ..wire.connection import WireConnection
 
 logger = logging.getLogger("trio_ws_app.server")
 
-Handler = Callable[[Connection], Awaitable[object]]
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """The errors in a group and in the groups within it; an error that is no group, itself."""
+    if isinstance(error, BaseExceptionGroup):
+        for part in error.exceptions:
+            yield from leaves(part)
+    else:
+        yield error
 
 
-def code_after(error: BaseException, connection: WireConnection) -> CloseCode | None:
-    """The code to close with when the handler has raised ``error``; None when it was cancelled.
+def interrupt_in(error: BaseException) -> KeyboardInterrupt | SystemExit | None:
+    """The KeyboardInterrupt or SystemExit in ``error``: these alone end more than one connection."""
+    found = (leaf for leaf in leaves(error) if isinstance(leaf, KeyboardInterrupt | SystemExit))
+    return next(found, None)
 
-    A bug becomes one ERROR record with its traceback, and 1011. A ``ConnectionClosed`` of this
-    connection, alone or in groups, is how handlers learn of a goodbye. What is neither an Exception nor a
-    cancellation is raised again.
+
+def is_cancelled(error: BaseException) -> bool:
+    """Whether ``error`` is nothing but the cancellation of the task that has caught it."""
+    return trio.current_effective_deadline() == -inf and all(
+        isinstance(leaf, trio.Cancelled) for leaf in leaves(error)
+    )
+
+
+def close_code_for(error: BaseException, connection: WireConnection) -> int | None:
+    """The code to close with after the handler has raised ``error``; None if it was only cancelled.
+
+    A failure becomes one ERROR record with its traceback, and 1011. An error that carries a ``close_code``
+    of its own becomes one line, at WARNING, and that code. A ``ConnectionClosed`` of this connection, alone
+    or in groups, is no failure but how handlers learn of the peer's goodbye.
     """
-    cancelled, failure = _split(error)
-    if not isinstance(failure, Exception | None):
-        raise error
-    code = CloseCode.NORMAL
-    if failure is not None and not _is_goodbye(failure, connection):
-        _log(failure, connection)
-        code = CloseCode.INTERNAL_ERROR
-    return code if cancelled is None else None
+    if is_cancelled(error):
+        return None
+    failures = [leaf for leaf in leaves(error) if not _is_expected(leaf, connection)]
+    if not failures:
+        return CloseCode.NORMAL
+    codes = [_own_close_code(failure) for failure in failures]
+    if None not in codes:
+        _log_condition(failures[0], codes[0], connection)
+        return codes[0]
+    _log_failure(error, connection)
+    return CloseCode.INTERNAL_ERROR
 
 
-def _log(failure: Exception, connection: WireConnection) -> None:
-    logger.error(
-        "%s: the handler failed, the connection is closed with 1011",
+def _is_expected(leaf: BaseException, connection: WireConnection) -> bool:
+    if isinstance(leaf, ConnectionClosed):
+        return leaf.connection is connection
+    return isinstance(leaf, trio.Cancelled) and trio.current_effective_deadline() == -inf
+
+
+def _own_close_code(error: BaseException) -> int | None:
+    code = getattr(error, "close_code", None)
+    return int(code) if isinstance(code, int) and is_legal_close_code(code) else None
+
+
+def _log_condition(error: BaseException, code: int | None, connection: WireConnection) -> None:
+    logger.warning(
+        "%s: the connection is closed with %s: %s",
         connection.id,
-        exc_info=failure,
+        code,
+        error,
         extra={"connection": connection.id, "remote": connection.remote},
     )
 
 
-def _split(error: BaseException) -> tuple[BaseException | None, BaseException | None]:
-    """The cancellation in ``error``, and the rest."""
-    if isinstance(error, BaseExceptionGroup):
-        return error.split(trio.Cancelled)
-    return (error, None) if isinstance(error, trio.Cancelled) else (None, error)
-
-
-def _is_goodbye(error: BaseException, connection: WireConnection) -> bool:
-    if connection.state == State.OPEN:
-        return False
-    if isinstance(error, BaseExceptionGroup):
-        return error.split(ConnectionClosed)[1] is None
-    return isinstance(error, ConnectionClosed)
+def _log_failure(error: BaseException, connection: WireConnection) -> None:
+    logger.error(
+        "%s: the handler failed, the connection is closed with 1011",
+        connection.id,
+        exc_info=error,
+        extra={"connection": connection.id, "remote": connection.remote},
+    )

@@ -1,7 +1,7 @@
 """A connection before it is one: TLS, the HTTP request, and the answer.
 
-An endpoint like a link is, so a client that never speaks WebSocket costs no task, and no more than one
-DEBUG line (G6).
+It is the endpoint of a transport, as a link is, so a client that never speaks WebSocket costs no task, and no
+more than one DEBUG line (G6).
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ import logging
 import ssl
 from collections.abc import Callable
 from enum import Enum, auto
+from typing import Protocol
+
+import attrs
 
 from ..protocol.handshake import Accepted, Refusal, ServerHandshake
 from ..request import Request, Response
@@ -17,14 +20,19 @@ from ..settings import Settings
 from ..wire.stream import StreamTransport
 from ..wire.timers import Countdown
 from ..wire.transport import BLOCKED, LOST, SocketTransport
+from .addresses import Client
 
-logger = logging.getLogger("trio_ws_app.opening")
+logger = logging.getLogger("trio_ws_app.handshake")
 
 AnyTransport = SocketTransport | StreamTransport
 
+_TOO_SLOW = Response(408, "The request did not come in time.\n")
+_APPLICATION_TOO_SLOW = Response(503, "The application took too long.\n", {"Retry-After": "1"})
+_BROKEN = Response(500, "Internal server error.\n")
+
 
 class Stage(Enum):
-    """How far an opening connection has come."""
+    """How far a pending handshake has come."""
 
     TLS = auto()
     REQUEST = auto()
@@ -33,79 +41,98 @@ class Stage(Enum):
     OVER = auto()
 
 
-class Opening:
-    """Reads one request and hands it to ``decide``, which calls ``accept`` or ``refuse``."""
+class Owner(Protocol):
+    """What admits pending handshakes, and is told what becomes of them."""
+
+    settings: Settings
+    open_timeout: Countdown
+    linger_timeout: Countdown
+
+    def now(self) -> float:
+        """Trio's clock."""
+
+    def decide(self, handshake: PendingHandshake, request: Request) -> None:
+        """Call ``accept`` or ``refuse``, now or later."""
+
+    def count_refused(self, outcome: str) -> None:
+        """A handshake did not become a connection."""
+
+    def ended(self, handshake: PendingHandshake) -> None:
+        """The handshake is over."""
+
+
+class PendingHandshake:
+    """Reads one request and has its owner decide on it."""
 
     __slots__ = (
-        "_count",
-        "_countdown",
-        "_decide",
         "_handshake",
         "_out",
-        "_settings",
+        "_owner",
         "_stage",
         "_tls",
-        "_trailing",
+        "client",
+        "has_place",
+        "has_spoken",
         "on_lost",
-        "remote",
+        "trailing",
         "transport",
     )
 
-    def __init__(
-        self,
-        transport: AnyTransport,
-        settings: Settings,
-        remote: str,
-        decide: Callable[[Opening, Request], None],
-        count: Callable[[str], None],
-        countdown: Countdown,
-        now: float,
-    ) -> None:
+    def __init__(self, transport: AnyTransport, client: Client, owner: Owner, now: float) -> None:
         self.transport = transport
-        self.remote = remote
+        self.client = client
+        self.has_place = False  # among the connections
+        self.has_spoken = False
         self.on_lost: Callable[[], None] | None = None
-        self._settings = settings
-        self._decide = decide
-        self._count = count
-        self._countdown = countdown
-        self._handshake = ServerHandshake(settings)
+        self.trailing = b""  # what came while the request was looked at
+        self._owner = owner
+        self._handshake = ServerHandshake(owner.settings)
         self._stage = Stage.REQUEST
         self._tls: ssl.SSLSocket | None = None
         self._out: bytes | memoryview = b""
-        self._trailing = b""
-        countdown.start(self, now)
+        owner.open_timeout.start(self, now)
+
+    @property
+    def host(self) -> str | None:
+        """The client's IP address, if it has one."""
+        return self.client.host
 
     def start_tls(self, context: ssl.SSLContext, transport: SocketTransport) -> None:
-        """Speak TLS first."""
+        """Speak TLS first. Raises OSError for a client that is gone."""
         self._tls = transport.use_tls(context)
         self._stage = Stage.TLS
 
+    # -- from the transport ------------------------------------------------------------------
+
     def readable(self, buffer: bytearray, now: float) -> None:  # noqa: ARG002  # an endpoint's signature
         """Bytes have come, or the end."""
-        if self._stage is Stage.TLS and not self._go_on_with_tls():
+        if self._stage is Stage.TLS and not self._continue_tls():
             return
         size = self.transport.recv_into(buffer)
         if size == BLOCKED:
             return
         if size <= 0:
             self._lost()
-        elif self._stage is Stage.REQUEST:
+            return
+        self.has_spoken = True
+        if self._stage is Stage.REQUEST:
             self._read_request(bytes(buffer[:size]))
         elif self._stage is Stage.DECIDING:
-            self._trailing += bytes(buffer[:size])
-            if len(self._trailing) > self._settings.max_request_size:
+            self.trailing += bytes(buffer[:size])
+            if len(self.trailing) > self._owner.settings.max_request_size:
                 self.drop("too much data before the handshake was answered")
 
     def writable(self) -> None:
         """The transport takes bytes again."""
         if self._stage is Stage.TLS:
-            self._go_on_with_tls()
+            self._continue_tls()
         else:
             self._write_answer()
 
-    def _go_on_with_tls(self) -> bool:
+    def _continue_tls(self) -> bool:
         """One more step of the TLS handshake; True when it is complete."""
         assert self._tls is not None
+        self.has_spoken = True
         try:
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
@@ -129,42 +156,40 @@ class Opening:
             return
         if request is not None:
             self._stage = Stage.DECIDING
-            self._decide(self, request)
+            self._owner.decide(self, attrs.evolve(request, client=self.client.address))
+
+    # -- the answer --------------------------------------------------------------------------
 
     def upgrade_problem(self, request: Request) -> Refusal | None:
         """Why ``request`` can't become a WebSocket connection."""
         return self._handshake.upgrade_problem(request)
 
+    @property
+    def is_undecided(self) -> bool:
+        """Whether the client is there and was not answered."""
+        return self._stage not in (Stage.OVER, Stage.ANSWERING)
+
     def accept(self, request: Request) -> Accepted:
-        """The answer 101, and what was agreed on; this opening is over."""
+        """The answer 101, and what was agreed on; the handshake is over."""
         accepted = self._handshake.accept(request)
-        self._countdown.stop(self)
-        self._stage = Stage.OVER
+        self._end()
         return accepted
 
-    @property
-    def trailing(self) -> bytes:
-        """What came while the request was looked at."""
-        return self._trailing
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the client went away, or was answered."""
-        return self._stage in (Stage.OVER, Stage.ANSWERING)
-
     def refuse(self, response: Response, reason: str) -> None:
-        """Answer with HTTP, and close."""
-        if self.is_over:
+        """Answer with HTTP, and close when the client has done so, or has had time to."""
+        if not self.is_undecided:
             return
-        self._count(f"HTTP {response.status}")
-        logger.debug("%s: HTTP %d: %s", self.remote, response.status, reason)
-        self._stage = Stage.ANSWERING
         try:
             self._out = self._handshake.refuse(response)
-        except ValueError as error:
-            logger.error("the HTTP answer %r can't be sent: %s", response.status, error)
-            self._out = self._handshake.refuse(Response(500, "Internal server error\n"))
+        except Exception:  # what the application has put into it
+            logger.exception("%s: the HTTP answer can't be sent, the client gets 500", self.client.remote)
+            response = _BROKEN
+            self._out = self._handshake.refuse(response)
+        self._owner.count_refused(f"HTTP {response.status}")
+        logger.debug("%s: HTTP %d: %s", self.client.remote, response.status, reason)
+        self._stage = Stage.ANSWERING
         self._write_answer()
+        self._tell_lost()
 
     def _write_answer(self) -> None:
         if self._stage is not Stage.ANSWERING:
@@ -179,28 +204,67 @@ class Opening:
                 return
             self._out = memoryview(self._out)[sent:]
         self.transport.watch(True, False)
-        self.transport.finish()  # the client's end, or open_timeout, closes the rest
+        self.transport.finish()  # the client's end closes the rest, or time does
+        self._owner.open_timeout.stop(self)
+        self._linger()
 
-    def too_slow(self, now: float) -> None:  # noqa: ARG002  # a patient's signature
-        """The client has not got through the handshake, or not taken the answer, in time."""
-        self.drop("open_timeout is over")
+    def _linger(self) -> None:
+        """Give the client a moment to take the answer: closing at once may destroy it on its way."""
+        self._owner.linger_timeout.stop(self)
+        self._owner.linger_timeout.start(self, self._owner.now())
+
+    # -- the end -----------------------------------------------------------------------------
+
+    def too_slow(self, now: float) -> None:  # noqa: ARG002  # a waiter's signature
+        """``open_timeout`` is over, or the time to take leave."""
+        if self._stage is Stage.DECIDING:
+            self.end_with(_APPLICATION_TOO_SLOW, "open_timeout is over, the application still looks")
+        elif self._stage is Stage.REQUEST and self.has_spoken:
+            self.end_with(_TOO_SLOW, "open_timeout is over, half a request has come")
+        else:
+            self.drop("open_timeout is over")
+
+    def end_with(self, response: Response, reason: str) -> None:
+        """Answer if the client speaks HTTP, and let it linger; else close."""
+        if self._stage not in (Stage.REQUEST, Stage.DECIDING):
+            self.drop(reason)
+            return
+        self.refuse(response, reason)
+        if self._out:  # else it lingers already
+            self._linger()
 
     def drop(self, reason: str) -> None:
-        """End without an answer."""
-        if self._stage is not Stage.ANSWERING:
-            self._count(reason.partition(":")[0])
-            logger.debug("%s: %s", self.remote, reason)
-        self._lost(abort=True)
+        """End without an answer, or without waiting longer for the client to take it."""
+        self._note(reason)
+        self._close()
 
     def failed(self) -> None:
-        """Something of ours went wrong with this request."""
+        """Something of ours went wrong with this handshake."""
         self.drop("the server failed")
 
-    def _lost(self, abort: bool = False) -> None:
-        self._countdown.stop(self)
-        if self._stage is Stage.REQUEST and not abort:
-            self._count("gone before a request")
+    def _lost(self) -> None:
+        """The client has gone."""
+        self._note("gone before a request" if self._stage is Stage.REQUEST else "gone before the answer")
+        self._close()
+
+    def _note(self, reason: str) -> None:
+        if self.is_undecided:
+            self._owner.count_refused(reason.partition(":")[0])
+            logger.debug("%s: %s", self.client.remote, reason)
+
+    def _close(self) -> None:
+        self._end()
+        self.transport.close(abort=bool(self._out))
+        self._tell_lost()
+
+    def _end(self) -> None:
         self._stage = Stage.OVER
-        self.transport.close(abort)
-        if self.on_lost is not None:
-            self.on_lost()
+        self._owner.open_timeout.stop(self)
+        self._owner.linger_timeout.stop(self)
+        self._owner.ended(self)
+
+    def _tell_lost(self) -> None:
+        """Cancel what still looks at the request."""
+        on_lost, self.on_lost = self.on_lost, None
+        if on_lost is not None:
+            on_lost()

@@ -10,8 +10,7 @@ import trio
 
 from ..connection import Connection
 from ..request import Headers, Request
-from ..server.admission import ProcessRequest
-from ..server.contain import Handler
+from ..server.options import Handler, ProcessRequest
 from ..server.server import Server
 from ..server.serving import serve
 from ..settings import Settings
