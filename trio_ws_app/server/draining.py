@@ -87,9 +87,9 @@ class Stop:
             await self._wait_finished()
         finally:
             self.request()
-        with trio.CancelScope(shield=True):
-            while not self.finished.is_set():  # after Ctrl-C: the next one cuts it short
-                await self._wait_finished()
+            with trio.CancelScope(shield=True):
+                while not self.finished.is_set():  # Ctrl-C cuts it short
+                    await self._wait_finished()
 
     async def _wait_finished(self) -> None:
         try:
