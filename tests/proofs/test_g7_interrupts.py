@@ -220,7 +220,7 @@ def test_it_comes_from_readiness(act: Callable[[object], None], kind: type[BaseE
 
 
 def test_the_first_status_counts() -> None:
-    """Handlers that exit while the server says goodbye neither change the status nor cut the goodbye short."""
+    """Handlers that exit while the server says goodbye change neither the status nor the goodbye."""
     program = Program(_exit_after_the_goodbye)
 
     async def clients() -> None:

@@ -1,4 +1,4 @@
-"""G7 for those that are still in their opening handshake: an answer within the grace period, never a reset."""
+"""G7 for opening handshakes in progress: an answer within the grace period, never a reset."""
 
 from __future__ import annotations
 
@@ -69,12 +69,14 @@ async def test_the_applications_own_answer_is_given_during_a_drain() -> None:
         return ws.Response(200, "metrics\n")
 
     answers: list[bytes] = []
-    async with trio.open_nursery() as nursery:
-        async with serve_in_memory(listen, settings=SETTINGS, process_request=look) as memory:
-            stream = await memory.connect_raw()
-            await stream.send_all(REQUEST)
-            nursery.start_soon(take_answer, stream, answers)
-            await trio.sleep(1)
+    async with (
+        trio.open_nursery() as nursery,
+        serve_in_memory(listen, settings=SETTINGS, process_request=look) as memory,
+    ):
+        stream = await memory.connect_raw()
+        await stream.send_all(REQUEST)
+        nursery.start_soon(take_answer, stream, answers)
+        await trio.sleep(1)
     assert answers[0].endswith(b"metrics\n")
 
 
@@ -82,15 +84,14 @@ async def test_the_applications_own_answer_is_given_during_a_drain() -> None:
 async def test_half_a_request_gets_its_time() -> None:
     """Its other half comes while the server drains, and gets 503."""
     answers: list[bytes] = []
-    async with trio.open_nursery() as nursery:
-        async with serve_in_memory(listen, settings=SETTINGS) as memory:
-            stream = await memory.connect_raw()
-            await stream.send_all(REQUEST[:40])
-            await trio.sleep(1)
-            nursery.start_soon(memory.server.drain)
-            await trio.sleep(GRACE - 1)
-            await stream.send_all(REQUEST[40:])
-            await take_answer(stream, answers)
+    async with trio.open_nursery() as nursery, serve_in_memory(listen, settings=SETTINGS) as memory:
+        stream = await memory.connect_raw()
+        await stream.send_all(REQUEST[:40])
+        await trio.sleep(1)
+        nursery.start_soon(memory.server.drain)
+        await trio.sleep(GRACE - 1)
+        await stream.send_all(REQUEST[40:])
+        await take_answer(stream, answers)
     assert answers[0].startswith(b"HTTP/1.1 503 ")
 
 
