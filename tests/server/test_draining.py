@@ -87,6 +87,28 @@ async def test_what_makes_no_sense_is_a_value_error(arguments: dict[str, Any]) -
         assert peer.close_reason == ws.CloseReason(4999, "\u20ac" * 41)
 
 
+@pytest.mark.parametrize("stop", ["drain", "cancel", "the caller's cancellation"])
+async def test_a_drain_can_be_waited_for(stop: str) -> None:
+    """It begins before the handlers have ended, whatever the server stops for."""
+    began: list[int] = []
+
+    async def watch(server: ws.Server) -> None:
+        with trio.CancelScope(shield=True):
+            await server.wait_draining()
+        began.append(len(server.connections))
+
+    async with trio.open_nursery() as nursery, serve_in_memory(wait_for_the_end) as memory:
+        await memory.connect()
+        nursery.start_soon(watch, memory.server)
+        await trio.testing.wait_all_tasks_blocked()
+        assert not began
+        if stop == "drain":
+            await memory.server.drain()
+        elif stop == "cancel":
+            memory.server.cancel()
+    assert began == [1]
+
+
 async def wait_for_the_end(connection: ws.Connection) -> None:
     async for _ in connection:
         pass

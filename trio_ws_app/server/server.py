@@ -58,6 +58,10 @@ class Server:
         """Whether the server is saying goodbye and refuses new connections."""
         return self._stop.requested.is_set()
 
+    async def wait_draining(self) -> None:
+        """Wait until the server begins to say goodbye, for whatever reason."""
+        await self._stop.requested.wait()
+
     def statistics(self) -> Statistics:
         """What the server has counted so far."""
         return self._counters.statistics(self._engine, list(self._admission.connections.live))
