@@ -106,7 +106,15 @@ class Request:
     target: str
     headers: Headers = attrs.field(factory=Headers)
     client: tuple[str, int] | None = None
-    state: State = attrs.field(factory=State, init=False, eq=False, repr=False)
+    _state: State | None = attrs.field(default=None, init=False, eq=False, repr=False)
+
+    @property
+    def state(self) -> State:
+        """What the application has set; it is made when it is asked for."""
+        if self._state is None:
+            object.__setattr__(self, "_state", State())
+        assert self._state is not None
+        return self._state
 
     @property
     def path(self) -> str:

@@ -48,44 +48,50 @@ class Connections:
 
     @enable_ki_protection
     async def _serve(self, connection: WireConnection, host: Host) -> None:
+        code: int | None = CloseCode.NORMAL
         try:
-            code = await self._code_of_handler(connection)
+            # A cancellation ends here: the nursery would describe, collect and sort what every handler of the
+            # server raises at once, with all its frames.
+            try:
+                if self._cancel_on_disconnect:
+                    await self._handle_while_connected(connection)
+                else:
+                    await await_interruptible(self._handler(connection))
+            except BaseException as error:
+                code = self._code_after(error, connection)
+            finally:
+                self._handler_has_ended(connection)
             if code is not None:
                 await self._close(connection, code)
         finally:
-            if not connection.ended:
-                connection.abort("the server ended")
-            self._counters.add(connection)
-            self._places.release(host)
-            self._count -= 1
-            if not self._count:
-                self._until_none.unpark_all()
-            log_closed(connection)
+            self._has_ended(connection, host)
 
-    async def _code_of_handler(self, connection: WireConnection) -> int | None:
-        """Run the handler; the code to close with, or None if it was cancelled.
+    async def _handle_while_connected(self, connection: WireConnection) -> None:
+        with trio.CancelScope() as scope, connection.cancel_when_gone(scope):
+            await await_interruptible(self._handler(connection))
 
-        A cancellation ends here: the nursery would describe, collect and sort what every handler of the
-        server raises at once, with all its frames.
-        """
-        try:
-            if self._cancel_on_disconnect:
-                with trio.CancelScope() as scope, connection.cancel_when_gone(scope):
-                    await await_interruptible(self._handler(connection))
-            else:
-                await await_interruptible(self._handler(connection))
-        except BaseException as error:
-            interrupt = interrupt_in(error)
-            if interrupt is None:
-                return close_code_for(error, connection)
-            self._stop.interrupted(interrupt)
-            return CloseCode.GOING_AWAY
-        else:
-            return CloseCode.NORMAL
-        finally:
-            del self.live[connection]
-            if connection.gone_at >= 0:
-                self._counters.cancel_latency.observe(trio.current_time() - connection.gone_at)
+    def _code_after(self, error: BaseException, connection: WireConnection) -> int | None:
+        """The code to close with after the handler has raised ``error``, or None if it was cancelled."""
+        interrupt = interrupt_in(error)
+        if interrupt is None:
+            return close_code_for(error, connection)
+        self._stop.interrupted(interrupt)
+        return CloseCode.GOING_AWAY
+
+    def _handler_has_ended(self, connection: WireConnection) -> None:
+        del self.live[connection]
+        if connection.gone_at >= 0:
+            self._counters.cancel_latency.observe(trio.current_time() - connection.gone_at)
+
+    def _has_ended(self, connection: WireConnection, host: Host) -> None:
+        if not connection.ended:
+            connection.abort("the server ended")
+        self._counters.add(connection)
+        self._places.release(host)
+        self._count -= 1
+        if not self._count:
+            self._until_none.unpark_all()
+        log_closed(connection)
 
     async def _close(self, connection: WireConnection, code: int) -> None:
         """Send our Close, and wait for the end of the closing handshake; a cancellation only ends that."""
