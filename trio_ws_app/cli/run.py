@@ -15,7 +15,7 @@ import trio
 from ..broker import Broker
 from ..errors import CloseCode
 from ..pages import first_of
-from ..server.contain import Handler
+from ..server.options import Handler
 from ..server.server import Server
 from ..server.serving import serve
 from .listeners import place
@@ -68,7 +68,7 @@ async def _serve(
         ssl_context=plan.ssl_context,
         settings=plan.settings,
         process_request=first_of(*hooks) if hooks else None,
-        problem=lambda: broker.problem,
+        readiness=lambda: broker.problem,
     )
     async with trio.open_nursery() as nursery:
         for side in watching.sides:

@@ -16,7 +16,7 @@ from .broadcast import flush
 from .deadlines import Deadlines
 from .histogram import Histogram
 from .poller import BUSY, Poller
-from .transport import ListeningTransport, SocketTransport
+from .transport import SocketTransport
 
 if TYPE_CHECKING:
     from .link import Link
@@ -62,10 +62,6 @@ class Engine(trio.abc.Instrument):
     def transport(self, fd: int) -> SocketTransport:
         """A transport that owns a connected, non-blocking descriptor; watched from its ``start`` on."""
         return SocketTransport(fd, self._poller)
-
-    def listening_transport(self, fd: int) -> ListeningTransport:
-        """As ``transport`` for a listening socket."""
-        return ListeningTransport(fd, self._poller)
 
     # -- one task ----------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ..callbacks import Callback, refuse_coroutine
+from ..callbacks import in_own_context, refuse_coroutine
 
 if TYPE_CHECKING:
     from .inbox import Inbox
@@ -26,7 +26,7 @@ class InlineConsumer:
         self._consumer: Callable[[str | bytes], object] | None = consumer
         self._inbox = inbox
         self._outbox = outbox
-        self._consume_in_context: Callback[[], None] | None = Callback(self.consume)
+        self._consume_in_context: Callable[[], None] | None = in_own_context(self.consume)
 
     def stop(self) -> None:
         """Do not call it again."""
