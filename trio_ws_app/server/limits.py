@@ -56,8 +56,8 @@ class PendingHandshakes:
     """The clients that have connected and are no WebSocket connection yet, by host and in order of arrival.
 
     They hold descriptors without having proved anything, so their number is bounded: by ``max_handshakes``,
-    by half of the descriptors that this process may open, and by the places that are left. At the bound the
-    host with most of them gives way, so that one host alone cannot keep the others out.
+    by three quarters of the descriptors that this process may open, and by the places that are left. At the
+    bound the host with most of them gives way, so that one host alone cannot keep the others out.
     """
 
     def __init__(self, settings: Settings, places: Places) -> None:
@@ -69,7 +69,7 @@ class PendingHandshakes:
         descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._most = settings.max_handshakes
         if descriptors != resource.RLIM_INFINITY:
-            self._most = min(self._most, max(descriptors // 2, 1))
+            self._most = min(self._most, max(descriptors * 3 // 4, 1))
 
     def __len__(self) -> int:
         return self._count
