@@ -18,7 +18,6 @@ from ..wire.stream import StreamTransport
 from .accept import Acceptor
 from .access_log import log_life
 from .admission import Admission, Rules, Workshop
-from .collector import CollectorRest
 from .contain import Handler, code_after
 from .statistics import Counters, Statistics
 
@@ -54,7 +53,6 @@ class Server:
         self._nobody_left = trio.Event()
         self._finished = trio.Event()
         self._scope = trio.CancelScope(shield=True)
-        self._rest = CollectorRest()
         self._workshop: Workshop
 
     # -- what users see ----------------------------------------------------------------------
@@ -104,11 +102,7 @@ class Server:
 
     def cancel(self) -> None:
         """End at once: cancel every handler, without a goodbye."""
-        self._rest_collector()
         self._scope.cancel()
-
-    def _rest_collector(self) -> None:
-        self._rest.begin(self._workshop.engine, self._admission.open)
 
     # -- from listening to the end -----------------------------------------------------------
 
@@ -125,15 +119,12 @@ class Server:
                         acceptors = self._listen(listeners, machinery)
                         self._ready.set()
                         await self._stop_requested.wait()
-                        self._rest_collector()
                         await self._say_goodbye()
-                        self._rest_collector()
                         nursery.cancel_scope.cancel()
                     for acceptor in acceptors:
                         acceptor.close()
                     machinery.cancel_scope.cancel()
         finally:
-            self._rest.end()
             self._admission.end()
             reactor.close()
             with trio.CancelScope(shield=True):

@@ -7,7 +7,6 @@ import socket
 import trio
 
 from .engine import Engine
-from .memory import keep_large_buffers
 from .poller import BUSY, Poller
 from .transport import SocketTransport
 
@@ -22,7 +21,6 @@ class Reactor:
     """
 
     def __init__(self) -> None:
-        keep_large_buffers()
         self._poller = Poller()
         self._ready = 0  # how many there were at last
         self._watcher: trio.lowlevel.Task
