@@ -112,7 +112,7 @@ def test_clients_of_different_workers_talk(redis_server: RedisServer, directory:
         bob.send("hello yourself")
         assert received(ann) == "bob: hello yourself"
         done = run("publish", "chat", "* the door opens", "--broker", redis_server.url)
-        assert (done.status, done.output, done.errors) == (0, "", "")
+        assert (done.status, done.output, done.errors) == (0, "received by 2 processes\n", "")
         assert received(ann) == received(bob) == "* the door opens"
         bob.close()
         assert received(ann) == "* bob left"

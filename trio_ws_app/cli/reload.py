@@ -30,12 +30,13 @@ def restart_on_change(arguments: Sequence[str], directory: Path, shutdown: Shutd
     trio.run(_supervise, command, directory, shutdown)
 
 
-def end_with_supervisor(shutdown: Shutdown) -> None:
-    """In a server that ``--reload`` has started: stop when that process is gone, however it ended."""
+def inherited_lifeline() -> int | None:
+    """In a server that ``--reload`` has started: the descriptor whose other end that process holds open."""
     text = os.environ.pop(_LIFELINE, None)
-    if text is not None:
-        os.set_inheritable(int(text), False)
-        shutdown.end_with(int(text))
+    if text is None:
+        return None
+    os.set_inheritable(int(text), False)
+    return int(text)
 
 
 async def _supervise(command: list[str], directory: Path, shutdown: Shutdown) -> None:

@@ -20,7 +20,7 @@ from .log_output import LogWriter
 from .log_output import configure as configure_logging
 from .options import Command, CommandWithSettings, settings_options, variable
 from .process import keep_large_buffers
-from .reload import end_with_supervisor, restart_on_change
+from .reload import inherited_lifeline, restart_on_change
 from .run import run
 from .shutdown import Shutdown
 from .supervisor import MARGIN, inherited
@@ -101,18 +101,17 @@ def _option(name: str, text: str, **attributes: Any) -> Callable[[Command], Comm
 @settings_options
 def serve_command(*, reload: bool, log_level: str, log_format: str, **values: Any) -> int:
     """Read the options, then serve until a signal ends it. Returns the exit status."""
-    shutdown = Shutdown()
-    shutdown.install()
-    end_with_supervisor(shutdown)
+    shutdown, worker = Shutdown(), inherited()
+    lifeline = inherited_lifeline() if worker is None else worker.lifeline
+    shutdown.install(supervised=lifeline is not None)
+    if lifeline is not None:
+        shutdown.end_with(lifeline)
     if reload:
         restart_on_change(sys.argv[1:], Path.cwd(), shutdown)
         return 0
     log = LogWriter()
     configure_logging(log_level, log_format, log)
     _expect_one_place(click.get_current_context())
-    worker = inherited()
-    if worker is not None:
-        shutdown.end_with(worker.lifeline.fileno())
     config = configure(worker, **values)
     status = _run(config, shutdown, log)
     shutdown.finish(status)

@@ -52,10 +52,13 @@ class Shutdown:
         self._received: Received = _exit
         self._early: list[int] = []
 
-    def install(self) -> None:
-        """Handle the signals, from the main thread."""
+    def install(self, supervised: bool = False) -> None:
+        """Handle the signals, from the main thread.
+
+        A ``supervised`` process handles ignored ones too, since its supervisor sends those that it obeys.
+        """
         for number in SIGNALS:
-            if signal.getsignal(number) is not signal.SIG_IGN:
+            if supervised or signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._receive)
 
     def hold(self, grace_period: float, margin: float = 0.0) -> None:

@@ -38,7 +38,7 @@ class CannotStart(Exception):
 
 @attrs.frozen
 class Inherited:
-    """What a worker gets: listening sockets, and a socket that its supervisor keeps open while it lives.
+    """What a worker gets: listening sockets, and a socket whose other end its supervisor holds open.
 
     ``number`` is its own among ``workers``, from 1. ``control`` is a directory for sockets by which the
     workers can ask each other, or None. The block closes the listening sockets.
@@ -48,7 +48,7 @@ class Inherited:
     workers: int
     control: str | None
     sockets: list[socket.socket]
-    lifeline: socket.socket
+    lifeline: int
 
     def __enter__(self) -> Inherited:
         return self
@@ -59,7 +59,7 @@ class Inherited:
 
     def announce(self) -> None:
         """Tell the supervisor that this worker serves."""
-        self.lifeline.send(_READY)
+        os.write(self.lifeline, _READY)
 
 
 def inherited() -> Inherited | None:
@@ -68,9 +68,10 @@ def inherited() -> Inherited | None:
     if text is None:
         return None
     told = json.loads(text)
-    lifeline, *sockets = [socket.socket(fileno=descriptor) for descriptor in told["descriptors"]]
-    for sock in (lifeline, *sockets):
-        sock.set_inheritable(False)
+    lifeline, *descriptors = told["descriptors"]
+    for descriptor in (lifeline, *descriptors):
+        os.set_inheritable(descriptor, False)
+    sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
     return Inherited(told["number"], told["workers"], told["control"], sockets, lifeline)
 
 
@@ -96,7 +97,7 @@ class _Pool:
             self.signalled = True
             self.stop_requested.set()
             for process in self.processes:
-                # Python answers an early SIGINT with a traceback.
+                # The interpreter answers a SIGINT that comes before our handlers with a traceback.
                 process.send_signal(signal.SIGTERM if number == signal.SIGINT else number)
 
     async def keep_running(self, number: int, *, task_status: trio.TaskStatus[None]) -> None:
