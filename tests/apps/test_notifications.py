@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
+import hmac
 import json
-import time
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -86,14 +86,13 @@ async def test_a_wrong_token_is_turned_away(
         assert await closed(peer) == 4401
 
 
-def test_an_unsigned_token_is_not_decompressed() -> None:
-    """Nothing is unpacked before the signature is found good, and no token is longer than the limit."""
-    inflates = zlib.compress(b"[" + b" " * (200 << 20), 9)
-    unsigned = b"." + base64.urlsafe_b64encode(inflates).rstrip(b"=") + b".AAAA"
-    began = time.process_time()
-    for token in (unsigned, unsigned[: MAX_TOKEN_SIZE - 5] + b".AAAA", b"x" * (1 << 20), b"." * (1 << 20)):
-        assert TOKENS.read(token) is None
-    assert time.process_time() - began < 0.05
+@pytest.mark.parametrize("token", [b"x" * (MAX_TOKEN_SIZE + 1), b"." * (1 << 20)])
+def test_a_token_that_is_too_long_is_refused_unseen(
+    monkeypatch: pytest.MonkeyPatch, token: bytes
+) -> None:
+    """No signature is computed over more than the limit."""
+    monkeypatch.setattr(hmac, "new", lambda *_: pytest.fail("signed"))
+    assert TOKENS.read(token) is None
 
 
 def test_a_bad_signature_is_found_before_the_content_is_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,13 +143,13 @@ async def test_leaving_ends_the_subscriptions(autojump_clock: trio.testing.MockC
         assert broker.statistics().topics == 0
 
 
-@pytest.mark.parametrize("secret", [None, "", "abc", "x" * 15])
-async def test_the_secret_is_needed(monkeypatch: pytest.MonkeyPatch, secret: str | None) -> None:
+@pytest.mark.parametrize("value", [None, "", "abc", "x" * 15])
+async def test_the_secret_is_needed(monkeypatch: pytest.MonkeyPatch, value: str | None) -> None:
     """Without a secret, or with a short one, the application does not begin, and says what to set."""
-    if secret is None:
+    if value is None:
         monkeypatch.delenv("TRIO_WS_APP_SECRET")
     else:
-        monkeypatch.setenv("TRIO_WS_APP_SECRET", secret)
+        monkeypatch.setenv("TRIO_WS_APP_SECRET", value)
     with pytest.raises(ws.UsageError, match="TRIO_WS_APP_SECRET"):
         async with notifications():
             pass

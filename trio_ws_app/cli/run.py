@@ -21,6 +21,7 @@ from ..server.contain import Handler
 from ..server.server import Server
 from ..server.serving import serve
 from .configuration import Configuration
+from .errors import FAILED
 from .listeners import url_of
 from .log_output import FLUSH_TIMEOUT, LogWriter
 from .observability import serve_admin
@@ -38,9 +39,17 @@ class _Run:
     """What the signals act on: the whole run, and the server once there is one."""
 
     scope: trio.CancelScope
+    shutdown: Shutdown
     server: Server | None = None
     code: CloseCode = CloseCode.GOING_AWAY
     stop_requested: trio.Event = attrs.field(factory=trio.Event)
+
+    async def expect_end(self, server: Server) -> None:
+        """See to it that the process ends in time, also if no signal but a failure stops the server."""
+        try:
+            await server.wait_draining()
+        finally:
+            self.shutdown.expect_end(FAILED)
 
 
 async def run(config: Configuration, shutdown: Shutdown, log: LogWriter) -> None:
@@ -52,18 +61,14 @@ async def run(config: Configuration, shutdown: Shutdown, log: LogWriter) -> None
     report = partial(_report_running, trio.lowlevel.current_root_task(), log)
     with shutdown.receiver(report) as signals:
         async with trio.open_nursery() as nursery:
-            state = _Run(nursery.cancel_scope)
+            state = _Run(nursery.cancel_scope, shutdown)
             nursery.start_soon(_obey, signals, state)
             async with (
                 config.listeners as listeners,
                 config.broker() as broker,
                 config.application(broker) as handler,
             ):
-                try:
-                    await _serve(config, listeners, handler, broker, state)
-                except BaseException:
-                    shutdown.expect_end(status=1)
-                    raise
+                await _serve(config, listeners, handler, broker, state)
             nursery.cancel_scope.cancel()
 
 
@@ -94,6 +99,7 @@ async def _serve(
         server: Server = await nursery.start(start)
         observability.inspector.watch(server)
         state.server = server
+        nursery.start_soon(state.expect_end, server)
         if config.worker is None:
             announce(config, listeners)
         else:

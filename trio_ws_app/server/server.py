@@ -75,6 +75,10 @@ class Server:
         """Whether the server is saying goodbye and refuses new connections."""
         return self._admission.draining
 
+    async def wait_draining(self) -> None:
+        """Wait until the server begins to say goodbye, for whatever reason."""
+        await self._stop_requested.wait()
+
     def statistics(self) -> Statistics:
         """What the server has counted so far."""
         return self._counters.statistics(self._workshop.engine, list(self.connections))
