@@ -87,9 +87,7 @@ async def test_a_wrong_token_is_turned_away(
 
 
 @pytest.mark.parametrize("token", [b"x" * (MAX_TOKEN_SIZE + 1), b"." * (1 << 20)])
-def test_a_token_that_is_too_long_is_refused_unseen(
-    monkeypatch: pytest.MonkeyPatch, token: bytes
-) -> None:
+def test_a_token_that_is_too_long_is_refused_unseen(monkeypatch: pytest.MonkeyPatch, token: bytes) -> None:
     """No signature is computed over more than the limit."""
     monkeypatch.setattr(hmac, "new", lambda *_: pytest.fail("signed"))
     assert TOKENS.read(token) is None

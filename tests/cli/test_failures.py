@@ -142,14 +142,16 @@ def test_what_caused_a_failure_is_told(directory: Path) -> None:
 @pytest.mark.parametrize("name", ["fails_in_the_background", "fails_and_does_not_end"])
 def test_a_failing_task_beside_the_handlers_ends_the_server(directory: Path, name: str) -> None:
     """Clients are told, the failure is one line with its frames, and the exit status is 1."""
-    with serving(f"app:{name}", "--grace-period", "0.3", cwd=directory) as server:
-        with connect(server.url, close_timeout=0) as client:
-            assert client.recv(timeout=10) == "hello"
-            with pytest.raises(ConnectionClosed) as caught:
-                client.recv(timeout=10)
-            assert caught.value.rcvd is not None
-            assert caught.value.rcvd.code == 1001
-            ended = server.wait()
+    with (
+        serving(f"app:{name}", "--grace-period", "0.3", cwd=directory) as server,
+        connect(server.url, close_timeout=0) as client,
+    ):
+        assert client.recv(timeout=10) == "hello"
+        with pytest.raises(ConnectionClosed) as caught:
+            client.recv(timeout=10)
+        assert caught.value.rcvd is not None
+        assert caught.value.rcvd.code == 1001
+        ended = server.wait()
     assert ended.status == 1
     if name == "fails_in_the_background":
         assert f"trio-ws-app: app:{name} failed: RuntimeError: the ticker stopped\n" in ended.errors

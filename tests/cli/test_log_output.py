@@ -74,7 +74,9 @@ def test_records_are_dropped_while_nothing_reads_and_counted() -> None:
         notice = lines.pop()
         assert [line.split()[2] for line in lines] == [str(number) for number in range(len(lines))]
         assert len(lines) * 1000 < 4096 + 10_000 + 2000
-        assert notice == f"WARNING trio_ws_app.log {1000 - len(lines)} log records were lost: nothing read them"
+        assert (
+            notice == f"WARNING trio_ws_app.log {1000 - len(lines)} log records were lost: nothing read them"
+        )
         made.say("afterwards")
         assert made.read_until("afterwards") == ["INFO app afterwards"]
 
@@ -120,7 +122,8 @@ def test_the_applications_records_of_the_level_are_shown(tmp_path: Path, level: 
     (tmp_path / "talking.py").write_text(
         "import logging\nlogger = logging.getLogger('talking.inner')\n"
         "async def handler(connection):\n"
-        "    logger.debug('d-e-b-u-g'); logger.info('i-n-f-o'); logging.info('r-o-o-t'); logger.warning('w-a-r-n')\n"
+        "    logger.debug('d-e-b-u-g'); logger.info('i-n-f-o'); logging.info('r-o-o-t')\n"
+        "    logger.warning('w-a-r-n')\n"
     )
     with serving("talking:handler", "--log-level", level, cwd=tmp_path) as server:
         with connect(server.url) as client, pytest.raises(ConnectionClosed):

@@ -57,7 +57,7 @@ def test_a_server_serves_whatever_its_streams_are(redirection: str, options: str
 @pytest.mark.parametrize(
     ("arguments", "status"), [("serve echo --port 70000", 2), ("token ann", 1), ("--version", 1)]
 )
-def test_a_full_standard_output_and_error_are_no_traceback(arguments: str, status: int, tmp_path: Path) -> None:
+def test_full_streams_are_no_traceback(arguments: str, status: int, tmp_path: Path) -> None:
     """A result that cannot be written is an error with one line; a mistake keeps its status."""
     log = tmp_path / "errors"
     where = f"2>{log}" if status == 1 else "2>/dev/full"

@@ -64,7 +64,9 @@ def test_a_traceback_follows_the_line() -> None:
 FORGED = "2026-01-01T00:00:00.000Z INFO trio_ws_app.connection closed"
 
 
-@pytest.mark.parametrize("separator", ["\n", "\r", "\r\n", "\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\x1b[1A"])
+@pytest.mark.parametrize(
+    "separator", ["\n", "\r", "\r\n", "\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\x1b[1A"]
+)
 @pytest.mark.parametrize("kind", ["message", "note", "group", "cause"])
 def test_an_exceptions_text_can_not_forge_a_line(kind: str, separator: str) -> None:
     """No line of a traceback can be taken for a record, and none carries terminal controls."""
