@@ -68,7 +68,7 @@ def _option(name: str, text: str, **attributes: Any) -> Callable[[Command], Comm
 )
 @_option("--unix", "Listen on this Unix socket instead of a port.", metavar="PATH")
 @_option("--tls-cert", "Certificate chain (PEM): serve wss:// instead of ws://.", metavar="FILE")
-@_option("--tls-key", "Its private key (PEM), where the chain's file does not hold it.", metavar="FILE")
+@_option("--tls-key", "Its private key (PEM), if the chain's file does not hold it.", metavar="FILE")
 @_option("--page/--no-page", "Answer browsers with the built-in app's page.", default=True)
 @_option("--static", "Answer browsers with the files below this directory.", metavar="DIR")
 @_option(
@@ -79,7 +79,7 @@ def _option(name: str, text: str, **attributes: Any) -> Callable[[Command], Comm
 )
 @_option("--log-format", "Form of the log.", default="text", type=click.Choice(["text", "json"]))
 @_option("--control", "Let 'trio-ws-app top' look in through this Unix socket.", metavar="PATH")
-@_option("--control-token", "Let whoever sends this token look in at /inspect.", metavar="TOKEN")
+@_option("--control-token", "Answer 'trio-ws-app top' at /inspect to requests that carry this token.", metavar="TOKEN")
 @_option(
     "--metrics",
     "Answer Prometheus at /metrics: 'on' for the server's own port, or PORT, HOST:PORT, unix:PATH.",
