@@ -12,11 +12,9 @@ from .client.adapter import from_trio_websocket
 from .client.backoff import Backoff, is_transient
 from .client.connect import connect
 from .client.reconnect import Reconnecting, reconnect
-from .clock import Clock
 from .connection import Connection, Message
-from .duplex import duplex
+from .duplex import Exit, Side, duplex
 from .errors import CloseCode, CloseReason, ConnectionClosed, HandshakeRefused, UsageError
-from .exits import Exit, Side
 from .patterns import consume, produce
 from .periodic import call_every
 from .registry.fanout import BroadcastResult, Overflow, broadcast
@@ -33,7 +31,6 @@ __all__ = [
     "BroadcastResult",
     "Broker",
     "BrokerUnavailable",
-    "Clock",
     "CloseCode",
     "CloseReason",
     "Connection",

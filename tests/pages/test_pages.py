@@ -147,6 +147,13 @@ async def test_only_a_plain_get_asks_for_a_file(site: Path) -> None:
     assert await static(get("/", "HEAD")) is not None
 
 
+async def test_a_stripped_handshake_asks_for_no_page(site: Path) -> None:
+    """A key without Upgrade, which a proxy has removed, goes on to the handshake, which says so."""
+    request = Request("GET", "/", Headers([("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")]))
+    assert page_for("echo")(request) is None
+    assert await static_files(site)(request) is None
+
+
 async def test_first_of_takes_the_first_answer() -> None:
     """Plain and async hooks mix; those after the first answer are not asked."""
     asked: list[str] = []

@@ -19,7 +19,7 @@ class EncryptingTransport(ScriptedTransport):
     def __init__(self) -> None:
         super().__init__(room=0)
         self.gathers = False
-        self.commits = True
+        self.repeats_writes = True
         self._record = b""
 
     def send(self, data: bytes | memoryview) -> int:

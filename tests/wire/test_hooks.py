@@ -107,7 +107,7 @@ async def test_a_call_that_is_due_wakes_no_task() -> None:
         trio.lowlevel.add_instrument(steps)
         begin = trio.current_time()
         for seconds in (3, 1, 2):
-            engine.timers.at(begin + seconds, calls.append)
+            engine.deadlines.at(begin + seconds, calls.append)
         await trio.sleep(10)
         trio.lowlevel.remove_instrument(steps)
     assert calls == [pytest.approx(begin + seconds) for seconds in (1, 2, 3)]
@@ -122,7 +122,7 @@ async def test_what_has_come_is_fed_before_what_is_due() -> None:
     async with open_engine() as engine:
         with engine.feeding(lambda now: order.append(("fed", now)), lambda _timeout: None):
             due = trio.current_time() + 1
-            engine.timers.at(due, lambda now: order.append(("due", now)))
+            engine.deadlines.at(due, lambda now: order.append(("due", now)))
             await trio.sleep(1)
     called = order.index(("due", due))
     assert order[called - 1] == ("fed", due)  # in the same turn, and first
@@ -139,7 +139,7 @@ async def test_a_call_that_fails_ends_the_block(seconds: int) -> None:
 
     async def wait_for_it() -> None:
         async with open_engine() as engine:
-            engine.timers.at(trio.current_time() + seconds, fail)
+            engine.deadlines.at(trio.current_time() + seconds, fail)
             await trio.sleep_forever()
 
     with trio.fail_after(5), pytest.raises(BaseExceptionGroup) as caught:

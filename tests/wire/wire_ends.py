@@ -16,7 +16,8 @@ from trio_ws_app.request import Request
 from trio_ws_app.settings import Settings
 from trio_ws_app.wire.connection import WireConnection
 from trio_ws_app.wire.engine import open_engine
-from trio_ws_app.wire.transport import BLOCKED, Transport
+from trio_ws_app.primitives import BLOCKED
+from trio_ws_app.wire.transport import Transport
 
 
 class ScriptedTransport(Transport):
@@ -36,12 +37,12 @@ class ScriptedTransport(Transport):
         self.taken += bytes(data[:size])
         return size
 
-    def recv_into(self, buffer: bytearray) -> int:  # noqa: ARG002  # a transport's signature
+    def recv_into(self, buffer: bytearray, size: int) -> int:  # noqa: ARG002  # a transport's signature
         return BLOCKED
 
     def watch(self, read: bool, write: bool) -> None: ...
 
-    def finish(self, heard: bool = False) -> bool:  # noqa: ARG002  # a transport's signature
+    def send_eof(self, peer_is_done: bool = False) -> bool:  # noqa: ARG002  # a transport's signature
         return False
 
     def close(self, abort: bool = False) -> None: ...

@@ -9,9 +9,8 @@ import attrs
 import trio
 
 from ..connection import Connection, Message
-from ..duplex import duplex
+from ..duplex import Side, duplex
 from ..errors import ConnectionClosed
-from ..exits import Side
 from .lines import InputLines, OutputLines
 
 

@@ -12,7 +12,6 @@ import trio
 from click.core import ParameterSource
 
 from ..apps import BUILT_IN
-from ..clock import Clock
 from ..errors import UsageError
 from .configuration import Configuration, configure
 from .failure import exit_status
@@ -79,7 +78,7 @@ def _option(name: str, text: str, **attributes: Any) -> Callable[[Command], Comm
 )
 @_option("--log-format", "Form of the log.", default="text", type=click.Choice(["text", "json"]))
 @_option("--control", "Let 'trio-ws-app top' look in through this Unix socket.", metavar="PATH")
-@_option("--control-token", "Answer 'trio-ws-app top' at /inspect to requests that carry this token.", metavar="TOKEN")
+@_option("--control-token", "Let 'trio-ws-app top' look in at /inspect with this token.", metavar="TOKEN")
 @_option(
     "--metrics",
     "Answer Prometheus at /metrics: 'on' for the server's own port, or PORT, HOST:PORT, unix:PATH.",
@@ -136,7 +135,7 @@ def _run(config: Configuration, shutdown: Shutdown, log: LogWriter) -> int:
     shutdown.hold(grace_period)
     keep_large_buffers()
     try:
-        trio.run(run, config, shutdown, log, clock=Clock())
+        trio.run(run, config, shutdown, log)
     except BaseException as error:
         log.flush()
         return exit_status(error, config.target)

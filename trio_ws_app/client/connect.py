@@ -16,7 +16,7 @@ from wsproto.utilities import ProtocolError
 
 from ..connection import Connection
 from ..errors import CloseCode, CloseReason, ConnectionClosed
-from ..protocol.tokens import is_token
+from ..protocol.header_lists import is_token
 from ..protocol.url import Target, parse_url
 from ..request import Headers, Request
 from ..settings import Settings

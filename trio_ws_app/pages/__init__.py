@@ -86,7 +86,9 @@ def first_of(*hooks: Hook | None) -> Callable[[Request], Awaitable[Response | No
 
 
 def _asks_for_a_file(request: Request) -> bool:
-    return request.method in ("GET", "HEAD") and "upgrade" not in request.headers
+    # A proxy that removes Upgrade leaves the key: the handshake's answer says so, a page would hide it.
+    upgrade = "upgrade" in request.headers or "sec-websocket-key" in request.headers
+    return request.method in ("GET", "HEAD") and not upgrade
 
 
 def _content(file: Path) -> bytes | None:

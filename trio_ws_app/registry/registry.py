@@ -17,7 +17,7 @@ from ..broker.base import Broker
 from ..broker.memory import MemoryBroker
 from ..connection import Connection, Message
 from ..errors import CloseCode
-from ..wire.crowd import share
+from ..wire.broadcast import queue_on_all
 from .fanout import BroadcastResult, Overflow, send_to_members, send_to_rest, sent_to
 from .topics import OnGap, Topics
 
@@ -142,7 +142,7 @@ class Registry(Generic[Info]):
         connections = self._connections
         if connections is None:
             connections = self._connections = list(self._members.values())
-        plain, rest = share(connections, message, key, self._latest > 0)
+        plain, rest = queue_on_all(connections, message, key, self._latest > 0)
         if rest:
             return self._count(send_to_rest(list(self._members), rest, message, plain))
         self.sent += len(connections)
@@ -197,7 +197,7 @@ class Registry(Generic[Info]):
 
 
 def _say_goodbye(connection: Connection) -> None:
-    goodbye = getattr(connection, "say_close", None)
+    goodbye = getattr(connection, "send_close", None)
     if goodbye is not None:
         goodbye(CloseCode.GOING_AWAY)
 

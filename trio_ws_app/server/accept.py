@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import socket
 from collections.abc import Callable
 
-from ..wire.accepting import Accepting
 from ..wire.engine import Engine
-from ..wire.reactor import Reactor
 
 logger = logging.getLogger("trio_ws_app.server")
 
@@ -24,32 +23,31 @@ class Acceptor:
     def __init__(
         self,
         engine: Engine,
-        reactor: Reactor,
         sock: socket.socket,
         accepted: Callable[[int, object, float], None],
     ) -> None:
         self._engine = engine
-        self._accepting = Accepting(sock)
+        self._sock = sock
         self._accepted = accepted
         self._short = False
-        self._transport = reactor.transport(sock.fileno(), sock)
+        self._transport = engine.listening_transport(os.dup(sock.fileno()))
         self._transport.start(self)
 
     def readable(self, buffer: bytearray, now: float) -> None:  # noqa: ARG002  # an endpoint's signature
         """Accept what waits, but not so much that the others have to wait."""
         for _ in range(_ACCEPTS_A_PASS):
             try:
-                waiting = self._accepting.accept()
+                sock, address = self._sock.accept()
+            except BlockingIOError:
+                return
             except OSError as error:
                 if error.errno in _SHORTAGE:
                     self._pause(now, error)
                 # Anything else is a client that is gone already.
                 return
-            if waiting is None:
-                return
             self._short = False
-            fd, address = waiting
-            self._accepted(fd, address, now)
+            sock.setblocking(False)
+            self._accepted(sock.detach(), address, now)
 
     def writable(self) -> None:
         """A listening socket is never written to."""
@@ -63,7 +61,7 @@ class Acceptor:
             logger.warning("can't accept connections for now: %s", error.strerror)
         self._short = True
         self._transport.watch(False, False)
-        self._engine.timers.at(now + _PAUSE, self._resume)
+        self._engine.deadlines.at(now + _PAUSE, self._resume)
 
     def _resume(self, _now: float) -> None:
         self._transport.watch(True, False)
@@ -71,3 +69,4 @@ class Acceptor:
     def close(self) -> None:
         """Stop listening."""
         self._transport.close()
+        self._sock.close()

@@ -23,6 +23,6 @@ def log_life(connection: WireConnection) -> None:
         "messages_in": connection.messages_in,
         "messages_out": connection.messages_out,
         "close_code": None if reason is None else reason.code,
-        "closed_by": connection.closed_by,
+        "closed_by": connection.closing.closed_by,
     }
     logger.info("closed", extra=fields)

@@ -15,9 +15,8 @@ from ..protocol.deflate import PerMessageDeflate
 from ..request import Request, Response
 from ..settings import Settings
 from ..wire.connection import WireConnection
+from ..wire.deadlines import FixedTimeout
 from ..wire.engine import Engine
-from ..wire.reactor import Reactor
-from ..wire.timers import Countdown
 from .opening import AnyTransport, Opening
 from .statistics import Counters
 
@@ -47,7 +46,6 @@ class Workshop:
     """What makes and drives the connections of a running server."""
 
     engine: Engine
-    reactor: Reactor
     nursery: trio.Nursery  # of the connections, and of requests that are looked at
 
 
@@ -76,7 +74,7 @@ class Admission:
         self._connected = connected
         self._per_address: Counter[str] = Counter()
         self._workshop: Workshop
-        self._opening_time: Countdown
+        self._opening_time: FixedTimeout
 
     def end(self) -> None:
         """Nobody comes any more: forget whom to tell."""
@@ -85,12 +83,12 @@ class Admission:
     def begin(self, workshop: Workshop) -> None:
         """Let them in from here on."""
         self._workshop = workshop
-        self._opening_time = Countdown(workshop.engine.timers, self._settings.open_timeout)
+        self._opening_time = FixedTimeout(workshop.engine.deadlines, self._settings.open_timeout)
 
     def accepted(self, fd: int, address: object, now: float) -> None:
         """A client has come to a listening socket; its descriptor is ours from here on."""
         remote = f"{address[0]}:{address[1]}" if isinstance(address, tuple) else "unix"
-        transport = self._workshop.reactor.transport(fd)
+        transport = self._workshop.engine.transport(fd)
         opening = self.opening(transport, remote, now)
         try:
             if self._rules.ssl_context is not None:
@@ -207,7 +205,7 @@ class Admission:
         self._counters.accepted += 1
         self.open += 1
         self._per_address[address] += 1
-        connection.write_raw(accepted.response)
+        connection.write_handshake(accepted.response)
         trailing = accepted.trailing + opening.trailing
         if trailing:
             connection.feed(bytearray(trailing), len(trailing))

@@ -51,7 +51,7 @@ def _split(error: BaseException) -> tuple[BaseException | None, BaseException | 
 
 
 def _is_goodbye(error: BaseException, connection: WireConnection) -> bool:
-    if connection.state == State.OPEN:
+    if connection.closing.state == State.OPEN:
         return False
     if isinstance(error, BaseExceptionGroup):
         return error.split(ConnectionClosed)[1] is None

@@ -11,12 +11,13 @@ import ssl
 from collections.abc import Callable
 from enum import Enum, auto
 
+from ..primitives import BLOCKED, LOST
 from ..protocol.handshake import Accepted, Refusal, ServerHandshake
 from ..request import Request, Response
 from ..settings import Settings
+from ..wire.deadlines import FixedTimeout
 from ..wire.stream import StreamTransport
-from ..wire.timers import Countdown
-from ..wire.transport import BLOCKED, LOST, SocketTransport
+from ..wire.transport import SocketTransport
 
 logger = logging.getLogger("trio_ws_app.opening")
 
@@ -58,7 +59,7 @@ class Opening:
         remote: str,
         decide: Callable[[Opening, Request], None],
         count: Callable[[str], None],
-        countdown: Countdown,
+        countdown: FixedTimeout,
         now: float,
     ) -> None:
         self.transport = transport
@@ -84,7 +85,7 @@ class Opening:
         """Bytes have come, or the end."""
         if self._stage is Stage.TLS and not self._go_on_with_tls():
             return
-        size = self.transport.recv_into(buffer)
+        size = self.transport.recv_into(buffer, len(buffer))
         if size == BLOCKED:
             return
         if size <= 0:
@@ -179,9 +180,9 @@ class Opening:
                 return
             self._out = memoryview(self._out)[sent:]
         self.transport.watch(True, False)
-        self.transport.finish()  # the client's end, or open_timeout, closes the rest
+        self.transport.send_eof()  # the client's end, or open_timeout, closes the rest
 
-    def too_slow(self, now: float) -> None:  # noqa: ARG002  # a patient's signature
+    def on_timeout(self, now: float) -> None:  # noqa: ARG002  # a patient's signature
         """The client has not got through the handshake, or not taken the answer, in time."""
         self.drop("open_timeout is over")
 

@@ -13,7 +13,6 @@ import trio
 from ..errors import CloseCode
 from ..wire.connection import WireConnection
 from ..wire.engine import open_engine
-from ..wire.reactor import Reactor
 from ..wire.stream import StreamTransport
 from .accept import Acceptor
 from .access_log import log_life
@@ -112,13 +111,11 @@ class Server:
 
     async def run(self, listeners: Sequence[trio.abc.Listener[trio.abc.Stream]]) -> None:
         """Serve until told to stop; say goodbye; leave nothing behind (G7, G8)."""
-        reactor = Reactor()
         try:
             with self._scope:
                 async with open_engine() as engine, trio.open_nursery() as machinery:
-                    machinery.start_soon(reactor.run, engine, name="reactor")
                     async with trio.open_nursery() as nursery:
-                        self._workshop = Workshop(engine, reactor, nursery)
+                        self._workshop = Workshop(engine, nursery)
                         self._admission.begin(self._workshop)
                         acceptors = self._listen(listeners, machinery)
                         self._ready.set()
@@ -130,7 +127,8 @@ class Server:
                     machinery.cancel_scope.cancel()
         finally:
             self._admission.end()
-            reactor.close()
+            for sock in self.sockets:
+                sock.close()
             with trio.CancelScope(shield=True):
                 for listener in listeners:
                     await trio.aclose_forcefully(listener)
@@ -145,7 +143,7 @@ class Server:
             if isinstance(listener, trio.SocketListener):
                 sock = _detached(listener)
                 self.sockets.append(sock)
-                acceptors.append(Acceptor(engine, self._workshop.reactor, sock, self._admission.accepted))
+                acceptors.append(Acceptor(engine, sock, self._admission.accepted))
             else:
                 machinery.start_soon(self._accept_streams, listener, machinery)
         return acceptors
@@ -184,12 +182,12 @@ class Server:
                 code = code_after(error, connection)
             finally:
                 del self._live[connection]
-                if connection.gone_at >= 0:
-                    self._counters.cancel_latency.observe(trio.current_time() - connection.gone_at)
+                if connection.closing.gone_at >= 0:
+                    self._counters.cancel_latency.observe(trio.current_time() - connection.closing.gone_at)
             if code is not None:
                 await self._part_from(connection, code)
         finally:
-            if not connection.ended:
+            if not connection.closing.ended:
                 connection.abort("the server ended")
             self._admission.forget(connection, address)
             if not self._admission.open and self.draining:
@@ -204,10 +202,10 @@ class Server:
         """Say goodbye, and wait until it is said; a cancellation only ends that."""
         if code is CloseCode.INTERNAL_ERROR:
             self._counters.failed += 1
-        connection.say_close(code, closed_here=True)
-        if not connection.ended:
+        connection.send_close(code, closed_here=True)
+        if not connection.closing.ended:
             with suppress(trio.Cancelled):
-                await connection.wait_ended_or_aborted()
+                await connection.wait_ended()
 
     # -- the end -----------------------------------------------------------------------------
 
@@ -231,7 +229,7 @@ class Server:
                 if start:
                     await trio.sleep(goodbye.batch_interval * random.uniform(0.5, 1.5))
                 for connection in connections[start : start + size]:
-                    connection.say_close(goodbye.code, goodbye.reason)
+                    connection.send_close(goodbye.code, goodbye.reason)
             if self._admission.open:
                 await self._nobody_left.wait()
 
