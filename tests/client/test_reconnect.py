@@ -105,9 +105,7 @@ async def test_a_connection_that_lived_starts_the_waits_over() -> None:
 @pytest.mark.parametrize("code", [1012, 1013])
 async def test_a_busy_server_gets_time(code: int) -> None:
     """After 1012 and 1013 the client waits between 5 and 30 seconds."""
-    waits = sorted(
-        ws.Backoff().delay(0, ws.ConnectionClosed(ws.CloseReason(code))) for _ in range(2000)
-    )
+    waits = sorted(ws.Backoff().delay(0, ws.ConnectionClosed(ws.CloseReason(code))) for _ in range(2000))
     assert 5 <= waits[0] < 6
     assert 29 < waits[-1] <= 30
     server = FakeServer(code, 1000)
