@@ -23,7 +23,7 @@ import click
 
 from trio_ws_app.observability.inspection.fetch import fetch
 from trio_ws_app.observability.inspection.snapshot import Look
-from trio_ws_app.observability.inspection.tasks import TaskNode
+from trio_ws_app.server.tasks import TaskNode
 
 from . import document, report
 from .processes import ROOT, port_of

@@ -18,7 +18,7 @@ from trio_ws_app.observability.inspection.snapshot import (
     take_snapshot,
     to_json,
 )
-from trio_ws_app.observability.inspection.tasks import TaskNode
+from trio_ws_app.server.tasks import TaskNode
 from trio_ws_app.testing import serve_in_memory
 
 EVERYTHING = Look(tasks=True)

@@ -12,7 +12,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from ..observability.inspection.snapshot import ConnectionRow, Snapshot
-from ..observability.inspection.tasks import TaskNode
+from ..server.tasks import TaskNode
 from ..wire.histogram import Distribution
 
 

@@ -10,12 +10,12 @@ import attrs
 import trio
 
 from ...protocol.closing import State
+from ...server.masking import masked
 from ...server.server import Server
 from ...server.statistics import Statistics
+from ...server.tasks import Place, TaskNode, task_tree
 from ...wire.connection import WireConnection
 from ...wire.histogram import Distribution
-from ..logs import masked
-from .tasks import Place, TaskNode, task_tree
 
 
 @attrs.frozen(kw_only=True)
