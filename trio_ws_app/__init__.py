@@ -11,7 +11,7 @@ from .broker import (
 from .client.adapter import from_trio_websocket
 from .client.backoff import Backoff, is_transient
 from .client.connect import connect
-from .client.reconnect import Reconnecting, reconnect
+from .client.reconnect import reconnect
 from .clock import Clock
 from .connection import Connection, Message
 from .duplex import duplex
@@ -46,7 +46,6 @@ __all__ = [
     "Member",
     "Message",
     "Overflow",
-    "Reconnecting",
     "Registry",
     "Request",
     "Response",
