@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from trio_ws_app.cli.editor import LineEditor, end_that_fits
-from trio_ws_app.cli.escaping import escaped
+from trio_ws_app.observability.escaping import escaped
 
 
 @pytest.mark.parametrize(

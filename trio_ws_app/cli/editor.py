@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import attrs
 
-from .escaping import escaped
+from ..observability.escaping import escaped
 
 _ENTER = "\r\n"
 _BACKSPACE = "\x7f\x08"

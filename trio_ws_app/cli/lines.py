@@ -10,7 +10,7 @@ from typing import TextIO
 import trio
 
 from ..errors import UsageError
-from .escaping import escaped
+from ..observability.escaping import escaped
 
 _READ_SIZE = 64 * 1024
 

@@ -16,9 +16,9 @@ from ..client.connect import connect
 from ..client.reconnect import ConnectOptions, reconnect
 from ..connection import Connection
 from ..errors import CloseCode, CloseReason, ConnectionClosed, HandshakeRefused, UsageError
+from ..observability.escaping import escaped
 from .conversation import Conversation
 from .errors import PROGRAM
-from .escaping import escaped
 from .explain import why_not_connected, without_secrets
 from .terminal import Terminal
 

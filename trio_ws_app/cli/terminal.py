@@ -12,8 +12,8 @@ from contextlib import contextmanager
 
 import trio
 
+from ..observability.escaping import escaped
 from .editor import LineEditor, end_that_fits
-from .escaping import escaped
 
 _CLEAR_LINE = "\r\x1b[K"
 _PROMPT = "> "
