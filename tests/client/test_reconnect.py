@@ -43,7 +43,7 @@ class FakeServer:
             self.open_now.append(sum(known.close_reason is None for known in self.peers))
             self.peers.append(peer)
             if outcome is not None:
-                await peer.say_close(outcome)
+                await peer.send_close(outcome)
             yield connection
             await connection.aclose()
 
