@@ -1,8 +1,8 @@
 """A pytest plugin for tests on virtual time, beside pytest-trio: ``-p trio_ws_app.testing.plugin``.
 
 With it ``pytest.mark.usefixtures("autojump_clock")``, also as a module's ``pytestmark``, does what the
-argument ``autojump_clock`` does; pytest-trio looks for clocks in a test's arguments only. A test that waits for
-what never comes fails after an hour of virtual time, instead of watching keepalive for ever.
+argument ``autojump_clock`` does; pytest-trio looks for clocks in a test's arguments only. A test that waits
+for what never comes fails after an hour of virtual time, instead of watching keepalive for ever.
 """
 
 from __future__ import annotations
