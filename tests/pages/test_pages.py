@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import threading
 from pathlib import Path
 
 import pytest
+import trio
 
+from trio_ws_app import pages
 from trio_ws_app.apps import BUILT_IN
 from trio_ws_app.pages import first_of, page_for, static_files
 from trio_ws_app.request import Headers, Request, Response
@@ -97,6 +102,41 @@ async def test_own_files_are_served_with_their_type(site: Path, target: str, kin
 async def test_nothing_outside_the_directory_is_served(site: Path, target: str) -> None:
     """Dots, hidden files, links to the outside and impossible names lead nowhere."""
     assert await static_files(site)(get(target)) is None
+
+
+@pytest.mark.parametrize("name", ["pipe", "pipe.html", "socket", "device"])
+async def test_what_is_no_regular_file_is_not_there(site: Path, name: str) -> None:
+    """A pipe, a socket or a device is neither served nor opened, which could wait for ever."""
+    if name == "socket":
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(site / name))
+    elif name == "device":
+        (site / name).symlink_to("/dev/zero")
+    else:
+        os.mkfifo(site / name)
+    with trio.fail_after(5):
+        assert await static_files(site)(get(f"/{name}")) is None
+
+
+async def test_an_index_that_is_a_pipe_is_not_there(site: Path) -> None:
+    """A folder's page is looked at like any other."""
+    (site / "index.html").unlink()
+    os.mkfifo(site / "index.html")
+    with trio.fail_after(5):
+        assert await static_files(site)(get("/")) is None
+
+
+async def test_a_slow_file_system_does_not_hold_up_the_end(
+    site: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A read that takes for ever is left alone when its request is cancelled."""
+    del autojump_clock
+    released = threading.Event()
+    monkeypatch.setattr(pages, "_content", lambda _file: released.wait(60) and None)
+    with trio.move_on_after(1) as scope:
+        await static_files(site)(get("/app.js"))
+    assert scope.cancelled_caught
+    released.set()
 
 
 async def test_only_a_plain_get_asks_for_a_file(site: Path) -> None:

@@ -36,7 +36,7 @@ class MessageWriter:
     def push(self, message: object, if_fits: bool) -> object:
         """Queue ``message``.
 
-        Raises WouldBlock if it has to fit and does not, TypeError for what is no message; then nothing is queued.
+        Raises WouldBlock if it has to fit and does not, TypeError for what is no message.
         """
         outbox = self._outbox
         if isinstance(message, str):
