@@ -20,7 +20,7 @@ from .periodic import call_every
 from .registry.fanout import BroadcastResult, Overflow, broadcast
 from .registry.registry import Member, Registry, open_registry
 from .request import Headers, Request, Response
-from .server.contain import Handler
+from .server.options import Handler
 from .server.server import Server
 from .server.serving import serve
 from .server.statistics import Statistics

@@ -137,10 +137,18 @@ class Settings:
         16 * KIB, "Largest request line plus headers in the opening handshake.", "bytes"
     )
     max_connections: int | None = _limit(
-        None, "Most connections at once; one more is refused with HTTP status 503.", "connections"
+        None,
+        "Most connections at once, handshakes in progress included; one more gets HTTP status 503.",
+        "connections",
     )
     max_connections_per_address: int | None = _limit(
-        None, "Most connections at once from one IP address; one more is refused with 503.", "connections"
+        None, "Most connections at once from one IP address, counted alike; one more gets 503.", "connections"
+    )
+    max_handshakes: int = _limit(
+        10_000,
+        "Most clients at once that are in the opening handshake, and never more than half of the file "
+        "descriptors that the process may open. At the bound, the address with most gives way.",
+        "handshakes",
     )
     origins: tuple[str, ...] = _list(
         (SAME_HOST,),

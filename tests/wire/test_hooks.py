@@ -6,7 +6,6 @@ import asyncio
 import gc
 import logging
 import socket
-from functools import partial
 
 import pytest
 import trio
@@ -65,27 +64,6 @@ async def test_a_failure_in_feeding_is_told_and_disturbs_nobody(caplog: pytest.L
 
 class Stop(BaseException):
     """What is no bug and no cancellation, such as SystemExit."""
-
-
-async def test_what_is_no_bug_ends_the_server() -> None:
-    """Trio would take the hook away and go on: the server must not live on without its reactor."""
-
-    def process_request(_request: ws.Request) -> None:
-        raise Stop
-
-    async def handler(_connection: ws.Connection) -> None: ...
-
-    async def main() -> None:
-        async with trio.open_nursery() as nursery:
-            serve = partial(ws.serve, handler, 0, process_request=process_request)
-            server = await nursery.start(serve)
-            async with await trio.open_tcp_stream("127.0.0.1", server.port) as stream:
-                await stream.send_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-                await trio.sleep_forever()
-
-    with trio.fail_after(10), pytest.raises(BaseExceptionGroup) as caught:
-        await main()
-    assert caught.value.split(Stop)[1] is None
 
 
 class Steps(trio.abc.Instrument):

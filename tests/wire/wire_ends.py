@@ -11,12 +11,12 @@ from websockets.frames import Frame
 from websockets.protocol import State
 from websockets.uri import parse_uri
 
+from trio_ws_app.primitives import BLOCKED
 from trio_ws_app.protocol.deflate import DeflateParameters, PerMessageDeflate
 from trio_ws_app.request import Request
 from trio_ws_app.settings import Settings
 from trio_ws_app.wire.connection import WireConnection
 from trio_ws_app.wire.engine import open_engine
-from trio_ws_app.primitives import BLOCKED
 from trio_ws_app.wire.transport import Transport
 
 

@@ -17,7 +17,7 @@ from ..broker import Broker
 from ..errors import CloseCode
 from ..observability.inspection.tasks import running_place, users_places
 from ..pages import first_of
-from ..server.contain import Handler
+from ..server.options import Handler
 from ..server.server import Server
 from ..server.serving import serve
 from .configuration import Configuration
@@ -89,7 +89,7 @@ async def _serve(
         ssl_context=config.ssl_context,
         settings=config.settings,
         process_request=first_of(*hooks) if hooks else None,
-        problem=lambda: broker.problem,
+        readiness=lambda: broker.problem,
     )
     async with trio.open_nursery() as nursery:
         for listener in observability.listeners:

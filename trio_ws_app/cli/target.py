@@ -14,7 +14,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from ..apps import BUILT_IN
 from ..broker import Broker
 from ..errors import UsageError
-from ..server.contain import Handler
+from ..server.options import Handler
 from .shutdown import Stopped
 
 Application = Callable[[Broker], AbstractAsyncContextManager[Handler]]

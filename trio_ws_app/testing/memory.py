@@ -10,8 +10,7 @@ import trio
 
 from ..connection import Connection
 from ..request import Headers, Request
-from ..server.admission import ProcessRequest
-from ..server.contain import Handler
+from ..server.options import Handler, ProcessRequest, Readiness, always_ready
 from ..server.server import Server
 from ..server.serving import serve
 from ..settings import Settings
@@ -114,6 +113,7 @@ async def serve_in_memory(
     settings: Settings | None = None,
     process_request: ProcessRequest | None = None,
     cancel_on_disconnect: bool = False,
+    readiness: Readiness = always_ready,
 ) -> AsyncIterator[MemoryServer]:
     """Serve without sockets for the length of the block.
 
@@ -128,6 +128,7 @@ async def serve_in_memory(
         settings=settings,
         process_request=process_request,
         cancel_on_disconnect=cancel_on_disconnect,
+        readiness=readiness,
     )
     async with trio.open_nursery() as clients:
         memory = MemoryServer(listener, clients)

@@ -23,6 +23,3 @@ cdef class SocketTransport(Transport):
     cdef object _unwatch(self)
     cdef object _socket(self)
     cdef object _release(self, object sock)
-
-cdef class ListeningTransport(SocketTransport):
-    pass

@@ -240,13 +240,3 @@ class SocketTransport(Transport):
         if self._tls is None:
             sock.detach()
         return None
-
-
-class ListeningTransport(SocketTransport):
-    """A listening socket. Other processes may share it, so it is closed here alone and not shut down."""
-
-    def close(self, abort: bool = False) -> None:  # noqa: ARG002  # there is nothing to drop
-        if self._fd >= 0:
-            self._unwatch()
-            os.close(self._fd)
-            self._fd = -1

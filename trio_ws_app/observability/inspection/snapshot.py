@@ -116,7 +116,7 @@ def _row(connection: WireConnection, now: float) -> ConnectionRow:
         messages_out=connection.messages_out,
         bytes_in=connection.bytes_in,
         bytes_out=connection.outbox.bytes_out,
-        inbox=connection.unreceived,
+        inbox=connection.inbox.count(),
         queued=connection.queued,
         dropped=connection.dropped,
         blocked=connection.outbox.blocked,
