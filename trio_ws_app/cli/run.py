@@ -22,6 +22,7 @@ from ..server.server import Server
 from ..server.serving import serve
 from .configuration import Configuration
 from .errors import FAILED
+from .failure import requested_status
 from .listeners import url_of
 from .log_output import FLUSH_TIMEOUT, LogWriter
 from .observability import serve_admin
@@ -49,7 +50,8 @@ class _Run:
         try:
             await server.wait_draining()
         finally:
-            self.shutdown.expect_end(FAILED)
+            interrupt = server.interrupt
+            self.shutdown.expect_end(FAILED if interrupt is None else requested_status(interrupt))
 
 
 async def run(config: Configuration, shutdown: Shutdown, log: LogWriter) -> None:
