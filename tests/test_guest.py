@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import trio
 from running import environment, serving
 from websockets.sync.client import connect
+
+from trio_ws_app.cli.process import rest_collector
 
 STATE = """
 import ctypes, gc, logging, os, signal, sys, threading, warnings
@@ -143,22 +147,42 @@ def test_embedding_changes_nothing(setting: str) -> None:
 
 
 PROBE = """
-import ctypes, gc, json, signal
+import gc, json
 exec(STATE)
 
 async def handler(connection):
-    await connection.send(json.dumps([large_blocks_are_mapped(), gc.isenabled(), gc.get_freeze_count()]))
+    await connection.send(json.dumps([large_blocks_are_mapped(), gc.isenabled()]))
     await connection.wait_closed()
-    print(json.dumps([gc.isenabled(), gc.get_freeze_count() > 10_000]), flush=True)
-
-gc.disable()
+    print(gc.isenabled(), flush=True)
 """
 
 
 def test_the_command_line_tunes_its_process(tmp_path: Path) -> None:
-    """There large buffers are kept, and the collector rests at the end, and stays off if it was."""
+    """There large buffers are kept, and the collector rests while handlers end."""
     (tmp_path / "probe.py").write_text(f"STATE = {STATE!r}\n{PROBE}")
     with serving("probe:handler", cwd=tmp_path) as server, connect(server.url) as client:
-        assert client.recv(timeout=10) == "[false, false, 0]"
+        assert client.recv(timeout=10) == "[false, true]"
         ended = server.stop()
-    assert ended.output == "[false, true]\n"
+    assert ended.output == "False\n"
+
+
+@pytest.mark.parametrize(
+    ("enabled", "seen"), [(True, [False, True, True, True, False]), (False, [False] * 5)]
+)
+async def test_the_collector_rests_twice(
+    autojump_clock: trio.testing.MockClock, enabled: bool, seen: list[bool]
+) -> None:
+    """After the goodbye, for a few seconds, and after the grace period; one that was off stays off."""
+    del autojump_clock
+    found = []
+    if not enabled:
+        gc.disable()
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(rest_collector, 20.0)
+            for _ in range(5):
+                await trio.sleep(4.5)
+                found.append(gc.isenabled())
+    finally:
+        gc.enable()
+    assert found == seen

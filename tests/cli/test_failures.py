@@ -74,6 +74,11 @@ async def exits_with_3(connection):
     await connection.receive()
     sys.exit(3)
 
+async def exits_with_a_text(connection):
+    await connection.send("hello")
+    await connection.receive()
+    sys.exit("the licence is out of date")
+
 async def interrupts(connection):
     await connection.send("hello")
     await connection.receive()
@@ -159,15 +164,26 @@ def test_a_failing_task_beside_the_handlers_ends_the_server(directory: Path, nam
         assert "this does not end: handler (app.py:" in ended.errors
 
 
-@pytest.mark.parametrize(("name", "status"), [("exits_with_3", 3), ("exits", 0), ("interrupts", 130)])
+@pytest.mark.parametrize(
+    ("name", "status"), [("exits_with_3", 3), ("exits", 0), ("exits_with_a_text", 1), ("interrupts", 130)]
+)
 def test_a_handler_that_asks_for_the_end_gets_its_status(directory: Path, name: str, status: int) -> None:
     """``sys.exit(3)`` in a handler ends the server with status 3, without a traceback."""
-    with serving(f"app:{name}", cwd=directory) as server, connect(server.url, close_timeout=0) as client:
-        assert client.recv(timeout=10) == "hello"
+    with (
+        serving(f"app:{name}", cwd=directory) as server,
+        connect(server.url, close_timeout=0) as client,
+        connect(server.url, close_timeout=0) as other,
+    ):
+        assert [client.recv(timeout=10), other.recv(timeout=10)] == ["hello", "hello"]
         client.send("")
+        with pytest.raises(ConnectionClosed) as caught:
+            other.recv(timeout=10)
+        assert caught.value.rcvd is not None
+        assert caught.value.rcvd.code == 1001
         ended = server.wait()
     assert ended.status == status
     assert "Traceback" not in ended.errors
+    assert ended.errors.count("the licence is out of date") == (name == "exits_with_a_text")
 
 
 def test_an_application_that_exits_at_its_start_gets_its_status(directory: Path) -> None:
@@ -186,5 +202,5 @@ def test_a_handler_that_asks_for_the_end_does_not_wait_for_those_that_refuse(dir
         assert [staying.recv(timeout=10), leaving.recv(timeout=10)] == ["hello", "hello"]
         leaving.send("go")
         ended = server.wait()
-    assert ended.status != 0
+    assert ended.status == 3
     assert "this does not end: stays (app.py:" in ended.errors

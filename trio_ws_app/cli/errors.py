@@ -11,6 +11,7 @@ import click
 from click.core import ParameterSource
 
 from ..errors import UsageError
+from ..observability.logs import printable
 from .process import open_standard_streams, say
 
 PROGRAM = "trio-ws-app"
@@ -68,5 +69,5 @@ def _message(problem: click.ClickException) -> str:
 
 
 def _exit_with(message: str, status: int = MISTAKE) -> NoReturn:
-    say(f"{PROGRAM}: {' '.join(message.split())}", err=True)
+    say(f"{PROGRAM}: {printable(' '.join(message.split()))}", err=True)
     sys.exit(status)

@@ -33,13 +33,13 @@ def exit_status(error: BaseException, target: str) -> int:
     failures = [leaf for leaf in leaves if isinstance(leaf, Exception) and not isinstance(leaf, UsageError)]
     for failure in failures:
         say(f"{PROGRAM}: {target} failed: {_described(failure)}", err=True)
-    exits = [leaf for leaf in leaves if isinstance(leaf, SystemExit)]
-    if exits:
-        return _status(exits[0])
+    requests = [leaf for leaf in leaves if isinstance(leaf, SystemExit | KeyboardInterrupt)]
+    if requests:
+        if isinstance(code := getattr(requests[0], "code", None), str):
+            say(printable(code), err=True)
+        return requested_status(requests[0])
     if failures:
         return FAILED
-    if any(isinstance(leaf, KeyboardInterrupt) for leaf in leaves):
-        return INTERRUPTED
     raise error
 
 
@@ -51,12 +51,13 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
         yield error
 
 
-def _status(request: SystemExit) -> int:
-    """As the interpreter reads it: nothing is 0, and a text is printed, with status 1."""
-    if request.code is None or isinstance(request.code, int):
-        return request.code or 0
-    say(printable(request.code), err=True)
-    return FAILED
+def requested_status(request: SystemExit | KeyboardInterrupt) -> int:
+    """The exit status that is asked for, as the interpreter reads it: nothing is 0, and a text is 1."""
+    if isinstance(request, KeyboardInterrupt):
+        return INTERRUPTED
+    if isinstance(request.code, str):
+        return FAILED
+    return request.code or 0
 
 
 def _described(error: BaseException) -> str:

@@ -22,6 +22,7 @@ from ..server.serving import serve
 from ..server.tasks import running_place, users_places
 from .configuration import Configuration
 from .errors import FAILED
+from .failure import requested_status
 from .listeners import url_of
 from .log_output import FLUSH_TIMEOUT, LogWriter
 from .observability import serve_admin
@@ -44,12 +45,14 @@ class _Run:
     code: CloseCode = CloseCode.GOING_AWAY
     stop_requested: trio.Event = attrs.field(factory=trio.Event)
 
-    async def expect_end(self, server: Server) -> None:
-        """See to it that the process ends in time, also if no signal but a failure stops the server."""
+    async def attend_end(self, server: Server) -> None:
+        """When the server stops, see to it that the process ends in time, also without a signal."""
         try:
             await server.wait_draining()
         finally:
-            self.shutdown.expect_end(FAILED)
+            interrupt = server.interrupt
+            self.shutdown.expect_end(FAILED if interrupt is None else requested_status(interrupt))
+        await rest_collector(server.settings.grace_period)
 
 
 async def run(config: Configuration, shutdown: Shutdown, log: LogWriter) -> None:
@@ -99,7 +102,7 @@ async def _serve(
         server: Server = await nursery.start(start)
         observability.inspector.watch(server)
         state.server = server
-        nursery.start_soon(state.expect_end, server)
+        nursery.start_soon(state.attend_end, server)
         if config.worker is None:
             announce(config, listeners)
         else:
@@ -119,7 +122,6 @@ def announce(config: Configuration, listeners: list[trio.SocketListener]) -> Non
 
 async def _obey(signals: AsyncIterator[int], state: _Run) -> None:
     number = await anext(signals)
-    rest_collector()
     if state.server is not None:
         state.code = CloseCode.SERVICE_RESTART if number == RESTART else CloseCode.GOING_AWAY
         state.stop_requested.set()

@@ -57,6 +57,11 @@ class Server:
         """Whether the server is saying goodbye and refuses new connections."""
         return self._stop.requested.is_set()
 
+    @property
+    def interrupt(self) -> KeyboardInterrupt | SystemExit | None:
+        """What a handler has raised to end the program; ``serve`` raises it when the goodbye is said."""
+        return self._stop.interrupt
+
     async def wait_draining(self) -> None:
         """Wait until the server begins to say goodbye, for whatever reason."""
         await self._stop.requested.wait()
