@@ -70,7 +70,7 @@ cdef class Link:
     @cython.locals(closing=Closing)
     cpdef object check_sendable(self)
     @cython.locals(outbox=Outbox, payload=bytes, opcode=int)
-    cdef object _over(self)
+    cpdef object _over(self)
     cdef object _push_message(self, object message, bint if_fits)
     cdef object _push_compressed(self, int opcode, bytes payload, bint if_fits)
     cpdef bint offer(self, object frame) except -1

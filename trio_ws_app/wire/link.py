@@ -129,8 +129,10 @@ class Link:
             if messages or not self._decoder.kept:
                 break
             before, failure = 0, self._decode_kept()
-        if self._unfinished_since < 0 and self._decoder.unfinished:
-            self._unfinished_since = self.last_seen
+        if self._decoder.kept:
+            self._unfinished_since = -1.0  # the inbox is full: that a message takes long is not the peer's doing
+        elif self._unfinished_since < 0 and self._decoder.unfinished:
+            self._unfinished_since = self.engine.now()
         return self._pause_or_go_on()
 
     def _decode_kept(self) -> ProtocolError | None:
@@ -227,6 +229,8 @@ class Link:
             self._reply_to_close()  # all that came before it has been consumed
         else:
             self._write_now()  # what waits is written before the task does
+            if self.inbox.messages:
+                return False  # the write has failed, and what had come before was read
         if closing.state == _GONE:
             raise self._over()
         return True
@@ -270,7 +274,8 @@ class Link:
 
     def _over(self) -> ConnectionClosed:
         connection: Any = self  # every link is a connection
-        return ConnectionClosed(self.closing.reason or _SAYING_GOODBYE, connection)
+        unknown = _RESET if self.closing.broken else _SAYING_GOODBYE
+        return ConnectionClosed(self.closing.reason or unknown, connection)
 
     def _push_message(self, message: object, if_fits: bool) -> object:
         """Queue one message as one frame. Raises WouldBlock if it has to fit and does not."""
@@ -399,6 +404,7 @@ class Link:
             if self.bytes_in == before:
                 break
         if self._paused:
+            self.closing.broken = True
             return self._end_behind_full_inbox()
         return self._lose(_RESET)
 
