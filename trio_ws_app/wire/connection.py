@@ -130,6 +130,8 @@ class WireConnection(Link, Connection):
             self.consume_on()
             while inline.error is None and (self.inbox.messages or self.must_wait()):
                 await self._wait_for_message()
+                if self.closing.closed_here:
+                    break  # by a sibling, or by the consumer: a way to end
         finally:
             self.consumer = None
             inline.stop()
