@@ -19,12 +19,12 @@ from urllib.request import urlopen
 import pytest
 from rich.console import Console
 from running import COMMAND, PATIENCE, environment, run, serving
-from trio_ws_app.observability.inspection.tasks import Place, TaskNode
 from websockets.sync.client import connect
 
 from trio_ws_app.cli import top_view
 from trio_ws_app.cli.top_live import View
 from trio_ws_app.observability.inspection.snapshot import ConnectionRow, Query
+from trio_ws_app.server.tasks import Place, TaskNode
 from trio_ws_app.wire.histogram import Distribution
 
 
