@@ -142,7 +142,7 @@ def test_the_live_view_obeys_keys(tmp_path: Path) -> None:
 
 
 def test_the_live_view_needs_a_terminal(tmp_path: Path) -> None:
-    """In a pipe there is nobody to press a key."""
+    """In a pipe no key can be pressed."""
     ended = run("top", str(tmp_path / "app.sock"))
     assert (ended.status, ended.errors) == (
         2,
@@ -165,7 +165,7 @@ def test_metrics_on_the_servers_own_port() -> None:
 
 
 def test_metrics_on_a_port_of_their_own(free_port: int) -> None:
-    """Where they are not for everybody, they get their own port, and nothing else is there."""
+    """If they are not public, they get their own port, and nothing else is there."""
     with serving("echo", "--metrics", f"127.0.0.1:{free_port}") as server:
         assert "trio_ws_app_loop_lag_seconds_count" in scrape(free_port)
         with pytest.raises(HTTPError, match="426"):
