@@ -51,7 +51,7 @@ def test_once_shows_a_table_and_a_tree(tmp_path: Path) -> None:
     assert ended.status == 0
     assert "/room" in ended.output
     assert "async for message in connection" in ended.output
-    assert "reactor" in ended.output
+    assert "engine" in ended.output
 
 
 def test_over_http_with_a_token() -> None:
@@ -131,7 +131,7 @@ def test_the_live_view_obeys_keys(tmp_path: Path) -> None:
             os.write(ours, b"tw\r")
             read_until(ours, "filter: tw ")
             os.write(ours, b"t")
-            read_until(ours, "timers")
+            read_until(ours, "engine")
             os.write(ours, b"q")
             assert top.wait(PATIENCE) == 0
         finally:
