@@ -22,8 +22,8 @@ import attrs
 import click
 
 from trio_ws_app.observability.inspection.fetch import fetch
-from trio_ws_app.observability.inspection.snapshot import Look
-from trio_ws_app.observability.inspection.tasks import TaskNode
+from trio_ws_app.observability.inspection.snapshot import Query
+from trio_ws_app.server.tasks import TaskNode
 
 from . import document, report
 from .processes import ROOT, port_of
@@ -67,7 +67,7 @@ class ChatProcess:
         """Look in."""
         proc = Path(f"/proc/{self.process.pid}")
         descriptors = len(list((proc / "fd").iterdir()))  # before looking in opens one more
-        snapshot = fetch(str(self.control), Look(tasks=True))
+        snapshot = fetch(str(self.control), Query(tasks=True))
         memory = (proc / "smaps_rollup").read_text().split("Rss:")[1].split()[0]
         assert snapshot.tasks is not None
         return Held(

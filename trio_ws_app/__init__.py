@@ -11,7 +11,7 @@ from .broker import (
 from .client.adapter import from_trio_websocket
 from .client.backoff import Backoff, is_transient
 from .client.connect import connect
-from .client.reconnect import Reconnecting, reconnect
+from .client.reconnect import reconnect
 from .connection import Connection, Message
 from .duplex import Exit, Side, duplex
 from .errors import CloseCode, CloseReason, ConnectionClosed, HandshakeRefused, UsageError
@@ -43,7 +43,6 @@ __all__ = [
     "Member",
     "Message",
     "Overflow",
-    "Reconnecting",
     "Registry",
     "Request",
     "Response",

@@ -15,13 +15,9 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from enum import IntEnum
-from typing import TYPE_CHECKING
 
 import attrs
 import trio
-
-if TYPE_CHECKING:
-    from .connection import Connection
 
 
 class CloseCode(IntEnum):
@@ -79,7 +75,9 @@ class ConnectionClosed(trio.EndOfChannel, trio.BrokenResourceError):
     ended; ``connection`` is the one that ended, or None if there never was one: the opening handshake failed.
     """
 
-    def __init__(self, reason: CloseReason, connection: Connection | None = None) -> None:
+    def __init__(
+        self, reason: CloseReason, connection: trio.abc.Channel[str | bytes] | None = None
+    ) -> None:
         super().__init__(reason)  # its text is made on demand
         self.reason = reason
         self.connection = connection

@@ -146,8 +146,8 @@ class Settings:
     )
     max_handshakes: int = _limit(
         10_000,
-        "Most clients at once that are in the opening handshake, and never more than half of the file "
-        "descriptors that the process may open. At the bound, the address with most gives way.",
+        "Most clients at once that are in the opening handshake; there are fewer if file descriptors are "
+        "scarce. At the bound, the address with most gives way.",
         "handshakes",
     )
     origins: tuple[str, ...] = _list(

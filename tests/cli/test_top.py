@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import select
+import socket
 import struct
 import subprocess
 import termios
@@ -16,10 +17,14 @@ from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import pytest
+from rich.console import Console
 from running import COMMAND, PATIENCE, environment, run, serving
+from trio_ws_app.observability.inspection.tasks import Place, TaskNode
 from websockets.sync.client import connect
 
 from trio_ws_app.cli import top_view
+from trio_ws_app.cli.top_live import View
+from trio_ws_app.observability.inspection.snapshot import ConnectionRow, Query
 from trio_ws_app.wire.histogram import Distribution
 
 
@@ -206,3 +211,41 @@ def test_a_quantile_is_the_bound_below_which_that_share_lies(share: float, bound
 def test_figures_are_short_and_have_units(shown: str, text: str) -> None:
     """What stands in a column can be read at a glance."""
     assert shown == text
+
+
+def test_what_peers_say_is_shown_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    """Names, addresses, paths and source lines cannot do anything to the terminal."""
+    evil, safe = "\x1b]0;OWNED\x07", r"\x1b]0;OWNED\x07"
+    row = ConnectionRow(
+        id=f"id{evil}", remote=f"from{evil}", path=f"/[red]{evil}", state=f"open{evil}", age=1, silent=1,
+        messages_in=0, messages_out=0, bytes_in=0, bytes_out=0, inbox=0, queued=0, dropped=0, blocked=False,
+        latency=None,
+    )  # fmt: skip
+    task = TaskNode(f"task{evil}", Place(f"file{evil}", 1, "function", f"text{evil}"), [])
+    console = Console(force_terminal=True, width=300)
+    console.print(top_view.connection_table([row]), top_view.task_view(task))
+    view = View(Query(), problem=f"problem{evil}")
+    console.print(view.draw(console))
+    shown = capsys.readouterr().out
+    assert shown.count(safe) == 8
+    assert f"/[red]{safe}" in shown
+    assert "\x1b]0" not in shown
+
+
+def test_an_answer_that_is_no_snapshot_is_one_line() -> None:
+    """Something else that answers on that port is said to be that, its text escaped."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        for head, body, words in (
+            (b"200 OK", b'{"worker": 1}', "with no snapshot"),
+            (b"500 No", b"\x1b[31m", r"answers with HTTP status 500: \x1b[31m"),
+        ):
+            command = [*COMMAND, "top", address, "--once", "--json"]
+            with subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True) as top:
+                stream, _ = listener.accept()
+                with stream:
+                    stream.recv(4096)
+                    stream.sendall(b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (head, len(body), body))
+                    errors = top.communicate(timeout=PATIENCE)[1]
+            assert words in errors
+            assert len(errors.splitlines()) == 1

@@ -201,21 +201,30 @@ async def test_readiness_says_what_is_lacking() -> None:
             assert (caught.value.status, caught.value.body) == (status, body)
 
 
-async def test_a_client_that_leaves_takes_its_place_along() -> None:
-    """A request takes a place when the application begins to look at it, and gives it back."""
+async def _look(_request: ws.Request) -> None:
+    await trio.sleep(5)
 
-    async def look(_request: ws.Request) -> None:
-        await trio.sleep(5)
 
+async def test_a_request_that_is_looked_at_has_a_place() -> None:
+    """One more than ``max_connections`` gets 503, also while the application looks at the first."""
     settings = ws.Settings(max_connections=1)
-    async with serve_in_memory(echo, settings=settings, process_request=look) as memory:
+    async with serve_in_memory(echo, settings=settings, process_request=_look) as memory:
+        first, second = await memory.connect_raw(), await memory.connect_raw()
+        await first.send_all(REQUEST)
+        await trio.sleep(1)
+        await second.send_all(REQUEST)
+        assert (await second.receive_some()).startswith(b"HTTP/1.1 503 ")
+        assert (await first.receive_some()).startswith(b"HTTP/1.1 101 ")
+
+
+async def test_a_client_that_leaves_gives_its_place_back() -> None:
+    """While the application looks at its request."""
+    settings = ws.Settings(max_connections=1)
+    async with serve_in_memory(echo, settings=settings, process_request=_look) as memory:
         for _ in range(3):
             stream = await memory.connect_raw()
             await stream.send_all(REQUEST)
             await trio.sleep(1)
-            with pytest.raises(ws.HandshakeRefused) as caught:
-                await memory.connect("/")
-            assert caught.value.status == 503
             await stream.aclose()
             await trio.sleep(1)
         peer = await memory.connect("/")

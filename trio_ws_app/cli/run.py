@@ -15,11 +15,11 @@ import trio
 
 from ..broker import Broker
 from ..errors import CloseCode
-from ..observability.inspection.tasks import running_place, users_places
 from ..pages import first_of
 from ..server.options import Handler
 from ..server.server import Server
 from ..server.serving import serve
+from ..server.tasks import running_place, users_places
 from .configuration import Configuration
 from .errors import FAILED
 from .failure import requested_status

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from math import inf
 
-from ..observability.logs import masked
 from ..wire.connection import WireConnection
+from .masking import masked
 
 logger = logging.getLogger("trio_ws_app.connection")
 

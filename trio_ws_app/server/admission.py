@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
-import logging
 import socket
-from collections.abc import Awaitable
 from contextlib import suppress
 from contextvars import copy_context
+from functools import partial
 
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ..callbacks import await_interruptible, call_interruptible, refuse_coroutine
 from ..protocol.deflate import PerMessageDeflate
 from ..protocol.handshake import Refusal
 from ..request import Request, Response
@@ -22,22 +19,18 @@ from ..wire.engine import Engine
 from .access_log import RefusedOrigins
 from .addresses import Client
 from .connections import Connections
-from .containment import interrupt_in, is_cancelled
 from .draining import Stop
+from .hooks import Hooks
 from .limits import PendingHandshakes, Places
-from .options import Options, ProcessRequest
+from .options import Options
 from .pending_handshake import AnyTransport, PendingHandshake
 from .statistics import Counters
-
-logger = logging.getLogger("trio_ws_app.server")
 
 _LINGER = 2.0  # seconds for a client to take its answer and close
 
 _HEALTHY = Response(200, "ok\n")
-_READY = Response(200, "ready\n")
 _DRAINING = Response(503, "draining\n", {"Retry-After": "1"})
 _FULL = Response(503, "full\n", {"Retry-After": "5"})
-_BROKEN = Response(500, "internal server error\n")
 _FULL_AT_ONCE = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 )
@@ -66,8 +59,8 @@ class Admission:
         self.pending = PendingHandshakes(options.settings, self.places)
         self.connections = Connections(nursery, options, counters, self.places, stop)
         self._engine = engine
-        self._nursery = nursery
-        self._options = options
+        self._hooks = Hooks(nursery, options, stop)
+        self._ssl_context = options.ssl_context
         self._counters = counters
         self._stop = stop
         self._refused_origins = RefusedOrigins()
@@ -83,8 +76,8 @@ class Admission:
         transport = self._engine.transport(sock.detach())
         handshake = self.begin(transport, client)
         try:
-            if self._options.ssl_context is not None:
-                handshake.start_tls(self._options.ssl_context, transport)
+            if self._ssl_context is not None:
+                handshake.start_tls(self._ssl_context, transport)
             transport.start(handshake)
         except OSError as error:
             # It is gone already, or the kernel watches no more descriptors: others are still welcome.
@@ -102,7 +95,7 @@ class Admission:
     def _turn_away(self, sock: socket.socket) -> None:
         with sock, suppress(OSError):
             self.count_refused("too many handshakes")
-            if self._options.ssl_context is None:
+            if self._ssl_context is None:
                 sock.send(_FULL_AT_ONCE)
             sock.shutdown(socket.SHUT_RDWR)
 
@@ -138,96 +131,15 @@ class Admission:
         if request.path == "/healthz":
             handshake.refuse(_HEALTHY, "health check")
         elif request.path == "/readyz":
-            self._answer_readiness(handshake)
+            if self._stop.requested.is_set():
+                handshake.refuse(_DRAINING, "readiness check")
+            else:
+                self._hooks.answer_readiness(handshake)
         else:
             problem = handshake.upgrade_problem(request)
             if problem is None:
                 handshake.has_place = self.places.take(handshake.host)
-            if self._options.process_request is None:
-                self._upgrade(handshake, request, problem)
-            else:
-                self._ask(self._options.process_request, handshake, request, problem)
-
-    def _answer_readiness(self, handshake: PendingHandshake) -> None:
-        if self._stop.requested.is_set():
-            handshake.refuse(_DRAINING, "readiness check")
-            return
-        readiness = self._options.readiness
-        try:
-            lacking = call_interruptible(readiness)
-            refuse_coroutine(readiness, lacking, "readiness is a plain function")
-            response = _READY if lacking is None else Response(503, f"{lacking}\n", {"Retry-After": "1"})
-        except BaseException as error:
-            self._hook_failed("readiness", handshake, error)
-        else:
-            handshake.refuse(response, "readiness check")
-
-    # -- the application's word --------------------------------------------------------------
-
-    def _ask(
-        self,
-        process_request: ProcessRequest,
-        handshake: PendingHandshake,
-        request: Request,
-        problem: Refusal | None,
-    ) -> None:
-        """Let the application look at the request first; it may have to wait for something."""
-        try:
-            answer = call_interruptible(process_request, request)
-        except BaseException as error:
-            self._hook_failed("process_request", handshake, error)
-            return
-        if inspect.isawaitable(answer):
-            name = f"process_request for {handshake.client.remote}"
-            self._nursery.start_soon(self._wait_for_answer, answer, handshake, request, problem, name=name)
-        else:
-            self._answer(answer, handshake, request, problem)
-
-    @enable_ki_protection
-    async def _wait_for_answer(
-        self,
-        awaitable: Awaitable[Response | None],
-        handshake: PendingHandshake,
-        request: Request,
-        problem: Refusal | None,
-    ) -> None:
-        with trio.CancelScope() as scope:
-            handshake.on_lost = scope.cancel
-            if not handshake.is_undecided:
-                scope.cancel()
-            try:
-                answer = await await_interruptible(awaitable)
-            except BaseException as error:
-                if is_cancelled(error):
-                    raise
-                self._hook_failed("process_request", handshake, error)
-                return
-            finally:
-                handshake.on_lost = None
-            self._answer(answer, handshake, request, problem)
-
-    def _hook_failed(self, name: str, handshake: PendingHandshake, error: BaseException) -> None:
-        """One request's bug is one request's bug (G5)."""
-        interrupt = interrupt_in(error)
-        if interrupt is not None:
-            self._stop.interrupted(interrupt)
-            handshake.refuse(_DRAINING, f"{name} has ended the server")
-            return
-        remote = handshake.client.remote
-        logger.error("%s: %s failed, the request is answered with 500", remote, name, exc_info=error)
-        handshake.refuse(_BROKEN, f"{name} failed")
-
-    def _answer(
-        self, answer: object, handshake: PendingHandshake, request: Request, problem: Refusal | None
-    ) -> None:
-        if answer is None:
-            self._upgrade(handshake, request, problem)
-        elif isinstance(answer, Response):
-            handshake.refuse(answer, "answered by the application")
-        else:
-            kind = type(answer).__name__
-            error = TypeError(f"process_request returns None or a Response, not {kind}")
-            self._hook_failed("process_request", handshake, error)
+            self._hooks.ask(handshake, request, partial(self._upgrade, handshake, request, problem))
 
     # -- the upgrade -------------------------------------------------------------------------
 

@@ -12,9 +12,9 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ..errors import CloseCode
-from ..observability.inspection.tasks import waiting_place
 from ..protocol.closing import close_payload
 from ..wire.connection import WireConnection
+from .tasks import waiting_place
 
 logger = logging.getLogger("trio_ws_app.server")
 

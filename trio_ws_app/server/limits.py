@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 from collections import Counter
 from collections.abc import Iterator
+from math import inf
 from typing import TYPE_CHECKING
 
 from trio.lowlevel import ParkingLot
@@ -56,8 +57,8 @@ class PendingHandshakes:
     """The clients that have connected and are no WebSocket connection yet, by host and in order of arrival.
 
     They hold descriptors without having proved anything, so their number is bounded: by ``max_handshakes``,
-    by half of the descriptors that this process may open, and by the places that are left. At the bound the
-    host with most of them gives way, so that one host alone cannot keep the others out.
+    by the places that are left, and so that a tenth of the descriptors is left for everything else. At the
+    bound the host with most of them gives way, so that one host alone cannot keep the others out.
     """
 
     def __init__(self, settings: Settings, places: Places) -> None:
@@ -67,9 +68,9 @@ class PendingHandshakes:
         self._settings = settings
         self._places = places
         descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        self._most = settings.max_handshakes
+        self._most: float = inf if settings.max_connections is None else settings.max_connections
         if descriptors != resource.RLIM_INFINITY:
-            self._most = min(self._most, max(descriptors // 2, 1))
+            self._most = min(self._most, descriptors * 9 // 10)
 
     def __len__(self) -> int:
         return self._count
@@ -131,11 +132,8 @@ class PendingHandshakes:
         left = max(most - self._places.by_host[host], _ROOM_TO_REFUSE)
         return len(self._by_host.get(host, ())) >= left
 
-    def _limit(self) -> int:
-        most = self._settings.max_connections
-        if most is None:
-            return self._most
-        return min(self._most, max(most - self._places.taken, _ROOM_TO_REFUSE))
+    def _limit(self) -> float:
+        return min(self._settings.max_handshakes, max(self._most - self._places.taken, _ROOM_TO_REFUSE))
 
 
 def _drop_oldest(group: Group) -> None:

@@ -61,7 +61,7 @@ class Engine(trio.abc.Instrument):
 
     def transport(self, fd: int) -> SocketTransport:
         """A transport that owns a connected, non-blocking descriptor; watched from its ``start`` on."""
-        return SocketTransport(fd, self._poller)
+        return self._poller.transport(fd)
 
     # -- one task ----------------------------------------------------------------------------
 

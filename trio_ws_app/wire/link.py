@@ -7,8 +7,10 @@ others: bytes come in at ``readable`` and ``feed``, messages go out through ``tr
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
 
@@ -30,8 +32,8 @@ from .timeouts import Late, Timeouts
 if TYPE_CHECKING:
     from ..protocol.deflate import PerMessageDeflate
     from ..settings import Settings
-    from .deadlines import Deadline
-    from .engine import Engine
+    from .deadlines import Deadline, Deadlines
+    from .histogram import Histogram
     from .transport import Transport
 
 _BLOCKED = BLOCKED
@@ -43,12 +45,25 @@ _RESET = CloseReason(CloseCode.ABNORMAL, "the connection was reset")
 _SAYING_GOODBYE = CloseReason(CloseCode.GOING_AWAY, "the server is saying goodbye")
 
 
+class Host(Protocol):
+    """What runs a link: the engine."""
+
+    now: Callable[[], float]
+    deadlines: Deadlines
+    woken: bool  # a task has been given something to do in this turn
+    ping_latency: Histogram
+    drops: Counter[str]
+
+    def mark_dirty(self, link: Link) -> None:
+        """Flush ``link`` when this turn is over."""
+
+
 class Link:
     """One connection's parts, and what happens between them."""
 
     def __init__(
         self,
-        engine: Engine,
+        engine: Host,
         transport: Transport,
         settings: Settings,
         deflate: PerMessageDeflate | None = None,

@@ -14,7 +14,8 @@ cdef class Transport:
     cpdef Py_ssize_t send_gathered(self, object parts) except -3
 
 cdef class SocketTransport(Transport):
-    cdef object _poller
+    cdef object _epoll
+    cdef dict _transports
     cdef object _tls
     cdef int _fd
     cdef int _watched

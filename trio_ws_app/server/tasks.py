@@ -14,7 +14,7 @@ import trio
 from trio.lowlevel import Task
 
 _TRIO = os.path.dirname(trio.__file__) + os.sep
-_OURS = os.path.dirname(os.path.dirname(os.path.dirname(__file__))) + os.sep
+_OURS = os.path.dirname(os.path.dirname(__file__)) + os.sep
 _APPS = _OURS + "apps" + os.sep
 _LIBRARY = os.path.dirname(inspect.__file__) + os.sep
 _SCAFFOLDING = (_TRIO, os.path.dirname(inspect.__file__) + os.sep + "contextlib.py")
