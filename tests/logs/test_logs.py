@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from trio_ws_app.observability import logs
+from trio_ws_app.server.masking import masked
 
 
 def record(message: str = "closed", **fields: object) -> logging.LogRecord:
@@ -113,4 +114,4 @@ def test_an_exceptions_text_can_not_forge_a_line(kind: str, separator: str) -> N
 )
 def test_secrets_in_a_target_are_masked(target: str, shown: str) -> None:
     """A value is shown only if neither its name nor its length suggests a secret; userinfo never is."""
-    assert logs.masked(target) == shown
+    assert masked(target) == shown
