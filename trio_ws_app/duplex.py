@@ -57,13 +57,14 @@ async def duplex(
     """
     consumers: list[Consumer] = _listed(consume)
     producers: list[Producer] = _listed(produce)
-    parts: list[tuple[Side, Awaitable[Exception | None]]] = []
-    if consumers:
-        parts.append((Side.CONSUMER, consumption(channel, _in_turn(consumers))))
-    parts += [(Side.PRODUCER, production(channel, producer)) for producer in producers]
-    if not parts:
+    if not (consumers or producers):
         raise TypeError("duplex needs consume=, produce=, or both")
-    return await _Parts(has_consumer=bool(consumers)).run(parts)
+    parts = _Parts(has_consumer=bool(consumers))
+    work: list[tuple[Side, Awaitable[Exception | None]]] = []
+    if consumers:
+        work.append((Side.CONSUMER, consumption(channel, _in_turn(consumers), parts.has_producers)))
+    work += [(Side.PRODUCER, production(channel, producer)) for producer in producers]
+    return await parts.run(work)
 
 
 def _listed(given: Any) -> list[Any]:
@@ -92,6 +93,12 @@ class _Parts:
     scope: trio.CancelScope = attrs.field(init=False)
     exit: Exit | None = None
     errors: list[BaseException] = attrs.field(factory=list)
+    cancelled: list[BaseException] = attrs.field(factory=list)
+    _producing: bool = False
+
+    def has_producers(self) -> bool:
+        """Whether a producer has begun; the consumer's first step comes before that."""
+        return self._producing
 
     async def run(self, parts: list[tuple[Side, Awaitable[Exception | None]]]) -> Exit:
         """Run the first part in this task, the others in tasks of their own."""
@@ -102,13 +109,18 @@ class _Parts:
                 for side, part in others:
                     nursery.start_soon(self._run_part, side, part)
                 await self._run_part(*first)
+        except BaseException:
+            self.cancelled.clear()  # it is on its way, and must not refer to itself
+            raise
         finally:
             if self.errors:  # also instead of a cancellation: an error is not lost
                 raise self._failure()
-        assert self.exit is not None  # every part has ended
+        if self.exit is None:
+            raise self.cancelled.pop()  # it was taken back, but the parts have ended by it
         return self.exit
 
     async def _run_part(self, side: Side, part: Awaitable[Exception | None]) -> None:
+        self._producing = self._producing or side is Side.PRODUCER
         try:
             cause = await part
         except BaseException as error:
@@ -130,6 +142,8 @@ class _Parts:
         if failure is not None:
             self.errors.append(failure)
             self.scope.cancel()
+        elif not self.scope.cancel_called:
+            self.cancelled = [error]  # from outside
         return cancelled
 
     def _failure(self) -> BaseException:

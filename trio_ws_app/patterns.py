@@ -49,12 +49,21 @@ async def consume(channel: Channel, consumer: Consumer) -> None:
     await consumption(channel, consumer)
 
 
-async def consumption(channel: Channel, consumer: Consumer) -> Exception:
-    """As ``consume``; returns what told of the channel's end."""
+def _never() -> bool:
+    return False
+
+
+async def consumption(
+    channel: Channel, consumer: Consumer, has_siblings: Callable[[], bool] = _never
+) -> Exception:
+    """As ``consume``; returns what told of the channel's end.
+
+    Once ``has_siblings()``, this side may close the channel: that is a way to end, not a misuse.
+    """
     if is_async(consumer):
-        return await _receive_all(channel, consumer)
+        return await _receive_all(channel, consumer, has_siblings)
     if not isinstance(channel, Connection):
-        return await _receive_all(channel, partial(call_inline, consumer))
+        return await _receive_all(channel, partial(call_inline, consumer), has_siblings)
     try:
         await channel.consume_inline(consumer)
     except ConnectionClosed as error:
@@ -62,7 +71,9 @@ async def consumption(channel: Channel, consumer: Consumer) -> Exception:
     return _known_end(channel)
 
 
-async def _receive_all(channel: Channel, consumer: AsyncConsumer) -> Exception:
+async def _receive_all(
+    channel: Channel, consumer: AsyncConsumer, has_siblings: Callable[[], bool]
+) -> Exception:
     begun = False
     while True:
         try:
@@ -70,7 +81,7 @@ async def _receive_all(channel: Channel, consumer: AsyncConsumer) -> Exception:
         except trio.EndOfChannel as error:
             return error
         except trio.ClosedResourceError as error:
-            if begun:
+            if begun or has_siblings():
                 return error  # closed meanwhile by the consumer or a sibling, which is a way to end
             raise
         begun = True

@@ -19,12 +19,12 @@ from urllib.request import urlopen
 import pytest
 from rich.console import Console
 from running import COMMAND, PATIENCE, environment, run, serving
-from trio_ws_app.observability.inspection.tasks import Place, TaskNode
 from websockets.sync.client import connect
 
 from trio_ws_app.cli import top_view
 from trio_ws_app.cli.top_live import View
 from trio_ws_app.observability.inspection.snapshot import ConnectionRow, Query
+from trio_ws_app.server.tasks import Place, TaskNode
 from trio_ws_app.wire.histogram import Distribution
 
 
@@ -51,7 +51,7 @@ def test_once_shows_a_table_and_a_tree(tmp_path: Path) -> None:
     assert ended.status == 0
     assert "/room" in ended.output
     assert "async for message in connection" in ended.output
-    assert "reactor" in ended.output
+    assert "engine" in ended.output
 
 
 def test_over_http_with_a_token() -> None:
@@ -131,7 +131,7 @@ def test_the_live_view_obeys_keys(tmp_path: Path) -> None:
             os.write(ours, b"tw\r")
             read_until(ours, "filter: tw ")
             os.write(ours, b"t")
-            read_until(ours, "timers")
+            read_until(ours, "engine")
             os.write(ours, b"q")
             assert top.wait(PATIENCE) == 0
         finally:
@@ -142,7 +142,7 @@ def test_the_live_view_obeys_keys(tmp_path: Path) -> None:
 
 
 def test_the_live_view_needs_a_terminal(tmp_path: Path) -> None:
-    """In a pipe there is nobody to press a key."""
+    """In a pipe no key can be pressed."""
     ended = run("top", str(tmp_path / "app.sock"))
     assert (ended.status, ended.errors) == (
         2,
@@ -165,7 +165,7 @@ def test_metrics_on_the_servers_own_port() -> None:
 
 
 def test_metrics_on_a_port_of_their_own(free_port: int) -> None:
-    """Where they are not for everybody, they get their own port, and nothing else is there."""
+    """If they are not public, they get their own port, and nothing else is there."""
     with serving("echo", "--metrics", f"127.0.0.1:{free_port}") as server:
         assert "trio_ws_app_loop_lag_seconds_count" in scrape(free_port)
         with pytest.raises(HTTPError, match="426"):

@@ -531,7 +531,7 @@ async def test_tls(authority: trustme.CA) -> None:
 
 
 async def test_a_server_that_cannot_be_trusted(authority: trustme.CA) -> None:
-    """A certificate that nobody vouches for is an ``ssl.SSLError``, and nothing stays open."""
+    """A certificate of an unknown authority is an ``ssl.SSLError``, and nothing stays open."""
     with assert_nothing_left():
         async with serving_tls(authority) as address:
             with pytest.raises(ssl.SSLError, match="CERTIFICATE_VERIFY_FAILED"):

@@ -154,7 +154,7 @@ async def test_it_may_be_adapted_in_any_task(nursery: trio.Nursery) -> None:
 
 
 async def test_cancelling_the_nursery_ends_the_connection(nursery: trio.Nursery) -> None:
-    """When trio-websocket's nursery is cancelled, whoever waits elsewhere learns that it is over."""
+    """When trio-websocket's nursery is cancelled, tasks that wait elsewhere learn that it is over."""
     give, take = trio.open_memory_channel[Raw](1)
     scope = trio.CancelScope()
 

@@ -1,4 +1,4 @@
-"""An async consumer beside one producer: it has a task only while something is said."""
+"""A consumer beside one producer: order, who may receive, context variables, and who is told of the end."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 import trio_ws_app as ws
+from trio_ws_app.patterns import Consumer
 from trio_ws_app.testing import connected_pair
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")
@@ -21,25 +22,6 @@ async def never() -> ws.Message:
     """A producer that has nothing to say."""
     await trio.sleep_forever()
     return ""
-
-
-async def test_a_silent_connection_is_one_task() -> None:
-    """The second task comes with the first message."""
-
-    async def consume(_message: ws.Message) -> None:
-        pass
-
-    async with connected_pair() as (connection, peer), trio.open_nursery() as nursery:
-        await wait_all_tasks_blocked()
-        before = trio.lowlevel.current_statistics().tasks_living
-        nursery.start_soon(lambda: ws.duplex(connection, consume=consume, produce=never))
-        living = []
-        for _ in range(3):
-            await wait_all_tasks_blocked()
-            living.append(trio.lowlevel.current_statistics().tasks_living - before)
-            await peer.send("hello")
-        assert living == [1, 2, 2]
-        nursery.cancel_scope.cancel()
 
 
 async def test_messages_from_before_and_after_come_in_order() -> None:
@@ -68,7 +50,7 @@ async def test_messages_from_before_and_after_come_in_order() -> None:
 
 
 async def test_a_peer_that_leaves_without_a_word_ends_it() -> None:
-    """No task is made for a consumer that has nothing to consume; the end is told as ever."""
+    """A consumer that had nothing to consume ends everything, and tells why."""
 
     async def consume(_message: ws.Message) -> None:
         raise AssertionError("nothing was said")
@@ -90,7 +72,7 @@ async def test_what_comes_after_the_producers_end_is_consumed() -> None:
         consumed.append(message)
 
     async def produce() -> ws.Message:
-        connection.say_close(1001)  # type: ignore[attr-defined]  # as a server does that is told to stop
+        connection.send_close(1001)  # type: ignore[attr-defined]  # as a server does that is told to stop
         return "too late"
 
     async with connected_pair() as (connection, peer), trio.open_nursery() as nursery:
@@ -109,15 +91,18 @@ async def test_what_comes_after_the_producers_end_is_consumed() -> None:
 
 
 async def test_the_consumer_sees_the_callers_context_variables() -> None:
-    """Whoever has brought the message."""
+    """Whatever they are set to elsewhere meanwhile."""
     seen: list[str] = []
 
     async def consume(_message: ws.Message) -> None:
         seen.append(user.get())
 
-    async with connected_pair() as (connection, peer), trio.open_nursery() as nursery:
+    async def as_ann(connection: ws.Connection) -> None:
         user.set("ann")
-        nursery.start_soon(lambda: ws.duplex(connection, consume=consume, produce=never))
+        await ws.duplex(connection, consume=consume, produce=never)
+
+    async with connected_pair() as (connection, peer), trio.open_nursery() as nursery:
+        nursery.start_soon(as_ann, connection)
         await wait_all_tasks_blocked()
         user.set("bob")
         await peer.send("who?")
@@ -127,8 +112,61 @@ async def test_the_consumer_sees_the_callers_context_variables() -> None:
     assert seen == ["ann", "ann"]
 
 
-async def test_nobody_else_receives_meanwhile() -> None:
-    """Nor does duplex where somebody receives already, or this side has closed."""
+async def test_the_consumer_is_one_task_from_beginning_to_end() -> None:
+    """A lock may be held from one message to the next, and a context variable reset by the token of another."""
+    lock, tokens, seen = trio.Lock(), [], []
+
+    async def consume(message: ws.Message) -> None:
+        if message == "begin":
+            await lock.acquire()
+            tokens.append(user.set("ann"))
+        else:
+            seen.append(user.get())
+            user.reset(tokens.pop())
+            lock.release()
+
+    async with connected_pair() as (connection, peer), trio.open_nursery() as nursery:
+
+        async def talk() -> None:
+            for message in ("begin", "end"):
+                await peer.send(message)
+                await trio.sleep(100)  # however long the silence between them is
+            await peer.aclose()
+
+        nursery.start_soon(talk)
+        await ws.duplex(connection, consume=consume, produce=never)
+    assert seen == ["ann"]
+    assert not lock.locked()
+
+
+async def test_a_producer_is_one_task_from_beginning_to_end() -> None:
+    """An async callable that is called again and again is called by one task, in one context."""
+    lock, seen = trio.Lock(), []
+
+    async def produce() -> ws.Message:
+        if not lock.locked():
+            await lock.acquire()
+            user.set("ann")
+            return "locked"
+        await trio.sleep(100)
+        lock.release()
+        seen.append(user.get())
+        await trio.sleep_forever()
+        return ""
+
+    async with connected_pair() as (connection, peer), trio.open_nursery() as nursery:
+
+        async def leave() -> None:
+            await trio.sleep(200)
+            await peer.aclose()
+
+        nursery.start_soon(leave)
+        await ws.duplex(connection, consume=print, produce=produce)
+    assert seen == ["ann"]
+
+
+async def test_no_other_task_receives_beside_a_duplex() -> None:
+    """A second receiver is misuse, and so is a duplex on a connection that this side has closed."""
 
     async def consume(_message: ws.Message) -> None:
         pass
@@ -149,7 +187,7 @@ async def test_nobody_else_receives_meanwhile() -> None:
 
 
 async def test_a_duplex_that_was_cancelled_leaves_the_messages() -> None:
-    """What comes when duplex is over stays to be received, also without a consumer's task."""
+    """What comes when duplex is over stays to be received, and no consumer takes it."""
 
     async def consume(_message: ws.Message) -> None:
         raise AssertionError("it is over")
@@ -161,24 +199,39 @@ async def test_a_duplex_that_was_cancelled_leaves_the_messages() -> None:
         assert await connection.receive() == "later"
 
 
-async def test_a_producer_that_closes_is_a_way_to_end() -> None:
-    """The consumer has nothing to complain about when its sibling closes, with or without a message."""
+async def waits(_message: ws.Message) -> None:
+    await trio.lowlevel.checkpoint()
 
-    async def consume(_message: ws.Message) -> None:
-        await trio.lowlevel.checkpoint()
+
+def plain(_message: ws.Message) -> None:
+    pass
+
+
+@pytest.mark.parametrize("messages", [0, 1])
+@pytest.mark.parametrize("consume", [waits, plain])
+async def test_a_producer_that_closes_is_a_way_to_end(consume: Consumer, messages: int) -> None:
+    """The consumer has nothing to complain about when its sibling closes, with or without a message."""
 
     async def produce() -> AsyncIterator[ws.Message]:
         await trio.sleep(1)
         await connection.aclose(4000)
         yield "never sent"
 
-    for messages in range(2):
-        async with connected_pair() as (connection, peer):
-            for _ in range(messages):
-                await peer.send("hello")
-            ended = await ws.duplex(connection, consume=consume, produce=produce())
-            assert ended.first is ws.Side.CONSUMER
-            assert isinstance(ended.cause, trio.ClosedResourceError)
+    async with connected_pair() as (connection, peer):
+        for _ in range(messages):
+            await peer.send("hello")
+        ended = await ws.duplex(connection, consume=consume, produce=produce())
+        assert ended.first is ws.Side.CONSUMER
+        assert isinstance(ended.cause, trio.ClosedResourceError | ws.ConnectionClosed)
+
+
+@pytest.mark.parametrize("consume", [waits, plain])
+async def test_consuming_what_is_closed_already_is_misuse(consume: Consumer) -> None:
+    """``consume`` alone raises ClosedResourceError on a connection that this side has closed."""
+    async with connected_pair() as (connection, _peer):
+        await connection.aclose()
+        with pytest.raises(trio.ClosedResourceError):
+            await ws.consume(connection, consume)
 
 
 async def test_cancelled_while_the_consumer_finishes() -> None:
@@ -243,7 +296,7 @@ async def _flood() -> AsyncIterator[ws.Message]:
 async def _say_goodbye_and_cancel(connection: ws.Connection, scope: trio.CancelScope) -> None:
     """As a registry does that ends."""
     await wait_all_tasks_blocked()
-    connection.say_close(1001)  # type: ignore[attr-defined]
+    connection.send_close(1001)  # type: ignore[attr-defined]
     scope.cancel()
 
 

@@ -72,7 +72,7 @@ async def test_a_snapshot_shows_connections_and_where_their_tasks_wait() -> None
         (sleeper,) = found(task, "sleeper")
         assert sleeper.waits is not None
         assert sleeper.waits.text.endswith("# the sleeper's line")
-        assert found(snapshot.tasks, "reactor")
+        assert found(snapshot.tasks, "engine")
 
 
 async def test_only_the_connections_asked_for_are_shown() -> None:

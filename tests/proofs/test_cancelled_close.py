@@ -100,7 +100,7 @@ def test_both_say_goodbye_at_once() -> None:
 
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(receive)
-                nursery.start_soon(peer.send_close, 4001)
+                nursery.start_soon(peer.aclose, 4001)
                 with cancelled_here():
                     await connection.aclose(4002)
                 await connection.aclose()

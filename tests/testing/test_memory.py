@@ -35,7 +35,7 @@ async def test_messages_go_both_ways() -> None:
 
 
 async def test_both_ends_say_goodbye() -> None:
-    """Whoever closes, the other learns the code and the reason."""
+    """If one end closes, the other learns the code and the reason."""
     async with connected_pair() as (connection, peer):
         await connection.aclose(4001, "enough")
         with pytest.raises(ws.ConnectionClosed, match=r"4001.*enough"):

@@ -86,7 +86,7 @@ def connect_command(
     }
     if sys.stdin.isatty() and sys.stdout.isatty():
         terminal = Terminal()
-        conversation = Conversation(terminal, terminal, None)
+        conversation = Conversation(terminal, terminal, 0.0)
     else:
         terminal = None
         silence = wait if wait is not None else inf if sys.stdout.isatty() else _SILENCE

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Protocol
@@ -42,13 +41,12 @@ class Display(Protocol):
 class Conversation:
     """Sends lines and shows messages; over several connections if one breaks off.
 
-    ``silence`` is how many seconds without a message end the waiting for answers after the last line; None:
-    nothing is waited for.
+    ``silence`` is how many seconds without a message end the waiting for answers after the last line.
     """
 
     source: Source
     display: Display
-    silence: float | None
+    silence: float
     _waiting: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
     _said_all: bool = attrs.field(default=False, init=False)
 
@@ -61,17 +59,16 @@ class Conversation:
         while (line := await self.source.current()) is not None:
             yield line
             self.source.done()  # it was sent; otherwise the next connection gets it
-        if self.silence is not None:
-            await self._wait_for_answers(connection, self.silence)
+        await self._wait_for_answers(connection)
         self._said_all = True
 
-    async def _wait_for_answers(self, connection: Connection, silence: float) -> None:
+    async def _wait_for_answers(self, connection: Connection) -> None:
         """Wait for the round trip of a ping, which no answer can beat, then for silence."""
         with suppress(ConnectionClosed):
             await connection.ping()
-        with trio.move_on_after(silence) as self._waiting:
+        with trio.move_on_after(self.silence) as self._waiting:
             await trio.sleep_forever()
 
     async def _show(self, message: Message) -> None:
         await self.display.write(message if isinstance(message, str) else f"binary {message.hex()}")
-        self._waiting.deadline = trio.current_time() + (math.inf if self.silence is None else self.silence)
+        self._waiting.deadline = trio.current_time() + self.silence

@@ -47,7 +47,7 @@ async def connect(
     ``url`` is ``ws://`` or ``wss://``; a user and password in it become basic authentication. ``headers``
     are sent with the request, ``subprotocols`` are offered, the preferred one first. ``ssl_context`` is for
     ``wss://`` (default: certificates of public authorities). ``open_stream`` opens the way to the server
-    where it is not TCP: ``partial(trio.open_unix_socket, "/run/app.sock")``. Of ``settings``, the limits on
+    if it is not TCP: ``partial(trio.open_unix_socket, "/run/app.sock")``. Of ``settings``, the limits on
     messages, queues and times apply, keepalive included.
 
     Leaving the block closes the connection with 1000 and waits for the server's Close up to

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from contextlib import suppress
+from functools import partial
 
 import h11
 import trio
@@ -14,7 +15,6 @@ from .timeouts import seconds
 
 _MAX_OPENING = 64 * 1024  # of the server's answer; more of a refusal's body is not kept
 _WRITE_CHUNK = 16 * 1024  # the step in which progress is measured
-_LAST_LOOK = 0.05  # seconds to see what became possible while the process stood still (G14)
 _DISCONNECTED = (trio.BrokenResourceError, trio.ClosedResourceError)
 
 
@@ -42,19 +42,13 @@ class ClientStream(trio.abc.Stream):
             raise
 
     async def _send_chunk(self, chunk: memoryview) -> None:
-        if await self._has_room():
-            with trio.move_on_after(self._send_timeout):
-                await self._stream.send_all(chunk)
-                return
-        await trio.aclose_forcefully(self)
-        raise trio.BrokenResourceError("the server took no data for too long")
-
-    async def _has_room(self) -> bool:
-        for timeout in (self._send_timeout, _LAST_LOOK):
-            with trio.move_on_after(timeout):
-                await self._stream.wait_send_all_might_not_block()
-                return True
-        return False
+        # Two steps, each with its time: room that came while the process stood still counts (G14).
+        for step in (self._stream.wait_send_all_might_not_block, partial(self._stream.send_all, chunk)):
+            with trio.move_on_after(self._send_timeout) as scope:
+                await step()
+            if scope.cancelled_caught:
+                await trio.aclose_forcefully(self)
+                raise trio.BrokenResourceError("the server took no data for too long")
 
     async def wait_send_all_might_not_block(self) -> None:
         await self._stream.wait_send_all_might_not_block()

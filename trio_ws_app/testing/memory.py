@@ -69,7 +69,7 @@ class MemoryListener(trio.abc.Listener[MemoryStream]):
         self._knock, self._door = trio.open_memory_channel[MemoryStream](0)
 
     async def connect(self, capacity: int = DEFAULT_CAPACITY) -> MemoryStream:
-        """The client's end of a new connection. Raises BrokenResourceError when nobody listens."""
+        """The client's end of a new connection. Raises BrokenResourceError if the listener is closed."""
         ours, theirs = memory_streams(capacity)
         await self._knock.send(ours)
         return theirs

@@ -10,12 +10,12 @@ from types import FrameType
 
 import attrs
 import trio
-import trio_websocket
 
 _TRIO = str(Path(trio.__file__).parent / "_")[:-1]  # with the separator: trio_websocket is not Trio
 _PACKAGE = str(Path(__file__).parent.parent / "_")[:-1]
 _APPS = str(Path(_PACKAGE) / "apps" / "_")[:-1]
-_MACHINERY = (_TRIO, _PACKAGE, str(Path(trio_websocket.__file__).parent), contextlib.__file__)
+_MACHINERY = (_TRIO, _PACKAGE, contextlib.__file__)
+_TRIO_WEBSOCKET = str(Path("/trio_websocket/_"))[:-1]
 _KIT = tuple(str(Path(__file__).with_name(name)) for name in ("trial.py", "hooks.py"))
 
 Place = tuple[str, int, str]
@@ -30,7 +30,7 @@ class Kind(StrEnum):
     PASSES = "passes"
     """It asked, without giving up control, whether it is cancelled."""
     ENDED = "has ended"
-    """It returned or raised; whoever waits for it is about to notice."""
+    """It returned or raised; what waits for it is about to notice."""
 
 
 @attrs.frozen
@@ -90,7 +90,7 @@ def is_users(frames: Iterable[tuple[FrameType, int]]) -> bool:
 
 
 def _is_users_file(file: str) -> bool:
-    return file.startswith(_APPS) or not file.startswith(_MACHINERY)
+    return file.startswith(_APPS) or not (file.startswith(_MACHINERY) or _TRIO_WEBSOCKET in file)
 
 
 def own_frames(frames: Iterable[tuple[FrameType, int]]) -> Iterator[tuple[FrameType, int]]:

@@ -8,6 +8,7 @@ cdef class Closing:
     cdef readonly bint closed_here
     cdef public bint peer_closed
     cdef readonly bint ended
+    cdef public bint broken
     cdef public double since
     cdef readonly double gone_at
     cdef list _scopes

@@ -31,6 +31,7 @@ class Closing:
         self.closed_here = False  # by our own aclose()
         self.peer_closed = False  # its Close has come
         self.ended = False  # nothing more will be written
+        self.broken = False  # nothing more can be written, and there may be more to read
         self.since = -1.0  # when our Close was queued; negative until then
         self.gone_at = -1.0  # when the peer had gone; negative until then
         self._scopes: list[trio.CancelScope] | None = None
@@ -38,7 +39,7 @@ class Closing:
 
     def can_send(self) -> bool:
         """Whether a message may still be sent."""
-        return self.state <= _CLOSE_RECEIVED and not self.closed_here
+        return self.state <= _CLOSE_RECEIVED and not (self.closed_here or self.broken)
 
     def is_over_for_producers(self) -> bool:
         """Whether the peer is gone, or this side has closed."""

@@ -130,6 +130,8 @@ class WireConnection(Link, Connection):
             self.consume_on()
             while inline.error is None and (self.inbox.messages or self.must_wait()):
                 await self._wait_for_message()
+                if self.closing.closed_here:
+                    break  # by a sibling, or by the consumer: a way to end
         finally:
             self.consumer = None
             inline.stop()
@@ -172,9 +174,10 @@ class WireConnection(Link, Connection):
         closing = aclosing(fragments) if isinstance(fragments, AsyncGeneratorType) else nullcontext()
         async with closing:
             await checkpoint_if_cancelled()
+            self.check_sendable()
             while not self.outbox.has_room():
                 await self._wait_for_room()
-            self.check_sendable()
+                self.check_sendable()
             await self._send_fragments(fragments)
 
     async def _send_fragments(self, fragments: AsyncIterable[str] | AsyncIterable[bytes]) -> None:
@@ -200,7 +203,7 @@ class WireConnection(Link, Connection):
             self.end_stream()
 
     async def _wait_for_fragment_room(self) -> None:
-        while self.outbox.blocked and self.outbox.cost >= WRITE_LIMIT:
+        while self.outbox.blocked and self.outbox.cost >= WRITE_LIMIT and self.closing.can_send():
             task = current_task()
             self.outbox.wait(task)
             await wait_task_rescheduled(self._leave_outbox(task))
@@ -209,6 +212,8 @@ class WireConnection(Link, Connection):
     async def ping(self) -> float:
         await checkpoint_if_cancelled()
         self.check_sendable()
+        if self.closing.gone_at >= 0:
+            raise self._over()  # nothing is read after a Close, not even a pong
         payload = self.send_ping(current_task())
         sent = trio.current_time()
 

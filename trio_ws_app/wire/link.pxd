@@ -66,7 +66,7 @@ cdef class Link:
     cpdef object send_nowait(self, object message)
     @cython.locals(closing=Closing)
     cpdef object check_sendable(self)
-    cdef object _over(self)
+    cpdef object _over(self)
     cpdef bint offer(self, object frame) except -1
     cdef object _mark_dirty(self)
     cpdef bint flush(self) except -1

@@ -143,8 +143,10 @@ class Link:
             if messages or not self._decoder.kept:
                 break
             before, failure = 0, self._decode_kept()
-        if self._decoder.unfinished and self._timeouts.message_since is None:
-            self._timeouts.message_since = self.last_seen
+        if self._decoder.kept:
+            self._timeouts.message_since = None  # that a message takes long is not the peer's doing
+        elif self._timeouts.message_since is None and self._decoder.unfinished:
+            self._timeouts.message_since = self.engine.now()
         return self._pause_or_go_on()
 
     def _decode_kept(self) -> ProtocolError | None:
@@ -259,6 +261,8 @@ class Link:
             self._reply_to_close()  # all that came before it has been consumed
         else:
             self._write_now()  # what waits is written before the task does
+            if self.inbox.messages:
+                return False  # the write has failed, and what had come before was read
         if closing.state == _GONE:
             raise self._over()
         return True
@@ -329,7 +333,8 @@ class Link:
 
     def _over(self) -> ConnectionClosed:
         connection: Any = self  # every link is a connection
-        return ConnectionClosed(self.closing.reason or _SAYING_GOODBYE, connection)
+        unknown = _RESET if self.closing.broken else _SAYING_GOODBYE
+        return ConnectionClosed(self.closing.reason or unknown, connection)
 
     @property
     def messages_out(self) -> int:
@@ -402,6 +407,7 @@ class Link:
             if self.bytes_in == before:
                 break
         if self._paused:
+            self.closing.broken = True
             return self._end_behind_full_inbox()
         return self._lose(_RESET)
 

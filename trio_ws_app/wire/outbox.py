@@ -297,7 +297,7 @@ class Outbox:
                 gone += 1
             place += 1
         # What was passed over is no shared frame and never will be: it is not looked at again.
-        self._drop_from = place
+        self._drop_from = min(place, len(chunks))
         return gone
 
     def _take_out(self, place: int) -> object:
