@@ -65,6 +65,15 @@ class Decoder:
         self._ahead: ReadAhead | None = None
         self._at = 0  # where decoding has stopped
 
+    def is_idle(self) -> bool:
+        """Whether nothing is kept, and nothing has begun whose end has not arrived."""
+        return (
+            self._ahead is None
+            and self._partial is None
+            and self._arriving is None
+            and self._fragments is None
+        )
+
     @property
     def kept(self) -> int:
         """How many bytes are kept undecoded because there was no room for messages."""

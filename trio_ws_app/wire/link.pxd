@@ -11,6 +11,7 @@ from trio_ws_app.wire.transport cimport Transport
 
 cdef Py_ssize_t _BLOCKED
 cdef Py_ssize_t _LOST
+cdef int _MESSAGES_A_TURN
 cdef int _OPEN
 cdef int _CLOSE_RECEIVED
 cdef int _CLOSE_SENT
@@ -37,6 +38,8 @@ cdef class Link:
     cdef object _timeouts
     cdef Py_ssize_t _read_size
     cdef bint _paused
+    cdef int _turn
+    cdef bint _is_behind
     cdef bint _awaited
     cdef bint _dirty
     cdef object _deadline
@@ -46,8 +49,9 @@ cdef class Link:
     cpdef object readable(self, bytearray buffer, double now)
     @cython.locals(inbox=Inbox, before=Py_ssize_t)
     cpdef object feed(self, bytearray buffer, Py_ssize_t size)
-    @cython.locals(messages=list)
+    @cython.locals(messages=list, decoder=Decoder, got=bint)
     cdef object _act(self, Py_ssize_t before, object failure)
+    cdef object _note_unfinished(self, bint got)
     @cython.locals(inbox=Inbox)
     cdef object _decode_kept(self)
     @cython.locals(full=bint)
@@ -59,8 +63,10 @@ cdef class Link:
     cpdef object consume_on(self)
     cpdef object take(self)
     cdef object _refill(self)
+    cpdef bint is_turn_over(self) except -1
     @cython.locals(closing=Closing)
     cpdef bint must_wait(self) except -1
+    cpdef object begin_waiting(self, object task)
     cdef object _wake_receiver(self)
     cpdef bint try_send(self, object message) except -1
     cpdef object send_nowait(self, object message)

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 _BLOCKED = BLOCKED
 _LOST = LOST
 _OPEN, _CLOSE_RECEIVED, _CLOSE_SENT, _GONE = map(int, State)
+MESSAGES_A_TURN = 64  # that one task sends and receives before it lets the others run
+_MESSAGES_A_TURN = MESSAGES_A_TURN
 _SMALLEST_READ, _LARGEST_READ = 4 * 1024, 256 * 1024
 _VANISHED = CloseReason(CloseCode.ABNORMAL, "the peer went away without a goodbye")
 _RESET = CloseReason(CloseCode.ABNORMAL, "the connection was reset")
@@ -88,6 +90,8 @@ class Link:
         self._timeouts = Timeouts(settings, self.keepalive, self.closing)
         self._read_size = max(_SMALLEST_READ, min(settings.max_inbox_bytes, _LARGEST_READ))
         self._paused = False  # nothing is read: the inbox is full, and so is the read-ahead
+        self._turn = _MESSAGES_A_TURN
+        self._is_behind = False  # bytes have come that are no whole message, or are kept
         self._awaited = False  # a task was woken for the messages of the inbox, and has taken none yet
         self._dirty = False  # to be flushed at the end of the turn
         self._deadline: Deadline | None = None
@@ -129,25 +133,33 @@ class Link:
 
     def _act(self, before: int, failure: ProtocolError | None) -> object:
         """Act on what was decoded, of which the messages are those behind the first ``before``."""
-        messages = self.inbox.messages
-        if len(messages) > before or not self._decoder.unfinished:
-            self._timeouts.message_since = None
+        messages, decoder = self.inbox.messages, self._decoder
+        got = len(messages) > before
         while True:
             if len(messages) > before:
                 self.messages_in += len(messages) - before
                 self._deliver()
-            if self._decoder.controls:
+            if decoder.controls:
                 self._act_on_controls()
             if failure is not None:
                 return self._fail(failure)
-            if messages or not self._decoder.kept:
+            if messages or decoder.is_idle() or not decoder.kept:
                 break
             before, failure = 0, self._decode_kept()
-        if self._decoder.kept:
-            self._timeouts.message_since = None  # that a message takes long is not the peer's doing
-        elif self._timeouts.message_since is None and self._decoder.unfinished:
-            self._timeouts.message_since = self.engine.now()
-        return self._pause_or_go_on()
+        if self._is_behind or not decoder.is_idle():
+            self._is_behind = not decoder.is_idle()
+            self._note_unfinished(got)
+            self._pause_or_go_on()
+        return None
+
+    def _note_unfinished(self, got: bool) -> object:
+        """Note when the message began that is not whole; ``got`` if others have ended meanwhile."""
+        timeouts = self._timeouts
+        if got or self._decoder.kept or not self._decoder.unfinished:
+            timeouts.message_since = None  # while much is kept, it is not the peer's doing
+        if timeouts.message_since is None and self._decoder.unfinished and not self._decoder.kept:
+            timeouts.message_since = self.engine.now()
+        return None
 
     def _decode_kept(self) -> ProtocolError | None:
         """The inbox is empty: decode what was kept while it was full."""
@@ -250,6 +262,14 @@ class Link:
             self._act(0, self._decode_kept())
         return None
 
+    def is_turn_over(self) -> bool:
+        """Whether the task that sends or receives is to let the others run now."""
+        self._turn -= 1
+        if self._turn:
+            return False
+        self._turn = _MESSAGES_A_TURN
+        return True
+
     def must_wait(self) -> bool:
         """Whether a receiver has to wait for a message. Raises when nothing more can come."""
         closing = self.closing
@@ -266,6 +286,11 @@ class Link:
         if closing.state == _GONE:
             raise self._over()
         return True
+
+    def begin_waiting(self, task: trio.lowlevel.Task) -> None:
+        """``task`` is rescheduled when there may be a message, or the end; nothing else may receive meanwhile."""
+        self.busy = True
+        self.inbox.wait(task)
 
     def _wake_receiver(self) -> object:
         if self.inbox.wake():

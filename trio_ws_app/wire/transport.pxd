@@ -11,6 +11,7 @@ cdef class Transport:
 
     cpdef Py_ssize_t recv_into(self, bytearray buffer, Py_ssize_t size) except -3
     cpdef Py_ssize_t send(self, object data) except -3
+    cpdef Py_ssize_t pending(self) except -1
     cpdef Py_ssize_t send_gathered(self, object parts) except -3
 
 cdef class SocketTransport(Transport):
