@@ -10,7 +10,6 @@ from wire_ends import Ends, ScriptedTransport, open_ends
 from trio_ws_app.primitives import BLOCKED
 from trio_ws_app.protocol.frames import Frame, encode_frame
 
-
 RECORD = 16 * 1024
 
 
