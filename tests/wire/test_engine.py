@@ -178,6 +178,21 @@ async def test_a_close_that_came_during_a_standstill_counts(comes: bool) -> None
 
 
 @virtual_time
+async def test_a_peer_that_has_read_during_a_standstill_is_not_aborted() -> None:
+    """Its room is noticed before ``send_timeout`` is judged."""
+    settings = ws.Settings(send_timeout=5, max_queue_bytes=1 << 20)
+    async with connected_pair(settings=settings) as (connection, peer):
+        peer.stream.stall()
+        connection.send_nowait(bytes(100_000))
+        connection.send_nowait(bytes(100_000))
+        await trio.sleep(4)
+        peer.stream.resume()
+        stand_still(50)
+        assert len(await peer.receive()) == len(await peer.receive()) == 100_000
+        assert connection.close_reason is None
+
+
+@virtual_time
 async def test_a_deadline_is_judged_soon_after_a_standstill() -> None:
     """A peer that has said nothing before and after it is given up at once."""
     settings = ws.Settings(ping_interval=3, ping_timeout=2)

@@ -181,31 +181,6 @@ def test_frames_that_came_after_everything_was_dropped_can_be_dropped() -> None:
     assert taken(box) == b"b" * 250 + b"c" * 250
 
 
-def test_dropping_looks_at_no_chunk_twice() -> None:
-    """A thousand broadcasts to a full queue take a moment, whatever lies before the shared frames (G10)."""
-    box = outbox(limit=20_000 * (2 + CHUNK_OVERHEAD))
-    while box.fits(2):
-        box.push(b"\x82\x00")
-    steps = 0
-
-    class Counted(Frame):
-        """Counts how often it is told apart from others."""
-
-        @property  # type: ignore[misc]
-        def __class__(self) -> type:
-            nonlocal steps
-            steps += 1
-            return Frame
-
-    for _ in range(1000):
-        box.drop_oldest(2)
-    for _ in range(100):
-        box.push(Counted(b"\x82\x00"))
-    dropped = sum(box.drop_oldest(2) for _ in range(1000))
-    assert dropped <= 100
-    assert steps <= 1000
-
-
 def test_the_latest_frame_takes_the_place_of_an_older_one_with_its_key() -> None:
     """Its place in the queue, and its cost; another key's frame, and one that has begun, stay."""
 

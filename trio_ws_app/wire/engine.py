@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _FLUSHES_A_TURN = 512  # then the other tasks get their turn
 _LATE = 0.1  # seconds after which a deadline was missed because the process stood still
-_TURNS = 3  # until every task that reads a stream has read what came during a standstill
+_TURNS = 10  # until every task that reads or writes a stream has noticed what came during a standstill
 _WATCHING = "watching"
 
 
@@ -116,7 +116,7 @@ class Engine(trio.abc.Instrument):
             self._fail(error)
 
     def _is_behind(self, now: float) -> bool:
-        """Whether a standstill has just ended, so that streams may have arrived that no task has read (G14)."""
+        """Whether a standstill has just ended, and there may be what no task has read from a stream (G14)."""
         if now < self.deadlines.next + _LATE:
             self._turns_to_read = 0
         elif self._turns_to_read == 0:

@@ -130,7 +130,7 @@ class Link:
                 break
             before, failure = 0, self._decode_kept()
         if self._decoder.kept:
-            self._unfinished_since = -1.0  # the inbox is full: that a message takes long is not the peer's doing
+            self._unfinished_since = -1.0  # the inbox is full: a message that takes long is our doing
         elif self._unfinished_since < 0 and self._decoder.unfinished:
             self._unfinished_since = self.engine.now()
         return self._pause_or_go_on()
