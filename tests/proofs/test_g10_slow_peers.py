@@ -69,7 +69,8 @@ async def test_progress_is_enough() -> None:
 
 async def test_a_large_message_that_a_peer_takes_slowly_is_progress() -> None:
     """On a stream, too, which tells of a write only when it is over."""
-    async with connected_pair(settings=SETTINGS) as (connection, peer):
+    settings = ws.Settings(send_timeout=5, ping_interval=None)
+    async with connected_pair(settings=settings) as (connection, peer):
         peer.stream.stall()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(connection.send, bytes(4_000_000))
