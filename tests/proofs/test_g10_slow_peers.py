@@ -73,7 +73,8 @@ async def test_a_large_message_that_a_peer_takes_slowly_is_progress() -> None:
     async with connected_pair(settings=settings) as (connection, peer):
         peer.stream.stall()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(connection.send, bytes(4_000_000))
+            await connection.send(bytes(4_000_000))
+            nursery.start_soon(connection.send, "behind it")
             for _ in range(10):
                 await trio.sleep(4)
                 peer.stream.resume()
@@ -82,6 +83,7 @@ async def test_a_large_message_that_a_peer_takes_slowly_is_progress() -> None:
                 peer.stream.stall()
             peer.stream.resume()
             assert len(await peer.receive()) == 4_000_000
+            assert await peer.receive() == "behind it"
         assert connection.close_reason is None
 
 
