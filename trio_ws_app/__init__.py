@@ -11,7 +11,7 @@ from .broker import (
 from .client.adapter import from_trio_websocket
 from .client.backoff import Backoff, is_transient
 from .client.connect import connect
-from .client.reconnect import Reconnecting, reconnect
+from .client.reconnect import reconnect
 from .connection import Connection, Message
 from .duplex import Exit, Side, duplex
 from .errors import CloseCode, CloseReason, ConnectionClosed, HandshakeRefused, UsageError
@@ -20,7 +20,7 @@ from .periodic import call_every
 from .registry.fanout import BroadcastResult, Overflow, broadcast
 from .registry.registry import Member, Registry, open_registry
 from .request import Headers, Request, Response
-from .server.contain import Handler
+from .server.options import Handler
 from .server.server import Server
 from .server.serving import serve
 from .server.statistics import Statistics
@@ -43,7 +43,6 @@ __all__ = [
     "Member",
     "Message",
     "Overflow",
-    "Reconnecting",
     "Registry",
     "Request",
     "Response",

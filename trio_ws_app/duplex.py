@@ -124,19 +124,27 @@ class _Parts:
         try:
             cause = await part
         except BaseException as error:
-            cancelled, failure = _split(error)
-            if failure is not None:
-                self.errors.append(failure)
-                self.scope.cancel()
-            if cancelled is not None:
-                if not self.scope.cancel_called:
-                    self.cancelled = [cancelled]  # from outside
-                raise cancelled from None
+            cancelled = self._take_failure(error)
+            try:
+                if cancelled is not None:
+                    raise cancelled from None
+            finally:
+                del cancelled  # it refers to this frame
         else:
             # If the peer is gone, the consumer finishes what has arrived, and then ends everything.
             if side is Side.CONSUMER or cause is None or not self.has_consumer:
                 self.exit = self.exit or Exit(side, cause)
                 self.scope.cancel()
+
+    def _take_failure(self, error: BaseException) -> BaseException | None:
+        """Note what is not a cancellation in ``error``; the cancellation, which goes its way."""
+        cancelled, failure = _split(error)
+        if failure is not None:
+            self.errors.append(failure)
+            self.scope.cancel()
+        elif not self.scope.cancel_called:
+            self.cancelled = [error]  # from outside
+        return cancelled
 
     def _failure(self) -> BaseException:
         """The error of the part that failed, or of all that did; it must not refer to itself."""

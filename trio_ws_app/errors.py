@@ -15,13 +15,9 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from enum import IntEnum
-from typing import TYPE_CHECKING
 
 import attrs
 import trio
-
-if TYPE_CHECKING:
-    from .connection import Connection
 
 
 class CloseCode(IntEnum):
@@ -75,12 +71,14 @@ class CloseReason:
 class ConnectionClosed(trio.EndOfChannel, trio.BrokenResourceError):
     """The connection is over: nothing more will be received, nothing more can be sent.
 
-    Raised by both directions, so code written for Trio's channels handles it unchanged. ``connection`` is the
-    one that is over, None if it was never open.
+    Raised by both directions, so code written for Trio's channels handles it unchanged. ``reason`` is how it
+    ended; ``connection`` is the one that ended, or None if there never was one: the opening handshake failed.
     """
 
-    def __init__(self, reason: CloseReason, connection: Connection | None = None) -> None:
-        super().__init__(reason)  # its text is made when it is asked for
+    def __init__(
+        self, reason: CloseReason, connection: trio.abc.Channel[str | bytes] | None = None
+    ) -> None:
+        super().__init__(reason)  # its text is made on demand
         self.reason = reason
         self.connection = connection
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import trio
 
-from .callbacks import Callback, refuse_coroutine
+from .callbacks import in_own_context, refuse_coroutine
 
 
 async def call_every(seconds: float, function: Callable[[int], object]) -> None:
@@ -26,7 +26,7 @@ async def call_every(seconds: float, function: Callable[[int], object]) -> None:
     """
     if not seconds > 0:
         raise ValueError(f"calls need a positive number of seconds between them, not {seconds!r}")
-    call = Callback(function)
+    call = in_own_context(function)
     start = trio.current_time()
     number = 0
     while True:

@@ -94,9 +94,7 @@ def test_what_redis_was_asked_for_is_given_back() -> None:
     async def scenario() -> None:
         async with trio.open_nursery() as server:
             redis = SlowRedis(server)
-            routes = Routes(
-                sharded=False, timeout=5, link_for=lambda _: redis, layout_is_wrong=lambda: None
-            )
+            routes = Routes(sharded=False, timeout=5, link_for=lambda _: redis, layout_is_wrong=lambda: None)
             check_afterwards(lambda: _assert_given_back(routes, redis))
             got: list[object] = []
 

@@ -10,7 +10,6 @@ from typing import Any
 import attrs
 
 from trio_ws_app.errors import CloseCode
-from trio_ws_app.primitives import held_bytes
 from trio_ws_app.protocol.errors import ProtocolError
 
 
@@ -71,7 +70,7 @@ class Reader:
         room = next(self.rooms, sys.maxsize)
         before = len(self.messages)
         cost = call(room)
-        costs = [self.wire.MESSAGE_OVERHEAD + held_bytes(message) for message in self.messages[before:]]
+        costs = [self.wire.message_cost(message) for message in self.messages[before:]]
         assert cost == sum(costs)
         assert sum(costs[:-1]) < room or not costs, "only the last message crosses the bound"
         assert cost >= room or not self.decoder.kept, "nothing is kept while there is room"

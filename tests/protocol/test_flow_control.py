@@ -108,8 +108,9 @@ def test_controls_are_found_behind_what_is_kept(wire: ModuleType) -> None:
     assert peer.controls() == [("Pong", b"3"), ("Close", 1001, "bye")]
     assert peer.decoder.closed
     kept = peer.decoder.kept
-    assert peer.feed(frame(TEXT, b"f"), MIB) == 0
+    assert peer.feed(frame(TEXT, b"f"), 0) == 0
     assert peer.decoder.kept == kept
+    assert peer.feed(frame(TEXT, b"g"), 1) > 0, "what is kept goes on, however it is asked for"
     peer.resume(MIB)
     assert peer.messages == ["a", "bc", "d"]
     assert peer.controls() == []

@@ -37,18 +37,18 @@ def test_bytes_go_from_one_socket_to_the_other(primitives: ModuleType, pair: Pai
     assert primitives.send(ours.fileno(), b"bytes") == 5
     assert primitives.send(ours.fileno(), memoryview(b"-view-")[1:5]) == 4
     assert primitives.send(ours.fileno(), bytearray(b"!"), socket.MSG_MORE) == 1
-    assert primitives.receive(theirs.fileno(), buffer) == 8
+    assert primitives.receive(theirs.fileno(), buffer, 8) == 8
     assert bytes(buffer) == b"bytesvie"
-    assert primitives.receive(theirs.fileno(), buffer) == 2
+    assert primitives.receive(theirs.fileno(), buffer, 8) == 2
     assert bytes(buffer) == b"w!tesvie"
     ours.close()
-    assert primitives.receive(theirs.fileno(), buffer) == 0
+    assert primitives.receive(theirs.fileno(), buffer, 8) == 0
 
 
 def test_a_socket_that_has_nothing_or_takes_nothing_is_blocked(primitives: ModuleType, pair: Pair) -> None:
     """Neither call waits: BLOCKED when nothing has come, and when no more is taken."""
     ours, theirs = pair
-    assert primitives.receive(theirs.fileno(), bytearray(8)) == primitives.BLOCKED
+    assert primitives.receive(theirs.fileno(), bytearray(8), 8) == primitives.BLOCKED
     for data in (bytes(1 << 16), memoryview(bytes(1 << 16))):
         while (count := primitives.send(ours.fileno(), data)) > 0:
             pass
@@ -69,7 +69,7 @@ def test_a_descriptor_that_is_no_socket_is_lost(primitives: ModuleType) -> None:
     assert primitives.send(writing, b"x") == primitives.LOST
     for end in (reading, writing):
         os.close(end)
-    assert primitives.receive(reading, bytearray(8)) == primitives.LOST
+    assert primitives.receive(reading, bytearray(8), 8) == primitives.LOST
     assert primitives.send(writing, b"x") == primitives.LOST
 
 

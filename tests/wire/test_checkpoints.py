@@ -10,7 +10,7 @@ from wire_ends import open_ends
 
 import trio_ws_app as ws
 from trio_ws_app.protocol.frames import Opcode, encode_masked
-from trio_ws_app.wire.connection import MESSAGES_A_TURN
+from trio_ws_app.wire.link import MESSAGES_A_TURN
 
 HELLO = encode_masked(Opcode.TEXT, b"hello", b"abcd")
 Use = Callable[[ws.Connection], Awaitable[object]]

@@ -54,7 +54,7 @@ class Watched:
         """One more, whose peer has spoken."""
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        transport = SocketTransport(ours.detach(), self.poller)
+        transport = self.poller.transport(ours.detach())
         endpoint = Endpoint(transport, then)
         transport.start(endpoint)
         self.peers.append(theirs)

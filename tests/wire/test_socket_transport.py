@@ -11,7 +11,6 @@ from test_poller import Turn
 
 from trio_ws_app.primitives import BLOCKED, LOST
 from trio_ws_app.wire.poller import Poller
-from trio_ws_app.wire.transport import ListeningTransport, SocketTransport
 
 
 class Endpoint:
@@ -42,7 +41,7 @@ class Wired:
         self.fd = ours.detach()
         self.peer.settimeout(5)
         self.endpoint = Endpoint()
-        self.transport = SocketTransport(self.fd, self.poller)
+        self.transport = self.poller.transport(self.fd)
         self.transport.start(self.endpoint)
 
     def told(self) -> list[str]:
@@ -146,22 +145,6 @@ def test_a_child_process_does_not_keep_a_connection_open(wired: Wired, end: str)
     assert wired.peer.recv(100) == b"bye"
     assert wired.peer.recv(100) == b""
     os.close(copy)
-
-
-def test_a_listening_socket_is_not_shut_down_for_others() -> None:
-    """Another process may accept from it after this one has closed it."""
-    poller = Poller()
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        transport = ListeningTransport(os.dup(listener.fileno()), poller)
-        transport.start(Endpoint())
-        transport.close()
-        transport.close()
-        with socket.create_connection(listener.getsockname()) as client:
-            accepted, _ = listener.accept()
-            with accepted:
-                client.send(b"x")
-                assert accepted.recv(1) == b"x"
-    poller.close()
 
 
 def test_what_is_unacknowledged_for_long_ends_a_socket_if_asked_for(wired: Wired) -> None:

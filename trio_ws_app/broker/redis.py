@@ -76,6 +76,18 @@ class RedisBroker(Broker):
             raise BrokerUnavailable(f"{problem}; the message may be published or not")
         raise BrokerUnavailable(f"{self.problem or 'no Redis server takes it'}; the message is not published")
 
+    async def subscribers(self, topic: str) -> int:
+        """How many processes subscribe to the topic now. Raises BrokerUnavailable."""
+        channel = topic.encode()
+        link = self._publisher_for(channel)
+        count = b"SHARDNUMSUB" if self._layout.sharded else b"NUMSUB"
+        if link is not None and link.connection is not None:
+            with trio.move_on_after(self._timeouts.request):
+                reply = await link.connection.request(b"PUBSUB", count, channel)
+                if isinstance(reply, list) and isinstance(reply[1], int):
+                    return reply[1]
+        raise BrokerUnavailable(f"{self.problem or 'Redis does not say'}: how many subscribe is unknown")
+
     def attach(self, topic: str, sink: Sink) -> AbstractAsyncContextManager[None]:
         return self._routes.attach(topic.encode(), sink)
 

@@ -12,6 +12,8 @@ cdef int _WHOLE_TEXT
 cdef int _WHOLE_BINARY
 cdef int _CLOSE
 
+cpdef Py_ssize_t message_cost(object message) except -1
+
 cdef class Decoder:
     cdef readonly list controls
     cdef readonly bint closed
@@ -26,6 +28,7 @@ cdef class Decoder:
     cdef ReadAhead _ahead
     cdef Py_ssize_t _at
 
+    cpdef bint is_idle(self) except -1
     @cython.locals(cost=Py_ssize_t)
     cpdef Py_ssize_t feed(self, bytearray data, Py_ssize_t size, list messages, Py_ssize_t room) except -1
     @cython.locals(ahead=ReadAhead, kept=bytearray, cost=Py_ssize_t)

@@ -31,17 +31,22 @@ _LARGE = 16 * 1024
 _TOO_LARGE = 64 * 1024 * 1024
 
 
+def message_cost(message: str | bytes) -> int:
+    """What a message that waits costs, in bytes of memory."""
+    return _OVERHEAD + held_bytes(message)
+
+
 class Decoder:
     """Takes bytes as they arrive, in any pieces, and gives messages and control frames.
 
     ``inflate`` decompresses a message and turns the compression extension on. ``controls`` holds the
-    control frames that came, for the caller to take and clear. ``closed`` says that a Close is among them:
-    nothing that comes after it is read.
+    control frames that came, for the caller to take and clear. ``closed`` says that nothing more is read: a
+    Close is among them, or the peer has broken the protocol.
 
     Decoding stops as soon as the caller's ``room`` is used up, and ``resume`` goes on. What has arrived
     beyond that is kept as it is, still masked and compressed; only its control frames are taken out at once.
-    ``room`` and what is returned are costs: ``MESSAGE_OVERHEAD`` and ``held_bytes`` for each message. The
-    message that uses the room up is the last one, however large.
+    ``room`` and what is returned are sums of ``message_cost``. The message that uses the room up is the last
+    one, however large. How many bytes are ``kept`` is bounded by the caller, who stops feeding.
     """
 
     def __init__(
@@ -59,6 +64,15 @@ class Decoder:
         self._checked = 0  # how many bytes of them are known to be UTF-8
         self._ahead: ReadAhead | None = None
         self._at = 0  # where decoding has stopped
+
+    def is_idle(self) -> bool:
+        """Whether nothing is kept, and nothing has begun whose end has not arrived."""
+        return (
+            self._ahead is None
+            and self._partial is None
+            and self._arriving is None
+            and self._fragments is None
+        )
 
     @property
     def kept(self) -> int:
@@ -84,12 +98,14 @@ class Decoder:
     def feed(self, data: bytearray, size: int, messages: list[str | bytes], room: int) -> int:
         """Take the first ``size`` bytes of ``data``, which may be overwritten.
 
-        Appends whole messages to ``messages`` while there is room, and returns their cost. Raises
-        ProtocolError with the close code to send; the messages before the mistake have been appended, and
-        nothing is read after it.
+        Appends whole messages to ``messages`` while there is room, and returns their cost.
+
+        Raises:
+            ProtocolError: the peer has made a mistake, answered by its close code. The messages before the
+                mistake have been appended.
         """
         if self.closed or size == 0:
-            return 0
+            return self.resume(messages, room)
         if self._ahead is not None or room <= 0:
             self._read_ahead(data, 0, size)
             return self.resume(messages, room)
@@ -259,7 +275,7 @@ class Decoder:
             payload = self._inflate(payload)
         message = payload.decode() if text else payload
         messages.append(message)
-        return _OVERHEAD + held_bytes(message)
+        return message_cost(message)
 
     def _add_fragment(self, payload: bytes, check: bool, final: bool) -> None:
         """Collect a fragment; raise UnicodeDecodeError as soon as a text can't become UTF-8 any more."""

@@ -10,7 +10,7 @@ import attrs
 
 from ..errors import CloseCode
 from .errors import ProtocolError
-from .tokens import parse_extensions
+from .header_lists import parse_extensions
 
 EXTENSION = "permessage-deflate"
 # Windows of 4 KiB hold the messages that compression is for, at an eighth of the largest window's memory.

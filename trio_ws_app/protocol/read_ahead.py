@@ -80,7 +80,8 @@ class ReadAhead:
                     continue
                 if size - start < length:
                     break
-                self.kept += data[run:at]
+                if run < at:
+                    self.kept += data[run:at]
                 run = at
                 controls.append(read_control(first & 0x0F, unmask(data, start, length)))
                 at = run = start + length

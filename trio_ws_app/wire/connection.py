@@ -1,12 +1,12 @@
 """The waiting half of our own connections.
 
 Every async method here is a checkpoint for cancellation, always; sends and receives that need not wait are
-one for the schedule every ``MESSAGES_A_TURN`` times.
+one for the schedule every ``link.MESSAGES_A_TURN`` times.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Awaitable, Callable
+from collections.abc import AsyncIterable, Callable
 from contextlib import aclosing, nullcontext
 from types import AsyncGeneratorType
 
@@ -34,13 +34,11 @@ from .link import Link
 from .outbox import WRITE_LIMIT
 from .transport import Transport
 
-MESSAGES_A_TURN = 64
-
 
 class WireConnection(Link, Connection):
     """A connection whose bytes go through our own wire; the server makes them."""
 
-    __slots__ = ("_id", "_remote", "_request", "_subprotocol", "_turn", "opened_at")
+    __slots__ = ("_id", "_remote", "_request", "_subprotocol", "opened_at")
 
     def __init__(
         self,
@@ -58,7 +56,6 @@ class WireConnection(Link, Connection):
         self._remote = remote
         self._request = request
         self._subprotocol = subprotocol
-        self._turn = MESSAGES_A_TURN
         self.opened_at = engine.now()
 
     @property
@@ -91,34 +88,26 @@ class WireConnection(Link, Connection):
         if self.busy:
             raise already_receiving()
         if self.inbox.messages:
-            self._turn -= 1
-            if self._turn:
-                await checkpoint_if_cancelled()
-            else:
+            if self.is_turn_over():
                 await self._yield_while_receiving()
+            else:
+                await checkpoint_if_cancelled()
         while self.must_wait():
-            await self._wait_for_message()
+            self.begin_waiting(current_task())
+            await wait_task_rescheduled(self._abort_receive)
+            self.busy = False
         return self.take()
 
     async def _yield_while_receiving(self) -> None:
-        self._turn = MESSAGES_A_TURN
         self.busy = True
         try:
             await checkpoint()
         finally:
             self.busy = False
 
-    async def _wait_for_message(self) -> None:
-        """Return when there may be a message, or the end."""
-        self.busy = True
-        self.inbox.wait(current_task())
-        try:
-            await wait_task_rescheduled(self._abort_receive)
-        finally:
-            self.busy = False
-
     def _abort_receive(self, _raise_cancel: object) -> Abort:
         self.inbox.leave()
+        self.busy = False
         return Abort.SUCCEEDED
 
     async def consume_inline(self, consumer: Callable[[Message], object]) -> None:
@@ -129,7 +118,9 @@ class WireConnection(Link, Connection):
         try:
             self.consume_on()
             while inline.error is None and (self.inbox.messages or self.must_wait()):
-                await self._wait_for_message()
+                self.begin_waiting(current_task())
+                await wait_task_rescheduled(self._abort_receive)
+                self.busy = False
                 if self.closing.closed_here:
                     break  # by a sibling, or by the consumer: a way to end
         finally:
@@ -140,16 +131,11 @@ class WireConnection(Link, Connection):
 
     # -- sending -----------------------------------------------------------------------------
 
-    def _checkpoint_sometimes(self) -> Awaitable[None]:
-        """A checkpoint that lets other tasks run only now and then."""
-        self._turn -= 1
-        if self._turn:
-            return checkpoint_if_cancelled()  # noqa: ASYNC105  # the caller awaits it
-        self._turn = MESSAGES_A_TURN
-        return checkpoint()  # noqa: ASYNC105
-
     async def send(self, message: Message) -> None:
-        await self._checkpoint_sometimes()
+        if self.is_turn_over():
+            await checkpoint()
+        else:
+            await checkpoint_if_cancelled()
         while not self.try_send(message):
             await self._wait_for_room()
 

@@ -16,7 +16,7 @@ from .broadcast import flush
 from .deadlines import Deadlines
 from .histogram import Histogram
 from .poller import BUSY, Poller
-from .transport import ListeningTransport, SocketTransport
+from .transport import SocketTransport
 
 if TYPE_CHECKING:
     from .link import Link
@@ -61,11 +61,7 @@ class Engine(trio.abc.Instrument):
 
     def transport(self, fd: int) -> SocketTransport:
         """A transport that owns a connected, non-blocking descriptor; watched from its ``start`` on."""
-        return SocketTransport(fd, self._poller)
-
-    def listening_transport(self, fd: int) -> ListeningTransport:
-        """As ``transport`` for a listening socket."""
-        return ListeningTransport(fd, self._poller)
+        return self._poller.transport(fd)
 
     # -- one task ----------------------------------------------------------------------------
 
@@ -116,7 +112,7 @@ class Engine(trio.abc.Instrument):
             self._fail(error)
 
     def _is_behind(self, now: float) -> bool:
-        """Whether a standstill has just ended, and there may be what no task has read from a stream (G14)."""
+        """Whether a standstill has just ended, and streams may hold what no task has read yet (G14)."""
         if now < self.deadlines.next + _LATE:
             self._turns_to_read = 0
         elif self._turns_to_read == 0:

@@ -15,4 +15,5 @@ cdef class Inbox:
     @cython.locals(messages=list)
     cpdef object pop(self)
     cpdef object clear(self)
+    cpdef object wait(self, object task)
     cpdef bint wake(self) except -1

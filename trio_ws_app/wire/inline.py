@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ..callbacks import Callback, refuse_coroutine
+from ..callbacks import in_own_context, refuse_coroutine
 
 if TYPE_CHECKING:
     from .inbox import Inbox
@@ -26,7 +26,7 @@ class InlineConsumer:
         self._consumer: Callable[[str | bytes], object] | None = consumer
         self._inbox = inbox
         self._outbox = outbox
-        self._consume_in_context: Callback[[], None] | None = Callback(self.consume)
+        self._consume_in_context: Callable[[], None] | None = in_own_context(self.consume)
 
     def stop(self) -> None:
         """Do not call it again."""
@@ -52,7 +52,7 @@ class InlineConsumer:
         """Call it until the inbox is empty or the outbox is full."""
         consumer = self._consumer
         while consumer is not None and self._inbox.count():
-            if not self._outbox.has_room() and (self._outbox.blocked or self._outbox.write()):
+            if not (self._outbox.has_room() or self._makes_room()):
                 return
             result = consumer(self._inbox.pop())
             if result is not None:
@@ -62,3 +62,7 @@ class InlineConsumer:
                     "pass the async function itself, or a plain function that answers with send_nowait",
                 )
             consumer = self._consumer
+
+    def _makes_room(self) -> bool:
+        """Write what is queued; whether there is room then."""
+        return not self._outbox.blocked and self._outbox.write() == 0 and self._outbox.has_room()

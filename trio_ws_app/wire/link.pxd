@@ -5,14 +5,13 @@ from trio_ws_app.primitives cimport encode_frame
 from trio_ws_app.wire.closing cimport Closing
 from trio_ws_app.wire.inbox cimport Inbox
 from trio_ws_app.wire.inline cimport InlineConsumer
+from trio_ws_app.wire.messages cimport MessageWriter
 from trio_ws_app.wire.outbox cimport Outbox
 from trio_ws_app.wire.transport cimport Transport
 
 cdef Py_ssize_t _BLOCKED
 cdef Py_ssize_t _LOST
-cdef Py_ssize_t _LARGE
-cdef int _TEXT
-cdef int _BINARY
+cdef int _MESSAGES_A_TURN
 cdef int _OPEN
 cdef int _CLOSE_RECEIVED
 cdef int _CLOSE_SENT
@@ -30,27 +29,29 @@ cdef class Link:
     cdef public InlineConsumer consumer
     cdef public bint busy
     cdef readonly long long messages_in
-    cdef readonly long long messages_out
     cdef readonly long long bytes_in
     cdef public long long dropped
     cdef readonly double last_seen
     cdef Decoder _decoder
+    cdef MessageWriter _messages
+    cdef object _controls
+    cdef object _timeouts
     cdef Py_ssize_t _read_size
     cdef bint _paused
+    cdef int _turn
+    cdef bint _is_behind
     cdef bint _awaited
     cdef bint _dirty
-    cdef object _pong
-    cdef double _blocked_since
-    cdef double _unfinished_since
-    cdef double _next_check
     cdef object _deadline
+    cdef double _deadline_at
 
     @cython.locals(size=Py_ssize_t)
     cpdef object readable(self, bytearray buffer, double now)
     @cython.locals(inbox=Inbox, before=Py_ssize_t)
     cpdef object feed(self, bytearray buffer, Py_ssize_t size)
-    @cython.locals(messages=list)
+    @cython.locals(messages=list, decoder=Decoder, got=bint)
     cdef object _act(self, Py_ssize_t before, object failure)
+    cdef object _note_unfinished(self, bint got)
     @cython.locals(inbox=Inbox)
     cdef object _decode_kept(self)
     @cython.locals(full=bint)
@@ -62,17 +63,16 @@ cdef class Link:
     cpdef object consume_on(self)
     cpdef object take(self)
     cdef object _refill(self)
+    cpdef bint is_turn_over(self) except -1
     @cython.locals(closing=Closing)
     cpdef bint must_wait(self) except -1
+    cpdef object begin_waiting(self, object task)
     cdef object _wake_receiver(self)
     cpdef bint try_send(self, object message) except -1
     cpdef object send_nowait(self, object message)
     @cython.locals(closing=Closing)
     cpdef object check_sendable(self)
-    @cython.locals(outbox=Outbox, payload=bytes, opcode=int)
     cpdef object _over(self)
-    cdef object _push_message(self, object message, bint if_fits)
-    cdef object _push_compressed(self, int opcode, bytes payload, bint if_fits)
     cpdef bint offer(self, object frame) except -1
     cdef object _mark_dirty(self)
     cpdef bint flush(self) except -1
@@ -83,12 +83,8 @@ cdef class Link:
     cdef object _watch(self)
     cdef object _lose_writing(self)
     cdef object _act_on_controls(self)
-    cdef object _answer_pings(self, list pongs)
-    cdef object _check_at(self, double when)
-    cdef object _check_in_time(self, double now)
-    cdef bint _is_late(self, double since, object timeout, double now) except -1
-    cdef object _check_peer(self, double now)
-    cdef object _check_linger(self, double now)
+    cdef object _take_pong(self, object pong)
+    cdef object _look_in_time(self, double now)
     cdef object _queue_close(self, bytes payload)
     cdef object _limit_closing(self)
     cdef object _take_close(self, object close)

@@ -1,14 +1,16 @@
 # cython: annotation_typing=False
 """The synchronous whole of a connection: from bytes to messages and back. Nothing here waits.
 
-A link is composed of what each file beside this one describes: an ``Outbox``, an ``Inbox``, a ``Keepalive``
-and the ``Closing`` state. It carries what happens to one of them to the others.
+A link is composed of what the files beside this one describe, and carries what happens to one part to the
+others: bytes come in at ``readable`` and ``feed``, messages go out through ``try_send`` and ``flush``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections import Counter
+from collections.abc import Callable
+from math import inf
+from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
 
@@ -18,38 +20,52 @@ from ..protocol.closing import Close, State, Turn, close_payload, close_reply
 from ..protocol.control import Ping, Pong
 from ..protocol.decoder import Decoder
 from ..protocol.errors import ProtocolError
-from ..protocol.frames import Opcode, encode_header
 from .closing import Closing
+from .controls import ControlWriter
 from .inbox import Inbox
 from .inline import InlineConsumer
-from .keepalive import Keepalive, Verdict
-from .outbox import Header, Outbox, Urgent
+from .keepalive import Keepalive
+from .messages import MessageWriter
+from .outbox import Outbox, Urgent
+from .timeouts import Late, Timeouts
 
 if TYPE_CHECKING:
     from ..protocol.deflate import PerMessageDeflate
     from ..settings import Settings
-    from .deadlines import Deadline
-    from .engine import Engine
+    from .deadlines import Deadline, Deadlines
+    from .histogram import Histogram
     from .transport import Transport
 
 _BLOCKED = BLOCKED
 _LOST = LOST
-_TEXT, _BINARY = int(Opcode.TEXT), int(Opcode.BINARY)
 _OPEN, _CLOSE_RECEIVED, _CLOSE_SENT, _GONE = map(int, State)
-# A payload from this size on is queued as it is, behind its header, rather than copied into a frame.
-_LARGE = 16 * 1024
+MESSAGES_A_TURN = 64  # that one task sends and receives before it lets the others run
+_MESSAGES_A_TURN = MESSAGES_A_TURN
 _SMALLEST_READ, _LARGEST_READ = 4 * 1024, 256 * 1024
 _VANISHED = CloseReason(CloseCode.ABNORMAL, "the peer went away without a goodbye")
 _RESET = CloseReason(CloseCode.ABNORMAL, "the connection was reset")
 _SAYING_GOODBYE = CloseReason(CloseCode.GOING_AWAY, "the server is saying goodbye")
 
 
+class Host(Protocol):
+    """What runs a link: the engine."""
+
+    now: Callable[[], float]
+    deadlines: Deadlines
+    woken: bool  # a task has been given something to do in this turn
+    ping_latency: Histogram
+    drops: Counter[str]
+
+    def mark_dirty(self, link: Link) -> None:
+        """Flush ``link`` when this turn is over."""
+
+
 class Link:
-    """Bytes in, messages out, and back; the counters of one connection."""
+    """One connection's parts, and what happens between them."""
 
     def __init__(
         self,
-        engine: Engine,
+        engine: Host,
         transport: Transport,
         settings: Settings,
         deflate: PerMessageDeflate | None = None,
@@ -64,21 +80,23 @@ class Link:
         self.closing = Closing()
         self.consumer: InlineConsumer | None = None
         self.busy = False  # a task receives, or has left that to the consumer
-        self.messages_in = self.messages_out = self.bytes_in = 0
+        self.messages_in = self.bytes_in = 0
         self.dropped = 0  # messages, by an overflow policy
         self.last_seen = engine.now()
         inflate = None if deflate is None else deflate.inflate
         self._decoder = Decoder(settings.max_message_size, settings.max_fragments, inflate)
+        self._messages = MessageWriter(self.outbox, deflate, settings.compression_threshold)
+        self._controls = ControlWriter(self.outbox)
+        self._timeouts = Timeouts(settings, self.keepalive, self.closing)
         self._read_size = max(_SMALLEST_READ, min(settings.max_inbox_bytes, _LARGEST_READ))
-        self._paused = False  # nothing is read from the peer: the inbox is full, and so is the read-ahead
-        self._awaited = False  # a task has been woken for the messages of the inbox, and has taken none yet
+        self._paused = False  # nothing is read: the inbox is full, and so is the read-ahead
+        self._turn = _MESSAGES_A_TURN
+        self._is_behind = False  # bytes have come that are no whole message, or are kept
+        self._awaited = False  # a task was woken for the messages of the inbox, and has taken none yet
         self._dirty = False  # to be flushed at the end of the turn
-        self._pong: Urgent | None = None  # the last pongs, which may still be queued
-        self._blocked_since = -1.0
-        self._unfinished_since = -1.0  # a message has begun, and is not whole
-        self._next_check = -1.0
         self._deadline: Deadline | None = None
-        self._check_in_time(self.last_seen)
+        self._deadline_at = inf
+        self._look_in_time(self.last_seen)
 
     # -- from the transport ------------------------------------------------------------------
 
@@ -115,25 +133,33 @@ class Link:
 
     def _act(self, before: int, failure: ProtocolError | None) -> object:
         """Act on what was decoded, of which the messages are those behind the first ``before``."""
-        messages = self.inbox.messages
-        if len(messages) > before or not self._decoder.unfinished:
-            self._unfinished_since = -1.0
+        messages, decoder = self.inbox.messages, self._decoder
+        got = len(messages) > before
         while True:
             if len(messages) > before:
                 self.messages_in += len(messages) - before
                 self._deliver()
-            if self._decoder.controls:
+            if decoder.controls:
                 self._act_on_controls()
             if failure is not None:
                 return self._fail(failure)
-            if messages or not self._decoder.kept:
+            if messages or decoder.is_idle() or not decoder.kept:
                 break
             before, failure = 0, self._decode_kept()
-        if self._decoder.kept:
-            self._unfinished_since = -1.0  # the inbox is full: a message that takes long is our doing
-        elif self._unfinished_since < 0 and self._decoder.unfinished:
-            self._unfinished_since = self.engine.now()
-        return self._pause_or_go_on()
+        if self._is_behind or not decoder.is_idle():
+            self._is_behind = not decoder.is_idle()
+            self._note_unfinished(got)
+            self._pause_or_go_on()
+        return None
+
+    def _note_unfinished(self, got: bool) -> object:
+        """Note when the message began that is not whole; ``got`` if others have ended meanwhile."""
+        timeouts = self._timeouts
+        if got or self._decoder.kept or not self._decoder.unfinished:
+            timeouts.message_since = None  # while much is kept, it is not the peer's doing
+        if timeouts.message_since is None and self._decoder.unfinished and not self._decoder.kept:
+            timeouts.message_since = self.engine.now()
+        return None
 
     def _decode_kept(self) -> ProtocolError | None:
         """The inbox is empty: decode what was kept while it was full."""
@@ -142,6 +168,29 @@ class Link:
             inbox.added(self._decoder.resume(inbox.messages, inbox.room()))
         except ProtocolError as error:
             return error
+        return None
+
+    def _act_on_controls(self) -> object:
+        controls = self._decoder.controls[:]
+        self._decoder.controls.clear()
+        pings: list[bytes] = []
+        close = None
+        for control in controls:
+            if isinstance(control, Ping):
+                pings.append(control.payload)
+            elif isinstance(control, Pong):
+                self._take_pong(control)
+            else:
+                close = control
+        if pings and self.closing.state == _OPEN:
+            self._controls.pong(pings)
+            self._mark_dirty()
+        return None if close is None else self._take_close(close)
+
+    def _take_pong(self, pong: Pong) -> object:
+        round_trip = self.keepalive.pong(pong.payload, self.engine.now())
+        if round_trip is not None:
+            self.engine.ping_latency.observe(round_trip)
         return None
 
     def _pause_or_go_on(self) -> object:
@@ -166,13 +215,13 @@ class Link:
     def writable(self) -> None:
         """The transport takes bytes again."""
         self.outbox.blocked = False
-        self._blocked_since = -1.0
+        self._timeouts.blocked_since = None
         self._write()
         if not self.outbox.blocked:
             self._watch()
             self.consume_on()
 
-    # -- the inbox ---------------------------------------------------------------------------
+    # -- receiving ---------------------------------------------------------------------------
 
     def _deliver(self) -> object:
         if self.closing.closed_here:
@@ -213,10 +262,13 @@ class Link:
             self._act(0, self._decode_kept())
         return None
 
-    @property
-    def unreceived(self) -> int:
-        """How many messages wait to be received."""
-        return self.inbox.count()
+    def is_turn_over(self) -> bool:
+        """Whether the task that sends or receives is to let the others run now."""
+        self._turn -= 1
+        if self._turn:
+            return False
+        self._turn = _MESSAGES_A_TURN
+        return True
 
     def must_wait(self) -> bool:
         """Whether a receiver has to wait for a message. Raises when nothing more can come."""
@@ -235,6 +287,11 @@ class Link:
             raise self._over()
         return True
 
+    def begin_waiting(self, task: trio.lowlevel.Task) -> None:
+        """``task`` is rescheduled when there may be a message, or the end; nothing else may receive meanwhile."""
+        self.busy = True
+        self.inbox.wait(task)
+
     def _wake_receiver(self) -> object:
         if self.inbox.wake():
             self.engine.woken = True
@@ -249,7 +306,7 @@ class Link:
             if not isinstance(message, (str, bytes, bytearray, memoryview)):
                 raise not_a_message(message)
             return False
-        self._push_message(message, False)
+        self._messages.push(message, False)
         if self.inbox.messages:
             self._mark_dirty()  # what follows may leave in the same write
         else:
@@ -259,66 +316,14 @@ class Link:
     def send_nowait(self, message: object) -> None:
         """Queue ``message``; see ``Connection.send_nowait``."""
         self.check_sendable()
-        self._push_message(message, True)
+        self._messages.push(message, True)
         if self.consumer is None or not self.consumer.running:
             self._mark_dirty()
 
-    def check_sendable(self) -> object:
-        """Raise what a send raises when no message may be sent any more."""
-        closing = self.closing
-        if not closing.can_send():
-            if closing.closed_here:
-                raise trio.ClosedResourceError("this side has closed the connection")
-            raise self._over()
-        return None
-
-    def _over(self) -> ConnectionClosed:
-        connection: Any = self  # every link is a connection
-        unknown = _RESET if self.closing.broken else _SAYING_GOODBYE
-        return ConnectionClosed(self.closing.reason or unknown, connection)
-
-    def _push_message(self, message: object, if_fits: bool) -> object:
-        """Queue one message as one frame. Raises WouldBlock if it has to fit and does not."""
-        outbox = self.outbox
-        if isinstance(message, str):
-            payload = message.encode()
-            opcode = _TEXT
-        elif type(message) is bytes:
-            payload = message
-            opcode = _BINARY
-        elif isinstance(message, (bytes, bytearray, memoryview)):
-            payload = bytes(message)
-            opcode = _BINARY
-        else:
-            raise not_a_message(message)
-        if self.deflate is not None and len(payload) >= self.settings.compression_threshold:
-            return self._push_compressed(opcode, payload, if_fits)
-        if if_fits and not outbox.fits(len(payload)):
-            raise trio.WouldBlock
-        if len(payload) >= _LARGE and self.transport.gathers:
-            outbox.push(Header(encode_header(opcode, len(payload))))
-            outbox.push(payload)
-        else:
-            outbox.push(encode_frame(opcode, payload))
-        self.messages_out += 1
-        return None
-
-    def _push_compressed(self, opcode: int, payload: bytes, if_fits: bool) -> object:
-        deflate: Any = self.deflate
-        frame = encode_frame(opcode, deflate.deflate(payload), True, True)
-        if if_fits and not self.outbox.fits(len(frame)):
-            deflate.restart()  # what comes next must not refer to a message that is not sent
-            raise trio.WouldBlock
-        self.outbox.push(frame)
-        self.messages_out += 1
-        return None
-
     def offer(self, frame: Any) -> bool:
         """Queue a frame that others share; False when it would pass the bound. For open links only."""
-        if not self.outbox.fits(len(frame)):
+        if not self._messages.offer(frame):
             return False
-        self.outbox.push(frame)
-        self.messages_out += 1
         self._mark_dirty()
         return True
 
@@ -331,10 +336,35 @@ class Link:
     def end_stream(self) -> None:
         """The streamed message is over: what waited follows it."""
         self.outbox.end_stream()
-        self.messages_out += 1
+        self._messages.count += 1
         if not self.outbox.is_empty():
             self._mark_dirty()
         self.consume_on()
+
+    def send_ping(self, task: trio.lowlevel.Task | None) -> bytes:
+        """Queue a ping; ``task`` is rescheduled at its pong or at the end."""
+        payload = self.keepalive.ping(self.engine.now(), task)
+        self._controls.ping(payload)
+        self._mark_dirty()
+        return payload
+
+    def check_sendable(self) -> object:
+        """Raise what a send raises when no message may be sent any more."""
+        if not self.closing.can_send():
+            if self.closing.closed_here:
+                raise trio.ClosedResourceError("this side has closed the connection")
+            raise self._over()
+        return None
+
+    def _over(self) -> ConnectionClosed:
+        connection: Any = self  # every link is a connection
+        unknown = _RESET if self.closing.broken else _SAYING_GOODBYE
+        return ConnectionClosed(self.closing.reason or unknown, connection)
+
+    @property
+    def messages_out(self) -> int:
+        """How many messages were queued for the peer."""
+        return self._messages.count
 
     @property
     def queued(self) -> int:
@@ -372,21 +402,19 @@ class Link:
         outcome = self.outbox.write()
         if outcome == _LOST:
             self._lose_writing()
-            return True
-        if outcome == _BLOCKED:
+        elif outcome == _BLOCKED:
             self._write_blocked()
-            return True
-        if self.closing.state == _GONE:
+        elif self.closing.state == _GONE:
             self._end()
-            return True
-        return self.outbox.woke
+        else:
+            return self.outbox.woke
+        return True
 
     def _write_blocked(self) -> object:
-        if self._blocked_since < 0:
-            self._blocked_since = self.engine.now()
+        if self._timeouts.blocked_since is None:
+            self._timeouts.blocked_since = self.engine.now()
             self._watch()
-            if self.settings.send_timeout is not None:
-                self._check_at(self._blocked_since + self.settings.send_timeout)
+            self._look_in_time(self.engine.now())
         return None
 
     def _watch(self) -> object:
@@ -408,113 +436,51 @@ class Link:
             return self._end_behind_full_inbox()
         return self._lose(_RESET)
 
-    # -- pings and pongs ---------------------------------------------------------------------
-
-    def _act_on_controls(self) -> object:
-        controls = self._decoder.controls[:]
-        self._decoder.controls.clear()
-        pongs: list[bytes] = []
-        for control in controls:
-            if isinstance(control, Ping):
-                pongs.append(encode_frame(Opcode.PONG, control.payload))
-            elif isinstance(control, Pong):
-                round_trip = self.keepalive.pong(control.payload, self.engine.now())
-                if round_trip is not None:
-                    self.engine.ping_latency.observe(round_trip)
-            else:
-                self._answer_pings(pongs)
-                return self._take_close(control)
-        return self._answer_pings(pongs)
-
-    def _answer_pings(self, pongs: Sequence[bytes]) -> object:
-        """Every ping is answered, unless the peer does not read our answers.
-
-        Then only the latest needs one (RFC 6455, section 5.5.3), so a flood of pings is bounded.
-        """
-        if pongs and self.closing.state == _OPEN:
-            blocked = self.outbox.blocked
-            pong = Urgent(pongs[-1] if blocked else b"".join(pongs))
-            self.outbox.push_urgent(pong, self._pong if blocked else None)
-            self._pong = pong
-            self._mark_dirty()
-        return None
-
-    def send_ping(self, task: trio.lowlevel.Task | None) -> bytes:
-        """Queue a ping; ``task`` is rescheduled at its pong or at the end."""
-        payload = self.keepalive.ping(self.engine.now(), task)
-        self.outbox.push_urgent(Urgent(encode_frame(Opcode.PING, payload)))
-        self._mark_dirty()
-        return payload
-
     # -- deadlines ---------------------------------------------------------------------------
 
-    def _check_at(self, when: float) -> object:
-        """Look at every deadline at ``when``, or sooner."""
-        if self._next_check < 0 or when < self._next_check:
-            self._next_check = when
-            self.engine.deadlines.cancel(self._deadline)
+    def _look_in_time(self, now: float) -> object:
+        """Set the deadline at which something may be late; one that was set for later is taken back."""
+        when = self._timeouts.next_look(self.last_seen, now)
+        if when < self._deadline_at:
+            self._stop_deadline()
+            self._deadline_at = when
             self._deadline = self.engine.deadlines.at(when, self.check)
         return None
 
-    def _check_in_time(self, now: float) -> object:
-        """Look again when the keepalive or a slow message wants it."""
-        look = self.keepalive.next_look(self.last_seen, now)
-        if look is not None:
-            self._check_at(look)
-        if self.settings.message_timeout is not None:
-            begun = now if self._unfinished_since < 0 else self._unfinished_since
-            self._check_at(begun + self.settings.message_timeout)
+    def _stop_deadline(self) -> object:
+        self.engine.deadlines.cancel(self._deadline)
+        self._deadline = None
+        self._deadline_at = inf
         return None
 
     def check(self, now: float) -> None:
-        """Look at every deadline, and set the time to look again.
-
-        A deadline is compared by the very sum that it was set with: a difference that is rounded
-        otherwise would set it again for this instant, for ever.
-        """
+        """Act on what is late, and set the deadline anew."""
         self._deadline = None
-        self._next_check = -1.0
-        closing, settings = self.closing, self.settings
-        if closing.ended:
-            self._check_linger(now)
-        elif self._is_late(self._blocked_since, settings.send_timeout, now):
-            self.abort("the peer took no data for too long")
-        elif self._is_late(closing.since, settings.close_timeout, now):
-            if closing.state == _CLOSE_RECEIVED:
-                self._reply_to_close()
-            else:
-                self.abort("the peer did not answer our Close")
-        elif closing.since < 0:
-            self._check_peer(now)
-
-    def _is_late(self, since: float, timeout: float | None, now: float) -> bool:
-        """Whether what began at ``since`` is over its time; if not, look again when it will be."""
-        if since < 0 or timeout is None:
-            return False
-        if now >= since + timeout:
-            return True
-        self._check_at(since + timeout)
-        return False
-
-    def _check_peer(self, now: float) -> object:
-        if self._is_late(self._unfinished_since, self.settings.message_timeout, now):
+        self._deadline_at = inf
+        late = self._timeouts.judge(self.last_seen, now)
+        if late is Late.WRITE:
+            return self.abort("the peer took no data for too long")
+        if late is Late.CLOSE:
+            return self._give_up_closing()
+        if late is Late.MESSAGE:
             self._fail(ProtocolError(CloseCode.POLICY_VIOLATION, "a message took too long"))
             return None
-        verdict = self.keepalive.judge(self.last_seen, now)
         # While nothing is read no pong can be seen: then TCP's own acknowledgements judge the peer.
-        if verdict is Verdict.DEAD and not self._paused:
-            self.abort("the peer did not answer a ping")
-            return None
-        if verdict is Verdict.ASK:
+        if late is Late.PEER and not self._paused:
+            return self.abort("the peer did not answer a ping")
+        if late is Late.PING:
             self.send_ping(None)
             self.transport.limit_unacknowledged(self.settings.ping_timeout if self._paused else None)
-        return self._check_in_time(now)
-
-    def _check_linger(self, now: float) -> object:
-        """The peer has both Closes but does not end its side: end it for it."""
-        if self._is_late(self.closing.since, self.settings.close_timeout, now):
-            self._drop_transport(True)
+        self._look_in_time(now)
         return None
+
+    def _give_up_closing(self) -> None:
+        if self.closing.ended:
+            self._drop_transport(True)  # the peer has both Closes, but does not end its side
+        elif self.closing.state == _CLOSE_RECEIVED:
+            self._reply_to_close()
+        else:
+            self.abort("the peer did not answer our Close")
 
     # -- closing -----------------------------------------------------------------------------
 
@@ -538,17 +504,13 @@ class Link:
         self._write_now()
 
     def _queue_close(self, payload: bytes) -> object:
-        """Queue our Close, whose rest must not take longer than ``close_timeout``."""
-        self.outbox.drop_held()  # the streamed message can't be completed any more
-        self.outbox.push_streamed(encode_frame(Opcode.CLOSE, payload))
-        self._limit_closing()
-        return None
+        self._controls.close(payload)
+        return self._limit_closing()
 
     def _limit_closing(self) -> object:
+        """What is left of the closing handshake must not take longer than ``close_timeout``."""
         self.closing.since = self.engine.now()
-        if self.settings.close_timeout is not None:
-            self._check_at(self.closing.since + self.settings.close_timeout)
-        return None
+        return self._look_in_time(self.closing.since)
 
     def _take_close(self, close: Close) -> object:
         closing = self.closing
@@ -558,12 +520,10 @@ class Link:
             closing.blame("peer")
         self._peer_is_gone(CloseReason(close.code, close.reason))
         if closing.state == _GONE:
-            self._end_if_written()
-        elif self._awaited and self.inbox.messages:
-            self._limit_closing()  # the task that has been woken for them may still answer
-        else:
-            self._reply_to_close()
-        return None
+            return self._end_if_written()
+        if self._awaited and self.inbox.messages:
+            return self._limit_closing()  # the task that was woken for them may still answer
+        return self._reply_to_close()
 
     def _reply_to_close(self) -> object:
         """Answer the peer's Close with its own code and reason (RFC 6455, section 5.5.1)."""
@@ -598,7 +558,7 @@ class Link:
         self.outbox.wake_waiting()
         return None
 
-    # -- without a closing handshake ---------------------------------------------------------
+    # -- the end of the transport ------------------------------------------------------------
 
     def _lose(self, reason: CloseReason) -> object:
         """The transport is gone."""
@@ -619,8 +579,6 @@ class Link:
     def failed(self) -> None:
         """Something of ours went wrong with this connection."""
         self.abort("the server failed")
-
-    # -- the end of the transport ------------------------------------------------------------
 
     def _end(self) -> object:
         """Both Closes are written: the server ends the TCP connection (RFC 6455, section 7.1.1)."""
@@ -643,9 +601,4 @@ class Link:
         self.closing.end()
         self.outbox.wake_waiting()
         self.consume_on()  # a plain consumer that waited for room finishes what has arrived
-        return None
-
-    def _stop_deadline(self) -> object:
-        self.engine.deadlines.cancel(self._deadline)
-        self._deadline = None
         return None

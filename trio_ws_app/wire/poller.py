@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from .link import Link
 from .spin import Spin
+from .transport import SocketTransport
 
 if TYPE_CHECKING:
-    from .engine import Engine
+    from .link import Host
 
 logger = logging.getLogger("trio_ws_app.wire")
 
@@ -32,18 +33,18 @@ class Poller:
         self._buffer = bytearray(_BUFFER_SIZE)
         self._spin = Spin()
 
-    def feed_turn(self, engine: Engine, now: float, everything: bool) -> int:
+    def feed_turn(self, host: Host, now: float, everything: bool) -> int:
         """Feed the endpoints that are ready, and again while that wakes no task; how many at last.
 
         ``everything``: at least once each endpoint that was ready when this was called.
         """
-        engine.woken = False
+        host.woken = False
         count = self._feed_ready(now)
         passes = len(self.transports) // _EVENTS_A_PASS if everything else 0
         for turn in range(max(_PASSES_A_TURN - 1, passes)):
-            if count < BUSY or (turn >= passes and engine.woken):
+            if count < BUSY or (turn >= passes and host.woken):
                 break
-            count = self._feed_ready(engine.now())
+            count = self._feed_ready(host.now())
         return count
 
     def _feed_ready(self, now: float) -> int:
@@ -75,6 +76,10 @@ class Poller:
             logger.exception("a connection failed while it was read and is aborted")
             transport.endpoint.failed()
         return None
+
+    def transport(self, fd: int) -> SocketTransport:
+        """A transport that owns a connected, non-blocking descriptor; watched from its ``start`` on."""
+        return SocketTransport(fd, self.epoll, self.transports)
 
     def spin(self, timeout: float) -> None:
         """Trio is about to wait for ``timeout`` seconds: look for a moment before that, if it is worth it."""

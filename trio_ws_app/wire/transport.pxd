@@ -11,10 +11,12 @@ cdef class Transport:
 
     cpdef Py_ssize_t recv_into(self, bytearray buffer, Py_ssize_t size) except -3
     cpdef Py_ssize_t send(self, object data) except -3
+    cpdef Py_ssize_t pending(self) except -1
     cpdef Py_ssize_t send_gathered(self, object parts) except -3
 
 cdef class SocketTransport(Transport):
-    cdef object _poller
+    cdef object _epoll
+    cdef dict _transports
     cdef object _tls
     cdef int _fd
     cdef int _watched
@@ -23,6 +25,3 @@ cdef class SocketTransport(Transport):
     cdef object _unwatch(self)
     cdef object _socket(self)
     cdef object _release(self, object sock)
-
-cdef class ListeningTransport(SocketTransport):
-    pass

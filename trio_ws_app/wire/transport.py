@@ -10,12 +10,9 @@ import socket
 import ssl
 import struct
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from ..primitives import BLOCKED, LOST, receive, send
-
-if TYPE_CHECKING:
-    from .poller import Poller
 
 # What a non-blocking TLS socket raises instead of waiting.
 _WOULD_BLOCK = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -104,20 +101,21 @@ _CLOSED = ClosedEndpoint()
 class SocketTransport(Transport):
     """A non-blocking socket, with TLS or without, that a poller watches."""
 
-    def __init__(self, fd: int, poller: Poller) -> None:
+    def __init__(self, fd: int, epoll: select.epoll, transports: dict[int, Any]) -> None:
         super().__init__()
         self.gathers = True
         self.wakes_tasks = False
         self._fd = fd  # -1 once closed: the number may be another's then
-        self._poller = poller
+        self._epoll = epoll
+        self._transports = transports  # of that epoll, by descriptor
         self._tls: ssl.SSLSocket | None = None
         self._watched = select.EPOLLIN | _END
 
     def start(self, endpoint: Endpoint) -> None:
         """Watch the socket, and call ``endpoint``. Raises OSError when the kernel watches no more."""
-        self._poller.epoll.register(self._fd, self._watched)
+        self._epoll.register(self._fd, self._watched)
         self.endpoint = endpoint
-        self._poller.transports[self._fd] = self
+        self._transports[self._fd] = self
 
     def use_tls(self, context: ssl.SSLContext) -> ssl.SSLSocket:
         """Speak TLS from here on; the caller drives ``do_handshake``.
@@ -176,14 +174,14 @@ class SocketTransport(Transport):
 
     def _set_watched(self, wanted: int) -> object:
         """Change what the poller watches; nothing at all is to be unregistered, since errors always show."""
-        if wanted == self._watched or self._poller.transports.get(self._fd) is not self:
+        if wanted == self._watched or self._transports.get(self._fd) is not self:
             return None
         if wanted == 0:
-            self._poller.epoll.unregister(self._fd)
+            self._epoll.unregister(self._fd)
         elif self._watched == 0:
-            self._poller.epoll.register(self._fd, wanted)
+            self._epoll.register(self._fd, wanted)
         else:
-            self._poller.epoll.modify(self._fd, wanted)
+            self._epoll.modify(self._fd, wanted)
         self._watched = wanted
         return None
 
@@ -225,10 +223,10 @@ class SocketTransport(Transport):
 
     def _unwatch(self) -> object:
         """Watch the socket no more, and forget the endpoint; the descriptor is about to be closed."""
-        if self._poller.transports.get(self._fd) is self:
-            del self._poller.transports[self._fd]
+        if self._transports.get(self._fd) is self:
+            del self._transports[self._fd]
             if self._watched:
-                self._poller.epoll.unregister(self._fd)
+                self._epoll.unregister(self._fd)
         self.endpoint = _CLOSED
         return None
 
@@ -240,13 +238,3 @@ class SocketTransport(Transport):
         if self._tls is None:
             sock.detach()
         return None
-
-
-class ListeningTransport(SocketTransport):
-    """A listening socket. Other processes may share it, so it is closed here alone and not shut down."""
-
-    def close(self, abort: bool = False) -> None:  # noqa: ARG002  # there is nothing to drop
-        if self._fd >= 0:
-            self._unwatch()
-            os.close(self._fd)
-            self._fd = -1

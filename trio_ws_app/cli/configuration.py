@@ -1,4 +1,4 @@
-"""From the options to what ``serve`` is going to do, with every mistake found before it begins."""
+"""From the options of ``serve`` to its configuration, with every mistake found before it begins."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from ..pages import Hook, page_for, static_files
 from ..settings import Settings
 from .broker import OpenBroker, broker_for
 from .listeners import inherited_listeners, tcp_listeners, unix_listener
+from .observability import Observability, configure_observability
 from .options import settings_from
 from .supervisor import Inherited
 from .target import Application, load
 from .tls import server_context
-from .watching import Watching, watching
 
 
 @attrs.frozen(kw_only=True)
-class Plan:
-    """What ``serve`` is going to do. ``pages`` answer browsers."""
+class Configuration:
+    """What ``serve`` runs. ``pages`` answer browsers; ``worker`` is None outside of a worker process."""
 
+    target: str
     application: Application
     broker: OpenBroker
     workers: int
@@ -36,10 +37,10 @@ class Plan:
     settings: Settings
     ssl_context: SSLContext | None
     pages: list[Hook]
-    watching: Watching
+    observability: Observability
 
 
-def make_plan(
+def configure(
     worker: Inherited | None,
     *,
     target: str,
@@ -56,8 +57,8 @@ def make_plan(
     broker: str | None,
     workers: int,
     **limits: Any,
-) -> Plan:
-    """The plan that the options of ``serve`` stand for, in the process itself or in a worker of it.
+) -> Configuration:
+    """The configuration that the options stand for, in a single process, a supervisor or a worker.
 
     Raises UsageError.
     """
@@ -65,7 +66,8 @@ def make_plan(
         listeners = inherited_listeners(worker)
     else:
         listeners = tcp_listeners(host, port) if unix is None else unix_listener(unix)
-    return Plan(
+    return Configuration(
+        target=target,
         application=load(target),
         broker=broker_for(broker, workers),
         workers=workers,
@@ -75,24 +77,24 @@ def make_plan(
         settings=settings_from(limits),
         ssl_context=server_context(tls_cert, tls_key),
         pages=_pages(target, page, static),
-        watching=_watching(worker, control=control, control_token=control_token, metrics=metrics),
+        observability=_observability(worker, control=control, control_token=control_token, metrics=metrics),
     )
 
 
-def _watching(
+def _observability(
     worker: Inherited | None, *, control: str | None, control_token: str | None, metrics: str | None
-) -> Watching:
+) -> Observability:
     if worker is None:
-        return watching(
-            control=control, control_token=control_token, metrics=metrics, lag=metrics is not None
+        return configure_observability(
+            control=control, control_token=control_token, metrics=metrics, measures_lag=metrics is not None
         )
     sockets = [f"{worker.control}/{number}.sock" for number in range(1, worker.workers + 1)]
     own = sockets.pop(worker.number - 1)
-    return watching(
+    return configure_observability(
         control=own if worker.control else None,
         control_token=control_token,
         metrics=metrics if metrics == "on" or worker.number == 1 else None,
-        lag=metrics is not None,
+        measures_lag=metrics is not None,
         worker=str(worker.number),
         siblings=sockets,
     )

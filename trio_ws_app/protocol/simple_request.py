@@ -15,7 +15,7 @@ _FIELD = rb"[-!#$%&'*+.^_`|~0-9A-Za-z]++: [!-~][ -~]*+(?<! )\r\n"
 _HEAD = re.compile(rb"GET ([!-~]++) HTTP/1\.1\r\n((?:%b)++)\r\n" % _FIELD)
 
 
-def read_head(data: bytes, limit: int) -> tuple[Request, int] | None:
+def parse_simple_request(data: bytes, limit: int) -> tuple[Request, int] | None:
     """The GET request that ``data`` begins with, and its size; None when h11 has to look at it.
 
     That is so for a request that is incomplete, larger than ``limit`` bytes or wrong, and for one with a

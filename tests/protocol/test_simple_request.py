@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from reading import cut
 
 from trio_ws_app.protocol.handshake import Refusal, ServerHandshake
-from trio_ws_app.protocol.head import read_head
+from trio_ws_app.protocol.simple_request import parse_simple_request
 from trio_ws_app.settings import Settings
 
 LIMIT = 300
@@ -94,7 +94,7 @@ def outcome(pieces: list[bytes]) -> object:
 @example(b"GET / HTTP/1.1\r\n" + b"\r\n".join([*FIELDS, b"", b"\x81\x80abcd"]))
 def test_h11_says_the_same(data: bytes) -> None:
     """A request that the short cut accepts is the same request to h11, down to what comes behind it."""
-    usual = read_head(data, LIMIT)
+    usual = parse_simple_request(data, LIMIT)
     event("usual" if usual else "unusual")
     if usual is None:
         return
@@ -125,21 +125,21 @@ def test_a_request_in_pieces_gets_the_same_answer(data: bytes, places: list[int]
 def test_the_usual_request_takes_the_short_cut() -> None:
     """What a browser sends is read in one pass, and not more than the request is taken."""
     head = b"\r\n".join([LINES[1], *FIELDS, b"User-Agent: Mozilla/5.0 (X11; Linux x86_64)", b"", b""])
-    usual = read_head(head + b"\x81\x80abcd", LIMIT)
+    usual = parse_simple_request(head + b"\x81\x80abcd", LIMIT)
     assert usual is not None
     assert usual[1] == len(head)
-    assert read_head(head, len(head)) is not None
-    assert read_head(head, len(head) - 1) is None
+    assert parse_simple_request(head, len(head)) is not None
+    assert parse_simple_request(head, len(head) - 1) is None
 
 
 @pytest.mark.parametrize("field", [b"Content-Length: 0", b"Transfer-Encoding: chunked", b"host: b", b"X: y "])
 def test_h11_judges_what_is_unusual(field: bytes) -> None:
     """Bodies, a second Host, space behind a value: not for the short cut."""
-    assert read_head(b"\r\n".join([LINES[0], *FIELDS, field, b"", b""]), LIMIT) is None
+    assert parse_simple_request(b"\r\n".join([LINES[0], *FIELDS, field, b"", b""]), LIMIT) is None
 
 
 @pytest.mark.parametrize("filling", [b"a: b\r\n", b"a: b ", b"a", b"a: b c\r\n\r", b" "])
 def test_a_head_that_never_ends_is_looked_at_once(filling: bytes) -> None:
     """Many megabytes that could go on being a head is given up at the limit, at once."""
     data = b"GET / HTTP/1.1\r\na: " + filling * (2**25 // len(filling))
-    assert read_head(data, LIMIT) is None
+    assert parse_simple_request(data, LIMIT) is None

@@ -13,7 +13,7 @@ _VALUE = re.compile(r"(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?")
 _OURS = frozenset({"connection", "content-length", "date", "transfer-encoding"})
 
 
-def encoded_fields(fields: Iterable[tuple[str, str]]) -> bytes:
+def encode_fields(fields: Iterable[tuple[str, str]]) -> bytes:
     """Header fields as lines, each with its line end. Raises ValueError for one that HTTP forbids."""
     lines = []
     for name, value in fields:
@@ -23,7 +23,7 @@ def encoded_fields(fields: Iterable[tuple[str, str]]) -> bytes:
     return "".join(lines).encode("latin-1")
 
 
-def encoded_response(response: Response, *, with_body: bool) -> bytes:
+def encode_response(response: Response, *, with_body: bool) -> bytes:
     """The whole answer. Its framing (length, date, Connection: close) is ours, whatever it says itself.
 
     Raises ValueError for a status that is not final, or a header that HTTP forbids.
@@ -39,5 +39,5 @@ def encoded_response(response: Response, *, with_body: bool) -> bytes:
         fields.append(("Content-Length", str(len(response.body))))
         if response.body and "content-type" not in names:
             fields.append(("Content-Type", "text/plain; charset=utf-8"))
-    head = f"HTTP/1.1 {response.status} {response.phrase}\r\n".encode() + encoded_fields(fields) + b"\r\n"
+    head = f"HTTP/1.1 {response.status} {response.phrase}\r\n".encode() + encode_fields(fields) + b"\r\n"
     return head + response.body if with_body and response.status not in (204, 304) else head

@@ -1,4 +1,4 @@
-"""How others look into the server: a control socket, a token, metrics on this port or on their own."""
+"""Inspection and metrics: on the server's own port, or on admin listeners beside it."""
 
 from __future__ import annotations
 
@@ -22,42 +22,43 @@ Listeners = AbstractAsyncContextManager[list[trio.SocketListener]]
 
 
 @attrs.frozen
-class Side:
-    """A listener beside the server's own, for those who look into it."""
+class AdminListener:
+    """Listeners beside the server's own, which answer HTTP alone."""
 
     listeners: Listeners
     hook: Hook
 
 
 @attrs.frozen
-class Watching:
-    """``hooks`` answer on the server's own port, ``sides`` on theirs; ``lag`` says whether it is measured."""
+class Observability:
+    """``hooks`` answer on the server's own port, ``listeners`` beside it.
+
+    ``measures_lag`` says whether the lag of the event loop is measured, which metrics show.
+    """
 
     inspector: Inspector
     hooks: list[Hook] = attrs.field(factory=list)
-    sides: list[Side] = attrs.field(factory=list)
-    lag: bool = False
+    listeners: list[AdminListener] = attrs.field(factory=list)
+    measures_lag: bool = False
 
 
-def watching(
+def configure_observability(
     *,
     control: str | None,
     control_token: str | None,
     metrics: str | None,
-    lag: bool,
+    measures_lag: bool,
     worker: str = "1",
     siblings: Sequence[str] = (),
-) -> Watching:
-    """What the options ask for; ``lag`` says whether anybody is going to ask for metrics.
-
-    With several workers, ``siblings`` are the others' control sockets.
+) -> Observability:
+    """What the options ask for. With several workers, ``siblings`` are the others' control sockets.
 
     Raises UsageError for a bad ``metrics``, or when what it needs is not installed.
     """
     inspector = Inspector(worker)
-    made = Watching(inspector, lag=lag)
+    made = Observability(inspector, measures_lag=measures_lag)
     if control is not None:
-        made.sides.append(Side(unix_listener(control, private=True), inspector.hook(None)))
+        made.listeners.append(AdminListener(unix_listener(control, private=True), inspector.hook(None)))
     if control_token is not None:
         made.hooks.append(inspector.hook(control_token))
     if metrics is not None:
@@ -65,7 +66,7 @@ def watching(
         if metrics == "on":
             made.hooks.append(hook)
         else:
-            made.sides.append(Side(_listeners(metrics), hook))
+            made.listeners.append(AdminListener(_listeners(metrics), hook))
     return made
 
 
@@ -87,12 +88,14 @@ def _listeners(where: str) -> Listeners:
     return tcp_listeners(host.strip("[]") or "127.0.0.1", int(port))
 
 
-async def serve_side(side: Side, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-    """Answer on the side's listeners until cancelled; there are no WebSockets there."""
-    async with side.listeners as listeners:
-        hook = first_of(side.hook, _not_found)
+async def serve_admin(
+    admin: AdminListener, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Answer on the admin listener until cancelled."""
+    async with admin.listeners as listeners:
+        hook = first_of(admin.hook, _not_found)
         async with trio.open_nursery() as nursery:
-            await nursery.start(partial(serve, _nobody, listeners=listeners, process_request=hook))
+            await nursery.start(partial(serve, _unused, listeners=listeners, process_request=hook))
             task_status.started()
 
 
@@ -100,5 +103,5 @@ def _not_found(_request: Request) -> Response:
     return Response(404, "there is nothing here\n")
 
 
-async def _nobody(_connection: Connection) -> None:
+async def _unused(_connection: Connection) -> None:
     """Never called: every request is answered over HTTP."""

@@ -8,7 +8,8 @@ from functools import lru_cache
 Extension = tuple[str, tuple[tuple[str, str | None], ...]]
 
 _TOKEN = r"[-!#$%&'*+.^_`|~0-9A-Za-z]+"
-_LIST = re.compile(rf"[ \t,]*{_TOKEN}[ \t]*(?:,[ \t,]*{_TOKEN}[ \t]*)*(?:,[ \t,]*)?")
+_LIST = re.compile(rf"[ \t,]*(?:{_TOKEN}[ \t]*(?:,[ \t,]*{_TOKEN}[ \t]*)*(?:,[ \t,]*)?)?")
+_NOTHING = re.compile(r"[ \t,]*")
 _NAME = re.compile(rf"[ \t,]*({_TOKEN})")
 _PARAMETER = re.compile(rf'[ \t]*;[ \t]*({_TOKEN})(?:[ \t]*=[ \t]*(?:({_TOKEN})|"((?:[^"\\]|\\.)*)"))?')
 _END = re.compile(r"[ \t]*(?:,[ \t,]*|\Z)")
@@ -17,7 +18,11 @@ _QUOTED_PAIR = re.compile(r"\\(.)")
 
 
 def parse_tokens(value: str) -> list[str]:
-    """The tokens of a comma-separated list that has at least one. Raises ValueError."""
+    """The tokens of a comma-separated list. Raises ValueError.
+
+    Empty elements are skipped, and a list of nothing else is empty: some clients and proxies send that, and
+    mean none.
+    """
     if not _LIST.fullmatch(value):
         raise ValueError("not a list of tokens")
     return [token for part in value.split(",") if (token := part.strip(" \t"))]
@@ -32,12 +37,13 @@ def is_token(value: str) -> bool:
 def parse_extensions(value: str) -> tuple[Extension, ...]:
     """The offers of a Sec-WebSocket-Extensions header, the client's favourite first.
 
-    Each is a name and its parameters as pairs of name and value, the value None where there is none.
-    Raises ValueError. Nearly all clients send one of a few values, so the last ones are remembered.
+    Each is a name and its parameters as pairs of name and value, the value None if it has none.
+    Raises ValueError. A list of empty elements has no offers. Nearly all clients send one of a few values, so
+    the last ones are remembered.
     """
     extensions: list[Extension] = []
-    position = 0
-    while position < len(value) or not extensions:
+    position = len(value) if _NOTHING.fullmatch(value) else 0
+    while position < len(value):
         name = _expect(_NAME.match(value, position))
         position = name.end()
         parameters = []
