@@ -60,9 +60,9 @@ async def test_a_cancelled_task_sends_and_receives_nothing(use: Use, times: int)
         ends.say(HELLO * 500)
         for _ in range(times):
             await use(ends.connection)
-        waiting, sent = ends.connection.unreceived, ends.connection.messages_out
+        waiting, sent = ends.connection.inbox.count(), ends.connection.messages_out
         with trio.CancelScope() as scope:
             scope.cancel()
             await use(ends.connection)
         assert scope.cancelled_caught
-        assert (ends.connection.unreceived, ends.connection.messages_out) == (waiting, sent)
+        assert (ends.connection.inbox.count(), ends.connection.messages_out) == (waiting, sent)

@@ -114,7 +114,7 @@ async def test_sending_into_a_reset_connection_is_told_though_its_inbox_is_full(
             await ends.connection.send("again")
         with pytest.raises(ws.ConnectionClosed, match="reset"):
             ends.connection.send_nowait("again")
-        received = [await ends.connection.receive() for _ in range(ends.connection.unreceived)]
+        received = [await ends.connection.receive() for _ in range(ends.connection.inbox.count())]
         assert set(received) == {"hello"}
 
 
