@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -19,6 +21,7 @@ from trio_ws_app.request import Request
 from trio_ws_app.testing import connected_pair
 from trio_ws_app.wire.connection import WireConnection
 from trio_ws_app.wire.engine import open_engine
+from trio_ws_app.wire.transport import Transport
 
 virtual_time = pytest.mark.usefixtures("autojump_clock")
 
@@ -79,7 +82,7 @@ class Failing(ScriptedTransport):
         super().__init__()
         self._error = error
 
-    def send(self, data: bytes | memoryview) -> int:
+    def send(self, data: bytes | memoryview) -> int:  # noqa: ARG002  # a transport's signature
         raise self._error
 
 
@@ -133,6 +136,43 @@ async def test_many_connections_are_flushed_though_tasks_get_their_turn() -> Non
             WireConnection(engine, transport, settings, request).send_nowait("x")
         await trio.testing.wait_all_tasks_blocked()
     assert {transport.taken for transport in transports} == {b"\x81\x01x"}
+
+
+class Noting:
+    """An endpoint that notes when it is fed."""
+
+    def __init__(self, order: list[str]) -> None:
+        self._order = order
+        self.transport: Transport | None = None
+
+    def readable(self, buffer: bytearray, _now: float) -> None:
+        assert self.transport is not None
+        self.transport.recv_into(buffer, 10)
+        self._order.append("read")
+
+    def writable(self) -> None: ...
+
+    def failed(self) -> None: ...
+
+
+async def test_what_has_come_is_read_before_what_is_due_is_called() -> None:
+    """In the same turn, after the loop was held up for both (G14)."""
+    order: list[str] = []
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    with theirs:
+        async with open_engine() as engine:
+            endpoint = Noting(order)
+            endpoint.transport = transport = engine.transport(ours.detach())
+            transport.start(endpoint)
+            await trio.testing.wait_all_tasks_blocked()
+            engine.deadlines.at(trio.current_time() + 0.02, lambda _now: order.append("called"))
+            theirs.send(b"x")
+            time.sleep(0.04)  # what holds up the loop
+            with trio.fail_after(5):
+                while "called" not in order:  # noqa: ASYNC110
+                    await trio.sleep(0.001)
+    assert order == ["read", "called"]
 
 
 # -- a standstill ends nobody (G14) ------------------------------------------------------------
