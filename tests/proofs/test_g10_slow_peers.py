@@ -120,7 +120,7 @@ async def test_a_stalled_peer_costs_no_time(overflow: ws.Overflow) -> None:
         assert memory.server.statistics().dropped > 8_000
         assert connection.queued <= 1 << 20  # type: ignore[attr-defined]
         slow.stream.resume()
-        while connection.queued:  # type: ignore[attr-defined]
+        while connection.queued:  # type: ignore[attr-defined]  # noqa: ASYNC110
             await trio.sleep(0.1)
         assert time.process_time() - began < 5
 

@@ -140,7 +140,7 @@ async def test_a_send_that_waits_ends_when_our_close_was_queued(kind: str) -> No
         connection.send_close(1001)  # type: ignore[attr-defined]
         with trio.fail_after(1):
             await wait_all_tasks_blocked()
-            while nursery.child_tasks:
+            while nursery.child_tasks:  # noqa: ASYNC110
                 await trio.sleep(0.01)
 
 

@@ -168,7 +168,7 @@ async def test_what_has_come_is_read_before_what_is_due_is_called() -> None:
             await trio.testing.wait_all_tasks_blocked()
             engine.deadlines.at(trio.current_time() + 0.02, lambda _now: order.append("called"))
             theirs.send(b"x")
-            time.sleep(0.04)  # what holds up the loop
+            time.sleep(0.04)  # noqa: ASYNC251  # what holds up the loop
             with trio.fail_after(5):
                 while "called" not in order:  # noqa: ASYNC110
                     await trio.sleep(0.001)

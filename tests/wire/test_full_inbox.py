@@ -1,4 +1,4 @@
-"""What lies behind a full inbox: bounded, found as far as is read ahead, and nothing that a peer is blamed for."""
+"""What lies behind a full inbox: bounded, found as far as is read ahead, and not the peer's fault."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ async def test_the_end_of_the_stream_behind_a_full_inbox_ends_the_producers(how:
 
 @virtual_time
 async def test_a_peer_that_is_not_read_is_judged_by_its_acknowledgements() -> None:
-    """No pong can be seen behind a full inbox and read-ahead, so TCP's own timeout takes keepalive's place."""
+    """No pong can be seen behind a full inbox and read-ahead, so TCP has a timeout of its own."""
     async with open_ends(max_inbox_bytes=LIMIT, ping_interval=3, ping_timeout=2) as ends:
         fill(ends)
         await trio.sleep(100)

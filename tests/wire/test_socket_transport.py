@@ -126,11 +126,15 @@ def test_an_abort_is_a_reset_and_a_close_is_not(wired: Wired, abort: bool) -> No
     wired.transport.close(abort)
     if abort:
         with pytest.raises((ConnectionResetError, BrokenPipeError)):
-            while True:
-                wired.peer.send(b"x")
+            _send_for_ever(wired.peer)
     else:
         assert wired.peer.recv(100) == b"last words"
         assert wired.peer.recv(100) == b""
+
+
+def _send_for_ever(sock: socket.socket) -> None:
+    while True:
+        sock.send(b"x")
 
 
 @pytest.mark.parametrize("end", ["close", "both closed", "eof"])

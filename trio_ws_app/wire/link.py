@@ -155,8 +155,9 @@ class Link:
     def _note_unfinished(self, got: bool) -> object:
         """Note when the message began that is not whole; ``got`` if others have ended meanwhile."""
         timeouts = self._timeouts
-        if got or self._decoder.kept or not self._decoder.unfinished:
-            timeouts.message_since = None  # while much is kept, it is not the peer's doing
+        if got or not self._decoder.unfinished:
+            timeouts.message_since = None
+        # While something is kept, we are behind, and not the peer.
         if timeouts.message_since is None and self._decoder.unfinished and not self._decoder.kept:
             timeouts.message_since = self.engine.now()
         return None
@@ -288,7 +289,7 @@ class Link:
         return True
 
     def begin_waiting(self, task: trio.lowlevel.Task) -> None:
-        """``task`` is rescheduled when there may be a message, or the end; nothing else may receive meanwhile."""
+        """``task`` is rescheduled when there may be a message, or the end; no other may receive meanwhile."""
         self.busy = True
         self.inbox.wait(task)
 
