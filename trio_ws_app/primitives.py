@@ -28,7 +28,7 @@ def send(fd: int, data: bytes | memoryview, flags: int = 0) -> int:
     """Send some of ``data`` on a non-blocking socket: how many bytes it took, BLOCKED or LOST."""
     try:
         sock = socket.socket(fileno=fd)
-    except OSError:
+    except (OSError, ValueError):  # ValueError: it was closed, and is -1
         return LOST
     try:
         return sock.send(data, socket.MSG_NOSIGNAL | flags)

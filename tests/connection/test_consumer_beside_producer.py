@@ -113,7 +113,7 @@ async def test_the_consumer_sees_the_callers_context_variables() -> None:
 
 
 async def test_the_consumer_is_one_task_from_beginning_to_end() -> None:
-    """A lock may be held from one message to the next, and a context variable reset by the token of another."""
+    """A lock may be held across messages, and a context variable reset by the token of another message."""
     lock, tokens, seen = trio.Lock(), [], []
 
     async def consume(message: ws.Message) -> None:

@@ -35,6 +35,7 @@ class ScriptedTransport(Transport):
         self.arrived = b""
         self.lost = False
         self.watched = (True, False)  # for reading, for writing
+        self.limits: list[float | None] = []  # for what is not acknowledged
 
     def send(self, data: bytes | memoryview) -> int:
         if self.lost:
@@ -53,6 +54,9 @@ class ScriptedTransport(Transport):
 
     def watch(self, read: bool, write: bool) -> None:
         self.watched = (read, write)
+
+    def limit_unacknowledged(self, seconds: float | None) -> None:
+        self.limits.append(seconds)
 
     def send_eof(self, peer_is_done: bool = False) -> bool:  # noqa: ARG002  # a transport's signature
         return False

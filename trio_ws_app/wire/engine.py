@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _FLUSHES_A_TURN = 512  # then the other tasks get their turn
 _LATE = 0.1  # seconds after which a deadline was missed because the process stood still
-_TURNS = 3  # until every task that reads a stream has read what came during a standstill
+_TURNS = 10  # until every task that reads or writes a stream has noticed what came during a standstill
 _WATCHING = "watching"
 
 

@@ -158,8 +158,9 @@ class Link:
     def _note_unfinished(self, got: bool) -> object:
         """Note when the message began that is not whole; ``got`` if others have ended meanwhile."""
         timeouts = self._timeouts
-        if got or self._decoder.kept or not self._decoder.unfinished:
-            timeouts.message_since = None  # while much is kept, it is not the peer's doing
+        if got or not self._decoder.unfinished:
+            timeouts.message_since = None
+        # While something is kept, we are behind, and not the peer.
         if timeouts.message_since is None and self._decoder.unfinished and not self._decoder.kept:
             timeouts.message_since = self.engine.now()
         return None

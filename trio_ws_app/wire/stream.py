@@ -8,6 +8,7 @@ from ..primitives import BLOCKED, LOST
 from .transport import Endpoint, Transport
 
 _READ_CHUNK = 64 * 1024
+_WRITE_CHUNK = 64 * 1024  # a stream shows no progress within a write
 
 
 class StreamTransport(Transport):
@@ -90,9 +91,9 @@ class StreamTransport(Transport):
             return LOST
         if self._sending:
             return BLOCKED
-        self._sending = bytes(data)
+        self._sending = bytes(data[:_WRITE_CHUNK])
         self._wake_writer.set()
-        return len(data)
+        return len(self._sending)
 
     def pending(self) -> int:
         return len(self._received) or int(self._end or self._lost)
