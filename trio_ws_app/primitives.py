@@ -43,7 +43,7 @@ def send(fd: int, data: bytes | memoryview, flags: int = 0) -> int:
 
 
 def reset(fd: int) -> None:
-    """Reset a TCP connection, also if other processes hold its descriptor. Nothing happens to other sockets."""
+    """Reset a TCP connection, also if other processes hold its descriptor; do nothing to other sockets."""
     # Connecting to an address of no family does that, and Python's sockets have none.
     ctypes.CDLL(None).connect(fd, bytes(_SOCKADDR), _SOCKADDR)
 

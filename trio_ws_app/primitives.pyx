@@ -52,7 +52,7 @@ cpdef Py_ssize_t send(int fd, object data, int flags=0) except -3:
 
 
 cpdef object reset(int fd):
-    """Reset a TCP connection, also if other processes hold its descriptor. Nothing happens to other sockets."""
+    """Reset a TCP connection, also if other processes hold its descriptor; do nothing to other sockets."""
     cdef sockaddr nowhere
     nowhere.sa_family = AF_UNSPEC
     c_connect(fd, &nowhere, sizeof(sockaddr))
