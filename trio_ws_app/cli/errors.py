@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from ..errors import UsageError
-from ..observability.logs import printable
+from ..observability.escaping import escaped
 from .process import open_standard_streams, say
 
 PROGRAM = "trio-ws-app"
@@ -69,5 +69,5 @@ def _message(problem: click.ClickException) -> str:
 
 
 def _exit_with(message: str, status: int = MISTAKE) -> NoReturn:
-    say(f"{PROGRAM}: {printable(' '.join(message.split()))}", err=True)
+    say(f"{PROGRAM}: {escaped(' '.join(message.split()))}", err=True)
     sys.exit(status)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import trio
 
 from ..errors import UsageError
-from ..observability.logs import printable
+from ..observability.escaping import escaped
 from .errors import FAILED, INTERRUPTED, PROGRAM
 from .process import say
 
@@ -36,7 +36,7 @@ def exit_status(error: BaseException, target: str) -> int:
     requests = [leaf for leaf in leaves if isinstance(leaf, SystemExit | KeyboardInterrupt)]
     if requests:
         if isinstance(code := getattr(requests[0], "code", None), str):
-            say(printable(code), err=True)
+            say(escaped(code), err=True)
         return requested_status(requests[0])
     if failures:
         return FAILED
@@ -62,7 +62,7 @@ def requested_status(request: SystemExit | KeyboardInterrupt) -> int:
 
 def _described(error: BaseException) -> str:
     """The exception in one line, then where it comes from, then what caused it."""
-    line = printable("".join(traceback.format_exception_only(error)).strip())
+    line = escaped("".join(traceback.format_exception_only(error)).strip())
     frames = "".join(traceback.format_list(_own_frames(error))).rstrip()
     text = f"{line}\n{frames}" if frames else line
     cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)

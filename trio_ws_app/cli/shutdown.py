@@ -19,7 +19,8 @@ from .log_output import STANDARD_ERROR
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 CLEAN_UP = 0.7  # seconds after the grace period for what was cancelled to clean up
 AT_ONCE = 0.5  # the same after a second signal
-_BACKSTOP = 0.1  # later than the watchdog thread
+_REPORT = 0.15  # seconds for the watchdog to say what does not end
+_BACKSTOP = 0.25  # later than the watchdog thread
 
 Received = Callable[[int], object]
 
@@ -127,9 +128,17 @@ class Shutdown:
 
     def _end_after(self, seconds: float) -> None:
         time.sleep(seconds)
+        reported = _thread.allocate_lock()
+        reported.acquire()
+        with suppress(RuntimeError):  # in a thread of its own, since what does not end may hold a lock
+            _thread.start_new_thread(self._report_to, (reported,))
+            reported.acquire(timeout=_REPORT)
+        os._exit(self.status)
+
+    def _report_to(self, reported: _thread.LockType) -> None:
         with suppress(Exception):
             self._report()
-        os._exit(self.status)
+        reported.release()
 
 
 def _exit(_number: int) -> None:

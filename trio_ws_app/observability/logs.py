@@ -11,9 +11,10 @@ import logging
 import re
 from datetime import UTC, datetime
 
+from .escaping import escaped
+
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _PLAIN = re.compile(r"[\w.:/\[\]?&=*%+~@,-]+")
-# Up to the last @ of an absolute target: a password may hold unescaped slashes.
 _INDENT = "  "
 
 
@@ -22,7 +23,7 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         fields = fields_of(record)
-        message = printable(str(fields.pop("message")))
+        message = escaped(str(fields.pop("message")))
         line = f"{fields.pop('time')} {fields.pop('level')} {fields.pop('logger')} {message}"
         error = fields.pop("error", None)
         line += "".join(f" {name}={_plain(value)}" for name, value in fields.items())
@@ -51,14 +52,9 @@ def fields_of(record: logging.LogRecord) -> dict[str, object]:
     return fields
 
 
-def printable(text: str) -> str:
-    """The text with line breaks and terminal controls escaped: in a log they could forge lines."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 def _block(text: str) -> str:
     """Lines below a record's own: indented, so that none of them can be taken for a record."""
-    return "\n".join(_INDENT + printable(line) for line in text.split("\n"))
+    return "\n".join(_INDENT + escaped(line) for line in text.split("\n"))
 
 
 def _plain(value: object) -> str:

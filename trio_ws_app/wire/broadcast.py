@@ -53,7 +53,7 @@ def _takes_simply(connection: Any, frame: Any, only_if_idle: bool) -> bool:
         return False
     if only_if_idle and not link.outbox.is_empty():
         return False
-    return link.offer(frame)
+    return Link.offer(link, frame)
 
 
 def flush(links: list[Any]) -> bool:
@@ -62,7 +62,7 @@ def flush(links: list[Any]) -> bool:
     for flushed in links:
         link: Link = flushed
         try:
-            if link.flush():
+            if Link.flush(link):
                 concerned = True
         except Exception:
             # One connection's failure is one connection's failure (G5), also when it is ours.

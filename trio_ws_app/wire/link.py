@@ -3,6 +3,9 @@
 
 A link is composed of what the files beside this one describe, and carries what happens to one part to the
 others: bytes come in at ``readable`` and ``feed``, messages go out through ``try_send`` and ``flush``.
+
+In the loop that every message passes, methods are called by the name of the class, ``Link.feed(self, ...)``:
+compiled, that is a direct call, while ``self.feed(...)`` looks for an override first.
 """
 
 from __future__ import annotations
@@ -113,7 +116,7 @@ class Link:
             if size == 0:
                 return self._lose(_VANISHED)
             self.last_seen = now
-            self.feed(buffer, size)
+            Link.feed(self, buffer, size)
             if self._paused or self.closing.ended or not self.transport.pending():
                 return None
 
@@ -302,7 +305,7 @@ class Link:
 
     def try_send(self, message: object) -> bool:
         """Queue ``message`` whole, or not at all and return False while the peer is behind."""
-        self.check_sendable()
+        Link.check_sendable(self)
         if not self.outbox.has_room():
             if not isinstance(message, (str, bytes, bytearray, memoryview)):
                 raise not_a_message(message)
@@ -316,7 +319,7 @@ class Link:
 
     def send_nowait(self, message: object) -> None:
         """Queue ``message``; see ``Connection.send_nowait``."""
-        self.check_sendable()
+        Link.check_sendable(self)
         self._messages.push(message, True)
         if self.consumer is None or not self.consumer.running:
             self._mark_dirty()

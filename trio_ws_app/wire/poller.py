@@ -68,7 +68,7 @@ class Poller:
             if events & ~_WRITABLE:
                 if isinstance(endpoint, Link):
                     link: Link = endpoint
-                    link.readable(self._buffer, now)
+                    Link.readable(link, self._buffer, now)
                 else:
                     endpoint.readable(self._buffer, now)
         except Exception:
