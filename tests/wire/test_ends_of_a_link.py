@@ -89,7 +89,7 @@ async def test_a_close_that_is_not_answered_can_still_be_read(room: int) -> None
 
 
 async def test_a_silent_peer_is_reset() -> None:
-    """Nobody will read what the kernel still holds for it."""
+    """What the kernel still holds for it will not be read."""
     async with open_ends(ping_interval=3, ping_timeout=2) as ends:
         await trio.sleep(6)
         assert ends.transport.closed == "reset"
