@@ -43,11 +43,11 @@ def fenced(language: str, text: str) -> list[str]:
 # -- what is written ---------------------------------------------------------------------------
 
 
-def test_every_python_block_is_run_by_a_test_of_this_file() -> None:
-    """A block without a name, with another's, or with one that no test here mentions, would not be."""
+def test_every_python_block_is_run() -> None:
+    """Each has a name of its own, which a test mentions: here, or in a folder's ``test_*_readme.py``."""
     assert len(RUN) == sum(len(fenced("python", text)) for text in TEXTS.values())
-    source = Path(__file__).read_text()
-    assert [name for name in RUN if f'"{name}"' not in source] == []
+    tests = "".join(path.read_text() for path in Path(__file__).parent.rglob("test_*readme.py"))
+    assert [name for name in RUN if f'"{name}"' not in tests] == []
 
 
 def test_the_first_readme_is_short() -> None:
@@ -251,12 +251,8 @@ def test_the_test_of_the_reader_is_on_virtual_time(tmp_path: Path) -> None:
 # -- trio_ws_app/server ------------------------------------------------------------------------
 
 
-async def test_process_request_lets_in_who_has_the_key(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_process_request_lets_in_who_has_the_key() -> None:
     """Without the key 401, with it a connection whose handler knows the user."""
-    (tmp_path / "public").mkdir()
-    monkeypatch.chdir(tmp_path)
     with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
             server = await nursery.start(block("process-request")["main"])
