@@ -6,7 +6,7 @@ import attrs
 import trio
 import trio.testing
 
-from trio_ws_app.broker import Gap
+from trio_ws_app.broker import Delivery, Gap
 from trio_ws_app.broker.redis_connection import OnReply
 from trio_ws_app.broker.redis_routes import Routes
 
@@ -61,7 +61,7 @@ async def test_an_old_servers_answer_is_not_the_new_ones() -> None:
         await trio.testing.wait_all_tasks_blocked()
         assert entered.is_set()
         routes.message(TOPIC, b"hello")
-        assert got == ["hello"]
+        assert got == [Delivery("hello")]
         nursery.cancel_scope.cancel()
     assert [command for command, _ in new.connection.sent] == [b"sunsubscribe"]
     assert len(routes) == 0
@@ -85,8 +85,12 @@ async def test_a_move_is_told_once_the_new_server_has_taken_over() -> None:
         routes.message(TOPIC, b"before")
         in_charge[0] = new
         routes.place_all()
-        assert got == ["before"]
+        assert got == [Delivery("before")]
         new.answer()
         routes.message(TOPIC, b"after")
         nursery.cancel_scope.cancel()
-    assert got == ["before", Gap("the topic moved to another Redis server"), "after"]
+    assert got == [
+        Delivery("before"),
+        Gap("the topic moved to another Redis server"),
+        Delivery("after"),
+    ]

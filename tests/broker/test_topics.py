@@ -13,9 +13,10 @@ import trio.testing
 from redis_servers import RedisServer, until
 
 import trio_ws_app as ws
-from trio_ws_app.broker import BrokerStatistics, RedisTimeouts, Sink
+from trio_ws_app.broker import BrokerStatistics, Delivery, RedisTimeouts, Sink
 from trio_ws_app.registry.fanout import BroadcastResult, Overflow
 from trio_ws_app.registry.topics import Topics
+from trio_ws_app.testing import serve_in_memory
 
 
 @attrs.define(eq=False)
@@ -50,9 +51,11 @@ class SlowBroker(ws.Broker):
     def __init__(self) -> None:
         self.acknowledge = trio.Event()
         self.sinks: list[Sink] = []
+        self.published: list[str | None] = []
 
-    async def publish(self, topic: str, message: ws.Message) -> None:
+    async def publish(self, topic: str, message: ws.Message, *, publish_id: str | None = None) -> None:
         del topic, message
+        self.published.append(publish_id)
         await trio.lowlevel.checkpoint()
         raise ws.BrokerUnavailable("it is away")
 
@@ -141,7 +144,7 @@ async def test_the_first_may_leave_while_others_wait() -> None:
         broker.acknowledge.set()
         await trio.testing.wait_all_tasks_blocked()
         assert len(broker.sinks) == 1
-        broker.sinks[0]("hello")
+        broker.sinks[0](Delivery("hello"))
         scopes[1].cancel()
     assert (first.got, second.got) == ([], ["hello"])
     assert broker.sinks == []
@@ -159,7 +162,7 @@ async def test_who_comes_later_joins_those_who_stayed() -> None:
             pass
         async with topics.follow("t", third):
             assert len(set(broker.sinks)) == 1
-            broker.sinks[0]("hello")
+            broker.sinks[0](Delivery("hello"))
     assert (first.got, second.got, third.got) == ([], ["hello"], ["hello"])
 
 
@@ -175,29 +178,19 @@ async def test_a_message_can_leave_out_who_said_it(broker: ws.Broker) -> None:
     assert bob.got == ["hi", "hi", b"hi"]
 
 
-async def test_a_message_that_was_not_published_leaves_nobody_out() -> None:
-    """After a failure the exclusion is forgotten, so that an equal message from elsewhere reaches all."""
+async def test_an_equal_message_from_elsewhere_reaches_all() -> None:
+    """``exclude`` goes by the identity of the publishing: before, after and instead of the message itself."""
     broker = SlowBroker()
     broker.acknowledge.set()
     topics, ann = topics_on(broker), FakeMember()
     async with topics.follow("t", ann):
         with pytest.raises(ws.BrokerUnavailable):
             await topics.publish("t", "hi", [ann])
-        broker.sinks[0]("hi")
-    assert ann.got == ["hi"]
-
-
-async def test_a_gap_forgets_who_was_to_be_left_out() -> None:
-    """What was on its way when the broker went away may be lost, and must not swallow a later message."""
-    broker = SlowBroker()
-    broker.acknowledge.set()
-    topics, ann = topics_on(broker), FakeMember()
-    async with topics.follow("t", ann):
-        (topic,) = topics._topics.values()
-        topic.leave_out("hi", (ann,))
-        broker.sinks[0](ws.Gap("the broker was away"))
-        broker.sinks[0]("hi")
-    assert ann.got == ["hi"]
+        for item in (Delivery("hi"), ws.Gap("away"), Delivery("hi", "other")):
+            broker.sinks[0](item)
+        assert ann.got == ["hi", "hi"]
+        broker.sinks[0](Delivery("hi", broker.published[0]))  # it was published after all
+        assert ann.got == ["hi", "hi"]
 
 
 async def test_followers_are_told_of_a_gap() -> None:
@@ -208,7 +201,7 @@ async def test_followers_are_told_of_a_gap() -> None:
     topics = Topics(broker, lambda topic, gap: said.pop(0) and f"{topic}: {gap.reason}", lambda _: None)
     ann = FakeMember()
     async with topics.follow("t", ann):
-        for item in ("before", ws.Gap("away"), "after", ws.Gap("away")):
+        for item in (Delivery("before"), ws.Gap("away"), Delivery("after"), ws.Gap("away")):
             broker.sinks[0](item)
     assert ann.got == ["before", "t: away", "after"]
 
@@ -279,3 +272,38 @@ async def test_members_in_all_processes_hear_and_are_told_of_gaps(own_redis: Red
                 await until(lambda: ann.got[-1] == bob.got[-1] == "again", 5)
         assert ann.got == ["not for bob", "within the process", "gap: None", "again"]
         assert room.sent == 4
+
+
+@pytest.mark.usefixtures("autojump_clock")
+@pytest.mark.parametrize("how", ["publish", "broadcast"])
+async def test_latest_keeps_one_message_for_each_topic(how: str) -> None:
+    """A stalled member with the policy "latest" gets the newest message of each topic that it follows."""
+    topics = ("AAPL", "MSFT")
+    async with ws.open_registry(overflow="latest") as room:
+
+        async def handler(connection: ws.Connection) -> None:
+            with room.register(connection) as member:
+                async with member.follow(topics[0]), member.follow(topics[1]):
+                    await connection.wait_closed()
+
+        async with serve_in_memory(handler) as server:
+            client = await server.connect()
+            await trio.testing.wait_all_tasks_blocked()
+            client.stream.stall()
+            room.broadcast("x" * 200_000)
+            await trio.sleep(0.1)
+            for number in range(5):
+                for topic in topics:
+                    if how == "publish":
+                        await room.publish(topic, f"{topic} {number}")
+                    else:
+                        room.broadcast(f"{topic} {number}", key=topic)
+            client.stream.resume()
+            got = [await client.receive() for _ in range(3)]
+    assert got[1:] == ["AAPL 4", "MSFT 4"]
+
+
+def test_an_absent_broker_is_no_bug_of_the_handler() -> None:
+    """The exception says what a connection whose handler raises it is closed with."""
+    assert ws.BrokerUnavailable("away").close_code is ws.CloseCode.TRY_AGAIN_LATER
+    assert ws.BrokerUnavailable.close_code.may_reconnect

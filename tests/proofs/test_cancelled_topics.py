@@ -5,7 +5,7 @@ from __future__ import annotations
 import trio
 
 import trio_ws_app as ws
-from trio_ws_app.broker import MemoryBroker
+from trio_ws_app.broker import Delivery, MemoryBroker
 from trio_ws_app.broker.redis_connection import OnReply
 from trio_ws_app.broker.redis_routes import Routes
 from trio_ws_app.testing import cancel_everywhere, cancelled_here, check_afterwards, connected_pair
@@ -114,7 +114,7 @@ def test_what_redis_was_asked_for_is_given_back() -> None:
                 nursery.start_soon(stay)
                 await trio.sleep(2)
                 routes.message(b"topic", b"hello")
-            assert got == ["hello"]
+            assert got == [Delivery("hello")]
 
     assert len(cancel_everywhere(scenario).points) > 5
 

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Literal
+from typing import ClassVar, Literal
 
 import attrs
 
 from ..connection import Message
-from .subscription import Gap, Subscription
+from ..errors import CloseCode
+from .delivery import Item, Sink
+from .subscription import Subscription
 
 logger = logging.getLogger("trio_ws_app.broker")
 
-Sink = Callable[[Message | Gap], object]
-
 
 class BrokerUnavailable(Exception):
-    """The broker cannot be reached, refused, or did not answer in time; the text says which, in one line."""
+    """The broker cannot be reached, refused, or did not answer in time; the text says which, in one line.
+
+    It is no bug of the handler that raises it: ``close_code`` is what its connection is closed with, and
+    one line in the log says so.
+    """
+
+    close_code: ClassVar[CloseCode] = CloseCode.TRY_AGAIN_LATER
 
 
 @attrs.frozen
@@ -37,17 +43,18 @@ class BrokerStatistics:
 
 
 class Broker(ABC):
-    """Carries messages from whoever publishes to a topic to everybody who subscribes to it.
+    """Carries the messages that are published to a topic to all its subscriptions.
 
     A topic is any text, the empty one included. The messages of one topic arrive in the order in which
-    the broker accepted them, each once. Nothing is kept for later: who subscribes after a message was
-    published does not get it.
+    the broker accepted them, each once. Nothing is kept for later: a subscription does not get what was
+    published before it.
     """
 
     @abstractmethod
-    async def publish(self, topic: str, message: Message) -> None:
+    async def publish(self, topic: str, message: Message, *, publish_id: str | None = None) -> None:
         """Give one message to the broker and wait until it has accepted it.
 
+        Sinks find ``publish_id``, an ASCII text without line feeds, in the ``Delivery``, in every process.
         When cancelled, the message is published or not, but never in part.
 
         Raises:
@@ -58,7 +65,7 @@ class Broker(ABC):
 
     @abstractmethod
     def attach(self, topic: str, sink: Sink) -> AbstractAsyncContextManager[None]:
-        """Within the block, call ``sink(item)`` for every message of the topic, and for every ``Gap``.
+        """Within the block, call ``sink(item)`` with every ``Delivery`` and every ``Gap`` of the topic.
 
         Entering waits for the broker's acknowledgement. The sink is called in the broker's own task: it
         must not wait and must not raise. Leaving takes effect at once. All sinks of a topic share one
@@ -72,7 +79,7 @@ class Broker(ABC):
     @property
     @abstractmethod
     def problem(self) -> str | None:
-        """None while all is well, else one line that says what is wrong: ``/readyz`` answers with it."""
+        """None while the broker works, else one line that says what is wrong: ``/readyz`` answers with it."""
 
     @property
     @abstractmethod
@@ -89,13 +96,13 @@ class Broker(ABC):
         topic: str,
         *,
         overflow: Literal["drop-oldest", "drop-newest"] = "drop-oldest",
-        max_queue_bytes: int = 1024 * 1024,
+        max_queue_bytes: int = 4 * 1024 * 1024,
     ) -> AsyncGenerator[Subscription]:
         """Subscribe for the length of the block: ``async with broker.subscribe(topic) as messages``.
 
         Entering waits for the broker's acknowledgement. What is not taken out in time is kept up to
-        ``max_queue_bytes``; beyond them ``overflow`` says which messages are dropped, and a ``Gap`` stands
-        where they are missing.
+        ``max_queue_bytes``, to which each message counts 64 bytes besides its own; beyond them ``overflow``
+        says which messages are dropped, and a ``Gap`` stands in their place.
 
         Raises:
             BrokerUnavailable: as ``attach`` does.
@@ -116,7 +123,7 @@ def checked(topic: str, message: Message) -> Message:
     raise TypeError(f"a message is str or bytes, not {type(message).__name__}")
 
 
-def deliver(sinks: Iterable[Sink], item: Message | Gap) -> None:
+def deliver(sinks: Iterable[Sink], item: Item) -> None:
     """Call every sink; one that fails is logged and costs the others nothing."""
     for sink in tuple(sinks):
         try:

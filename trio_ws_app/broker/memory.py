@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 import trio
 
 from ..connection import Message
-from .base import Broker, BrokerStatistics, Sink, checked, deliver
+from .base import Broker, BrokerStatistics, checked, deliver
+from .delivery import Delivery, Sink
 
 
 class MemoryBroker(Broker):
@@ -23,9 +24,9 @@ class MemoryBroker(Broker):
         self._published = 0
         self._received = 0
 
-    async def publish(self, topic: str, message: Message) -> None:
+    async def publish(self, topic: str, message: Message, *, publish_id: str | None = None) -> None:
         await trio.lowlevel.checkpoint_if_cancelled()
-        item = checked(topic, message)
+        item = Delivery(checked(topic, message), publish_id)
         self._published += 1
         if sinks := self._sinks.get(topic):
             self._received += 1

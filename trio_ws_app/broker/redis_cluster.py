@@ -32,7 +32,7 @@ class Layout:
         return frozenset(server for _, _, server in self.ranges)
 
     def server_for(self, channel: bytes) -> Address | None:
-        """The server in charge of a channel; None while nobody is (a cluster that is being repaired)."""
+        """The server in charge of a channel; None while there is none (a cluster that is being repaired)."""
         slot = slot_of(channel) if self.sharded else 0
         index = bisect_right(self.ranges, slot, key=lambda item: item[0]) - 1
         if index < 0 or slot > self.ranges[index][1]:
@@ -48,9 +48,9 @@ def slot_of(channel: bytes) -> int:
 
 
 async def discover(addresses: Sequence[Address], url: RedisUrl, timeouts: RedisTimeouts) -> Layout:
-    """Ask the first server that answers.
+    """Ask the first server that answers and is not a replica.
 
-    Raises BrokerUnavailable with what the last one said when none does.
+    Raises BrokerUnavailable with what the last one said if there is none.
     """
     problem = BrokerUnavailable("there is no Redis server to ask")
     for address in addresses:

@@ -9,15 +9,14 @@ from functools import partial
 
 import attrs
 import trio
-from coredis.exceptions import AskError, ClusterDownError, RedisError, TryAgainError
+from coredis.exceptions import RedisError
 
-from .base import BrokerUnavailable, Sink, deliver
+from .base import BrokerUnavailable, deliver
+from .delivery import Gap, Sink
 from .payload import decode_payload
-from .redis_connection import ConnectionLost, RedisConnection, Reply
+from .redis_connection import ConnectionLost, RedisConnection, Reply, wait_for_reply
+from .redis_deployment import NOT_IN_CHARGE
 from .redis_link import Link
-from .subscription import Gap
-
-NOT_IN_CHARGE = (AskError, ClusterDownError, TryAgainError)  # MOVED is an AskError: ask another server
 
 
 @attrs.define(eq=False)
@@ -42,7 +41,7 @@ class _Route:
 
 
 class Routes:
-    """Which sinks want which topic, and how far each topic's subscription at Redis is.
+    """The sinks of each topic, and how far each topic's subscription at Redis is.
 
     ``link_for(channel)`` is the link to the server in charge or None, ``layout_is_wrong()`` is called when
     a server says that another one is. ``timeout`` bounds the wait for an acknowledgement, in seconds.
@@ -93,7 +92,7 @@ class Routes:
         route.waiting[visit] = None
         self._place(route)
         with trio.move_on_after(self._timeout):
-            await visit.answered.wait()
+            await wait_for_reply(visit.answered)
         if visit.refusal is not None:
             raise BrokerUnavailable(f"Redis refuses the topic {route.channel.decode()!r}: {visit.refusal}")
         if not visit.attached:
@@ -204,4 +203,3 @@ def _detach(route: _Route, visit: _Visit) -> None:
     route.sinks[visit.sink] -= 1
     if not route.sinks[visit.sink]:
         del route.sinks[visit.sink]
-

@@ -17,8 +17,7 @@ from ..broker.base import Broker
 from ..broker.memory import MemoryBroker
 from ..connection import Connection, Message
 from ..errors import CloseCode
-from ..wire.crowd import share
-from .fanout import BroadcastResult, Overflow, send_to_members, send_to_rest, sent_to
+from .fanout import BroadcastResult, Overflow, send_to_members
 from .topics import OnGap, Topics
 
 Info = TypeVar("Info")
@@ -82,10 +81,7 @@ class Registry(Generic[Info]):
     broker: Broker = attrs.field(factory=MemoryBroker)
     on_gap: OnGap | None = None
     _topics: Topics = attrs.field(init=False)
-    _members: dict[Member[Info], Connection] = attrs.field(factory=dict, init=False)
-    # Those of ``_members``, until somebody enters or leaves: copying them would fetch each from memory.
-    _connections: list[Connection] | None = attrs.field(default=None, init=False)
-    _latest: int = attrs.field(default=0, init=False)  # how many members have that policy
+    _members: dict[Member[Info], None] = attrs.field(factory=dict, init=False)
     _closing: bool = attrs.field(default=False, init=False)
     _left: trio.Event = attrs.field(factory=trio.Event, init=False)
     sent: int = attrs.field(default=0, init=False)
@@ -136,17 +132,8 @@ class Registry(Generic[Info]):
         Encodes once, never waits (G10). ``key`` is what the policy ``latest`` compares. Returns how many
         members it was sent to, dropped for, and disconnected.
         """
-        if where is not None or exclude:
-            members = list(self._members) if where is None else self.find(where)
-            return self._count(send_to_members(members, message, key, exclude))
-        connections = self._connections
-        if connections is None:
-            connections = self._connections = list(self._members.values())
-        plain, rest = share(connections, message, key, self._latest > 0)
-        if rest:
-            return self._count(send_to_rest(list(self._members), rest, message, plain))
-        self.sent += len(connections)
-        return sent_to(len(connections))
+        members = list(self._members) if where is None else self.find(where)
+        return self._count(send_to_members(members, message, key, exclude))
 
     def _count(self, result: BroadcastResult) -> BroadcastResult:
         self.sent += result.sent
@@ -157,11 +144,12 @@ class Registry(Generic[Info]):
     async def publish(
         self, topic: str, message: Message, *, exclude: Collection[Connection | Member[Info]] = ()
     ) -> None:
-        """Send ``message`` to all that follow ``topic``, in every process that shares the broker.
+        """Send ``message`` to all members that follow ``topic``, in every process that shares the broker.
 
         Each process encodes it once. ``exclude`` names members of this registry that do not get it,
-        such as the one who said it. Returns when the broker has accepted the message, which is before
-        others have received it. When cancelled, it is published or not, but never in part.
+        such as its author; an equal message that is published by itself reaches them. Returns when the
+        broker has accepted the message, which is before the followers have received it. When cancelled,
+        it is published or not, but never in part.
 
         Raises BrokerUnavailable when the broker does not accept it in time.
         """
@@ -172,16 +160,12 @@ class Registry(Generic[Info]):
         return [member for member in self._members if where(member)]
 
     def _enter(self, member: Member[Info]) -> None:
-        self._members[member] = member.connection
-        self._connections = None
-        self._latest += member._overflow is Overflow.LATEST
+        self._members[member] = None
         if self._closing:
             member.cancel()
 
     def _leave(self, member: Member[Info]) -> None:
         del self._members[member]
-        self._connections = None
-        self._latest -= member._overflow is Overflow.LATEST
         if self._closing and not self._members:
             self._left.set()
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections import deque
+import secrets
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
-from typing import Protocol
+from typing import Final, Protocol
 
 import attrs
 
-from ..broker.base import Broker, checked
-from ..broker.subscription import Gap
+from ..broker.base import Broker
+from ..broker.delivery import Gap, Item
 from ..connection import Connection, Message
 from .fanout import BroadcastResult, Overflow, send_to_members
 
 OnGap = Callable[[str, Gap], Message | None]
+
+_MAX_EXCLUDED: Final = 20_000  # messages of one topic whose exclusion is remembered until they come back
 
 
 class Follower(Protocol):
@@ -26,55 +28,46 @@ class Follower(Protocol):
     def overflow(self) -> Overflow: ...
 
 
-Left = Collection[object]  # those who do not get a message: members or their connections
+Excluded = Collection[object]  # members or their connections, which do not get a message
 
 
 @attrs.define(eq=False)
 class _Topic:
-    """Who follows one topic here. It is the topic's one sink at the broker."""
+    """The followers of one topic in this registry. It is the topic's one sink at the broker.
+
+    ``excluded`` has, by the identity of its publishing, who does not get a message that has not come yet.
+    """
 
     name: str
     on_gap: OnGap | None
     count: Callable[[BroadcastResult], object]
     visits: int = 0  # of blocks that follow, those included that still wait for the acknowledgement
     followers: dict[Follower, int] = attrs.field(factory=dict)
-    left_out: dict[Message, deque[Left]] = attrs.field(factory=dict)
+    excluded: dict[str, Excluded] = attrs.field(factory=dict)
 
-    def __call__(self, item: Message | Gap) -> None:
-        if isinstance(item, Gap):
-            self.left_out.clear()  # what they wait for may have been lost
-            message = None if self.on_gap is None else self.on_gap(self.name, item)
-            if message is not None:
-                self._send(message, ())
-        else:
-            self._send(item, self._take_left_out(item))
+    def __call__(self, item: Item) -> None:
+        if not isinstance(item, Gap):
+            excluded = self.excluded.pop(item.publish_id, ()) if item.publish_id is not None else ()
+            self._send(item.message, excluded)
+        elif self.on_gap is not None and (message := self.on_gap(self.name, item)) is not None:
+            self._send(message, ())
 
-    def _send(self, message: Message, left_out: Left) -> None:
-        self.count(send_to_members(list(self.followers), message, exclude=left_out))
+    def _send(self, message: Message, excluded: Excluded) -> None:
+        # The policy "latest" keeps one message for each key: a topic's own, which no broadcast can have.
+        key = (_Topic, self.name)
+        self.count(send_to_members(list(self.followers), message, key, excluded))
 
-    def _take_left_out(self, message: Message) -> Left:
-        waiting = self.left_out.get(message)
-        if waiting is None:
-            return ()
-        left_out = waiting.popleft()
-        if not waiting:
-            del self.left_out[message]
-        return left_out
-
-    def leave_out(self, message: Message, left_out: Left) -> None:
-        self.left_out.setdefault(message, deque()).append(left_out)
-
-    def take_back(self, message: Message, left_out: Left) -> None:
-        """Forget what ``leave_out`` has noted, unless the message has come."""
-        waiting = self.left_out.get(message, deque())
-        if left_out in waiting:
-            waiting.remove(left_out)
-            if not waiting:
-                del self.left_out[message]
+    def exclude(self, excluded: Excluded) -> str:
+        """Remember who does not get the message that is published with the identity that this returns."""
+        publish_id = secrets.token_hex(8)
+        if len(self.excluded) >= _MAX_EXCLUDED:
+            del self.excluded[next(iter(self.excluded))]  # the oldest, which is not coming any more
+        self.excluded[publish_id] = tuple(excluded)
+        return publish_id
 
 
 class Topics:
-    """Which members follow which topics, with one subscription at the broker for each topic.
+    """The followers of each topic, with one subscription at the broker for each topic.
 
     ``on_gap(topic, gap)`` says what followers are sent where messages may be missing (None: nothing);
     ``count`` gets the result of each message that is sent to followers.
@@ -109,21 +102,8 @@ class Topics:
             if not topic.visits:
                 del self._topics[name]
 
-    async def publish(self, name: str, message: Message, exclude: Left) -> None:
-        """See ``Registry.publish``.
-
-        The broker carries a message and nothing else, so ``exclude`` waits here until the message comes
-        back: the next equal one of its topic is it, or cannot be told from it.
-        """
+    async def publish(self, name: str, message: Message, exclude: Excluded) -> None:
+        """See ``Registry.publish``."""
         topic = self._topics.get(name)
-        if not exclude or topic is None:
-            await self.broker.publish(name, message)
-            return
-        message = checked(name, message)
-        left_out = tuple(exclude)
-        topic.leave_out(message, left_out)
-        try:
-            await self.broker.publish(name, message)
-        except BaseException:
-            topic.take_back(message, left_out)
-            raise
+        publish_id = topic.exclude(exclude) if exclude and topic is not None else None
+        await self.broker.publish(name, message, publish_id=publish_id)

@@ -1,0 +1,42 @@
+"""What a broker hands over: messages, and the places where messages may be missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import attrs
+
+from ..connection import Message
+
+COST_OF_AN_ITEM: Final = 64  # bytes that a queued message takes besides its own, so that empty ones count too
+
+
+@attrs.frozen
+class Gap:
+    """Messages are missing here: a copy of something that is kept by them has to be read anew.
+
+    ``reason`` says why; ``missed`` counts them, or is None if the number is not known.
+    """
+
+    reason: str
+    missed: int | None = None
+
+
+@attrs.frozen
+class Delivery:
+    """One message as it comes from the broker; ``publish_id`` is what its publisher passed to ``publish``."""
+
+    message: Message
+    publish_id: str | None = None
+
+
+Item = Delivery | Gap
+Sink = Callable[[Item], object]
+
+
+def cost(message: Message) -> int:
+    """What a queued message takes, in bytes: a text that is not ASCII may take four for each character."""
+    if isinstance(message, str) and not message.isascii():
+        return 4 * len(message) + COST_OF_AN_ITEM
+    return len(message) + COST_OF_AN_ITEM
