@@ -117,7 +117,8 @@ async def test_an_error_while_cancelled_comes_out_as_itself(redis_server: RedisS
 async def test_unix_socket(tmp_path: Path) -> None:
     """``unix://`` reaches a server that listens on a socket in the file system."""
     path = tmp_path / "redis.sock"
-    with running_redis("--unixsocket", str(path)):
+    with running_redis("--unixsocket", str(path)) as server:
+        server.cli("PING")  # it listens on the port a moment before
         async with open_redis_broker(f"unix://{path}") as broker, broker.subscribe("t") as messages:
             await broker.publish("t", "hello")
             await expect(messages, "hello")

@@ -13,7 +13,8 @@ import trio.testing
 from redis_servers import RedisServer, until
 
 import trio_ws_app as ws
-from trio_ws_app.broker import BrokerStatistics, Delivery, RedisTimeouts, Sink
+from trio_ws_app.broker import Delivery, Item, MemoryBroker, RedisTimeouts
+from trio_ws_app.broker.feed import Feed
 from trio_ws_app.registry.fanout import BroadcastResult, Overflow
 from trio_ws_app.registry.topics import Topics
 from trio_ws_app.testing import serve_in_memory
@@ -42,35 +43,32 @@ class FakeMember:
         return self.connection.got
 
 
-class SlowBroker(ws.Broker):
-    """A broker that acknowledges when it is told to, and counts subscriptions."""
-
-    shared = True
-    problem = None
+class SlowBroker(MemoryBroker):
+    """A broker that acknowledges when it is told to, publishes nothing, and shows its sinks."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.acknowledge = trio.Event()
-        self.sinks: list[Sink] = []
+        self.feeds: list[Feed] = []
         self.published: list[str | None] = []
 
-    async def publish(self, topic: str, message: ws.Message, *, publish_id: str | None = None) -> None:
-        del topic, message
+    async def publish(self, *_: object, publish_id: str | None = None, **__: object) -> None:
         self.published.append(publish_id)
         await trio.lowlevel.checkpoint()
         raise ws.BrokerUnavailable("it is away")
 
     @asynccontextmanager
-    async def attach(self, topic: str, sink: Sink) -> AsyncIterator[None]:
-        del topic
+    async def open_feed(self, topic: str) -> AsyncIterator[Feed]:
         await self.acknowledge.wait()
-        self.sinks.append(sink)
-        try:
-            yield
-        finally:
-            self.sinks.remove(sink)
+        async with super().open_feed(topic) as feed:
+            self.feeds.append(feed)
+            try:
+                yield feed
+            finally:
+                self.feeds.remove(feed)
 
-    def statistics(self) -> BrokerStatistics:
-        return BrokerStatistics(0, 0, 0, len(self.sinks))
+    def deliver(self, item: Item) -> None:
+        self.feeds[0].deliver((item,))
 
 
 @pytest.fixture
@@ -143,11 +141,11 @@ async def test_the_first_may_leave_while_others_wait() -> None:
         await trio.testing.wait_all_tasks_blocked()
         broker.acknowledge.set()
         await trio.testing.wait_all_tasks_blocked()
-        assert len(broker.sinks) == 1
-        broker.sinks[0](Delivery("hello"))
+        assert len(broker.feeds) == 1
+        broker.deliver(Delivery("hello"))
         scopes[1].cancel()
     assert (first.got, second.got) == ([], ["hello"])
-    assert broker.sinks == []
+    assert broker.feeds == []
     assert topics._topics == {}
 
 
@@ -161,8 +159,8 @@ async def test_who_comes_later_joins_those_who_stayed() -> None:
         async with topics.follow("t", first):
             pass
         async with topics.follow("t", third):
-            assert len(set(broker.sinks)) == 1
-            broker.sinks[0](Delivery("hello"))
+            assert len(set(broker.feeds)) == 1
+            broker.deliver(Delivery("hello"))
     assert (first.got, second.got, third.got) == ([], ["hello"], ["hello"])
 
 
@@ -187,9 +185,9 @@ async def test_an_equal_message_from_elsewhere_reaches_all() -> None:
         with pytest.raises(ws.BrokerUnavailable):
             await topics.publish("t", "hi", [ann])
         for item in (Delivery("hi"), ws.Gap("away"), Delivery("hi", "other")):
-            broker.sinks[0](item)
+            broker.deliver(item)
         assert ann.got == ["hi", "hi"]
-        broker.sinks[0](Delivery("hi", broker.published[0]))  # it was published after all
+        broker.deliver(Delivery("hi", broker.published[0]))  # it was published after all
         assert ann.got == ["hi", "hi"]
 
 
@@ -202,7 +200,7 @@ async def test_followers_are_told_of_a_gap() -> None:
     ann = FakeMember()
     async with topics.follow("t", ann):
         for item in (Delivery("before"), ws.Gap("away"), Delivery("after"), ws.Gap("away")):
-            broker.sinks[0](item)
+            broker.deliver(item)
     assert ann.got == ["before", "t: away", "after"]
 
 

@@ -7,7 +7,9 @@ from contextlib import AbstractAsyncContextManager
 from ..errors import UsageError
 from .base import Broker, BrokerStatistics, BrokerUnavailable
 from .delivery import Delivery, Gap, Item, Sink
+from .history import History
 from .memory import MemoryBroker, open_memory_broker
+from .position import Position
 from .redis_url import RedisTimeouts
 from .subscription import Subscription
 
@@ -17,8 +19,10 @@ __all__ = [
     "BrokerUnavailable",
     "Delivery",
     "Gap",
+    "History",
     "Item",
     "MemoryBroker",
+    "Position",
     "RedisTimeouts",
     "Sink",
     "Subscription",

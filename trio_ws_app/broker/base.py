@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import logging
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import ClassVar, Literal
+from typing import ClassVar, Final, Literal
 
 import attrs
 
 from ..connection import Message
 from ..errors import CloseCode
-from .delivery import Item, Sink
+from .delivery import Delivery, Gap, Sink
+from .feed import Feed
+from .history import History
+from .position import Position
 from .subscription import Subscription
 
-logger = logging.getLogger("trio_ws_app.broker")
+KEYS_ARE_KEPT: Final = 300.0  # seconds for which an idempotency key prevents a second publishing
 
 
 class BrokerUnavailable(Exception):
@@ -46,34 +48,65 @@ class Broker(ABC):
     """Carries the messages that are published to a topic to all its subscriptions.
 
     A topic is any text, the empty one included. The messages of one topic arrive in the order in which
-    the broker accepted them, each once. Nothing is kept for later: a subscription does not get what was
-    published before it.
+    the broker accepted them, each once. What is published without a history is not kept: a subscription
+    does not get what was published before it.
     """
 
     @abstractmethod
-    async def publish(self, topic: str, message: Message, *, publish_id: str | None = None) -> None:
+    async def publish(
+        self,
+        topic: str,
+        message: Message,
+        *,
+        history: History | None = None,
+        idempotency_key: str | None = None,
+        publish_id: str | None = None,
+    ) -> Position | None:
         """Give one message to the broker and wait until it has accepted it.
 
-        Sinks find ``publish_id``, an ASCII text without line feeds, in the ``Delivery``, in every process.
+        With ``history`` the message is kept, as long as that says, and its position is returned. A key that
+        was used for the topic within ``KEYS_ARE_KEPT`` seconds publishes nothing and returns what the first
+        publish did, so that one whose outcome is not known can be tried again. Sinks find ``publish_id``, an
+        ASCII text without blanks and line feeds, in the ``Delivery``, in every process.
+
         When cancelled, the message is published or not, but never in part.
 
         Raises:
             BrokerUnavailable: the broker did not accept it within a bounded time.
-            ValueError: the topic or the text holds lone surrogates, which UTF-8 cannot carry.
+            ValueError: the topic, the key or the text holds lone surrogates, which UTF-8 cannot carry.
             TypeError: the message is neither str nor bytes-like.
         """
 
     @abstractmethod
-    def attach(self, topic: str, sink: Sink) -> AbstractAsyncContextManager[None]:
-        """Within the block, call ``sink(item)`` with every ``Delivery`` and every ``Gap`` of the topic.
+    def open_feed(self, topic: str) -> AbstractAsyncContextManager[Feed]:
+        """Within the block, the topic is subscribed at the broker, once for all blocks of this process.
 
-        Entering waits for the broker's acknowledgement. The sink is called in the broker's own task: it
-        must not wait and must not raise. Leaving takes effect at once. All sinks of a topic share one
-        subscription at the broker; a sink that is attached several times is called once for a message.
-        When entering is cancelled or fails, nothing stays behind.
+        Entering waits for the broker's acknowledgement. Leaving takes effect at once. When entering is
+        cancelled or fails, nothing stays behind.
 
         Raises:
             BrokerUnavailable: the broker did not acknowledge within a bounded time, or refused.
+        """
+
+    @abstractmethod
+    async def history(
+        self,
+        topic: str,
+        *,
+        since: Position | None = None,
+        before: Position | None = None,
+        limit: int | None = None,
+        reverse: bool = False,
+    ) -> list[Delivery | Gap]:
+        """The messages of a topic that are kept, the oldest first, or with ``reverse`` the newest.
+
+        ``since`` and ``before`` leave out what does not come after, or before, a position, and the message
+        there: the last position of one page leads to the next one, also while messages arrive. If such a
+        page cannot be whole (the history has changed, or does not reach back to ``since``), its one item is
+        a ``Gap``. ``limit`` is the most messages that are returned.
+
+        Raises:
+            BrokerUnavailable: the history could not be read within a bounded time.
         """
 
     @property
@@ -91,25 +124,48 @@ class Broker(ABC):
         """What the broker has counted so far, at one instant."""
 
     @asynccontextmanager
+    async def attach(self, topic: str, sink: Sink) -> AsyncGenerator[Feed]:
+        """Within the block, ``sink`` is called with every item of the topic; see ``Feed``."""
+        async with self.open_feed(topic) as feed:
+            feed.add(sink)
+            try:
+                yield feed
+            finally:
+                feed.discard(sink)
+
+    @asynccontextmanager
     async def subscribe(
         self,
         topic: str,
         *,
+        since: Position | None = None,
+        last: int = 0,
         overflow: Literal["drop-oldest", "drop-newest"] = "drop-oldest",
         max_queue_bytes: int = 4 * 1024 * 1024,
     ) -> AsyncGenerator[Subscription]:
         """Subscribe for the length of the block: ``async with broker.subscribe(topic) as messages``.
 
-        Entering waits for the broker's acknowledgement. What is not taken out in time is kept up to
-        ``max_queue_bytes``, to which each message counts 64 bytes besides its own; beyond them ``overflow``
-        says which messages are dropped, and a ``Gap`` stands in their place.
+        Entering waits for the broker's acknowledgement. The subscription begins with what was published
+        after the position ``since``, or with a ``Gap`` if that is not kept as a whole; its ``recovered`` says
+        which. Otherwise it begins with the newest ``last`` messages that are kept (True is one).
+
+        What is not taken out in time is kept up to ``max_queue_bytes``, to which each message counts 64 bytes
+        besides its own; beyond them ``overflow`` says which messages are dropped, and a ``Gap`` stands in
+        their place. What is recovered is kept besides, as much as the history holds.
 
         Raises:
-            BrokerUnavailable: as ``attach`` does.
+            BrokerUnavailable: the broker did not acknowledge within a bounded time, or refused.
         """
-        subscription = Subscription(topic, overflow=overflow, max_queue_bytes=max_queue_bytes)
-        async with self.attach(topic, subscription.put):
-            yield subscription
+        async with self.open_feed(topic) as feed:
+            recovery = await feed.recover(since, last)
+            subscription = Subscription(
+                topic, recovery, since, overflow=overflow, max_queue_bytes=max_queue_bytes
+            )
+            feed.add(subscription.put)
+            try:
+                yield subscription
+            finally:
+                feed.discard(subscription.put)
 
 
 def checked(topic: str, message: Message) -> Message:
@@ -121,12 +177,3 @@ def checked(topic: str, message: Message) -> Message:
     if isinstance(message, bytes | bytearray | memoryview):
         return bytes(message)
     raise TypeError(f"a message is str or bytes, not {type(message).__name__}")
-
-
-def deliver(sinks: Iterable[Sink], item: Item) -> None:
-    """Call every sink; one that fails is logged and costs the others nothing."""
-    for sink in tuple(sinks):
-        try:
-            sink(item)
-        except Exception:
-            logger.exception("what follows a topic failed to take a message")

@@ -8,6 +8,7 @@ from typing import Final
 import attrs
 
 from ..connection import Message
+from .position import Position
 
 COST_OF_AN_ITEM: Final = 64  # bytes that a queued message takes besides its own, so that empty ones count too
 
@@ -25,10 +26,26 @@ class Gap:
 
 @attrs.frozen
 class Delivery:
-    """One message as it comes from the broker; ``publish_id`` is what its publisher passed to ``publish``."""
+    """One message as it comes from the broker.
+
+    ``publish_id`` is what its publisher passed to ``publish``. A message that was published with a history
+    has a ``position``, and ``previous``, the tag of the message before it, or "" for the first of its epoch.
+    """
 
     message: Message
     publish_id: str | None = None
+    position: Position | None = None
+    previous: str = ""
+
+    def follows(self, position: Position) -> bool:
+        """Whether this is the message right after that at ``position``, in the same history."""
+        own = self.position
+        return (
+            own is not None
+            and own.epoch == position.epoch
+            and own.offset == position.offset + 1
+            and self.previous == position.tag
+        )
 
 
 Item = Delivery | Gap

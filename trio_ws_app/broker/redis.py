@@ -10,10 +10,15 @@ from coredis.exceptions import RedisError
 
 from ..connection import Message
 from .base import Broker, BrokerStatistics, BrokerUnavailable, checked
-from .delivery import Sink, cost
+from .delivery import Delivery, Gap, cost
+from .feed import Feed
+from .history import History
 from .payload import encode_payload
+from .position import Position
 from .redis_cluster import discover
 from .redis_deployment import CommandFailed, Deployment
+from .redis_feed import Counts, RedisFeed
+from .redis_history import RedisHistories, unavailable
 from .redis_routes import Routes
 from .redis_url import RedisTimeouts, parse_redis_url
 
@@ -23,35 +28,78 @@ class RedisBroker(Broker):
 
     shared = True
 
-    def __init__(self, deployment: Deployment, routes: Routes) -> None:
+    def __init__(self, deployment: Deployment, timeouts: RedisTimeouts, nursery: trio.Nursery) -> None:
         self._deployment = deployment
-        self._routes = routes
+        self._histories = RedisHistories(deployment)
+        self._counts = Counts()
         self._published = 0
+        self._routes = Routes(
+            sharded=deployment.layout.sharded,
+            timeout=timeouts.request,
+            link_for=deployment.subscriber_for,
+            layout_is_wrong=deployment.look_for_servers,
+            make_feed=lambda channel: RedisFeed(channel, self._histories, timeouts, self._counts, nursery),
+        )
 
-    async def publish(self, topic: str, message: Message, *, publish_id: str | None = None) -> None:
+    async def start(self) -> None:
+        await self._deployment.start(self._routes)
+
+    async def publish(
+        self,
+        topic: str,
+        message: Message,
+        *,
+        history: History | None = None,
+        idempotency_key: str | None = None,
+        publish_id: str | None = None,
+    ) -> Position | None:
         channel, message = topic.encode(), checked(topic, message)
-        command = b"SPUBLISH" if self._deployment.layout.sharded else b"PUBLISH"
+        position = None
         try:
-            await self._deployment.call(
-                channel, lambda: (command, channel, encode_payload(message, publish_id)), cost(message)
-            )
+            if history is None and idempotency_key is None:
+                await self._publish_plainly(channel, message, publish_id)
+            else:
+                checked(idempotency_key or "", "")
+                position = await self._histories.publish(
+                    channel, message, history, idempotency_key, publish_id
+                )
         except CommandFailed as failure:
             outcome = "may be published or not" if failure.sent else "is not published"
             raise BrokerUnavailable(f"{failure}; the message {outcome}") from None
         except RedisError as refusal:
             raise BrokerUnavailable(f"Redis refuses to publish: {refusal}") from None
         self._published += 1
+        return position
 
-    def attach(self, topic: str, sink: Sink) -> AbstractAsyncContextManager[None]:
-        return self._routes.attach(topic.encode(), sink)
+    async def _publish_plainly(self, channel: bytes, message: Message, publish_id: str | None) -> None:
+        command = b"SPUBLISH" if self._deployment.layout.sharded else b"PUBLISH"
+        await self._deployment.call(
+            channel, lambda: (command, channel, encode_payload(message, publish_id)), cost(message)
+        )
+
+    def open_feed(self, topic: str) -> AbstractAsyncContextManager[Feed]:
+        return self._routes.open_feed(topic.encode())
+
+    async def history(
+        self,
+        topic: str,
+        *,
+        since: Position | None = None,
+        before: Position | None = None,
+        limit: int | None = None,
+        reverse: bool = False,
+    ) -> list[Delivery | Gap]:
+        try:
+            return await self._histories.page(topic.encode(), since, before, limit, reverse)
+        except (CommandFailed, RedisError) as failure:
+            unavailable(failure, "the history is not read")
 
     @property
     def problem(self) -> str | None:
         return self._deployment.problem
 
     def statistics(self) -> BrokerStatistics:
-        routes = self._routes
-        return BrokerStatistics(self._published, routes.received, routes.gaps, len(routes))
+        return BrokerStatistics(self._published, self._counts.received, self._counts.gaps, len(self._routes))
 
 
 @asynccontextmanager
@@ -62,16 +110,10 @@ async def open_broker(url: str, timeouts: RedisTimeouts) -> AsyncGenerator[Redis
     failure: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
-            deployment = Deployment(parsed, timeouts, layout, nursery)
-            routes = Routes(
-                sharded=layout.sharded,
-                timeout=timeouts.request,
-                link_for=deployment.subscriber_for,
-                layout_is_wrong=deployment.look_for_servers,
-            )
-            await deployment.start(routes)
+            broker = RedisBroker(Deployment(parsed, timeouts, layout, nursery), timeouts, nursery)
+            await broker.start()
             try:
-                yield RedisBroker(deployment, routes)
+                yield broker
             except trio.Cancelled:
                 raise
             except BaseException as error:

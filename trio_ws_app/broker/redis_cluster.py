@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import binascii
+import itertools
 from bisect import bisect_right
 from collections.abc import Sequence
+from functools import cache
 from typing import Final
 
 import attrs
@@ -45,6 +47,29 @@ def slot_of(channel: bytes) -> int:
     _, opened, rest = channel.partition(b"{")
     tag, closed, _ = rest.partition(b"}")
     return binascii.crc_hqx(tag if opened and closed and tag else channel, 0) % SLOTS
+
+
+def key_for(kind: str, channel: bytes) -> bytes:
+    """A key for a channel, in the slot of the channel, whatever that is made of."""
+    tag, suffix = channel, b""
+    if not channel or b"}" in channel:
+        _, opened, rest = channel.partition(b"{")
+        own, closed, _ = rest.partition(b"}")
+        tag = own if opened and closed and own else _tags()[slot_of(channel)]
+        suffix = b":" + channel
+    return b"ws:%b:{%b}%b" % (kind.encode(), tag, suffix)
+
+
+@cache
+def _tags() -> dict[int, bytes]:
+    """For each slot, a text that has it: for channels that cannot stand between braces."""
+    tags: dict[int, bytes] = {}
+    for number in itertools.count():
+        text = b"%d" % number
+        tags.setdefault(binascii.crc_hqx(text, 0) % SLOTS, text)
+        if len(tags) == SLOTS:
+            return tags
+    raise AssertionError
 
 
 async def discover(addresses: Sequence[Address], url: RedisUrl, timeouts: RedisTimeouts) -> Layout:

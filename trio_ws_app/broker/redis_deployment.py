@@ -17,7 +17,8 @@ from coredis.exceptions import (
     TryAgainError,
 )
 
-from .base import BrokerUnavailable, logger
+from .base import BrokerUnavailable
+from .feed import logger
 from .redis_cluster import Layout, discover
 from .redis_connection import ConnectionLost, NotSent, RedisConnection, Reply
 from .redis_link import Link

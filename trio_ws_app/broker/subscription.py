@@ -10,6 +10,8 @@ import trio
 
 from ..connection import Message
 from .delivery import Delivery, Gap, Item, cost
+from .feed import Recovery
+from .position import Position
 
 _TURN: Final = 64  # items that are taken before other tasks get their turn
 
@@ -18,16 +20,27 @@ class Subscription(AsyncIterator[Message | Gap]):
     """The messages of one topic, in order: ``async for item in subscription``.
 
     One task at a time takes items out. Cancelling a wait loses nothing. ``missed`` counts the messages that
-    were dropped because the subscriber was slow.
+    were dropped because the subscriber was slow. ``recovered`` is True if the subscription begins with all
+    that was missed since a position, False if it begins with a ``Gap`` instead, and None if it has no such
+    position. ``position`` is that of the last item taken: a later subscription may begin there.
     """
 
     def __init__(
-        self, topic: str, *, overflow: Literal["drop-oldest", "drop-newest"], max_queue_bytes: int
+        self,
+        topic: str,
+        recovery: Recovery,
+        since: Position | None = None,
+        *,
+        overflow: Literal["drop-oldest", "drop-newest"],
+        max_queue_bytes: int,
     ) -> None:
         if overflow not in ("drop-oldest", "drop-newest"):
             raise ValueError(f"overflow is 'drop-oldest' or 'drop-newest', not {overflow!r}")
         self.topic = topic
         self.missed = 0
+        self.recovered = recovery.recovered
+        self.position = since if recovery.recovered else recovery.position
+        self._recovered = deque(recovery.items)  # before the queue, and as many as the history holds
         self._drop_oldest = overflow == "drop-oldest"
         self._max_queue_bytes = max_queue_bytes
         self._queue: deque[Item] = deque()
@@ -98,13 +111,21 @@ class Subscription(AsyncIterator[Message | Gap]):
         if self._waiting is not None:
             raise trio.BusyResourceError("another task is taking from this subscription")
         await self._take_turns()
+        if self._recovered:
+            return self._taken_out(self._recovered.popleft())
         while not self._queue:
             self._waiting = trio.lowlevel.current_task()
             await trio.lowlevel.wait_task_rescheduled(self._stop_waiting)
         item = self._queue.popleft()
+        if isinstance(item, Delivery):
+            self._queued_bytes -= cost(item.message)
+        return self._taken_out(item)
+
+    def _taken_out(self, item: Item) -> Message | Gap:
         if isinstance(item, Gap):
             return item
-        self._queued_bytes -= cost(item.message)
+        if item.position is not None:
+            self.position = item.position
         return item.message
 
     async def _take_turns(self) -> None:
