@@ -4,6 +4,8 @@ from .broker import (
     Broker,
     BrokerUnavailable,
     Gap,
+    History,
+    Position,
     RedisTimeouts,
     Subscription,
     open_memory_broker,
@@ -22,6 +24,7 @@ from .patterns import consume, produce
 from .periodic import call_every
 from .registry.fanout import BroadcastResult, Overflow, broadcast
 from .registry.registry import Member, Registry, open_registry
+from .registry.topics import Following
 from .request import Headers, Request, Response
 from .server.contain import Handler
 from .server.server import Server
@@ -40,13 +43,16 @@ __all__ = [
     "Connection",
     "ConnectionClosed",
     "Exit",
+    "Following",
     "Gap",
     "Handler",
     "HandshakeRefused",
     "Headers",
+    "History",
     "Member",
     "Message",
     "Overflow",
+    "Position",
     "Reconnecting",
     "RedisTimeouts",
     "Registry",

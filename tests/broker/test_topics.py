@@ -16,7 +16,7 @@ import trio_ws_app as ws
 from trio_ws_app.broker import Delivery, Item, MemoryBroker, RedisTimeouts
 from trio_ws_app.broker.feed import Feed
 from trio_ws_app.registry.fanout import BroadcastResult, Overflow
-from trio_ws_app.registry.topics import Topics
+from trio_ws_app.registry.topics import TopicHooks, Topics
 from trio_ws_app.testing import serve_in_memory
 
 
@@ -78,7 +78,7 @@ async def broker() -> AsyncIterator[ws.Broker]:
 
 
 def topics_on(broker: ws.Broker, results: list[BroadcastResult] | None = None) -> Topics:
-    return Topics(broker, None, ([] if results is None else results).append)
+    return Topics(broker, TopicHooks(), ([] if results is None else results).append)
 
 
 async def test_followers_get_what_is_published(broker: ws.Broker) -> None:
@@ -196,7 +196,8 @@ async def test_followers_are_told_of_a_gap() -> None:
     broker = SlowBroker()
     broker.acknowledge.set()
     said: list[str | None] = ["gap", None]
-    topics = Topics(broker, lambda topic, gap: said.pop(0) and f"{topic}: {gap.reason}", lambda _: None)
+    hooks = TopicHooks(lambda topic, gap: said.pop(0) and f"{topic}: {gap.reason}")
+    topics = Topics(broker, hooks, lambda _: None)
     ann = FakeMember()
     async with topics.follow("t", ann):
         for item in (Delivery("before"), ws.Gap("away"), Delivery("after"), ws.Gap("away")):

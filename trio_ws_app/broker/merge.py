@@ -51,7 +51,7 @@ class Merge:
 
     def resume(self, why: str) -> list[Item]:
         """The live subscription holds again; ``why`` says how it was lost."""
-        if self.last is None:
+        if self.last is None and not self.filled:
             return [Gap(why)]
         self.behind = why
         return [Gap(why)] if self._has_unrecorded else []
@@ -91,7 +91,7 @@ class Merge:
     def catch_up(self, entries: Sequence[Delivery], newest: Delivery | None) -> list[Item]:
         """The history has been read: what it holds from the offset of ``last`` on, and its newest message."""
         why, self.behind = self.behind, None
-        missed = None if self.last is None else after(entries, self.last)
+        missed = self._missed_in(entries)
         items: list[Item]
         if missed is not None:
             items = self._advance(missed)
@@ -105,6 +105,12 @@ class Merge:
         for delivery in pending:
             items += self._after_reading(delivery)
         return items
+
+    def _missed_in(self, entries: Sequence[Delivery]) -> Sequence[Delivery] | None:
+        if self.last is not None:
+            return after(entries, self.last)
+        # The history was empty when the ring was filled, so it is missed from its first message on.
+        return entries if not entries or not entries[0].previous else None
 
     def _after_reading(self, delivery: Delivery) -> list[Item]:
         """A message that came live while the history was read: it is in it, follows it, or leaves a hole."""

@@ -9,6 +9,7 @@ import trio
 from coredis.exceptions import RedisError
 
 from ..connection import Message
+from .background import background
 from .base import Broker, BrokerStatistics, BrokerUnavailable, checked
 from .delivery import Delivery, Gap, cost
 from .feed import Feed
@@ -107,18 +108,7 @@ async def open_broker(url: str, timeouts: RedisTimeouts) -> AsyncGenerator[Redis
     """See ``trio_ws_app.broker.open_redis_broker``."""
     parsed = parse_redis_url(url)
     layout = await discover(parsed.addresses, parsed, timeouts)
-    failure: BaseException | None = None
-    try:
-        async with trio.open_nursery() as nursery:
-            broker = RedisBroker(Deployment(parsed, timeouts, layout, nursery), timeouts, nursery)
-            await broker.start()
-            try:
-                yield broker
-            except trio.Cancelled:
-                raise
-            except BaseException as error:
-                failure = error  # raised outside the nursery, so that it comes out as itself
-            nursery.cancel_scope.cancel()
-    finally:
-        if failure is not None:
-            raise failure
+    async with background() as nursery:
+        broker = RedisBroker(Deployment(parsed, timeouts, layout, nursery), timeouts, nursery)
+        await broker.start()
+        yield broker

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from typing import Final, Protocol
 
 import attrs
 
 from ..broker.base import Broker
-from ..broker.delivery import Gap, Item
+from ..broker.delivery import Delivery, Gap, Item
+from ..broker.feed import Feed, Recovery
+from ..broker.history import History, HistoryRules
+from ..broker.position import Position
+from ..callbacks import Callback
 from ..connection import Connection, Message
 from .fanout import BroadcastResult, Overflow, send_to_members
 
 OnGap = Callable[[str, Gap], Message | None]
+Envelope = Callable[[str, Message, Position | None], Message]
 
 _MAX_EXCLUDED: Final = 20_000  # messages of one topic whose exclusion is remembered until they come back
+_MAX_ENVELOPES: Final = 256  # messages of one topic that are kept in their envelope, for those who return
 
 
 class Follower(Protocol):
@@ -31,6 +37,32 @@ class Follower(Protocol):
 Excluded = Collection[object]  # members or their connections, which do not get a message
 
 
+@attrs.frozen
+class Following:
+    """How a member began to follow a topic.
+
+    ``recovered`` is True if it has been sent all that it had missed since a position, False if that is not
+    kept as a whole, and None if it named no position. ``position`` is that of the last message before those
+    that come live, or None if the topic has none.
+    """
+
+    recovered: bool | None
+    position: Position | None
+
+
+@attrs.frozen
+class TopicHooks:
+    """What the application has to say about the messages of topics; see ``open_registry``."""
+
+    on_gap: OnGap | None = None
+    envelope: Envelope | None = None
+
+    @classmethod
+    def calling(cls, on_gap: OnGap | None, envelope: Envelope | None) -> TopicHooks:
+        """By the rule for the user's functions."""
+        return cls(on_gap and Callback(on_gap), envelope and Callback(envelope))
+
+
 @attrs.define(eq=False)
 class _Topic:
     """The followers of one topic in this registry. It is the topic's one sink at the broker.
@@ -39,23 +71,41 @@ class _Topic:
     """
 
     name: str
-    on_gap: OnGap | None
+    hooks: TopicHooks
     count: Callable[[BroadcastResult], object]
+    feed: Feed | None = None  # while there are followers
     visits: int = 0  # of blocks that follow, those included that still wait for the acknowledgement
     followers: dict[Follower, int] = attrs.field(factory=dict)
     excluded: dict[str, Excluded] = attrs.field(factory=dict)
+    envelopes: dict[Position, Message] = attrs.field(factory=dict)
 
     def __call__(self, item: Item) -> None:
-        if not isinstance(item, Gap):
-            excluded = self.excluded.pop(item.publish_id, ()) if item.publish_id is not None else ()
-            self._send(item.message, excluded)
-        elif self.on_gap is not None and (message := self.on_gap(self.name, item)) is not None:
-            self._send(message, ())
+        excluded: Excluded = ()
+        if isinstance(item, Delivery) and item.publish_id is not None:
+            excluded = self.excluded.pop(item.publish_id, ())
+        message = self.message_for(item)
+        if message is not None:
+            # The policy "latest" keeps one message for each key: a topic's own, which no broadcast can have.
+            key = (_Topic, self.name)
+            self.count(send_to_members(list(self.followers), message, key, excluded))
 
-    def _send(self, message: Message, excluded: Excluded) -> None:
-        # The policy "latest" keeps one message for each key: a topic's own, which no broadcast can have.
-        key = (_Topic, self.name)
-        self.count(send_to_members(list(self.followers), message, key, excluded))
+    def message_for(self, item: Item) -> Message | None:
+        """What a follower is sent for an item; None if nothing."""
+        if isinstance(item, Gap):
+            return None if self.hooks.on_gap is None else self.hooks.on_gap(self.name, item)
+        if self.hooks.envelope is None:
+            return item.message
+        message = None if item.position is None else self.envelopes.get(item.position)
+        return message if message is not None else self._put_into_envelope(item)
+
+    def _put_into_envelope(self, item: Delivery) -> Message:
+        assert self.hooks.envelope is not None
+        message = self.hooks.envelope(self.name, item.message, item.position)
+        if item.position is not None:
+            if len(self.envelopes) >= _MAX_ENVELOPES:
+                del self.envelopes[next(iter(self.envelopes))]
+            self.envelopes[item.position] = message
+        return message
 
     def exclude(self, excluded: Excluded) -> str:
         """Remember who does not get the message that is published with the identity that this returns."""
@@ -65,45 +115,113 @@ class _Topic:
         self.excluded[publish_id] = tuple(excluded)
         return publish_id
 
+    # -- followers
+
+    async def begin(
+        self, feed: Feed, follower: Follower, since: Position | None, last: int, history: History | None
+    ) -> Following:
+        """Send what the follower has missed, as fast as its peer takes it, then let it have what is live."""
+        if follower in self.followers:
+            self.followers[follower] += 1
+            return Following(None, None)
+        recovery = await feed.recover(since, last or (history is not None))
+        if since is None and not last:
+            recovery = attrs.evolve(
+                recovery, items=()
+            )  # read only so that later it is known where this began
+        began = Following(recovery.recovered, recovery.position)
+        while recovery.items:
+            await self._send_missed(follower, recovery)
+            if recovery.position is None:
+                break
+            recovery = await feed.recover(recovery.position)
+            began = attrs.evolve(began, position=recovery.position)
+        if not self.followers:
+            feed.add(self)
+            self.feed = feed
+        self.followers[follower] = self.followers.get(follower, 0) + 1
+        return began
+
+    async def _send_missed(self, follower: Follower, recovery: Recovery) -> None:
+        for item in recovery.items:
+            message = self.message_for(item)
+            if message is None:
+                continue
+            if isinstance(item, Gap):
+                self.count(send_to_members([follower], message))
+            else:
+                await follower.connection.send(message)
+
+    def end(self, follower: Follower) -> None:
+        """Take back one ``begin``, unless ``drop`` has."""
+        if follower in self.followers:
+            self.followers[follower] -= 1
+            if not self.followers[follower]:
+                self.drop(follower)
+
+    def drop(self, follower: Follower) -> None:
+        """Take back every ``begin`` of the follower."""
+        if self.followers.pop(follower, 0) and not self.followers:
+            assert self.feed is not None
+            self.feed.discard(self)
+            self.feed = None
+
 
 class Topics:
     """The followers of each topic, with one subscription at the broker for each topic.
 
-    ``on_gap(topic, gap)`` says what followers are sent where messages may be missing (None: nothing);
     ``count`` gets the result of each message that is sent to followers.
     """
 
     def __init__(
-        self, broker: Broker, on_gap: OnGap | None, count: Callable[[BroadcastResult], object]
+        self,
+        broker: Broker,
+        hooks: TopicHooks,
+        count: Callable[[BroadcastResult], object],
+        history: Mapping[str, History] | None = None,
     ) -> None:
         self.broker = broker
-        self._on_gap = on_gap
+        self._hooks = hooks
         self._count = count
+        self._history = HistoryRules(history or {})
         self._topics: dict[str, _Topic] = {}
 
     @asynccontextmanager
-    async def follow(self, name: str, follower: Follower) -> AsyncIterator[None]:
+    async def follow(
+        self, name: str, follower: Follower, since: Position | None = None, last: int = 0
+    ) -> AsyncIterator[Following]:
         """See ``Member.follow``."""
         topic = self._topics.get(name)
         if topic is None:
-            topic = self._topics[name] = _Topic(name, self._on_gap, self._count)
+            topic = self._topics[name] = _Topic(name, self._hooks, self._count)
         topic.visits += 1
         try:
-            async with self.broker.attach(name, topic):
-                topic.followers[follower] = topic.followers.get(follower, 0) + 1
+            async with self.broker.open_feed(name) as feed:
+                following = await topic.begin(feed, follower, since, last, self._history[name])
                 try:
-                    yield
+                    yield following
                 finally:
-                    topic.followers[follower] -= 1
-                    if not topic.followers[follower]:
-                        del topic.followers[follower]
+                    topic.end(follower)
         finally:
             topic.visits -= 1
             if not topic.visits:
                 del self._topics[name]
 
-    async def publish(self, name: str, message: Message, exclude: Excluded) -> None:
+    def drop(self, name: str, follower: Follower) -> None:
+        """Let a follower have no more messages of a topic, from now on."""
+        if (topic := self._topics.get(name)) is not None:
+            topic.drop(follower)
+
+    async def publish(
+        self, name: str, message: Message, exclude: Excluded, idempotency_key: str | None = None
+    ) -> Position | None:
         """See ``Registry.publish``."""
         topic = self._topics.get(name)
         publish_id = topic.exclude(exclude) if exclude and topic is not None else None
-        await self.broker.publish(name, message, publish_id=publish_id)
+        return await self.broker.publish(
+            name,
+            message,
+            history=self._history[name],
+            idempotency_key=idempotency_key,
+            publish_id=publish_id,
+        )
