@@ -124,11 +124,11 @@ class _Topic:
         if follower in self.followers:
             self.followers[follower] += 1
             return Following(None, None)
-        recovery = await feed.recover(since, last or (history is not None))
-        if since is None and not last:
-            recovery = attrs.evolve(
-                recovery, items=()
-            )  # read only so that later it is known where this began
+        if since is None and not last and history is not None:
+            # Read only to know where this begins, so that nothing after it can be missed unnoticed.
+            recovery = attrs.evolve(await feed.recover(None, 1), items=())
+        else:
+            recovery = await feed.recover(since, last)
         began = Following(recovery.recovered, recovery.position)
         while recovery.items:
             await self._send_missed(follower, recovery)
