@@ -10,6 +10,7 @@ from .delivery import Delivery, Gap, Item, Sink
 from .history import History
 from .memory import MemoryBroker, open_memory_broker
 from .position import Position
+from .presence import Join, Leave, PresenceEvent, Present, Roster
 from .redis_url import RedisTimeouts
 from .subscription import Subscription
 
@@ -21,9 +22,14 @@ __all__ = [
     "Gap",
     "History",
     "Item",
+    "Join",
+    "Leave",
     "MemoryBroker",
     "Position",
+    "PresenceEvent",
+    "Present",
     "RedisTimeouts",
+    "Roster",
     "Sink",
     "Subscription",
     "open_memory_broker",

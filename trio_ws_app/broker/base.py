@@ -15,6 +15,7 @@ from .delivery import Delivery, Gap, Sink
 from .feed import Feed
 from .history import History
 from .position import Position
+from .presence import PresenceSink, Present, Roster
 from .subscription import Subscription
 
 KEYS_ARE_KEPT: Final = 300.0  # seconds for which an idempotency key prevents a second publishing
@@ -107,6 +108,39 @@ class Broker(ABC):
 
         Raises:
             BrokerUnavailable: the history could not be read within a bounded time.
+        """
+
+    @abstractmethod
+    def join(self, topic: str, info: object, *, linger: float = 0.0) -> AbstractAsyncContextManager[Present]:
+        """Within the block, be present on ``topic``, as every process can see.
+
+        ``info`` is a JSON value, see ``Present``. The end of the block is the leave, or ``linger`` seconds
+        after it, unless the user has joined again by then. When a process ends without a word, its members
+        leave when its lease ends, within 20 s.
+
+        Raises:
+            BrokerUnavailable: the broker did not take it in time; nothing stays behind then.
+            TypeError, ValueError: ``info`` is no JSON value, or takes more than 16 KiB.
+        """
+
+    @abstractmethod
+    async def presence(self, topic: str) -> list[Present]:
+        """The members that are present on ``topic`` now, in every process. Raises BrokerUnavailable."""
+
+    @abstractmethod
+    async def presence_count(self, topic: str) -> int:
+        """How many users are present on ``topic``. Raises BrokerUnavailable."""
+
+    @abstractmethod
+    def watch_presence(self, topic: str, sink: PresenceSink) -> AbstractAsyncContextManager[Roster]:
+        """Within the block, keep a list of the members of ``topic``, and call ``sink`` with what changes.
+
+        The list is the block's value. The sink is called with each ``Join`` and ``Leave`` of a user after
+        those that the list has when the block begins, in order, each once, when the list has it. It must not
+        wait and must not raise.
+
+        Raises:
+            BrokerUnavailable: the broker did not tell who is there in time.
         """
 
     @property

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final
 
 import trio
 
 from ..connection import Message
+from .background import background
 from .base import KEYS_ARE_KEPT, Broker, BrokerStatistics, checked
 from .delivery import Delivery, Gap
 from .feed import Feed, Recovery, recovery
 from .history import History
 from .memory_history import MemoryHistories
+from .memory_presence import MemoryPresence
 from .position import Position
+from .presence import PresenceSink, Present, Roster
 from .ring import FORK, TOO_OLD, Ring, page
 
 _MAX_KEYS: Final = 100_000  # idempotency keys that are kept, the newest
@@ -27,7 +30,8 @@ class MemoryBroker(Broker):
     shared = False
     problem = None
 
-    def __init__(self) -> None:
+    def __init__(self, nursery: trio.Nursery | None = None) -> None:
+        self._presence = MemoryPresence(nursery)
         self._feeds: dict[str, _MemoryFeed] = {}
         self._histories = MemoryHistories()
         self._keys: OrderedDict[tuple[str, str], tuple[float, Position | None]] = OrderedDict()
@@ -109,6 +113,20 @@ class MemoryBroker(Broker):
         kept = self._histories.ring(topic)
         return page(kept.newest(len(kept)) if kept else [], since, before, limit, reverse)
 
+    def join(self, topic: str, info: object, *, linger: float = 0.0) -> AbstractAsyncContextManager[Present]:
+        return self._presence.join(topic, info, linger)
+
+    async def presence(self, topic: str) -> list[Present]:
+        await trio.lowlevel.checkpoint()
+        return list(self._presence.roster(topic))
+
+    async def presence_count(self, topic: str) -> int:
+        await trio.lowlevel.checkpoint()
+        return self._presence.roster(topic).users
+
+    def watch_presence(self, topic: str, sink: PresenceSink) -> AbstractAsyncContextManager[Roster]:
+        return self._presence.watch(topic, sink)
+
     def statistics(self) -> BrokerStatistics:
         return BrokerStatistics(self._published, self._received, 0, len(self._feeds))
 
@@ -139,5 +157,5 @@ def _missed(kept: Ring | None, since: Position) -> list[Delivery] | Gap:
 @asynccontextmanager
 async def open_memory_broker() -> AsyncGenerator[MemoryBroker]:
     """Open a broker for one process; the default of a registry."""
-    await trio.lowlevel.checkpoint()
-    yield MemoryBroker()
+    async with background() as nursery:
+        yield MemoryBroker(nursery)

@@ -16,10 +16,12 @@ from .feed import Feed
 from .history import History
 from .payload import encode_payload
 from .position import Position
+from .presence import PresenceSink, Present, Roster
 from .redis_cluster import discover
 from .redis_deployment import CommandFailed, Deployment
 from .redis_feed import Counts, RedisFeed
 from .redis_history import RedisHistories, unavailable
+from .redis_presence import RedisPresence
 from .redis_routes import Routes
 from .redis_url import RedisTimeouts, parse_redis_url
 
@@ -42,8 +44,13 @@ class RedisBroker(Broker):
             make_feed=lambda channel: RedisFeed(channel, self._histories, timeouts, self._counts, nursery),
         )
 
+        self._presence = RedisPresence(deployment, self._routes, timeouts, nursery)
+
     async def start(self) -> None:
         await self._deployment.start(self._routes)
+
+    async def aclose(self) -> None:
+        await self._presence.aclose()
 
     async def publish(
         self,
@@ -73,7 +80,7 @@ class RedisBroker(Broker):
         return position
 
     async def _publish_plainly(self, channel: bytes, message: Message, publish_id: str | None) -> None:
-        command = b"SPUBLISH" if self._deployment.layout.sharded else b"PUBLISH"
+        command = self._deployment.publish_command
         await self._deployment.call(
             channel, lambda: (command, channel, encode_payload(message, publish_id)), cost(message)
         )
@@ -95,6 +102,18 @@ class RedisBroker(Broker):
         except (CommandFailed, RedisError) as failure:
             unavailable(failure, "the history is not read")
 
+    def join(self, topic: str, info: object, *, linger: float = 0.0) -> AbstractAsyncContextManager[Present]:
+        return self._presence.join(topic.encode(), info, linger)
+
+    async def presence(self, topic: str) -> list[Present]:
+        return await self._presence.present(topic.encode())
+
+    async def presence_count(self, topic: str) -> int:
+        return await self._presence.count(topic.encode())
+
+    def watch_presence(self, topic: str, sink: PresenceSink) -> AbstractAsyncContextManager[Roster]:
+        return self._presence.watch(topic.encode(), sink)
+
     @property
     def problem(self) -> str | None:
         return self._deployment.problem
@@ -111,4 +130,7 @@ async def open_broker(url: str, timeouts: RedisTimeouts) -> AsyncGenerator[Redis
     async with background() as nursery:
         broker = RedisBroker(Deployment(parsed, timeouts, layout, nursery), timeouts, nursery)
         await broker.start()
-        yield broker
+        try:
+            yield broker
+        finally:
+            await broker.aclose()

@@ -77,6 +77,10 @@ class Deployment:
     def problem(self) -> str | None:
         return next((link.problem for link in self._links() if link.problem is not None), None)
 
+    @property
+    def publish_command(self) -> bytes:
+        return b"SPUBLISH" if self.layout.sharded else b"PUBLISH"
+
     # -- commands
 
     async def call(self, channel: bytes, command: Callable[[], tuple[bytes, ...]], size: int) -> Reply:

@@ -24,18 +24,10 @@ from .redis_deployment import CommandFailed, Deployment
 from .redis_script import Script, call_script
 from .ring import page
 
-# An entry's fields: epoch, tag, tag of the previous one ("-" for none), publish_id ("-"), message.
-_PUBLISH: Final = Script(
-    b"""
-local stream, done = KEYS[1], KEYS[2]
-local payload, tag, new_epoch, size, ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local publish, channel, publish_id, done_ttl = ARGV[6], ARGV[7], ARGV[8], ARGV[9]
-if done then
-  local before = redis.call('GET', done)
-  if before then return before end
-end
-local position, head = '', ''
-if size ~= '0' then
+# Adds a message to a stream and publishes it; returns its position. An entry's fields are the epoch, the tag,
+# the tag of the previous one ("-" for none), the publish_id ("-") and the message.
+RECORD: Final = rb"""
+local function record(stream, publish, channel, payload, tag, new_epoch, size, ttl, publish_id)
   local newest = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
   local epoch, offset, previous = new_epoch, '1', '-'
   if newest then
@@ -45,12 +37,30 @@ if size ~= '0' then
   redis.call('XADD', stream, 'MAXLEN', size, offset .. '-0',
     'e', epoch, 't', tag, 'p', previous, 'i', publish_id, 'm', payload)
   redis.call('PEXPIRE', stream, ttl)
-  position = epoch .. '-' .. offset .. '-' .. tag
-  head = '\\255at:' .. position .. ' ' .. previous .. ' ' .. publish_id .. '\\n'
-elseif publish_id ~= '-' then
-  head = '\\255id:' .. publish_id .. '\\n'
+  local position = epoch .. '-' .. offset .. '-' .. tag
+  local head = '\255at:' .. position .. ' ' .. previous .. ' ' .. publish_id .. '\n'
+  redis.call(publish, channel, head .. payload)
+  return position
 end
-redis.call(publish, channel, head .. payload)
+"""
+
+_PUBLISH: Final = Script(
+    RECORD
+    + rb"""
+local stream, done = KEYS[1], KEYS[2]
+local payload, tag, new_epoch, size, ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local publish, channel, publish_id, done_ttl = ARGV[6], ARGV[7], ARGV[8], ARGV[9]
+if done then
+  local before = redis.call('GET', done)
+  if before then return before end
+end
+local position = ''
+if size ~= '0' then
+  position = record(stream, publish, channel, payload, tag, new_epoch, size, ttl, publish_id)
+else
+  local head = publish_id == '-' and '' or '\255id:' .. publish_id .. '\n'
+  redis.call(publish, channel, head .. payload)
+end
 if done then redis.call('SET', done, position, 'PX', done_ttl) end
 return position
 """
@@ -83,7 +93,7 @@ class RedisHistories:
                 random_tag().encode(),
                 b"%d" % (history.size if history else 0),
                 b"%d" % (1000 * history.ttl if history else 0),
-                b"SPUBLISH" if self._deployment.layout.sharded else b"PUBLISH",
+                self._deployment.publish_command,
                 channel,
                 (publish_id or "-").encode(),
                 b"%d" % (1000 * KEYS_ARE_KEPT),
