@@ -180,7 +180,7 @@ class RedisPresence:
                 member.lingers_until = trio.current_time() + linger
                 self._nursery.start_soon(self._leave_later, topic, member)
             else:
-                self._leave(topic, member, came)
+                self._leave(topic, member)
 
     async def _until_done(self, change: _Change) -> None:
         with trio.move_on_after(self._timeouts.request):
@@ -194,14 +194,11 @@ class RedisPresence:
     async def _leave_later(self, topic: _Topic, member: _Member) -> None:
         assert member.lingers_until is not None
         await trio.sleep_until(member.lingers_until)
-        self._leave(topic, member, None)
+        self._leave(topic, member)
 
-    def _leave(self, topic: _Topic, member: _Member, came: _Change | None) -> None:
+    def _leave(self, topic: _Topic, member: _Member) -> None:
         topic.members.pop(member.number, None)
-        if came in topic.changes and not came.was_tried:
-            del topic.changes[came]  # Redis has never heard of the member
-        else:
-            self._change(topic, member, comes=False)
+        self._change(topic, member, comes=False)
 
     # -- changes
 
@@ -215,14 +212,16 @@ class RedisPresence:
 
     async def _make_changes(self, topic: _Topic) -> None:
         """Tell Redis what has changed, in order, until it has everything."""
-        while topic.changes:
+        while _heard_of(topic):
             now = list(itertools.islice(topic.changes, _MOST_AT_ONCE))
             for change in now:
                 change.was_tried = True
             try:
                 await self._lease.claim(topic.name)
                 await self._run_changes(topic.name, _encoded(now, self._lease.name))
-            except CommandFailed:
+            except CommandFailed as failure:
+                for change in now:
+                    change.was_tried = failure.sent
                 await trio.sleep(self._timeouts.backoff)
             except RedisError as refusal:
                 _refuse(topic, now, refusal)
@@ -341,6 +340,7 @@ class _View:
         self._nursery = nursery
         self._loading = trio.Lock()
         self._is_loaded = False
+        self._epoch: str | None = None  # of the newest event
         self._waiting: list[Delivery] = []  # what has come since the list was asked for
         self._reloading = trio.CancelScope()
         feed.add(self._take)
@@ -356,6 +356,7 @@ class _View:
                 return
             members, position = await self._presence._snapshot(self._name)
             self._is_loaded = True
+            self._epoch = _epoch_of(position)
             self._tell(self.roster.replace(members))
             waiting, self._waiting = self._waiting, []
             for delivery in waiting:
@@ -363,14 +364,20 @@ class _View:
                     self._apply(delivery)
 
     def _take(self, item: Item) -> None:
+        if self._is_loaded and (isinstance(item, Gap) or self._begins_anew(item)):
+            self._is_loaded = False
+            self._nursery.start_soon(self._load_again)
         if isinstance(item, Gap):
-            if self._is_loaded:
-                self._is_loaded = False
-                self._nursery.start_soon(self._load_again)
-        elif self._is_loaded:
+            return
+        if self._is_loaded:
             self._apply(item)
         else:
             self._waiting.append(item)
+
+    def _begins_anew(self, event: Delivery) -> bool:
+        """Whether the events before this one are gone from Redis, and with them perhaps the members."""
+        before, self._epoch = self._epoch, _epoch_of(event.position)
+        return before != self._epoch
 
     async def _load_again(self) -> None:
         with self._reloading:
@@ -401,6 +408,18 @@ def _encoded(changes: Iterable[_Change], process: bytes) -> tuple[bytes, ...]:
     return tuple(encoded)
 
 
+def _heard_of(topic: _Topic) -> dict[_Change, None]:
+    """The changes of a topic, without those of members that have left before Redis has heard of them."""
+    unheard = {
+        change.member
+        for change in topic.changes
+        if change.comes and not change.was_tried and change.member.number not in topic.members
+    }
+    for change in [change for change in topic.changes if change.member in unheard]:
+        del topic.changes[change]
+    return topic.changes
+
+
 def _refuse(topic: _Topic, changes: Iterable[_Change], refusal: RedisError) -> None:
     """Redis does not let members come; those that it knows go as soon as it lets them."""
     for change in changes:
@@ -421,6 +440,10 @@ def _position(entries: Reply) -> Position | None:
         return None
     identifier, (_, epoch, _, tag, *_) = entries[0]
     return Position(epoch.decode(), int(identifier.partition(b"-")[0]), tag.decode())
+
+
+def _epoch_of(position: Position | None) -> str | None:
+    return None if position is None else position.epoch
 
 
 def _is_part(position: Position | None, snapshot: Position | None) -> bool:

@@ -18,10 +18,11 @@ from ..broker.base import Broker
 from ..broker.history import History
 from ..broker.memory import MemoryBroker
 from ..broker.position import Position
+from ..broker.presence import Present
 from ..connection import Connection, Message
 from ..errors import CloseCode
 from .fanout import BroadcastResult, Overflow, send_to_members
-from .topics import Envelope, Following, OnGap, TopicHooks, Topics
+from .topics import Envelope, Following, OnGap, OnPresence, TopicHooks, Topics
 
 Info = TypeVar("Info")
 
@@ -66,7 +67,13 @@ class Member(Generic[Info]):
         self.scope.cancel()
 
     def follow(
-        self, topic: str, *, since: Position | None = None, last: int = 0
+        self,
+        topic: str,
+        *,
+        since: Position | None = None,
+        last: int = 0,
+        presence: object = None,
+        linger: float = 0.0,
     ) -> AbstractAsyncContextManager[Following]:
         """Within the block, send the member what is published to ``topic``, here or in any process.
 
@@ -74,6 +81,9 @@ class Member(Generic[Info]):
         after that position, waiting for the member's peer, or what ``on_gap`` says if that is not kept as a
         whole; the block's value says which. Otherwise it sends the newest ``last`` messages that are kept
         (True is one). What is live follows, with nothing lost or repeated in between.
+
+        With ``presence``, a JSON value, the member is present on the topic within the block, and ``linger``
+        seconds after it, see ``Broker.join``; it is then sent what ``on_presence`` says of the others.
 
         A live message that does not fit into the member's queue is treated as a broadcast that does not,
         by its ``overflow`` policy. Following a topic twice at once brings each message once.
@@ -83,9 +93,17 @@ class Member(Generic[Info]):
                 nothing stays behind then.
             ConnectionClosed: the member's connection ended while it was sent what it had missed.
         """
-        return self._registry._topics.follow(topic, self, since, last)
+        return self._registry._topics.follow(topic, self, since, last, presence, linger)
 
-    async def subscribe(self, topic: str, *, since: Position | None = None, last: int = 0) -> Following:
+    async def subscribe(
+        self,
+        topic: str,
+        *,
+        since: Position | None = None,
+        last: int = 0,
+        presence: object = None,
+        linger: float = 0.0,
+    ) -> Following:
         """Follow ``topic``, as ``follow`` does, until ``unsubscribe`` or the end of the registration.
 
         When cancelled, or when it raises what ``follow`` does, the topic is not subscribed.
@@ -97,10 +115,9 @@ class Member(Generic[Info]):
             raise ValueError(f"the member has subscribed to {topic!r} already")
         await trio.lowlevel.checkpoint_if_cancelled()
         subscription = self._subscriptions[topic] = _Subscription()
+        block = self.follow(topic, since=since, last=last, presence=presence, linger=linger)
         try:
-            following: Following = await self._registry._background().start(
-                subscription.keep, self.follow(topic, since=since, last=last)
-            )
+            following: Following = await self._registry._background().start(subscription.keep, block)
         except BaseException:
             self._subscriptions.pop(topic, None)
             raise
@@ -239,6 +256,14 @@ class Registry(Generic[Info]):
         """
         return await self._topics.publish(topic, message, exclude, idempotency_key)
 
+    async def presence(self, topic: str) -> list[Present]:
+        """The members that are present on ``topic``, in every process. Raises BrokerUnavailable."""
+        return await self.broker.presence(topic)
+
+    async def presence_count(self, topic: str) -> int:
+        """How many users are present on ``topic``. Raises BrokerUnavailable."""
+        return await self.broker.presence_count(topic)
+
     def find(self, where: Callable[[Member[Info]], bool]) -> list[Member[Info]]:
         """The members for which ``where(member)`` holds, the oldest first."""
         return [member for member in self._members if where(member)]
@@ -287,6 +312,7 @@ async def open_registry(
     history: Mapping[str, History] | None = None,
     on_gap: OnGap | None = None,
     envelope: Envelope | None = None,
+    on_presence: OnPresence | None = None,
 ) -> AsyncIterator[Registry[Any]]:
     """A registry that lives as long as the block.
 
@@ -305,12 +331,14 @@ async def open_registry(
     to the topic's followers, or to the one that returned too late; None sends nothing.
     ``envelope(topic, message, position)`` makes what followers are sent of a message, once a message and
     process; a client that is sent positions can come back with the last one.
+    ``on_presence(topic, event)``, with a ``Join`` or ``Leave``, says what those who follow with ``presence``
+    are sent of the others; None sends nothing.
 
     Leaving the block closes the members with 1001, cancels their blocks, and waits until the last one
     has left, so nothing that was registered outlives it (G4). That wait is not cancelled: it ends when
     the members' clean-up does. Raises ValueError for an unknown policy.
     """
-    hooks = TopicHooks.calling(on_gap, envelope)
+    hooks = TopicHooks.calling(on_gap, envelope, on_presence)
     registry: Registry[Any] = Registry(
         Overflow(overflow), broker or MemoryBroker(), hooks=hooks, history=history or {}
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final, Protocol
 
 import attrs
@@ -14,11 +14,13 @@ from ..broker.delivery import Delivery, Gap, Item
 from ..broker.feed import Feed, Recovery
 from ..broker.history import History, HistoryRules
 from ..broker.position import Position
+from ..broker.presence import PresenceEvent, Present
 from ..callbacks import Callback
 from ..connection import Connection, Message
 from .fanout import BroadcastResult, Overflow, send_to_members
 
 OnGap = Callable[[str, Gap], Message | None]
+OnPresence = Callable[[str, PresenceEvent], Message | None]
 Envelope = Callable[[str, Message, Position | None], Message]
 
 _MAX_EXCLUDED: Final = 20_000  # messages of one topic whose exclusion is remembered until they come back
@@ -56,11 +58,18 @@ class TopicHooks:
 
     on_gap: OnGap | None = None
     envelope: Envelope | None = None
+    on_presence: OnPresence | None = None
 
     @classmethod
-    def calling(cls, on_gap: OnGap | None, envelope: Envelope | None) -> TopicHooks:
+    def calling(
+        cls, on_gap: OnGap | None, envelope: Envelope | None, on_presence: OnPresence | None
+    ) -> TopicHooks:
         """By the rule for the user's functions."""
-        return cls(on_gap and Callback(on_gap), envelope and Callback(envelope))
+        return cls(
+            on_gap and Callback(on_gap),
+            envelope and Callback(envelope),
+            on_presence and Callback(on_presence),
+        )
 
 
 @attrs.define(eq=False)
@@ -76,6 +85,7 @@ class _Topic:
     feed: Feed | None = None  # while there are followers
     visits: int = 0  # of blocks that follow, those included that still wait for the acknowledgement
     followers: dict[Follower, int] = attrs.field(factory=dict)
+    present: dict[Follower, Present] = attrs.field(factory=dict)
     excluded: dict[str, Excluded] = attrs.field(factory=dict)
     envelopes: dict[Position, Message] = attrs.field(factory=dict)
 
@@ -88,6 +98,14 @@ class _Topic:
             # The policy "latest" keeps one message for each key: a topic's own, which no broadcast can have.
             key = (_Topic, self.name)
             self.count(send_to_members(list(self.followers), message, key, excluded))
+
+    def on_presence(self, event: PresenceEvent) -> None:
+        """Tell those who are present, but not the user that comes or goes."""
+        assert self.hooks.on_presence is not None
+        message = self.hooks.on_presence(self.name, event)
+        others = [follower for follower, present in self.present.items() if present.user != event.user]
+        if message is not None and others:
+            self.count(send_to_members(others, message))
 
     def message_for(self, item: Item) -> Message | None:
         """What a follower is sent for an item; None if nothing."""
@@ -187,8 +205,28 @@ class Topics:
         self._topics: dict[str, _Topic] = {}
 
     @asynccontextmanager
+    async def _presence(
+        self, topic: _Topic, follower: Follower, info: object, linger: float
+    ) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            if self._hooks.on_presence is not None:
+                await stack.enter_async_context(self.broker.watch_presence(topic.name, topic.on_presence))
+            present = await stack.enter_async_context(self.broker.join(topic.name, info, linger=linger))
+            topic.present[follower] = present
+            try:
+                yield
+            finally:
+                topic.present.pop(follower, None)
+
+    @asynccontextmanager
     async def follow(
-        self, name: str, follower: Follower, since: Position | None = None, last: int = 0
+        self,
+        name: str,
+        follower: Follower,
+        since: Position | None = None,
+        last: int = 0,
+        presence: object = None,
+        linger: float = 0.0,
     ) -> AsyncIterator[Following]:
         """See ``Member.follow``."""
         topic = self._topics.get(name)
@@ -199,7 +237,11 @@ class Topics:
             async with self.broker.open_feed(name) as feed:
                 following = await topic.begin(feed, follower, since, last, self._history[name])
                 try:
-                    yield following
+                    if presence is None:
+                        yield following
+                    else:
+                        async with self._presence(topic, follower, presence, linger):
+                            yield following
                 finally:
                     topic.end(follower)
         finally:
@@ -211,6 +253,7 @@ class Topics:
         """Let a follower have no more messages of a topic, from now on."""
         if (topic := self._topics.get(name)) is not None:
             topic.drop(follower)
+            topic.present.pop(follower, None)
 
     async def publish(
         self, name: str, message: Message, exclude: Excluded, idempotency_key: str | None = None
