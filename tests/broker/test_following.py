@@ -302,3 +302,133 @@ async def test_members_in_two_processes_heal_and_come_back(own_redis: RedisServe
 
 def _everyone() -> Callable[[object], bool]:
     return lambda _: True
+
+
+@virtual
+async def test_members_see_each_other_come_and_go() -> None:
+    """Those who are present are told of the other users, and of each once, however many tabs it has."""
+
+    def on_presence(topic: str, event: ws.Join | ws.Leave) -> str:
+        return f"{topic}: {event.user} {type(event).__name__}"
+
+    registry: ws.Registry[None]
+    async with ws.open_registry(on_presence=on_presence) as registry:
+
+        async def handler(connection: ws.Connection) -> None:
+            info = {"key": connection.request.query["name"]}
+            with registry.register(connection) as member:
+                async with member.follow("t", presence=info, linger=1):
+                    await connection.wait_closed()
+
+        async def told(peer: Peer) -> list[ws.Message]:
+            messages = []
+            with trio.move_on_after(0.1):
+                while True:
+                    messages.append(await peer.receive())
+            return messages
+
+        async with serve_in_memory(handler) as server:
+            ann = await server.connect("/?name=ann")
+            tabs = [await server.connect("/?name=bob") for _ in range(2)]
+            assert await told(ann) == ["t: bob Join"]
+            assert await told(tabs[0]) == []
+            assert await registry.presence_count("t") == 2
+            assert [present.user for present in await registry.presence("t")] == ["ann", "bob", "bob"]
+            await tabs[0].aclose()
+            await trio.sleep(2)
+            assert await told(ann) == []
+            await tabs[1].aclose()
+            await trio.sleep(0.5)
+            back = await server.connect("/?name=bob")
+            await trio.sleep(2)
+            assert await told(ann) == []
+            await back.aclose()
+            await trio.sleep(2)
+            assert await told(ann) == ["t: bob Leave"]
+
+
+@virtual
+async def test_presence_ends_with_the_registration() -> None:
+    """Also for a topic that was subscribed without a block, and for one that is given back."""
+    registry: ws.Registry[None]
+    async with ws.open_registry() as registry:
+
+        async def handler(connection: ws.Connection) -> None:
+            with registry.register(connection) as member:
+                await member.subscribe("a", presence="ann")
+                await member.subscribe("b", presence="ann")
+                await member.unsubscribe("b")
+                await connection.send("ready")
+                await connection.wait_closed()
+
+        async with serve_in_memory(handler) as server:
+            peer = await server.connect()
+            await peer.receive()
+            assert await registry.presence_count("a") == 1
+            assert await registry.presence_count("b") == 0
+            await peer.aclose()
+            await wait_all_tasks_blocked()
+            assert await registry.presence_count("a") == 0
+
+
+def test_wherever_presence_is_cancelled_nobody_stays() -> None:
+    """Following with presence, its events and its end, in memory."""
+
+    async def scenario() -> None:
+        registry: ws.Registry[None]
+        async with (
+            ws.open_memory_broker() as broker,
+            ws.open_registry(broker=broker, on_presence=lambda _topic, event: event.user) as registry,
+        ):
+            check_afterwards(partial(_assert_nobody, broker))
+
+            async def handler(connection: ws.Connection) -> None:
+                with registry.register(connection) as member:
+                    async with member.follow("t", presence={"key": connection.request.query["name"]}):
+                        await connection.wait_closed()
+
+            async with serve_in_memory(handler) as server:
+                ann = await server.connect("/?name=ann")
+                await server.connect("/?name=bob")
+                assert await ann.receive() == "bob"
+                assert await registry.presence_count("t") == 2
+
+    assert len(cancel_everywhere(scenario).points) > 10
+
+
+async def _assert_nobody(broker: ws.Broker) -> None:
+    assert await broker.presence("t") == []
+
+
+async def test_presence_is_the_same_in_every_process(own_redis: RedisServer) -> None:
+    """Members of two registries on one Redis see each other, and the end of a block is the leave."""
+
+    def on_presence(_topic: str, event: ws.Join | ws.Leave) -> str:
+        return f"{event.user} {type(event).__name__}"
+
+    async with (
+        ws.open_redis_broker(own_redis.url) as here,
+        ws.open_redis_broker(own_redis.url) as there,
+        ws.open_registry(broker=here, on_presence=on_presence) as room,
+        ws.open_registry(broker=there, on_presence=on_presence) as other_room,
+    ):
+
+        async def handler(registry: ws.Registry[None], connection: ws.Connection) -> None:
+            with registry.register(connection) as member:
+                async with member.follow("t", presence=connection.request.query["name"]):
+                    await connection.send("here")
+                    await connection.wait_closed()
+
+        async with serve_in_memory(partial(handler, room)) as server:
+            ann = await server.connect("/?name=ann")
+            assert await ann.receive() == "here"
+            async with serve_in_memory(partial(handler, other_room)) as elsewhere:
+                bob = await elsewhere.connect("/?name=bob")
+                assert await bob.receive() == "here"
+                with trio.fail_after(5):
+                    assert await ann.receive() == "bob Join"
+                assert {present.user for present in await room.presence("t")} == {"ann", "bob"}
+                assert await other_room.presence_count("t") == 2
+                await bob.aclose()
+            with trio.fail_after(5):
+                assert await ann.receive() == "bob Leave"

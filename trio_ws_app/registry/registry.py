@@ -171,7 +171,7 @@ class Registry(Generic[Info]):
     broker: Broker = attrs.field(factory=MemoryBroker)
     _hooks: TopicHooks = attrs.field(factory=TopicHooks, kw_only=True)
     _history: Mapping[str, History] = attrs.field(factory=dict, kw_only=True)
-    _nursery: trio.Nursery | None = attrs.field(default=None, init=False)  # of members' subscriptions
+    _nursery: trio.Nursery | None = attrs.field(default=None, kw_only=True)  # of members' subscriptions
     _topics: Topics = attrs.field(init=False)
     _members: dict[Member[Info], None] = attrs.field(factory=dict, init=False)
     _closing: bool = attrs.field(default=False, init=False)
@@ -339,14 +339,17 @@ async def open_registry(
     the members' clean-up does. Raises ValueError for an unknown policy.
     """
     hooks = TopicHooks.calling(on_gap, envelope, on_presence)
-    registry: Registry[Any] = Registry(
-        Overflow(overflow), broker or MemoryBroker(), hooks=hooks, history=history or {}
-    )
+    policy = Overflow(overflow)
+    registry: Registry[Any] | None = None
     try:
-        async with background() as registry._nursery:
+        async with background() as nursery:
+            registry = Registry(
+                policy, broker or MemoryBroker(nursery), hooks=hooks, history=history or {}, nursery=nursery
+            )
             try:
                 yield registry
             finally:
                 registry._begin_closing()
     finally:
-        await registry._wait_left()
+        if registry is not None:
+            await registry._wait_left()
