@@ -1,6 +1,7 @@
 """A structured-concurrency WebSocket application server for Trio: one connection is one nursery."""
 
 from .broker import (
+    AlreadyPresent,
     Broker,
     BrokerUnavailable,
     Gap,
@@ -36,6 +37,7 @@ from .server.statistics import Statistics
 from .settings import Settings
 
 __all__ = [
+    "AlreadyPresent",
     "Backoff",
     "BroadcastResult",
     "Broker",

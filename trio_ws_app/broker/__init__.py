@@ -10,11 +10,12 @@ from .delivery import Delivery, Gap, Item, Sink
 from .history import History
 from .memory import MemoryBroker, open_memory_broker
 from .position import Position
-from .presence import Join, Leave, PresenceEvent, Present, Roster
+from .presence import AlreadyPresent, Join, Leave, PresenceEvent, Present, Roster
 from .redis_url import RedisTimeouts
 from .subscription import Subscription
 
 __all__ = [
+    "AlreadyPresent",
     "Broker",
     "BrokerStatistics",
     "BrokerUnavailable",

@@ -111,7 +111,9 @@ class Broker(ABC):
         """
 
     @abstractmethod
-    def join(self, topic: str, info: object, *, linger: float = 0.0) -> AbstractAsyncContextManager[Present]:
+    def join(
+        self, topic: str, info: object, *, linger: float = 0.0, exclusive: bool = False
+    ) -> AbstractAsyncContextManager[Present]:
         """Within the block, be present on ``topic``, as every process can see.
 
         ``info`` is a JSON value, see ``Present``. The end of the block is the leave, or ``linger`` seconds
@@ -119,6 +121,7 @@ class Broker(ABC):
         leave when its lease ends, within 20 s.
 
         Raises:
+            AlreadyPresent: the user is there already, and this was to be ``exclusive``.
             BrokerUnavailable: the broker did not take it in time; nothing stays behind then.
             TypeError, ValueError: ``info`` is no JSON value, or takes more than 16 KiB.
         """

@@ -113,8 +113,10 @@ class MemoryBroker(Broker):
         kept = self._histories.ring(topic)
         return page(kept.newest(len(kept)) if kept else [], since, before, limit, reverse)
 
-    def join(self, topic: str, info: object, *, linger: float = 0.0) -> AbstractAsyncContextManager[Present]:
-        return self._presence.join(topic, info, linger)
+    def join(
+        self, topic: str, info: object, *, linger: float = 0.0, exclusive: bool = False
+    ) -> AbstractAsyncContextManager[Present]:
+        return self._presence.join(topic, info, linger, exclusive)
 
     async def presence(self, topic: str) -> list[Present]:
         await trio.lowlevel.checkpoint()

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import attrs
 import trio
 
-from .presence import PresenceEvent, PresenceSink, Present, Roster, encoded_info, user_of
+from .presence import AlreadyPresent, PresenceEvent, PresenceSink, Present, Roster, encoded_info, user_of
 
 
 @attrs.define(eq=False)
@@ -33,12 +33,14 @@ class MemoryPresence:
         self._numbers = itertools.count(1)
 
     @asynccontextmanager
-    async def join(self, topic: str, info: object, linger: float) -> AsyncGenerator[Present]:
+    async def join(self, topic: str, info: object, linger: float, exclusive: bool) -> AsyncGenerator[Present]:
         """See ``Broker.join``."""
         encoded_info(info)
         await trio.lowlevel.checkpoint()
         member = str(next(self._numbers))
         present = Present(member, user_of(info, member), info)
+        if exclusive and self.roster(topic).has_user(present.user):
+            raise AlreadyPresent(present.user)
         room = self._rooms.setdefault(topic, _Room())
         room.tell(room.roster.join(present))
         try:

@@ -12,6 +12,10 @@ import attrs
 MAX_INFO: Final = 16 * 1024  # bytes of JSON that are told of one member
 
 
+class AlreadyPresent(Exception):
+    """A member that wants to be its user's only one is not the first; the text names the user."""
+
+
 @attrs.frozen
 class Present:
     """One member that is present on a topic.
@@ -83,6 +87,9 @@ class Roster:
     def users(self) -> int:
         """How many users there are."""
         return len(self._users)
+
+    def has_user(self, user: str) -> bool:
+        return user in self._users
 
     def join(self, present: Present) -> list[PresenceEvent]:
         if present.member in self._members:

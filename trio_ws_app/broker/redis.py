@@ -102,8 +102,10 @@ class RedisBroker(Broker):
         except (CommandFailed, RedisError) as failure:
             unavailable(failure, "the history is not read")
 
-    def join(self, topic: str, info: object, *, linger: float = 0.0) -> AbstractAsyncContextManager[Present]:
-        return self._presence.join(topic.encode(), info, linger)
+    def join(
+        self, topic: str, info: object, *, linger: float = 0.0, exclusive: bool = False
+    ) -> AbstractAsyncContextManager[Present]:
+        return self._presence.join(topic.encode(), info, linger, exclusive)
 
     async def presence(self, topic: str) -> list[Present]:
         return await self._presence.present(topic.encode())

@@ -23,7 +23,7 @@ from .delivery import Delivery, Gap, Item
 from .feed import Feed
 from .memory_history import random_tag
 from .position import Position
-from .presence import PresenceEvent, PresenceSink, Present, Roster, encoded_info, user_of
+from .presence import AlreadyPresent, PresenceEvent, PresenceSink, Present, Roster, encoded_info, user_of
 from .redis_cluster import key_for
 from .redis_connection import Reply
 from .redis_deployment import CommandFailed, Deployment
@@ -37,13 +37,14 @@ _EVENTS_KEPT: Final = (b"1000", b"60000")  # how many, and for how many millisec
 _MOST_AT_ONCE: Final = 500  # changes that one script makes
 
 # KEYS: members, users, stream of the events. ARGV: PUBLISH or SPUBLISH, channel of the events, a tag, an
-# epoch, size and time of the stream; then the changes: "+", member, value; "-", member; "--", start of
-# members. A value is the length of the user, a colon, the user, and a JSON list of user and info.
+# epoch, size and time of the stream; then the changes: "+", member, value; "!", member, value (only if its
+# user is not there); "-", member; "--", start of members. A value is the length of the user, a colon, the
+# user, and a JSON list of user and info. Returns the members that were not let in.
 _CHANGE: Final = Script(
     RECORD
     + b"""
 local members, users, stream = KEYS[1], KEYS[2], KEYS[3]
-local told = 0
+local told, refused = 0, {}
 local function tell(event)
   told = told + 1
   record(stream, ARGV[1], ARGV[2], event, ARGV[3] .. 'z' .. told, ARGV[4], ARGV[5], ARGV[6], '-')
@@ -65,14 +66,18 @@ local i = 7
 while i <= #ARGV do
   local change, member = ARGV[i], ARGV[i + 1]
   i = i + 2
-  if change == '+' then
-    local value = ARGV[i]
-    i = i + 1
-    if redis.call('HSETNX', members, member, value) == 1 then
-      local user, json = split(value)
+  if change == '+' or change == '!' then
+    local user, json = split(ARGV[i])
+    if redis.call('HEXISTS', members, member) == 1 then
+      -- it has come already, and this is tried again
+    elseif change == '!' and redis.call('HEXISTS', users, user) == 1 then
+      table.insert(refused, member)
+    else
+      redis.call('HSET', members, member, ARGV[i])
       redis.call('HINCRBY', users, user, 1)
       tell('["+","' .. member .. '",' .. string.sub(json, 2))
     end
+    i = i + 1
   elseif change == '-' then
     leave(member)
   else
@@ -81,6 +86,7 @@ while i <= #ARGV do
     end
   end
 end
+return refused
 """
 )
 
@@ -108,9 +114,10 @@ class _Change:
 
     member: _Member
     comes: bool
+    exclusive: bool = False
     was_tried: bool = False
     done: trio.Event = attrs.field(factory=trio.Event)
-    refusal: RedisError | None = None
+    refusal: Exception | None = None
 
 
 @attrs.define(eq=False)
@@ -160,7 +167,9 @@ class RedisPresence:
     # -- members of this process
 
     @asynccontextmanager
-    async def join(self, name: bytes, info: object, linger: float) -> AsyncGenerator[Present]:
+    async def join(
+        self, name: bytes, info: object, linger: float, exclusive: bool
+    ) -> AsyncGenerator[Present]:
         """See ``Broker.join``."""
         text = encoded_info(info)
         self._keep_lease()
@@ -171,7 +180,7 @@ class RedisPresence:
         member.value = b"%d:%b[%b,%b]" % (len(encoded), encoded, json.dumps(user).encode(), text.encode())
         topic = self._topic(name)
         topic.members[member.number] = member
-        came = self._change(topic, member, comes=True)
+        came = self._change(topic, member, comes=True, exclusive=exclusive)
         try:
             await self._until_done(came)
             yield Present(name_here, user, info)
@@ -185,6 +194,8 @@ class RedisPresence:
     async def _until_done(self, change: _Change) -> None:
         with trio.move_on_after(self._timeouts.request):
             await change.done.wait()
+        if isinstance(change.refusal, AlreadyPresent):
+            raise change.refusal
         if change.refusal is not None:
             raise BrokerUnavailable(f"not present: Redis refuses: {change.refusal}")
         if not change.done.is_set():
@@ -202,8 +213,8 @@ class RedisPresence:
 
     # -- changes
 
-    def _change(self, topic: _Topic, member: _Member, *, comes: bool) -> _Change:
-        change = _Change(member, comes)
+    def _change(self, topic: _Topic, member: _Member, *, comes: bool, exclusive: bool = False) -> _Change:
+        change = _Change(member, comes, exclusive)
         topic.changes[change] = None
         if not topic.is_changing:
             topic.is_changing = True
@@ -218,7 +229,8 @@ class RedisPresence:
                 change.was_tried = True
             try:
                 await self._lease.claim(topic.name)
-                await self._run_changes(topic.name, _encoded(now, self._lease.name))
+                process = self._lease.name
+                refused = await self._run_changes(topic.name, _encoded(now, process))
             except CommandFailed as failure:
                 for change in now:
                     change.was_tried = failure.sent
@@ -227,22 +239,22 @@ class RedisPresence:
                 _refuse(topic, now, refusal)
                 await trio.sleep(self._timeouts.backoff)
             else:
-                for change in now:
-                    del topic.changes[change]
-                    change.member.has_come = change.comes
-                    change.done.set()
+                _note_done(topic, now, process, refused)
         topic.is_changing = False
         self._idle.set()
         self._forget_unused(topic)
 
-    async def _run_changes(self, name: bytes, changes: tuple[bytes, ...]) -> None:
+    async def _run_changes(self, name: bytes, changes: tuple[bytes, ...]) -> set[bytes]:
+        """Returns the members that were not let in."""
         events = key_for("presence", name)
         keys = (key_for("members", name), key_for("users", name), key_for("history", events))
         tag, epoch = random_tag().encode(), random_tag().encode()
         head = (self._deployment.publish_command, events, tag, epoch, *_EVENTS_KEPT)
-        await call_script(
+        refused = await call_script(
             self._deployment, name, _CHANGE, keys, lambda: (*head, *changes), sum(map(len, changes))
         )
+        assert isinstance(refused, list)
+        return set(refused)
 
     async def _remove_process(self, process: bytes, topics: Iterable[bytes]) -> None:
         for name in topics:
@@ -403,9 +415,26 @@ class _View:
 def _encoded(changes: Iterable[_Change], process: bytes) -> tuple[bytes, ...]:
     encoded: list[bytes] = []
     for change in changes:
-        member = b"%b:%d" % (process, change.member.number)
-        encoded += (b"+", member, change.member.value) if change.comes else (b"-", member)
+        member = _field(process, change.member)
+        if change.comes:
+            encoded += (b"!" if change.exclusive else b"+", member, change.member.value)
+        else:
+            encoded += (b"-", member)
     return tuple(encoded)
+
+
+def _field(process: bytes, member: _Member) -> bytes:
+    return b"%b:%d" % (process, member.number)
+
+
+def _note_done(topic: _Topic, changes: Iterable[_Change], process: bytes, refused: set[bytes]) -> None:
+    """Redis has made the changes, but has not let in the ``refused`` members of ``process``."""
+    for change in changes:
+        del topic.changes[change]
+        change.member.has_come = change.comes and _field(process, change.member) not in refused
+        if change.comes and not change.member.has_come:
+            change.refusal = AlreadyPresent("the user is present already")
+        change.done.set()
 
 
 def _heard_of(topic: _Topic) -> dict[_Change, None]:

@@ -74,6 +74,7 @@ class Member(Generic[Info]):
         last: int = 0,
         presence: object = None,
         linger: float = 0.0,
+        exclusive: bool = False,
     ) -> AbstractAsyncContextManager[Following]:
         """Within the block, send the member what is published to ``topic``, here or in any process.
 
@@ -83,7 +84,8 @@ class Member(Generic[Info]):
         (True is one). What is live follows, with nothing lost or repeated in between.
 
         With ``presence``, a JSON value, the member is present on the topic within the block, and ``linger``
-        seconds after it, see ``Broker.join``; it is then sent what ``on_presence`` says of the others.
+        seconds after it, see ``Broker.join``; it is then sent what ``on_presence`` says of the others. With
+        ``exclusive`` it is the only member of its user.
 
         A live message that does not fit into the member's queue is treated as a broadcast that does not,
         by its ``overflow`` policy. Following a topic twice at once brings each message once.
@@ -91,9 +93,10 @@ class Member(Generic[Info]):
         Raises:
             BrokerUnavailable: the broker did not acknowledge, or the history could not be read, in time;
                 nothing stays behind then.
+            AlreadyPresent: the member's user is present already, and this was to be ``exclusive``.
             ConnectionClosed: the member's connection ended while it was sent what it had missed.
         """
-        return self._registry._topics.follow(topic, self, since, last, presence, linger)
+        return self._registry._topics.follow(topic, self, since, last, presence, linger, exclusive)
 
     async def subscribe(
         self,

@@ -206,12 +206,13 @@ class Topics:
 
     @asynccontextmanager
     async def _presence(
-        self, topic: _Topic, follower: Follower, info: object, linger: float
+        self, topic: _Topic, follower: Follower, info: object, linger: float, exclusive: bool
     ) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             if self._hooks.on_presence is not None:
                 await stack.enter_async_context(self.broker.watch_presence(topic.name, topic.on_presence))
-            present = await stack.enter_async_context(self.broker.join(topic.name, info, linger=linger))
+            joined = self.broker.join(topic.name, info, linger=linger, exclusive=exclusive)
+            present = await stack.enter_async_context(joined)
             topic.present[follower] = present
             try:
                 yield
@@ -227,6 +228,7 @@ class Topics:
         last: int = 0,
         presence: object = None,
         linger: float = 0.0,
+        exclusive: bool = False,
     ) -> AsyncIterator[Following]:
         """See ``Member.follow``."""
         topic = self._topics.get(name)
@@ -240,7 +242,7 @@ class Topics:
                     if presence is None:
                         yield following
                     else:
-                        async with self._presence(topic, follower, presence, linger):
+                        async with self._presence(topic, follower, presence, linger, exclusive):
                             yield following
                 finally:
                     topic.end(follower)

@@ -9,7 +9,7 @@ import pytest
 import trio
 from redis_servers import until
 
-from trio_ws_app.broker import Broker, Join, Leave, PresenceEvent
+from trio_ws_app.broker import AlreadyPresent, Broker, Join, Leave, PresenceEvent
 
 
 async def settled(events: list[PresenceEvent], count: int) -> list[PresenceEvent]:
@@ -66,6 +66,31 @@ async def test_two_tabs_are_one_person(broker: Broker, topic: str) -> None:
             await until(lambda: len(roster) == 1, 5)
         told = await settled(events, 2)
         assert told == [Join("ann", {"key": "ann", "tab": 1}), Leave("ann", {"key": "ann", "tab": 1})]
+
+
+async def test_a_user_may_be_there_once_only(broker: Broker, topic: str) -> None:
+    """Of many who come at the same time to be one user's only member, one is let in."""
+    let_in: list[int] = []
+    refused: list[int] = []
+    everyone = trio.Event()
+
+    async def come(number: int) -> None:
+        try:
+            async with broker.join(topic, {"key": "ann", "n": number}, exclusive=True):
+                let_in.append(number)
+                await everyone.wait()
+        except AlreadyPresent:
+            refused.append(number)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(20):
+            nursery.start_soon(come, number)
+        await until(lambda: len(let_in) + len(refused) == 20, 5)
+        assert len(let_in) == 1
+        assert [present.info for present in await broker.presence(topic)] == [{"key": "ann", "n": let_in[0]}]
+        everyone.set()
+    async with broker.join(topic, "ann", exclusive=True), broker.join(topic, "ann"):
+        assert len(await broker.presence(topic)) == 2
 
 
 async def test_a_member_that_lingers_may_come_back_unnoticed(broker: Broker, topic: str) -> None:
