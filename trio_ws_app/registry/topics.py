@@ -236,14 +236,14 @@ class Topics:
             topic = self._topics[name] = _Topic(name, self._hooks, self._count)
         topic.visits += 1
         try:
-            async with self.broker.open_feed(name) as feed:
+            async with AsyncExitStack() as stack:
+                feed = await stack.enter_async_context(self.broker.open_feed(name))
+                if presence is not None:
+                    block = self._presence(topic, follower, presence, linger, exclusive)
+                    await stack.enter_async_context(block)
                 following = await topic.begin(feed, follower, since, last, self._history[name])
                 try:
-                    if presence is None:
-                        yield following
-                    else:
-                        async with self._presence(topic, follower, presence, linger, exclusive):
-                            yield following
+                    yield following
                 finally:
                     topic.end(follower)
         finally:
