@@ -139,7 +139,7 @@ class RedisFeed(Feed):
             if answer is not None:
                 return answer
             if self._reads == asked:
-                await self._fill(asked)
+                await self._fill(since, last, asked)
             elif not self._merge.filled:
                 asked = self._reads  # the topic has begun anew meanwhile
             elif since is not None and (answer := await self._read_back(since, last)) is not None:
@@ -154,10 +154,10 @@ class RedisFeed(Feed):
             return None
         return recovery(missed, self._merge.ring.newest(last), self._merge.last)
 
-    async def _fill(self, asked: int) -> None:
-        """Fill the ring, unless that has begun since ``asked``."""
+    async def _fill(self, since: Position | None, last: int, asked: int) -> None:
+        """Fill the ring, unless that has begun since ``asked``, or has brought the answer meanwhile."""
         async with self._reading:
-            if self._reads == asked:
+            if self._reads == asked and self._answer(since, last) is None:
                 self._reads += 1
                 entries = await self._histories.read(self._channel, count=RING_SIZE)
                 while not await self._has_what_was_published():

@@ -8,9 +8,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final, Protocol
 
 import attrs
+import trio
 
 from ..broker.base import Broker
-from ..broker.delivery import Delivery, Gap, Item
+from ..broker.delivery import Delivery, Gap, Item, cost
 from ..broker.feed import Feed, Recovery
 from ..broker.history import History, HistoryRules
 from ..broker.position import Position
@@ -24,6 +25,7 @@ OnPresence = Callable[[str, PresenceEvent], Message | None]
 Envelope = Callable[[str, Message, Position | None], Message]
 
 _MAX_EXCLUDED: Final = 20_000  # messages of one topic whose exclusion is remembered until they come back
+_AT_ONCE: Final = 64 * 1024  # bytes that a returning member has missed, and that are sent without waiting
 _MAX_ENVELOPES: Final = 256  # messages of one topic that are kept in their envelope, for those who return
 
 
@@ -161,6 +163,7 @@ class _Topic:
         return began
 
     async def _send_missed(self, follower: Follower, recovery: Recovery) -> None:
+        size = sum(cost(item.message) for item in recovery.items if isinstance(item, Delivery))
         for item in recovery.items:
             message = self.message_for(item)
             if message is None:
@@ -168,7 +171,7 @@ class _Topic:
             if isinstance(item, Gap):
                 self.count(send_to_members([follower], message))
             else:
-                await follower.connection.send(message)
+                await _send(follower.connection, message, at_once=size <= _AT_ONCE)
 
     def end(self, follower: Follower) -> None:
         """Take back one ``begin``, unless ``drop`` has."""
@@ -183,6 +186,17 @@ class _Topic:
             assert self.feed is not None
             self.feed.discard(self)
             self.feed = None
+
+
+async def _send(connection: Connection, message: Message, *, at_once: bool) -> None:
+    """Send a message, waiting for the peer; or ``at_once``, with others in one write, if there is room."""
+    if at_once:
+        try:
+            connection.send_nowait(message)
+            return
+        except trio.WouldBlock:
+            pass
+    await connection.send(message)
 
 
 class Topics:
