@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from trio_ws_app.broker.delivery import Delivery, Gap, Item
 from trio_ws_app.broker.merge import Merge
 from trio_ws_app.broker.position import Position
-from trio_ws_app.broker.ring import Ring, after
+from trio_ws_app.broker.ring import Ring, RingBudget, after
 
 RING_SIZE = 8
 
@@ -94,6 +94,9 @@ class Process:
         entries = self.store.entries[-RING_SIZE:]
         self.handed_out += self.merge.fill(entries, all_of_it=len(entries) < RING_SIZE)
 
+    def clear_ring(self) -> None:
+        self.merge.ring.clear()
+
     def settle(self) -> None:
         self.resume()
         for _ in range(10):
@@ -102,7 +105,16 @@ class Process:
         assert self.merge.behind is None
 
 
-ACTIONS = ["publish"] * 6 + ["lose", "resume", "begin_reading", "end_reading", "fill", "fork", "flush"]
+ACTIONS = ["publish"] * 6 + [
+    "clear_ring",
+    "lose",
+    "resume",
+    "begin_reading",
+    "end_reading",
+    "fill",
+    "fork",
+    "flush",
+]
 
 
 @given(st.lists(st.sampled_from(ACTIONS), max_size=60), st.integers(1, 12))
@@ -118,7 +130,10 @@ def test_everything_in_order_and_once_or_a_gap(actions: list[str], size: int) ->
             process.live(store.publish(next(published)))
         elif action in ("fork", "flush"):
             got = {item.message for item in process.handed_out if isinstance(item, Delivery)}
+            everything = list(store.lineage)
             lost = store.fork(len(store.entries) // 2 if action == "fork" else 0)
+            if process.merge.last is None and not store.entries:
+                lost = everything  # and nothing is known of it
             if action == "fork" or process.merge.last is None:
                 void |= {int(entry.message) for entry in lost if entry.message not in got}
             process.lose()
@@ -219,6 +234,22 @@ def test_a_ring_is_bounded(size: int, max_bytes: int, kept: int) -> None:
     older.begin_with(entries)
     assert 1 < len(older) <= size
     assert older.newest(100) == entries[-len(older) :]
+
+
+def test_rings_share_a_budget() -> None:
+    """Together they take no more than that; those that are quiet are cleared first."""
+    budget = RingBudget(10_000)
+    rings = [Ring(100) for _ in range(20)]
+    for ring in rings:
+        store = Store(100)
+        for number in range(10):
+            ring.append(attrs.evolve(store.publish(number), message=str(number).ljust(36)))
+            budget.note(ring)
+    assert [len(ring) for ring in rings] == [0] * 10 + [10] * 10
+    budget.forget(rings[-1])
+    rings[0].append(Store(1).publish(1))
+    budget.note(rings[0])
+    assert len(rings[10]) == 10
 
 
 def test_a_chain_has_what_follows_a_position() -> None:

@@ -7,7 +7,7 @@ import trio
 import trio_ws_app as ws
 from trio_ws_app.broker import Delivery, MemoryBroker, RedisTimeouts
 from trio_ws_app.broker.redis_connection import OnReply
-from trio_ws_app.broker.redis_feed import Counts, RedisFeed
+from trio_ws_app.broker.redis_feed import RedisFeed, Shared
 from trio_ws_app.broker.redis_routes import Routes
 from trio_ws_app.testing import cancel_everywhere, cancelled_here, check_afterwards, connected_pair
 
@@ -100,7 +100,7 @@ def test_what_redis_was_asked_for_is_given_back() -> None:
                 timeout=5,
                 link_for=lambda _: redis,
                 layout_is_wrong=lambda: None,
-                make_feed=lambda channel: RedisFeed(channel, None, RedisTimeouts(), Counts(), server),
+                make_feed=lambda channel: RedisFeed(channel, None, RedisTimeouts(), Shared(), server),
             )
             check_afterwards(lambda: _assert_given_back(routes, redis))
             got: list[object] = []

@@ -15,10 +15,10 @@ _MAX_PENDING: Final = 1000  # live messages that are kept while the history is r
 class Merge:
     """The messages of one topic, as one process hands them out: in order, each once.
 
-    ``last`` is the position of the newest one handed out, and ``ring`` holds it and those before. While
-    ``behind`` is not None, it says why messages may be missing after ``last``: then the history has to be
-    read from there (``begin_reading``), and ``catch_up`` told what it holds. The methods that take messages
-    return what is to be handed out now.
+    ``last`` is the position of the newest one handed out, and ``ring`` holds it and those before, unless it
+    has been cleared. While ``behind`` is not None, it says why messages may be missing after ``last``: then
+    the history has to be read from there (``begin_reading``), and ``catch_up`` told what it holds. Methods
+    that take messages return what is to be handed out now.
 
     A message without a position (other programs publish such) is handed out at once.
     """
@@ -156,7 +156,7 @@ class Merge:
 
     def missed_after(self, position: Position) -> list[Delivery] | Gap | None:
         """What comes after ``position`` as far as ``last``; None if the history has to be asked."""
-        missed = self.ring.after(position)
+        missed = [] if position == self.last else self.ring.after(position)
         if missed is not None:
             return missed
         if self.last is None:

@@ -19,7 +19,7 @@ from .position import Position
 from .presence import PresenceSink, Present, Roster
 from .redis_cluster import discover
 from .redis_deployment import CommandFailed, Deployment
-from .redis_feed import Counts, RedisFeed
+from .redis_feed import RedisFeed, Shared
 from .redis_history import RedisHistories, unavailable
 from .redis_presence import RedisPresence
 from .redis_routes import Routes
@@ -34,14 +34,14 @@ class RedisBroker(Broker):
     def __init__(self, deployment: Deployment, timeouts: RedisTimeouts, nursery: trio.Nursery) -> None:
         self._deployment = deployment
         self._histories = RedisHistories(deployment)
-        self._counts = Counts()
+        self._shared = Shared()
         self._published = 0
         self._routes = Routes(
             sharded=deployment.layout.sharded,
             timeout=timeouts.request,
             link_for=deployment.subscriber_for,
             layout_is_wrong=deployment.look_for_servers,
-            make_feed=lambda channel: RedisFeed(channel, self._histories, timeouts, self._counts, nursery),
+            make_feed=lambda channel: RedisFeed(channel, self._histories, timeouts, self._shared, nursery),
         )
 
         self._presence = RedisPresence(deployment, self._routes, timeouts, nursery)
@@ -121,7 +121,7 @@ class RedisBroker(Broker):
         return self._deployment.problem
 
     def statistics(self) -> BrokerStatistics:
-        return BrokerStatistics(self._published, self._counts.received, self._counts.gaps, len(self._routes))
+        return BrokerStatistics(self._published, self._shared.received, self._shared.gaps, len(self._routes))
 
 
 @asynccontextmanager

@@ -19,18 +19,20 @@ from .redis_connection import RedisConnection
 from .redis_deployment import CommandFailed
 from .redis_history import RedisHistories, unavailable
 from .redis_url import RedisTimeouts
-from .ring import FORK, Ring, after
+from .ring import FORK, Ring, RingBudget, after
 
 RING_SIZE: Final = 1000  # messages that a process keeps of a topic, to answer those who return
 RING_BYTES: Final = 4 * 1024 * 1024
+ALL_RINGS_BYTES: Final = 64 * 1024 * 1024  # of all topics together
 
 
 @attrs.define
-class Counts:
-    """What the feeds of one broker have counted."""
+class Shared:
+    """What the feeds of one broker have counted, and the budget that they share."""
 
     received: int = 0
     gaps: int = 0
+    rings: RingBudget = attrs.field(factory=lambda: RingBudget(ALL_RINGS_BYTES))
 
 
 class RedisFeed(Feed):
@@ -44,14 +46,14 @@ class RedisFeed(Feed):
         channel: bytes,
         histories: RedisHistories,
         timeouts: RedisTimeouts,
-        counts: Counts,
+        shared: Shared,
         nursery: trio.Nursery,
     ) -> None:
         super().__init__()
         self._channel = channel
         self._histories = histories
         self._timeouts = timeouts
-        self._counts = counts
+        self._shared = shared
         self._nursery = nursery
         self.subscribed_at: RedisConnection | None = None  # while the subscription holds
         self._merge = Merge(Ring(RING_SIZE, RING_BYTES))
@@ -65,7 +67,7 @@ class RedisFeed(Feed):
 
     def message(self, payload: bytes) -> None:
         """A message has come on the channel."""
-        self._counts.received += 1
+        self._shared.received += 1
         self._hand_out(self._merge.live(decode_payload(payload)))
 
     def resume(self, why: str) -> None:
@@ -76,11 +78,14 @@ class RedisFeed(Feed):
     def close(self) -> None:
         """Nothing is subscribed any more."""
         self._healing.cancel()
+        self._shared.rings.forget(self._merge.ring)
 
     def _hand_out(self, items: list[Item]) -> None:
+        if self._merge.last is not None:
+            self._shared.rings.note(self._merge.ring)
         if not items and self._merge.behind is None:
             return
-        self._counts.gaps += sum(isinstance(item, Gap) for item in items)
+        self._shared.gaps += sum(isinstance(item, Gap) for item in items)
         self.deliver(items)
         if self._merge.behind is not None and self._healed is None:
             self._healed = trio.Event()

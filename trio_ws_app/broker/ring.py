@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Sequence
 from itertools import islice
 
@@ -24,6 +24,11 @@ class Ring:
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    @property
+    def bytes(self) -> int:
+        """What the messages take, with a fixed cost for each."""
+        return self._bytes
 
     @property
     def last(self) -> Position | None:
@@ -67,6 +72,29 @@ class Ring:
             return False
         first, last = _position(self._entries[0]), _position(self._entries[-1])
         return first.epoch == position.epoch and first.offset <= position.offset <= last.offset
+
+
+class RingBudget:
+    """Bounds what several rings take together: those that have not changed for longest are cleared."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._sizes: OrderedDict[Ring, int] = OrderedDict()
+        self._total = 0
+
+    def note(self, ring: Ring) -> None:
+        """A ring may have changed."""
+        self._total += ring.bytes - self._sizes.get(ring, 0)
+        self._sizes[ring] = ring.bytes
+        self._sizes.move_to_end(ring)
+        while self._total > self._max_bytes and len(self._sizes) > 1:
+            oldest, size = self._sizes.popitem(last=False)
+            oldest.clear()
+            self._total -= size
+
+    def forget(self, ring: Ring) -> None:
+        """A ring is not used any more."""
+        self._total -= self._sizes.pop(ring, 0)
 
 
 def after(chain: Sequence[Delivery] | deque[Delivery], position: Position) -> list[Delivery] | None:
