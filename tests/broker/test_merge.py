@@ -199,6 +199,20 @@ def test_messages_without_a_position_come_at_once() -> None:
     ]
 
 
+def test_a_live_message_that_does_not_arrive_is_read() -> None:
+    """One that does not follow the last one makes the history be read, and comes after what was missing."""
+    store = Store(10)
+    process = Process(store)
+    process.live(store.publish(0))
+    store.publish(1)
+    process.live(store.publish(2))
+    assert process.merge.behind is not None
+    process.settle()
+    assert [item.message for item in process.handed_out if isinstance(item, Delivery)] == ["0", "1", "2"]
+    process.live(store.entries[-1])
+    assert len(process.handed_out) == 3
+
+
 def test_a_flood_while_the_history_is_read_is_bounded() -> None:
     """More live messages than are kept meanwhile cost one more read, and none is lost."""
     store = Store(10_000)
@@ -261,6 +275,7 @@ def test_a_chain_has_what_follows_a_position() -> None:
         assert position is not None
         assert after(entries[3:], position) == (entries[index + 1 :] if index >= 2 else None)
         assert after(entries, attrs.evolve(position, tag="x")) is None
+        assert after(entries[index + 1 :], attrs.evolve(position, tag="x")) is None
         assert after(entries, attrs.evolve(position, epoch="x")) is None
     assert after([], positions[0]) is None
 
