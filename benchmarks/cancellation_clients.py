@@ -11,14 +11,14 @@ from contextlib import contextmanager, suppress
 
 import attrs
 
+from .frames import CLOSE, PING, PONG, TEXT, frames, masked, upgrade_request
 from .processes import RoundFailed
+from .servers.cancellation_journal import FLOOD
 from .servers.job import HOST
 
 PATIENCE = 10.0
 SMALL_BUFFER = 8 * 1024
-CLOSE_FRAME = b"\x88\x82\x00\x00\x00\x00\x03\xe8"  # masked with zeros, code 1000
 _RESET = struct.pack("ii", 1, 0)
-_MASK = bytes(4)
 
 
 @attrs.define(eq=False)
@@ -31,15 +31,19 @@ class Client:
     has_closed: bool = False
     _received: bytearray = attrs.field(factory=bytearray)
 
+    @property
+    def stalled(self) -> bool:
+        """Whether it takes nothing of the flood that the server has for it."""
+        return self.name.startswith(FLOOD)
+
     def say(self, text: str) -> None:
         """Send a short text message."""
-        payload = text.encode()
-        self.sock.sendall(bytes((0x81, 0x80 | len(payload))) + _MASK + payload)
+        self.sock.sendall(masked(TEXT, text.encode()))
 
     def close(self) -> None:
         """Say goodbye; the server's answer and its end of the stream are waited for while time passes."""
         self.has_closed = True
-        self.sock.sendall(CLOSE_FRAME)
+        self.sock.sendall(masked(CLOSE, (1000).to_bytes(2, "big")))
 
     def reset(self) -> None:
         """Leave with a TCP reset."""
@@ -58,39 +62,17 @@ class Client:
             return False
         self._received += data
         for opcode, payload in frames(self._received):
-            if opcode == 9:
-                self._reply(10, payload)
-            elif opcode == 8 and self.close_code is None:
+            if opcode == PING:
+                self._reply(PONG, payload)
+            elif opcode == CLOSE and self.close_code is None:
                 self.close_code = int.from_bytes(payload[:2], "big") if payload else 1005
                 if not self.has_closed:
-                    self._reply(8, payload)
+                    self._reply(CLOSE, payload)
         return True
 
     def _reply(self, opcode: int, payload: bytes) -> None:
         with suppress(OSError):
-            self.sock.sendall(bytes((0x80 | opcode, 0x80 | len(payload))) + _MASK + payload)
-
-
-def frames(data: bytearray) -> Iterator[tuple[int, bytes]]:
-    """Take the whole frames out of ``data`` (RFC 6455, section 5.2).
-
-    Raises:
-        ValueError: there is something that is no frame of a server without extensions.
-    """
-    while len(data) >= 2:
-        first, size, start = data[0], data[1], 2
-        if first & 0x70 or (first & 0x0F) not in (0, 1, 2, 8, 9, 10) or size & 0x80:
-            raise ValueError(f"no frame: {bytes(data[:16])!r}")
-        if size >= 126:
-            start = 4 if size == 126 else 10
-            if len(data) < start:
-                return
-            size = int.from_bytes(data[2:start], "big")
-        if len(data) < start + size:
-            return
-        payload = bytes(data[start : start + size])
-        del data[: start + size]
-        yield first & 0x0F, payload
+            self.sock.sendall(masked(opcode, payload))
 
 
 def connect(port: int, name: str, receive_buffer: int | None = None) -> Client:
@@ -103,13 +85,9 @@ def connect(port: int, name: str, receive_buffer: int | None = None) -> Client:
     if receive_buffer is not None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     sock.settimeout(PATIENCE)
-    request = (
-        f"GET {name} HTTP/1.1\r\nHost: {HOST}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
-    )
     try:
         sock.connect((HOST, port))
-        sock.sendall(request.encode())
+        sock.sendall(upgrade_request(name))
         answer = b""
         while b"\r\n\r\n" not in answer:
             data = sock.recv(4096)
@@ -133,15 +111,20 @@ class Crowd:
         self.clients: list[Client] = []
         self._selector = selectors.DefaultSelector()
         for name in names:
-            # Who is flooded takes nothing at all.
-            stalled = name.startswith("/flood")
-            client = connect(port, name, SMALL_BUFFER if stalled else None)
+            client = connect(port, name, SMALL_BUFFER if name.startswith(FLOOD) else None)
             self.clients.append(client)
-            client.say("hello")  # so every consumer has begun, also one that does so with the first message
             client.sock.setblocking(False)
-            if not stalled:
+            if not client.stalled:
                 self._selector.register(client.sock, selectors.EVENT_READ, client)
             self._answer_all(0)
+
+    def greet(self) -> int:
+        """Say the first message of every client that reads, and return how many those are."""
+        reading = [client for client in self.clients if not client.stalled]
+        for client in reading:
+            client.say("hello")
+            self._answer_all(0)
+        return len(reading)
 
     def live(self, seconds: float) -> None:
         """Let time pass."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import attrs
 
-from .servers.cancellation_journal import CONSUMER, ERROR, PRODUCER, REGISTERED, UNREGISTERED
+from .servers.cancellation_journal import CONSUMER, ERROR, HEARD, PRODUCER, UNREGISTERED
 
 SIDES = (CONSUMER, PRODUCER)
 
@@ -34,9 +34,9 @@ class Events:
                 events.times.setdefault(name, {}).setdefault(event, float(time))
         return events
 
-    def registered(self) -> int:
-        """How many connections have registered."""
-        return sum(REGISTERED in events for events in self.times.values())
+    def heard(self) -> int:
+        """How many consumers have heard their client's first message."""
+        return sum(HEARD in events for events in self.times.values())
 
     def survivors(self, names: Mapping[str, float]) -> int:
         """How many sides of ``names``' connections have not completed their clean-up."""

@@ -17,16 +17,17 @@ from . import cancellation_clients as clients
 from .cancellation_events import Events, latency
 from .contenders import Contender
 from .figures import DISTURBED, Figures
+from .frames import frames
 from .processes import RoundFailed, ServerProcess, Spent, launched
-from .servers.cancellation_journal import TORN_BYTES, TORN_SECONDS
+from .servers.cancellation_journal import FLOOD, TORN, TORN_BYTES, TORN_SECONDS
 
 GRACE_SECONDS = 2.0  # after the event; who has not cleaned up by then counts as a survivor
-STORM_SECONDS = 10.0  # the same for ten thousand at once: some work on for 5 s before the first is clean
+STORM_SECONDS = 15.0  # the same for ten thousand at once: some work on for 10 s before the first is clean
 LONGEST_SECONDS = 60.0  # for those who go on writing into the journal, but never clean up
 QUIET_SECONDS = 0.05  # a journal that has not grown for so long is looked into
 PACE_SECONDS = 0.002  # between two connections' ends
 KEEPALIVE_SECONDS = 0.5
-STOP_LIMIT = 20.0
+STOP_LIMIT = 12.0  # more than twice the time that every server is given for its goodbyes
 STALLED_SHARE = 0.01
 TORN_CLIENTS = 3
 
@@ -63,12 +64,13 @@ class Stage:
             return False
         return True
 
-    def wait_registered(self, crowd: clients.Crowd) -> None:
-        """Wait until all handlers have begun."""
+    def greet(self, crowd: clients.Crowd) -> None:
+        """Let every client that reads say its first message, and wait until all consumers have heard it."""
+        greeted = crowd.greet()
         until = time.monotonic() + clients.PATIENCE
-        while self.events().registered() < len(crowd.clients):
+        while self.events().heard() < greeted:
             if time.monotonic() > until:
-                raise RoundFailed("not every handler has begun")
+                raise RoundFailed("not every consumer has heard its client")
             crowd.live(0.02)
 
     def wait_clean(self, live: Callable[[float], None], left: Mapping[str, float], limit: float) -> Events:
@@ -119,7 +121,7 @@ def leave_one_by_one(leave: Leave, keepalive: float = 0) -> Scenario:
         with stage(contender, keepalive) as scene:
             names = [f"/{number}" for number in range(connections)]
             with clients.crowd(scene.server.port, names) as crowd:
-                scene.wait_registered(crowd)
+                scene.greet(crowd)
                 crowd.live(2 * keepalive)
                 left = {}
                 for client in crowd.clients:
@@ -162,10 +164,10 @@ def stop(contender: Contender, connections: int) -> Figures:
     """SIGTERM; one client in a hundred takes no data, and the server has much for it."""
     stalled = max(1, round(connections * STALLED_SHARE))
     with stage(contender) as scene:
-        names = [f"/flood{number}" for number in range(stalled)]
+        names = [f"{FLOOD}{number}" for number in range(stalled)]
         names += [f"/{number}" for number in range(connections - stalled)]
         with clients.crowd(scene.server.port, names) as crowd:
-            scene.wait_registered(crowd)
+            scene.greet(crowd)
             crowd.live(0.5)  # the floods fill every buffer
             began = time.monotonic()
             scene.server.process.send_signal(signal.SIGTERM)
@@ -184,12 +186,11 @@ def _seconds_to_end(process: subprocess.Popen[str], crowd: clients.Crowd, limit:
 
 
 def storm(contender: Contender, connections: int) -> Figures:
-    """Every handler is cancelled at once."""
+    """Every handler is cancelled at once, right after the first message of each client."""
     with stage(contender) as scene:
         names = [f"/{number}" for number in range(connections)]
         with clients.crowd(scene.server.port, names) as crowd:
-            scene.wait_registered(crowd)
-            crowd.live(0.5)
+            scene.greet(crowd)
             left = dict.fromkeys(names, time.monotonic())
             scene.server.process.send_signal(signal.SIGUSR1)
             events = scene.wait_clean(crowd.live_in_beats, left, STORM_SECONDS)
@@ -204,7 +205,7 @@ def torn(contender: Contender, _connections: int) -> Figures:
     whole = []
     with stage(contender) as scene:
         for _ in range(TORN_CLIENTS):
-            client = clients.connect(scene.server.port, "/torn", clients.SMALL_BUFFER)
+            client = clients.connect(scene.server.port, TORN, clients.SMALL_BUFFER)
             with client.sock:
                 time.sleep(TORN_SECONDS + 0.2)
                 whole.append(_is_whole(clients.read_to_end(client, GRACE_SECONDS)))
@@ -214,7 +215,7 @@ def torn(contender: Contender, _connections: int) -> Figures:
 def _is_whole(data: bytearray) -> float:
     """Whether ``data`` is frames: perhaps the large message, then the small one."""
     try:
-        found = [(opcode, payload) for opcode, payload in clients.frames(data) if opcode < 8]
+        found = [(opcode, payload) for opcode, payload in frames(data) if opcode < 8]
     except ValueError:
         return 0.0
     messages = [payload for _, payload in found]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import attrs
 
-from .contenders import CONTENDERS, installed
+from .contenders import Contender
 from .figures import Failure, Figures, Results, Verdict
 
 
@@ -28,19 +28,15 @@ def machine() -> dict[str, object]:
     }
 
 
-def versions() -> dict[str, str | None]:
-    """The versions of every contender's packages."""
-    packages = {package for contender in CONTENDERS for package in contender.packages}
-    return {package: installed(package) for package in sorted(packages)}
-
-
-def make(benchmark: str, results: Results, judged: Sequence[Verdict]) -> dict[str, object]:
+def make(
+    benchmark: str, contenders: Sequence[Contender], results: Results, judged: Sequence[Verdict]
+) -> dict[str, object]:
     """Put a run together."""
     return {
         "benchmark": benchmark,
         "command": shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]]),
         "machine": machine(),
-        "versions": versions(),
+        "versions": dict(sorted(item for one in contenders for item in one.versions().items())),
         "results": [
             {
                 "row": row,

@@ -11,13 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import attrs
-import click
 import trustme
 
-from . import loadgen, report, rounds
-from .contenders import PEERS, Contender, ready
+from . import benchmark, loadgen, report
+from .contenders import PEERS, Contender, taking_part
 from .figures import Figures, Target
-from .options import Options, choose, common, split
 from .processes import RoundFailed, server
 
 WARMUP_SECONDS = 0.3
@@ -25,16 +23,13 @@ JSON_MESSAGES = 64
 
 
 @attrs.frozen
-class Row:
+class Row(benchmark.Row):
     """``connections`` clients that keep ``inflight`` messages of ``size`` bytes each on their way.
 
     In mode "fairness" they send without pause, and latencies are those of one more client that has one
     message on its way.
     """
 
-    name: str
-    title: str
-    connections: int
     inflight: int
     size: int
     tls: bool = False
@@ -64,17 +59,14 @@ ROWS = {
 }  # fmt: skip
 
 TARGETS = (
-    Target("64B-100x16", "rate", "ours", 1.3, ["picows"]),
-    Target("64B-100x16", "rate", "ours", 5, ["websockets-uvloop"]),
-    Target("64B-100x16", "rate", "ours", 20, ["trio-websocket"]),
-    Target("64B-100x16", "rate", "ours-sync", 4, ["picows"]),
-    Target("64B-100x1", "rate", "ours-sync", 1.0, ["picows"]),
-    Target("64B-100x1", "rate", "ours", 1.7, ["websockets-uvloop"]),
-    Target("64B-100x1", "rate", "ours", 0.5, ["picows"]),
+    Target("64B-100x16", "rate", "ours-sync", 0.85, ["bun"]),
+    Target("64B-100x1", "rate", "ours-sync", 0.9, ["bun"]),
+    Target("16KiB-50x4", "rate", "ours-sync", 1.3, ["bun"]),
+    Target("1MiB-20x1", "rate", "ours-sync", 1.1, ["bun"]),
+    Target("64B-100x16", "rate", "ours", 3.0, ["picows"]),
+    Target("64B-100x1", "rate", "ours", 0.55, ["bun"]),
     Target("64B-1x1", "rate", "ours", 0.9, PEERS),
     Target("64B-1x1", "rate", "ours-sync", 0.9, PEERS),
-    Target("16KiB-50x4", "rate", "ours", 1.0, PEERS),
-    Target("1MiB-20x1", "rate", "ours", 1.0, PEERS),
     Target("deflate-100x16", "rate", "ours", 1.2, ["websockets-asyncio", "websockets-uvloop"]),
     Target("tls-100x16", "rate", "ours", 1.0, ["websockets-asyncio"]),
     Target("tls-100x1", "rate", "ours", 1.0, ["websockets-asyncio"]),
@@ -88,7 +80,7 @@ COLUMNS = (
     report.Column("CPU us", "cpu_us", "{:.2f}".format),
     report.Column("reply bytes", "reply_bytes"),
 )
-COMPARISON = report.Comparison("rate", ["picows", "websockets-uvloop"], {"fairness": "p99_us"})
+COMPARISON = report.Comparison("rate", ["limit", "bun", "picows"], {"fairness": "p99_us"})
 
 
 def json_messages(count: int = JSON_MESSAGES, size: int = 1024) -> list[bytes]:
@@ -136,61 +128,51 @@ class Files:
 
 
 @contextmanager
-def files(rows: Sequence[Row]) -> Iterator[Files]:
-    """Write a certificate with its key, and the compressed payloads, for the block."""
+def files(row: Row) -> Iterator[Files]:
+    """Write the row's certificate with its key, and its compressed payloads, for the block."""
     with tempfile.TemporaryDirectory() as directory:
         found = Files(Path(directory) / "server.pem", Path(directory) / "payloads")
-        if any(row.tls for row in rows):
+        if row.tls:
             certificate = trustme.CA().issue_cert("127.0.0.1")
             certificate.private_key_and_cert_chain_pem.write_to_path(str(found.certificate))
-        with found.payloads.open("wb") as output:
-            for payload in map(compress, json_messages()):
-                output.write(len(payload).to_bytes(4, "little") + payload)
+        if row.compression:
+            payloads = [compress(message) for message in json_messages()]
+            found.payloads.write_bytes(b"".join(len(one).to_bytes(4, "little") + one for one in payloads))
         yield found
 
 
-def measure(row: Row, contender: Contender, seconds: float, found: Files) -> Figures:
+def measure(row: Row, contender: Contender, seconds: float) -> Figures:
     """One round."""
-    arguments = ["echo"]
     load: dict[str, object] = {
         "connections": row.connections,
         "inflight": row.inflight,
         "seconds": seconds,
         "warmup": WARMUP_SECONDS,
     }
-    if row.tls:
-        arguments += ["--certificate", str(found.certificate)]
-        load["tls"] = 1
-    if row.compression:
-        arguments.append("--compression")
-        load.update(payloads=found.payloads, deflate=1, text=1)
-    else:
-        load["size"] = row.size
-    with server(contender, arguments) as process:
-        figures, text = loadgen.run(row.mode, process, load)
+    with files(row) as found:
+        arguments = ["echo"]
+        if row.tls:
+            arguments += ["--certificate", str(found.certificate)]
+            load["tls"] = 1
+        if row.compression:
+            arguments.append("--compression")
+            load.update(payloads=found.payloads, deflate=1, text=1)
+        else:
+            load["size"] = row.size
+        with server(contender, arguments) as process:
+            figures, text = loadgen.run(row.mode, process, load)
     if row.compression:
         check_compressed(text["sample"], json_messages())
     return {**figures, "cpu_us": figures["cpu_seconds"] / figures["total_replies"] * 1e6}
 
 
-@click.command("echo")
-@click.option("--row", callback=split, metavar="ROW,...", help=f"Only these rows, of: {', '.join(ROWS)}.")
-@click.option("--seconds", type=click.FloatRange(min=0.05), default=3.0, show_default=True)
-@common
-def command(row: tuple[str, ...], seconds: float, **common_options: object) -> None:
-    """Messages that come back: rates and latencies."""
-    options = Options(**common_options)  # type: ignore[arg-type]
-    console = report.console()
-    chosen = [ROWS[name] for name in choose(row, list(ROWS), "row")]
-    contenders = ready(options.only, console)
-    plan = {row.name: [contender for contender in contenders if row.takes(contender)] for row in chosen}
-    loadgen.build()
-    with files(chosen) as found:
-
-        def once(name: str, contender: Contender) -> Figures:
-            return measure(ROWS[name], contender, seconds, found)
-
-        results = rounds.run(plan, once, options, console)
-    titles = {row.name: row.title for row in chosen}
-    shown = report.Shown("echo", titles, COLUMNS, COMPARISON, TARGETS)
-    report.publish(shown, results, options, console)
+command = benchmark.Benchmark(
+    "echo",
+    "Messages that come back: rates and latencies.",
+    ROWS,
+    taking_part("echo"),
+    measure,
+    COLUMNS,
+    COMPARISON,
+    TARGETS,
+).command()

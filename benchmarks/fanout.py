@@ -11,12 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import attrs
-import click
 
-from . import loadgen, report, rounds
-from .contenders import BARE_LOOP, CONTENDERS, Contender, ready
+from . import benchmark, loadgen, report
+from .contenders import Contender, taking_part
 from .figures import Figures, Target
-from .options import Options, choose, common, split
 from .processes import server
 from .servers.publisher import PROGRESS
 
@@ -24,12 +22,9 @@ SIZE = 125
 
 
 @attrs.frozen
-class Row:
+class Row(benchmark.Row):
     """``rate`` bursts of ``burst`` broadcasts a second to ``connections`` receivers; 0 is unpaced."""
 
-    name: str
-    title: str
-    connections: int
     rate: float = 0
     burst: int = 1
 
@@ -46,16 +41,13 @@ ROWS = {
     )
 }
 
-TARGETS = tuple(
-    target
-    for size in (1000, 100)
-    for target in (
-        Target(f"fixed-{size}", "cpu_us", "ours", 1.15, [BARE_LOOP.name], less_is_better=True),
-        Target(f"fixed-{size}", "cpu_us", "ours", 1.0, ["picows"], less_is_better=True),
-        Target(f"unpaced-{size}", "rate", "ours", 1.0, ["picows"]),
-        Target(f"unpaced-{size}", "rate", "ours", 1.5, ["websockets-uvloop"]),
-        Target(f"burst-{size}", "per_cpu_second", "ours", 4.0, ["picows"]),
-    )
+TARGETS = (
+    Target("fixed-1000", "cpu_us", "ours", 1.0, ["bun"], less_is_better=True),
+    Target("fixed-100", "cpu_us", "ours", 1.2, ["bun"], less_is_better=True),
+    Target("unpaced-1000", "rate", "ours", 1.3, ["bun"]),
+    Target("unpaced-100", "rate", "ours", 0.95, ["bun"]),
+    Target("burst-1000", "per_cpu_second", "ours", 4.0, ["picows"]),
+    Target("burst-100", "per_cpu_second", "ours", 4.0, ["picows"]),
 )
 
 COLUMNS = (
@@ -66,7 +58,7 @@ COLUMNS = (
     report.Column("p50 us", "p50_us"),
     report.Column("p99 us", "p99_us"),
 )
-COMPARISON = report.Comparison("per_cpu_second", ["bare-loop", "picows", "websockets-uvloop"])
+COMPARISON = report.Comparison("per_cpu_second", ["bare-loop", "bun", "picows"])
 
 
 @contextmanager
@@ -100,26 +92,14 @@ def measure(row: Row, contender: Contender, seconds: float) -> Figures:
     }
 
 
-@click.command("fanout")
-@click.option("--row", callback=split, metavar="ROW,...", help=f"Only these rows, of: {', '.join(ROWS)}.")
-@click.option("--seconds", type=click.FloatRange(min=0.05), default=4.0, show_default=True)
-@common
-def command(row: tuple[str, ...], seconds: float, **common_options: object) -> None:
-    """One message for many: deliveries and what they cost."""
-    options = Options(**common_options)  # type: ignore[arg-type]
-    console = report.console()
-    chosen = [ROWS[name] for name in choose(row, list(ROWS), "row")]
-    # Synchronous or not, a broadcast is the same.
-    known = [
-        BARE_LOOP,
-        *(contender for contender in CONTENDERS if "--synchronous" not in contender.arguments),
-    ]
-    contenders = ready(options.only, console, known)
-    loadgen.build()
-
-    def once(name: str, contender: Contender) -> Figures:
-        return measure(ROWS[name], contender, seconds)
-
-    results = rounds.run({row.name: contenders for row in chosen}, once, options, console)
-    titles = {row.name: row.title for row in chosen}
-    report.publish(report.Shown("fanout", titles, COLUMNS, COMPARISON, TARGETS), results, options, console)
+command = benchmark.Benchmark(
+    "fanout",
+    "One message for many: deliveries and what they cost.",
+    ROWS,
+    taking_part("fanout"),
+    measure,
+    COLUMNS,
+    COMPARISON,
+    TARGETS,
+    seconds=4.0,
+).command()

@@ -15,7 +15,7 @@ LOAD_SHARE = "load_share"
 MOST_LOAD = 0.9
 DISTURBED = "disturbed"
 MOST_DISTURBED = 0.05
-
+MOST_NAMED = 3  # peers in a line
 
 # What has to be so in every round: these figures are summed up by their worst round, not by the middle one.
 WORST: Mapping[str, Callable[[Iterable[float]], float]] = {
@@ -112,11 +112,12 @@ class Verdict:
 
     def __str__(self) -> str:
         target, sign = self.target, "<=" if self.target.less_is_better else ">="
-        times = f" x {self.peer or ' / '.join(target.peers)}" if target.peers else ""
-        measured = "not measured" if self.measured is None else f"{self.measured:.2f}"
-        state = {True: "ok", False: "short", None: ""}[self.reached]
+        unknown = " / ".join(target.peers) if len(target.peers) <= MOST_NAMED else "the best peer"
+        times = f" x {self.peer or unknown}" if target.peers else ""
         line = f"target  {target.row} {target.ours} {target.figure} {sign} {target.factor:g}{times}"
-        return f"{line}  measured {measured}  {state}".replace("measured not", "not").rstrip()
+        if self.measured is None:
+            return f"{line}  not measured"
+        return f"{line}  measured {self.measured:.2f}  {'ok' if self.reached else 'not ok'}"
 
 
 def ratio(ours: float | None, theirs: float | None) -> float | None:

@@ -6,10 +6,7 @@ result it keeps the connections open until it gets another. The server's counter
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,55 +14,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import attrs
-import click
 
+from . import compiler
 from .figures import DISTURBED
 from .processes import RoundFailed, ServerProcess, Spent, cores, spent_by, started_on
 
 SOURCES = Path(__file__).parent / "c"
-FLAGS = ("-O2", "-std=gnu11", "-Wall", "-Wextra")
-
-
-class NoCompiler(click.ClickException):
-    """There is no C compiler; exit status 2."""
-
-    exit_code = 2
-
-
-def cache_directory() -> Path:
-    """Where compiled load generators are kept."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "trio_ws_app" / "benchmarks"
-
-
-def find_compiler() -> str | None:
-    """The C compiler: ``$CC``, cc, gcc or clang."""
-    names = (os.environ.get("CC", ""), "cc", "gcc", "clang")
-    return next((path for path in map(shutil.which, filter(None, names)) if path), None)
 
 
 def build() -> Path:
-    """Return the path of the load generator, compiled from the present sources.
+    """Return the path of the load generator.
 
     Raises:
         NoCompiler: there is no C compiler, or it fails.
     """
-    sources = sorted(SOURCES.glob("*.c"))
-    contents = b"".join(path.read_bytes() for path in [*sources, *SOURCES.glob("*.h")])
-    program = cache_directory() / f"loadgen-{hashlib.sha256(contents).hexdigest()[:16]}"
-    if program.exists():
-        return program
-    compiler = find_compiler()
-    if compiler is None:
-        raise NoCompiler("the load generator needs a C compiler (cc, gcc, clang or $CC), and there is none")
-    program.parent.mkdir(parents=True, exist_ok=True)
-    partial = program.with_suffix(f".{os.getpid()}")
-    command = [compiler, *FLAGS, "-o", str(partial), *map(str, sources), "-ldl"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise NoCompiler(f"the load generator does not compile: {(done.stderr.splitlines() or ['?'])[0]}")
-    partial.replace(program)
-    return program
+    return compiler.build("loadgen", sorted(SOURCES.glob("*.c")), sorted(SOURCES.glob("*.h")))
 
 
 @attrs.frozen

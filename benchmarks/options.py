@@ -19,6 +19,7 @@ class Options:
     rounds: int
     only: tuple[str, ...]
     patience: int
+    bun: Path | None
     json: Path | None
     plot: Path | None
 
@@ -40,6 +41,12 @@ def common(command: Command) -> Command:
             default=2,
             show_default=True,
             help="Repeat a round this often while other programs take the cores.",
+        ),
+        click.option(
+            "--bun",
+            type=click.Path(exists=True, dir_okay=False, executable=True, resolve_path=True, path_type=Path),
+            metavar="PATH",
+            help="The bun program, where it is not on PATH.",
         ),
         click.option("--only", callback=split, metavar="NAME,...", help="Only these contenders."),
         click.option("--rounds", type=click.IntRange(1), default=5, show_default=True),

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
+import re
 import resource
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -84,12 +83,6 @@ class ServerProcess:
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Rss:"))
 
 
-def command_line(contender: Contender, arguments: Sequence[str]) -> list[str]:
-    """How a contender's server is started."""
-    module = f"benchmarks.servers.{contender.script}"
-    return [sys.executable, "-m", module, *contender.arguments, *arguments]
-
-
 @contextmanager
 def server(contender: Contender, arguments: Sequence[str] = ()) -> Iterator[ServerProcess]:
     """Run a contender's server for the block; it is terminated afterwards.
@@ -107,28 +100,24 @@ def server(contender: Contender, arguments: Sequence[str] = ()) -> Iterator[Serv
 def launched(contender: Contender, arguments: Sequence[str], errors: TextIO) -> Iterator[ServerProcess]:
     """As ``server``, but it may end by itself; its standard error goes to ``errors``."""
     raise_descriptor_limit()
-    environment = {**os.environ, **({"TRIO_WS_APP_PURE": "1"} if contender.pure else {})}
     with started_on(cores()[0]):
         process = subprocess.Popen(
-            command_line(contender, arguments),
-            cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True,
-        )  # fmt: skip
+            [*contender.command(), *arguments], cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, text=True
+        )
     try:
-        facts = _ready(process)
-        if facts is None:
+        port = port_of(process)
+        if port is None:
             raise RoundFailed(f"the server did not start: {_last_line(errors)}")
-        if contender.ours and facts["compiled"] == contender.pure:
-            raise RoundFailed(f"trio_ws_app is{' ' if contender.pure else ' not '}compiled here")
-        yield ServerProcess(process, int(str(facts["port"])))
+        yield ServerProcess(process, port)
     finally:
         _stop(process)
 
 
-def _ready(process: subprocess.Popen[str]) -> dict[str, object] | None:
+def port_of(process: subprocess.Popen[str]) -> int | None:
+    """Wait for ``listening on ws://HOST:PORT``; None where the process ended or said something else."""
     assert process.stdout is not None
-    line = process.stdout.readline()
-    facts = json.loads(line) if line else None
-    return facts if isinstance(facts, dict) else None
+    match = re.fullmatch(r"listening on wss?://[\w.]+:(\d+)\n", process.stdout.readline())
+    return int(match[1]) if match else None
 
 
 def _last_line(errors: TextIO) -> str:

@@ -6,7 +6,6 @@ publishes is the same for every contender: see ``servers/publisher.py``.
 
 from __future__ import annotations
 
-import json
 import shutil
 import socket
 import subprocess
@@ -19,38 +18,38 @@ from contextlib import ExitStack, contextmanager
 import attrs
 import click
 
-from . import loadgen, report, rounds
-from .contenders import Contender, ready
+from . import benchmark, loadgen, report
+from .contenders import Contender
 from .fanout import SIZE, progress_file, start_publishing
 from .figures import Figures, Target
-from .options import Options, choose, common, split
 from .processes import ROOT, RoundFailed, ServerProcess, Spent, cores, server, spent_by, started_on
 
 SETTLE_SECONDS = 0.5  # for subscriptions that a server makes after it has accepted a connection
 
-OURS = Contender("ours", "ours", ("trio", "coredis"))
-WEBSOCKETS = Contender("websockets-asyncio", "websockets_asyncio", ("websockets", "redis"))
+OURS = Contender("ours", "ours.py", ("trio", "coredis"))
+WEBSOCKETS = Contender("websockets-asyncio", "websockets_asyncio.py", ("websockets", "redis"))
 UVLOOP = Contender(
-    "websockets-uvloop", "websockets_asyncio", ("websockets", "redis", "uvloop"), ("--uvloop",)
+    "websockets-uvloop", "websockets_asyncio.py", ("websockets", "redis", "uvloop"), ("--uvloop",)
 )
-CHANNELS = Contender("channels", "channels_daphne", ("channels", "channels-redis", "daphne", "Django"))
+CHANNELS = Contender("channels", "channels_daphne.py", ("channels", "channels-redis", "daphne", "Django"))
 CONTENDERS = (OURS, WEBSOCKETS, UVLOOP, CHANNELS)
 PUBLISHES = {OURS.name: "marked", CHANNELS.name: "channels"}  # the others: "plain"
 
 
 @attrs.frozen
-class Row:
+class Row(benchmark.Row):
     """``rate`` messages a second to ``connections`` receivers of ``workers`` processes; 0 is unpaced.
 
     A contender that cannot keep up with ``rate`` is left out: its queues would be measured, and overflow.
     """
 
-    name: str
-    title: str
-    connections: int
     rate: float = 0
     workers: int = 2
     left_out: Sequence[str] = ()
+
+    def takes(self, contender: Contender) -> bool:
+        """Whether the contender can keep up."""
+        return contender.name not in self.left_out
 
 
 ROWS = {
@@ -134,7 +133,7 @@ def publisher(way: str, arguments: Sequence[str]) -> Iterator[None]:
     with process:
         try:
             assert process.stdout is not None
-            if not json.loads(process.stdout.readline() or "null"):
+            if not process.stdout.readline():
                 raise RoundFailed("the publisher did not start")
             yield
         finally:
@@ -174,22 +173,14 @@ def measure(row: Row, contender: Contender, seconds: float) -> Figures:
     }
 
 
-@click.command("pubsub")
-@click.option("--row", callback=split, metavar="ROW,...", help=f"Only these rows, of: {', '.join(ROWS)}.")
-@click.option("--seconds", type=click.FloatRange(min=0.05), default=4.0, show_default=True)
-@common
-def command(row: tuple[str, ...], seconds: float, **common_options: object) -> None:
-    """One publisher, Redis, two servers: deliveries and how long they take."""
-    options = Options(**common_options)  # type: ignore[arg-type]
-    console = report.console()
-    chosen = [ROWS[name] for name in choose(row, list(ROWS), "row")]
-    contenders = ready(options.only, console, CONTENDERS)
-    loadgen.build()
-
-    def once(name: str, contender: Contender) -> Figures:
-        return measure(ROWS[name], contender, seconds)
-
-    plan = {row.name: [one for one in contenders if one.name not in row.left_out] for row in chosen}
-    results = rounds.run(plan, once, options, console)
-    titles = {row.name: row.title for row in chosen}
-    report.publish(report.Shown("pubsub", titles, COLUMNS, COMPARISON, TARGETS), results, options, console)
+command = benchmark.Benchmark(
+    "pubsub",
+    "One publisher, Redis, two servers: deliveries and how long they take.",
+    ROWS,
+    CONTENDERS,
+    measure,
+    COLUMNS,
+    COMPARISON,
+    TARGETS,
+    seconds=4.0,
+).command()

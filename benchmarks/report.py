@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from . import document, plot
+from .contenders import Contender
 from .figures import (
     DISTURBED,
     LOAD_SHARE,
@@ -60,7 +61,8 @@ class Shown:
     titles: Mapping[str, str]
     columns: Sequence[Column]
     comparison: Comparison
-    targets: Sequence[Target] = ()
+    targets: Sequence[Target]
+    contenders: Sequence[Contender]
 
 
 def console() -> Console:
@@ -80,7 +82,7 @@ def publish(shown: Shown, results: Results, options: Options, console: Console) 
     for note in _notes(results):
         console.print(note)
     if options.json is not None:
-        document.write(options.json, document.make(shown.benchmark, results, judged))
+        document.write(options.json, document.make(shown.benchmark, shown.contenders, results, judged))
     if options.plot is not None:
         plot.draw(options.plot, shown, results)
 

@@ -22,11 +22,11 @@ import attrs
 import click
 
 from trio_ws_app.observability.inspection.fetch import fetch
-from trio_ws_app.observability.inspection.snapshot import Look
-from trio_ws_app.observability.inspection.tasks import TaskNode
+from trio_ws_app.observability.inspection.snapshot import Query
+from trio_ws_app.server.tasks import TaskNode
 
 from . import document, report
-from .processes import ROOT
+from .processes import ROOT, port_of
 from .vanishing import RawClient, leave_often
 
 GRACE_SECONDS = 2.0
@@ -67,7 +67,7 @@ class ChatProcess:
         """Look in."""
         proc = Path(f"/proc/{self.process.pid}")
         descriptors = len(list((proc / "fd").iterdir()))  # before looking in opens one more
-        snapshot = fetch(str(self.control), Look(tasks=True))
+        snapshot = fetch(str(self.control), Query(tasks=True))
         memory = (proc / "smaps_rollup").read_text().split("Rss:")[1].split()[0]
         assert snapshot.tasks is not None
         return Held(
@@ -113,16 +113,14 @@ def chat() -> Iterator[ChatProcess]:
                 [sys.executable, "-m", "trio_ws_app", *arguments],
                 cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, text=True,
             )  # fmt: skip
-        assert process.stdout is not None
-        try:
-            line = process.stdout.readline()
-            if not line:
-                raise click.ClickException(f"the server did not start: {log.read_text().strip()}")
-            yield ChatProcess(process, int(line.strip().rpartition(":")[2]), control, log)
-        finally:
-            process.kill()
-            process.wait()
-            process.stdout.close()
+        with process:
+            try:
+                port = port_of(process)
+                if port is None:
+                    raise click.ClickException(f"the server did not start: {log.read_text().strip()}")
+                yield ChatProcess(process, port, control, log)
+            finally:
+                process.kill()
 
 
 class Talk:

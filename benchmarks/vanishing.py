@@ -12,8 +12,9 @@ from contextlib import suppress
 from functools import cache
 from random import Random
 
+from .frames import CLOSE, PING, PONG, TEXT, frames, masked, upgrade_request
+
 TIMEOUT = 10.0
-TEXT, CLOSE, PING, PONG = 1, 8, 9, 10
 # Not masked, reserved bits, an unknown opcode, no UTF-8, a continuation of nothing.
 BROKEN_FRAMES = [
     b"\x81\x05hello",
@@ -33,7 +34,7 @@ class RawClient:
 
     def open(self, path: str = "/") -> None:
         """The opening handshake."""
-        self.socket.sendall(upgrade(path))
+        self.socket.sendall(upgrade_request(path))
         while b"\r\n\r\n" not in self._received:
             self._receive()
         head, _, rest = self._received.partition(b"\r\n\r\n")
@@ -77,19 +78,9 @@ class RawClient:
         self.socket.close()
 
     def _frame(self) -> tuple[int, bytes]:
-        self._need(2)
-        size, head = self._received[1], 2
-        if size >= 126:
-            head = 4 if size == 126 else 10
-            self._need(head)
-            size = int.from_bytes(self._received[2:head], "big")
-        self._need(head + size)
-        opcode, payload = self._received[0] & 15, bytes(self._received[head : head + size])
-        del self._received[: head + size]
-        return opcode, payload
-
-    def _need(self, size: int) -> None:
-        while len(self._received) < size:
+        while True:
+            for frame in frames(self._received):
+                return frame
             self._receive()
 
     def _receive(self) -> None:
@@ -97,14 +88,6 @@ class RawClient:
         if not data:
             raise ConnectionResetError("the server ended the connection")
         self._received += data
-
-
-def upgrade(path: str) -> bytes:
-    """The request of an opening handshake."""
-    return (
-        f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-    ).encode()
 
 
 @cache
@@ -117,16 +100,6 @@ def tls_hello() -> bytes:
     return hello.read()
 
 
-def masked(opcode: int, payload: bytes) -> bytes:
-    """A final frame as clients send it, with a mask of zeros."""
-    size = len(payload)
-    if size < 126:
-        head = bytes([0x80 | opcode, 0x80 | size])
-    else:
-        head = bytes([0x80 | opcode, 0x80 | 126]) + size.to_bytes(2, "big")
-    return head + bytes(4) + payload
-
-
 # The ways to leave. Each has a connected client that it ends in its own way.
 
 
@@ -135,7 +108,7 @@ def before_the_request(client: RawClient, _random: Random) -> None:
 
 
 def within_the_request(client: RawClient, random: Random) -> None:
-    client.socket.sendall(upgrade("/")[: random.randrange(1, 120)])
+    client.socket.sendall(upgrade_request("/")[: random.randrange(1, 120)])
     random.choice([client.reset, client.close])()
 
 
@@ -151,7 +124,7 @@ def after_the_handshake(client: RawClient, random: Random) -> None:
 
 
 def without_waiting_for_the_handshake(client: RawClient, random: Random) -> None:
-    client.socket.sendall(upgrade("/") + masked(TEXT, b"hasty") + masked(TEXT, b"hello"))
+    client.socket.sendall(upgrade_request("/") + masked(TEXT, b"hasty") + masked(TEXT, b"hello"))
     random.choice([client.reset, client.close])()
 
 

@@ -1,40 +1,12 @@
-"""What tests of several folders share: virtual time, and Redis servers that start when first asked for."""
+"""What tests of several folders share: Redis servers that start when first asked for, and free ports."""
 
 from __future__ import annotations
 
-import inspect
 import socket
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
-import trio
 from redis_servers import RedisServer, running_cluster, running_redis
-from trio.testing import MockClock
-
-VIRTUAL_SECONDS = 3600
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let ``usefixtures("autojump_clock")`` do; pytest-trio looks for clocks in a test's arguments only."""
-    for item in items:
-        if not inspect.iscoroutinefunction(getattr(item, "obj", None)):
-            continue
-        if any("autojump_clock" in mark.args for mark in item.iter_markers("usefixtures")):
-            item.add_marker(pytest.mark.trio(run=_run_on_virtual_time))
-
-
-def _run_on_virtual_time(
-    test: Callable[[], Awaitable[object]], *, clock: object, instruments: Sequence[trio.abc.Instrument]
-) -> Any:
-    assert clock is None
-    return trio.run(_limited, test, clock=MockClock(autojump_threshold=0), instruments=instruments)
-
-
-async def _limited(test: Callable[[], Awaitable[object]]) -> object:
-    """A test that waits for what never comes fails, instead of watching keepalive for ever."""
-    with trio.fail_after(VIRTUAL_SECONDS):
-        return await test()
 
 
 @pytest.fixture(scope="session")

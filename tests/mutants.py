@@ -68,7 +68,7 @@ def _run_tests(tests: Sequence[str], scratch: Path) -> str:
         return "noticed: the tests hang"
     if done.returncode == 0:
         return "survived"
-    failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED tests/", "ERROR tests/"))]
     return "noticed: " + (failed[0].split(" - ")[0].partition("::")[2] if failed else "the tests do not run")
 
 

@@ -10,8 +10,7 @@ import trio
 from trio.testing import MockClock
 
 import trio_ws_app as ws
-from trio_ws_app.testing import assert_nothing_left
-from trio_ws_app.wire.engine import open_engine
+from trio_ws_app.testing import assert_nothing_left, connected_pair
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")
 
@@ -127,22 +126,23 @@ async def test_it_sees_the_context_variables_of_the_caller() -> None:
     assert name.get() == "caller"
 
 
-async def test_what_is_queued_is_written_in_the_same_turn() -> None:
-    """Also where the server was started later; otherwise Trio would have to be woken for it."""
-    seen = []
+async def test_what_the_function_queues_is_written() -> None:
+    """Also on a connection that was made after the calls had begun."""
+    connections: list[ws.Connection] = []
 
-    def look(_number: int) -> None:
-        seen.append([engine.in_turn for engine in engines])
+    def send(number: int) -> None:
+        for connection in connections:
+            connection.send_nowait(str(number))
 
-    engines = []
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(ws.call_every, 1, look)
+        nursery.start_soon(ws.call_every, 1, send)
         await trio.sleep(1.5)
-        async with open_engine() as engine:
-            engines.append(engine)
-            await trio.sleep(1)
+        async with connected_pair() as (connection, peer):
+            connections.append(connection)
+            with trio.fail_after(0.6):
+                assert await peer.receive() == "2"
+            connections.clear()
         nursery.cancel_scope.cancel()
-    assert seen == [[], [True]]
 
 
 async def test_a_function_that_would_wait_is_refused() -> None:

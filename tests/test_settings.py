@@ -15,7 +15,48 @@ def test_an_origin_that_never_matches_is_refused(origin: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "origins", [("*",), ("same-host",), "https://a.example, http://localhost:8765", ("null",)]
+    ("origin", "advice"),
+    [
+        ("https://*", "subdomains only"),
+        ("https://*example.com", "subdomains only"),
+        ("https://example.*", "subdomains only"),
+        ("https://a.*.example.com", "subdomains only"),
+        ("https://*.*.example.com", "subdomains only"),
+        ("*.example.com", "without a path"),
+        ("*://example.com", "without a path"),
+        ("https://example.com:*", "subdomains only"),
+        ("https://example.com:99999", "without a path"),
+        ("https://user@example.com", "without a path"),
+        ("https://example.com:", "no host"),
+        ("https://", "no host"),
+        ("https://exa%6dple.com", "no host"),
+        ("https://[example.com]", "no host"),
+        ("https://[0:0:0:0:0:0:0:1]:8765", r"\[::1\]"),
+        ("https://bücher.example", "xn--"),
+        ("wss://example.com", "https://example.com"),
+        ("file:///", "without a path"),
+        ("NULL", "without a path"),
+    ],
+)
+def test_what_no_browser_sends_is_no_origin(origin: str, advice: str) -> None:
+    """An origin that could never match is refused, with what would be right."""
+    with pytest.raises(ValueError, match=advice):
+        Settings(origins=(origin,))
+
+
+@pytest.mark.parametrize(
+    "origins",
+    [
+        ("*",),
+        ("same-host",),
+        "https://a.example, http://localhost:8765",
+        ("null",),
+        ("file://",),
+        ("https://*.example.com", "https://*.example.com:8443"),
+        ("http://[::1]:8765", "http://127.0.0.1"),
+        ("https://xn--bcher-kva.example",),
+        ("capacitor://localhost", "chrome-extension://abcdefgh"),
+    ],
 )
 def test_origins(origins: tuple[str, ...] | str) -> None:
     """Origins, and the words for any and for the same host, are taken as a tuple or a text."""

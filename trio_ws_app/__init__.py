@@ -19,19 +19,17 @@ from .broker import (
 from .client.adapter import from_trio_websocket
 from .client.backoff import Backoff, is_transient
 from .client.connect import connect
-from .client.reconnect import Reconnecting, reconnect
-from .clock import Clock
+from .client.reconnect import reconnect
 from .connection import Connection, Message
-from .duplex import duplex
+from .duplex import Exit, Side, duplex
 from .errors import CloseCode, CloseReason, ConnectionClosed, HandshakeRefused, UsageError
-from .exits import Exit, Side
 from .patterns import consume, produce
 from .periodic import call_every
 from .registry.fanout import BroadcastResult, Overflow, broadcast
 from .registry.registry import Member, Registry, open_registry
 from .registry.topics import Following
 from .request import Headers, Request, Response
-from .server.contain import Handler
+from .server.options import Handler
 from .server.server import Server
 from .server.serving import serve
 from .server.statistics import Statistics
@@ -43,7 +41,6 @@ __all__ = [
     "BroadcastResult",
     "Broker",
     "BrokerUnavailable",
-    "Clock",
     "CloseCode",
     "CloseReason",
     "Connection",
@@ -63,7 +60,6 @@ __all__ = [
     "Overflow",
     "Position",
     "Present",
-    "Reconnecting",
     "RedisTimeouts",
     "Registry",
     "Request",

@@ -1,4 +1,4 @@
-"""The one rule for the user's plain functions, wherever they are called from.
+"""The one rule for the user's functions, plain or async, wherever they are called from.
 
 Each has a context of its own, so that nothing it sets is seen by the next connection. A KeyboardInterrupt
 may be raised inside it and nowhere else in this package, where it would leave half of a change behind.
@@ -8,9 +8,10 @@ What it raises goes to the caller, whose policy it is.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from contextvars import Context, copy_context
-from typing import Generic, ParamSpec, TypeVar
+from collections.abc import Awaitable, Callable
+from contextvars import copy_context
+from functools import partial
+from typing import ParamSpec, TypeVar
 
 from trio.lowlevel import disable_ki_protection
 
@@ -18,22 +19,23 @@ Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 
-class Callback(Generic[Arguments, Result]):
-    """A plain function that is called in a copy of the context in which this was made."""
+def in_own_context(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """The plain ``function``, to be called in a copy of the current context."""
+    return partial(copy_context().run, call_interruptible, function)  # type: ignore[arg-type]  # it is that
 
-    __slots__ = ("_context", "_function")
 
-    def __init__(self, function: Callable[Arguments, Result], context: Context | None = None) -> None:
-        self._function = function
-        self._context = copy_context() if context is None else context
+@disable_ki_protection
+def call_interruptible(
+    function: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
+) -> Result:
+    """Call the function in the current context, which has to be one of its own."""
+    return function(*args, **kwargs)
 
-    def __call__(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        """Call the function; what it raises comes out as it is."""
-        return self._context.run(self._interruptible, *args, **kwargs)
 
-    @disable_ki_protection
-    def _interruptible(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        return self._function(*args, **kwargs)
+@disable_ki_protection
+async def await_interruptible(awaitable: Awaitable[Result]) -> Result:
+    """Wait for what an async function has returned, in a task of its own."""
+    return await awaitable
 
 
 def refuse_coroutine(function: object, result: object, instead: str) -> None:

@@ -5,35 +5,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Sequence
-from functools import partial
-from math import inf
-from types import AsyncGeneratorType
+from collections.abc import Awaitable, Sequence
+from enum import StrEnum
 from typing import Any
 
 import attrs
 import trio
-from trio.lowlevel import checkpoint_if_cancelled
 
 from .connection import Message
-from .exits import Exit, Exits, Side
-from .patterns import (
-    AsyncConsumer,
-    Channel,
-    Consumer,
-    Producer,
-    call_inline,
-    consumed,
-    consumption,
-    inline_consumption,
-    is_async,
-    production,
-    production_within,
-    received,
-    send_all,
-)
-from .wire.connection import WireConnection
-from .wire.waiting import Demand, Rest
+from .patterns import Channel, Consumer, Producer, call_inline, consumption, is_async, production
+
+
+class Side(StrEnum):
+    """Which half of a ``duplex``."""
+
+    CONSUMER = "consumer"
+    PRODUCER = "producer"
+
+
+@attrs.frozen
+class Exit:
+    """How a ``duplex`` ended without an error.
+
+    ``first`` is the side that ended first. ``cause`` is what ended it: the ``ConnectionClosed`` (from
+    other channels, the ``trio.EndOfChannel`` or ``trio.BrokenResourceError``) that told it of the end,
+    or None when it returned or was exhausted by itself.
+    """
+
+    first: Side
+    cause: Exception | None
 
 
 async def duplex(
@@ -47,58 +47,24 @@ async def duplex(
     Several consumers share the messages: each message goes to every one of them, in turn. When the
     peer is gone, producers are cancelled at once, consumers first finish what had arrived.
 
-    Returns after every ``finally`` block has run. One error comes out as itself, several as one
-    ExceptionGroup; the peer's goodbye is no error. When cancelled, all of them are, and are waited for.
-
-    Parts run in tasks of their own where they need them, with copies of the caller's context variables. An
-    async consumer beside one producer has a task while something is said: after a second without a message
-    it ends, and the next message brings a new one, with a copy of the context variables of the one before.
-    So a consumer must not keep what belongs to a task, such as a lock or a context variable's token, from
-    one message to the next.
+    Each part is one task from its beginning to its end: the consumers in the caller's, if there are any,
+    each producer in one of its own. Returns after every ``finally`` block has run. One error comes out as
+    itself, several as one ExceptionGroup; the peer's goodbye is no error. When cancelled, all parts are,
+    and are waited for.
 
     Raises:
         TypeError: neither ``consume`` nor ``produce`` was given.
     """
     consumers: list[Consumer] = _listed(consume)
     producers: list[Producer] = _listed(produce)
-    if not consumers and not producers:
+    if not (consumers or producers):
         raise TypeError("duplex needs consume=, produce=, or both")
-    run = _Duplex(bool(consumers))
-    consumer = _in_turn(consumers) if consumers else None
-    if isinstance(channel, WireConnection) and len(producers) == 1 and consumer:
-        await _entered(channel, producers[0])
-        if is_async(consumer):
-            await run.with_consumer_on_demand(channel, consumer, producers[0])
-        else:
-            await run.in_one_task(channel, consumer, producers[0])
-        return run.result()
-    # This task would only wait: it takes one of the parts. That, and no coroutine between it and the part,
-    # keeps an idle connection small.
-    part = consumption(channel, consumer) if consumer else production(channel, producers.pop(0))
-    async with trio.open_nursery() as nursery:
-        run.scope = nursery.cancel_scope
-        for producer in producers:
-            nursery.start_soon(run.produce, production(channel, producer))
-        try:
-            cause = await part
-        except Exception as error:
-            run.failed(error)
-        except BaseException as error:
-            run.stopped(error)
-        else:
-            run.part_ended(Side.CONSUMER if consumer else Side.PRODUCER, cause)
-    return run.result()
-
-
-async def _entered(channel: WireConnection, producer: Producer) -> None:
-    """Raises where no part may begin; then the producer, which was handed over all the same, is closed."""
-    try:
-        await checkpoint_if_cancelled()
-        channel.check_free()
-    except BaseException:
-        if isinstance(producer, AsyncGeneratorType):
-            await producer.aclose()
-        raise
+    parts = _Parts(has_consumer=bool(consumers))
+    work: list[tuple[Side, Awaitable[Exception | None]]] = []
+    if consumers:
+        work.append((Side.CONSUMER, consumption(channel, _in_turn(consumers), parts.has_producers)))
+    work += [(Side.PRODUCER, production(channel, producer)) for producer in producers]
+    return await parts.run(work)
 
 
 def _listed(given: Any) -> list[Any]:
@@ -107,125 +73,89 @@ def _listed(given: Any) -> list[Any]:
     return list(given) if isinstance(given, list | tuple) else [given]
 
 
-def _in_turn(consumers: Sequence[Consumer]) -> Consumer:
+def _in_turn(consumers: list[Consumer]) -> Consumer:
     """One consumer that gives each message to all of ``consumers``."""
     if len(consumers) == 1:
         return consumers[0]
-    if not any(is_async(consumer) for consumer in consumers):
 
-        def all_inline(message: Message) -> None:
-            for consumer in consumers:
-                call_inline(consumer, message)
-
-        return all_inline
-
-    async def all_async(message: Message) -> None:
+    async def give_to_all(message: Message) -> None:
         for consumer in consumers:
-            if is_async(consumer):
-                await consumer(message)
-            else:
-                call_inline(consumer, message)
+            await (consumer(message) if is_async(consumer) else call_inline(consumer, message))
 
-    return all_async
+    return give_to_all
 
 
 @attrs.define
-class _Duplex(Exits):
-    """The parts, run in as few tasks as will do."""
+class _Parts:
+    """The parts of one duplex, and how they have ended so far."""
 
-    demand: Demand = attrs.field(init=False)
-    interrupted: trio.Cancelled | None = None  # the producer, by what is not known yet
+    has_consumer: bool
+    scope: trio.CancelScope = attrs.field(init=False)
+    exit: Exit | None = None
+    errors: list[BaseException] = attrs.field(factory=list)
+    cancelled: list[BaseException] = attrs.field(factory=list)
+    _producing: bool = False
 
-    async def in_one_task(self, channel: WireConnection, consumer: Consumer, producer: Producer) -> None:
-        """The connection calls the consumer, so the one producer needs no task of its own."""
-        self.scope = trio.CancelScope()
-        beside = partial(self.produce_beside, channel, producer)
+    def has_producers(self) -> bool:
+        """Whether a producer has begun; the consumer's first step comes before that."""
+        return self._producing
+
+    async def run(self, parts: list[tuple[Side, Awaitable[Exception | None]]]) -> Exit:
+        """Run the first part in this task, the others in tasks of their own."""
         try:
-            cause = await inline_consumption(channel, channel.consume_inline(consumer, beside, self.scope))
-        except Exception as error:
-            self.failed(error)
-        else:
-            self.part_ended(Side.CONSUMER, cause)
+            async with trio.open_nursery() as nursery:
+                self.scope = nursery.cancel_scope
+                first, *others = parts
+                for side, part in others:
+                    nursery.start_soon(self._run_part, side, part)
+                await self._run_part(*first)
+        except BaseException:
+            self.cancelled.clear()  # it is on its way, and must not refer to itself
+            raise
+        finally:
+            if self.errors:  # also instead of a cancellation: an error is not lost
+                raise self._failure()
+        if self.exit is None:
+            raise self.cancelled.pop()  # it was taken back, but the parts have ended by it
+        return self.exit
 
-    async def produce_beside(self, channel: WireConnection, producer: Producer) -> bool:
-        """Produce until the consumer ends; whether the consumer has to end now instead."""
+    async def _run_part(self, side: Side, part: Awaitable[Exception | None]) -> None:
+        self._producing = self._producing or side is Side.PRODUCER
         try:
-            cause = await production_within(self.scope, channel, producer)
-        except Exception as error:
-            self.failed(error)
-        else:
-            self.part_ended(Side.PRODUCER, cause)
-        return self.exit is not None or bool(self.errors)
-
-    async def with_consumer_on_demand(
-        self, channel: WireConnection, consumer: AsyncConsumer, producer: Producer
-    ) -> None:
-        """The one producer in this task; the consumer has one while something is said.
-
-        Else only the connection knows of it, so where nothing is said there is one task.
-        """
-        async with trio.open_nursery() as nursery:
-            self.scope = nursery.cancel_scope
-            start = partial(nursery.start_soon, self.consume, channel, consumer)
-            self.demand = demand = Demand(channel, start)
-            gone = trio.CancelScope()
-            channel.add_gone_scope(gone)
+            cause = await part
+        except BaseException as error:
+            cancelled = self._take_failure(error)
             try:
-                cause = None
-                with gone:
-                    try:
-                        cause = await send_all(channel, producer)
-                    except trio.Cancelled as error:
-                        self.interrupted = error  # every block that it would pass costs
-                if self.producer_stopped(channel.is_gone):
-                    pass
-                elif cause is None and not channel.is_gone:
-                    self.ended(Side.PRODUCER, None)
-                elif not channel.is_gone:
-                    demand.begin()  # the peer may still say something, until it answers our goodbye
-                elif not demand.met:
-                    demand.end()
-                    self.exit = Exit(Side.CONSUMER, await received(channel, consumer))  # alone in the nursery
-            except Exception as error:
-                self.failed(error)
-            except BaseException as error:
-                self.stopped(error)
+                if cancelled is not None:
+                    raise cancelled from None
             finally:
-                demand.end()
-                channel.remove_gone_scope(gone)
-
-    async def consume(self, channel: WireConnection, consumer: AsyncConsumer) -> None:
-        """The consumer in a task of its own."""
-        try:
-            cause = await consumed(channel, consumer, self.demand)
-        except Exception as error:
-            self.failed(error)
-        except BaseException as error:
-            self.stopped(error)
+                del cancelled  # it refers to this frame
         else:
-            if isinstance(cause, Exception):
-                self.ended(Side.CONSUMER, cause)
-            elif not isinstance(cause, Rest):
-                self.raise_cancel = cause
-                self.stop_the_others()
+            # If the peer is gone, the consumer finishes what has arrived, and then ends everything.
+            if side is Side.CONSUMER or cause is None or not self.has_consumer:
+                self.exit = self.exit or Exit(side, cause)
+                self.scope.cancel()
 
-    def producer_stopped(self, gone: bool) -> bool:
-        """Whether the producer was cancelled, and not only because the peer is ``gone``."""
-        error, self.interrupted = self.interrupted, None
-        if error is None or (gone and trio.current_effective_deadline() > -inf):
-            return False
-        self.cancelled = error
-        if self.demand.met:
-            self.stop_the_others()
-        return True
+    def _take_failure(self, error: BaseException) -> BaseException | None:
+        """Note what is not a cancellation in ``error``; the cancellation, which goes its way."""
+        cancelled, failure = _split(error)
+        if failure is not None:
+            self.errors.append(failure)
+            self.scope.cancel()
+        elif not self.scope.cancel_called:
+            self.cancelled = [error]  # from outside
+        return cancelled
 
-    async def produce(self, producing: Coroutine[Any, Any, Exception | None]) -> None:
-        """A producer in a task of its own."""
-        try:
-            cause = await producing
-        except Exception as error:
-            self.failed(error)
-        except BaseException as error:
-            self.stopped(error)
-        else:
-            self.part_ended(Side.PRODUCER, cause)
+    def _failure(self) -> BaseException:
+        """The error of the part that failed, or of all that did; it must not refer to itself."""
+        errors, self.errors = self.errors, []
+        if len(errors) == 1:
+            return errors[0]
+        return BaseExceptionGroup("several parts of one duplex failed", errors)
+
+
+def _split(error: BaseException) -> tuple[BaseException | None, BaseException | None]:
+    """The cancellation in ``error``, and the rest."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(trio.Cancelled)
+    return (error, None) if isinstance(error, trio.Cancelled) else (None, error)

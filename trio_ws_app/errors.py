@@ -71,12 +71,16 @@ class CloseReason:
 class ConnectionClosed(trio.EndOfChannel, trio.BrokenResourceError):
     """The connection is over: nothing more will be received, nothing more can be sent.
 
-    Raised by both directions, so code written for Trio's channels handles it unchanged.
+    Raised by both directions, so code written for Trio's channels handles it unchanged. ``reason`` is how it
+    ended; ``connection`` is the one that ended, or None if there never was one: the opening handshake failed.
     """
 
-    def __init__(self, reason: CloseReason) -> None:
-        super().__init__(reason)  # its text is made when somebody asks
+    def __init__(
+        self, reason: CloseReason, connection: trio.abc.Channel[str | bytes] | None = None
+    ) -> None:
+        super().__init__(reason)  # its text is made on demand
         self.reason = reason
+        self.connection = connection
 
 
 class HandshakeRefused(Exception):

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from types import MappingProxyType
+from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 import attrs
@@ -71,16 +72,49 @@ class Headers(Mapping[str, str]):
         return f"Headers({[(name, value) for name, values in self.by_name.items() for value in values]!r})"
 
 
+class State(dict[str, Any]):
+    """Values by name: ``state["user"]`` and ``state.user`` are the same."""
+
+    __slots__ = ()
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f"nothing has set {name!r} in this request's state") from None
+
+    def __setattr__(self, name: str, value: object) -> None:
+        self[name] = value
+
+    def __delattr__(self, name: str) -> None:
+        try:
+            del self[name]
+        except KeyError:
+            raise AttributeError(f"nothing has set {name!r} in this request's state") from None
+
+
 @attrs.frozen
 class Request:
     """The request that opens a connection (RFC 6455, section 4.1).
 
-    ``target`` is as sent, ``path`` its decoded path; ``query`` maps each name to its last value.
+    ``target`` is as sent, ``path`` its decoded path; ``query`` maps each name to its last value. ``client``
+    is the IP address and port that it came from, None for a Unix socket or a stream in memory. ``state`` is
+    for the application: what ``process_request`` puts there, the handler finds there.
     """
 
     method: str
     target: str
     headers: Headers = attrs.field(factory=Headers)
+    client: tuple[str, int] | None = None
+    _state: State | None = attrs.field(default=None, init=False, eq=False, repr=False)
+
+    @property
+    def state(self) -> State:
+        """What the application has set; it is made when it is asked for."""
+        if self._state is None:
+            object.__setattr__(self, "_state", State())
+        assert self._state is not None
+        return self._state
 
     @property
     def path(self) -> str:
@@ -94,6 +128,21 @@ class Request:
         """The decoded query: each name with its last value."""
         return MappingProxyType(dict(parse_qsl(_split(self.target)[1], keep_blank_values=True)))
 
+    @property
+    def cookies(self) -> Mapping[str, str]:
+        """The cookies of the request (RFC 6265, section 5.4): each name with its first value."""
+        cookies: dict[str, str] = {}
+        for field in self.headers.get_all("cookie"):
+            for pair in field.split(";"):
+                name, equals, value = pair.partition("=")
+                if equals and name.strip():
+                    cookies.setdefault(name.strip(), _unquoted(value.strip()))
+        return MappingProxyType(cookies)
+
+
+def _unquoted(value: str) -> str:
+    return value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value
+
 
 def _split(target: str) -> tuple[str, str]:
     """Path and query of a target: of any text, since handlers read them long after it was checked."""
@@ -102,7 +151,22 @@ def _split(target: str) -> tuple[str, str]:
 
 
 def _encoded(body: str | bytes) -> bytes:
-    return body.encode() if isinstance(body, str) else body
+    if not isinstance(body, str | bytes | bytearray | memoryview):
+        raise TypeError(f"the body of a Response is str or bytes, not {type(body).__name__}")
+    return body.encode() if isinstance(body, str) else bytes(body)
+
+
+def _is_status(_response: object, _attribute: object, status: object) -> None:
+    if not isinstance(status, int) or isinstance(status, bool):
+        raise TypeError(f"the status of a Response is an int, not {type(status).__name__}")
+
+
+def _are_fields(_response: object, _attribute: object, headers: object) -> None:
+    if not isinstance(headers, Mapping):
+        raise TypeError(f"the headers of a Response are a mapping, not {type(headers).__name__}")
+    for name, value in headers.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise TypeError(f"the headers of a Response are str by str, which {name!r}: {value!r} is not")
 
 
 @attrs.frozen
@@ -111,11 +175,13 @@ class Response:
 
     ``body`` is sent with a Content-Length; a text is encoded as UTF-8. The server closes the
     HTTP connection after it.
+
+    Raises TypeError for a status, body or headers of a wrong type.
     """
 
-    status: int = 200
+    status: int = attrs.field(default=200, validator=_is_status)
     body: bytes = attrs.field(default=b"", converter=_encoded)
-    headers: Mapping[str, str] = attrs.field(factory=dict)
+    headers: Mapping[str, str] = attrs.field(factory=dict, validator=_are_fields)
 
     @property
     def phrase(self) -> str:

@@ -7,6 +7,7 @@ The command line derives its options from these fields: the field ``max_message_
 from __future__ import annotations
 
 import re
+from ipaddress import IPv6Address
 from typing import Any
 
 import attrs
@@ -44,16 +45,46 @@ def _switch(default: bool, text: str) -> Any:
     )
 
 
-_ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#\s]+")
+_ORIGIN = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#\s@]*?)(?::([0-9]{1,5}))?")
+_HOST = re.compile(r"(?:\*\.)?[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?")
 
 
 def _origins(_instance: object, _attribute: attrs.Attribute[Any], value: tuple[str, ...]) -> None:
     for origin in value:
-        if origin not in (SAME_HOST, ANY_ORIGIN, "null") and not _ORIGIN.fullmatch(origin):
-            raise ValueError(
-                f"origins has {origin!r}: an origin is a scheme, a host and perhaps a port, like "
-                "https://example.com, without a path; or 'same-host', or '*'"
-            )
+        problem = None if origin in (SAME_HOST, ANY_ORIGIN, "null") else _origin_problem(origin)
+        if problem is not None:
+            raise ValueError(f"origins has {origin!r}: {problem}")
+
+
+def _origin_problem(origin: str) -> str | None:
+    """Why a browser never sends this origin, and no pattern is it either."""
+    match = _ORIGIN.fullmatch(origin)
+    if match is None or int(match[3] or 0) > 65535:
+        return (
+            "an origin is a scheme, a host and perhaps a port, like https://example.com, without a path; "
+            "https://*.example.com for its subdomains; 'same-host', 'null', or '*' for any"
+        )
+    scheme, host = match[1].lower(), match[2]
+    if scheme in ("ws", "wss"):
+        return f"an origin is a page's, write http{scheme[2:]}://{host}"
+    if not host.isascii():
+        return "write the host as browsers send it, in ASCII (it begins with xn--)"
+    if "*" in host and not _HOST.fullmatch(host):
+        return "* stands for subdomains only, as in https://*.example.com"
+    if scheme in ("http", "https") and not _HOST.fullmatch(host):
+        return _address_problem(host)
+    return None
+
+
+def _address_problem(host: str) -> str | None:
+    """Why ``host`` is no IPv6 address as a browser sends it."""
+    try:
+        address = f"[{IPv6Address(host[1:-1])}]"
+    except ValueError:
+        address = ""
+    if host[:1] != "[" or host[-1:] != "]" or not address:
+        return f"{host!r} is no host"
+    return None if host.lower() == address else f"write the address as browsers send it: {address}"
 
 
 def _list(default: tuple[str, ...], text: str, validator: Any = None) -> Any:
@@ -81,6 +112,9 @@ class Settings:
     close_timeout: float | None = _limit(
         10.0, "Time for the peer to answer our Close before the connection is aborted.", "seconds"
     )
+    message_timeout: float | None = _limit(
+        60.0, "Time for a message to arrive whole once it has begun; else it closes with 1008.", "seconds"
+    )
     grace_period: float = attrs.field(
         default=30.0,
         validator=_not_negative,
@@ -94,21 +128,33 @@ class Settings:
         1 * MIB, "Most bytes that wait for a slow peer before the overflow policy acts.", "bytes"
     )
     max_inbox_bytes: int = _limit(
-        256 * KIB, "Received bytes that wait for the handler before reading from the peer pauses.", "bytes"
+        256 * KIB,
+        "Received messages that wait for the handler, with an overhead for each. As much again is read "
+        "ahead for a Close, pings and pongs; then only the end of the TCP connection is noticed.",
+        "bytes",
     )
     max_request_size: int = _limit(
         16 * KIB, "Largest request line plus headers in the opening handshake.", "bytes"
     )
     max_connections: int | None = _limit(
-        None, "Most connections at once; one more is refused with HTTP status 503.", "connections"
+        None,
+        "Most connections at once, handshakes in progress included; one more gets HTTP status 503.",
+        "connections",
     )
     max_connections_per_address: int | None = _limit(
-        None, "Most connections at once from one IP address; one more is refused with 503.", "connections"
+        None, "Most connections at once from one IP address, counted alike; one more gets 503.", "connections"
+    )
+    max_handshakes: int = _limit(
+        10_000,
+        "Most clients at once that are in the opening handshake; there are fewer if file descriptors are "
+        "scarce. At the bound, the address with most gives way.",
+        "handshakes",
     )
     origins: tuple[str, ...] = _list(
         (SAME_HOST,),
-        "Origins that browsers may connect from: a comma-separated list of origins like "
-        "https://example.com, 'same-host', or '*' for any.",
+        "Origins that browsers may connect from: a comma-separated list of origins like https://example.com, "
+        "https://*.example.com for its subdomains, 'same-host' for pages from the host and port that they "
+        "connect to, 'null' and file:// for local files, or '*' for any.",
         _origins,
     )
     subprotocols: tuple[str, ...] = _list(

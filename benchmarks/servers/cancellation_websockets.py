@@ -8,99 +8,73 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
+from .cancellation_business import Business, job
 from .cancellation_journal import (
     CLEAN_UP_SECONDS,
     CLOSE_TIMEOUT,
     CONSUMER,
-    FLOOD_MESSAGE,
     PRODUCER,
-    REGISTERED,
     TORN_BYTES,
     TORN_SECONDS,
     UNREGISTERED,
-    Job,
-    Journal,
-    parse,
 )
 from .job import HOST, announce
 
-Handler = Callable[[ServerConnection], Coroutine[Any, Any, None]]
+Pattern = Callable[[ServerConnection, Business], Awaitable[None]]
 
-job = parse()
-journal = Journal(job.events)
 connected: set[ServerConnection] = set()
 handlers: set[asyncio.Task[Any]] = set()
-exhausted: dict[ServerConnection, asyncio.Event] = {}
 
 
-def name(websocket: ServerConnection) -> str:
-    """The client's name, which it asks for as a path."""
-    assert websocket.request is not None
-    return websocket.request.path
+async def clean_up(business: Business, side: str) -> None:
+    await asyncio.sleep(CLEAN_UP_SECONDS)
+    business.note(side)
 
 
-async def consume(websocket: ServerConnection, message: str | bytes) -> None:
-    """The business logic."""
-    if message == "raise":
-        raise ValueError("a bug")
-    if message == "exhaust":
-        exhausted[websocket].set()
-
-
-async def produce(websocket: ServerConnection) -> bytes | None:
-    """The next message: at once for a flood, else never; None when there will be no more."""
-    if name(websocket).startswith("/flood"):
-        return FLOOD_MESSAGE
-    await exhausted[websocket].wait()
-    return None
-
-
-async def consumer_handler(websocket: ServerConnection) -> None:
+async def consumer_handler(websocket: ServerConnection, business: Business) -> None:
     try:
         async for message in websocket:
-            await consume(websocket, message)
+            await business.consume(message)
     finally:
-        await asyncio.sleep(CLEAN_UP_SECONDS)
-        journal.note(name(websocket), CONSUMER)
+        await clean_up(business, CONSUMER)
 
 
-async def producer_handler(websocket: ServerConnection) -> None:
+async def producer_handler(websocket: ServerConnection, business: Business) -> None:
     try:
-        while (message := await produce(websocket)) is not None:
+        while (message := await business.produce()) is not None:
             try:
                 await websocket.send(message)
             except ConnectionClosed:
                 break
     finally:
-        await asyncio.sleep(CLEAN_UP_SECONDS)
-        journal.note(name(websocket), PRODUCER)
+        await clean_up(business, PRODUCER)
 
 
-async def with_gather(websocket: ServerConnection) -> None:
-    await asyncio.gather(consumer_handler(websocket), producer_handler(websocket))
+async def with_gather(websocket: ServerConnection, business: Business) -> None:
+    await asyncio.gather(consumer_handler(websocket, business), producer_handler(websocket, business))
 
 
-async def with_wait(websocket: ServerConnection) -> None:
-    consumer_task = asyncio.create_task(consumer_handler(websocket))
-    producer_task = asyncio.create_task(producer_handler(websocket))
+async def with_wait(websocket: ServerConnection, business: Business) -> None:
+    consumer_task = asyncio.create_task(consumer_handler(websocket, business))
+    producer_task = asyncio.create_task(producer_handler(websocket, business))
     _done, pending = await asyncio.wait([consumer_task, producer_task], return_when=asyncio.FIRST_COMPLETED)
     for task in pending:
         task.cancel()
 
 
-async def with_task_group(websocket: ServerConnection) -> None:
+async def with_task_group(websocket: ServerConnection, business: Business) -> None:
     async with asyncio.TaskGroup() as group:
-        group.create_task(consumer_handler(websocket))
-        group.create_task(producer_handler(websocket))
+        group.create_task(consumer_handler(websocket, business))
+        group.create_task(producer_handler(websocket, business))
 
 
-async def torn(websocket: ServerConnection) -> None:
+async def tear(websocket: ServerConnection) -> None:
     """Give up a large message half way, and send another one."""
     try:
         async with asyncio.timeout(TORN_SECONDS):
@@ -110,25 +84,25 @@ async def torn(websocket: ServerConnection) -> None:
     await websocket.send("hello")
 
 
-PATTERNS: dict[str, Handler] = {"gather": with_gather, "wait": with_wait, "taskgroup": with_task_group}
+PATTERNS: dict[str, Pattern] = {"gather": with_gather, "wait": with_wait, "taskgroup": with_task_group}
 
 
 async def handler(websocket: ServerConnection) -> None:
     """Register, and run the pattern."""
-    if name(websocket) == "/torn":
-        await torn(websocket)
+    assert websocket.request is not None
+    business = Business(websocket.request.path, asyncio.Event())
+    if business.torn:
+        await tear(websocket)
         return
     task = asyncio.current_task()
     assert task is not None
     handlers.add(task)
-    exhausted[websocket] = asyncio.Event()
     connected.add(websocket)
-    journal.note(name(websocket), REGISTERED)
     try:
-        await PATTERNS[job.pattern](websocket)
+        await PATTERNS[job.pattern](websocket, business)
     finally:
         connected.remove(websocket)
-        journal.note(name(websocket), UNREGISTERED)
+        business.note(UNREGISTERED)
         handlers.discard(task)
 
 
@@ -138,7 +112,7 @@ def cancel_all() -> None:
         task.cancel()
 
 
-async def main(job: Job) -> None:
+async def main() -> None:
     """Serve until SIGTERM."""
     keepalive = job.keepalive or None
     async with serve(
@@ -151,15 +125,11 @@ async def main(job: Job) -> None:
         close_timeout=CLOSE_TIMEOUT,
     ) as server:
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, _stop, server)
+        loop.add_signal_handler(signal.SIGTERM, server.close)
         loop.add_signal_handler(signal.SIGUSR1, cancel_all)
         announce(next(iter(server.sockets)).getsockname()[1])
         await server.wait_closed()
 
 
-def _stop(server: Server) -> None:
-    server.close()
-
-
 if __name__ == "__main__":
-    asyncio.run(main(job))
+    asyncio.run(main())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import ssl
 from collections.abc import Sequence
 
@@ -19,9 +18,11 @@ TOPIC = "news"
 class Job:
     """``work`` is "echo", "fanout", "idle" or "pubsub"; ``certificate`` is a PEM file with its key, or None.
 
-    For pubsub, ``redis`` is the URL of the Redis that everybody follows ``TOPIC`` on. For fanout, and for
-    the publisher of pubsub: ``rate`` bursts a second of ``burst`` messages of ``size`` bytes for
-    ``seconds``; without a rate as fast as the receivers take them. ``progress`` is the file they report in.
+    ``uvloop``, ``synchronous`` (consumers are plain functions) and ``pure`` (nothing of the package is
+    compiled) are a contender's own. For pubsub, ``redis`` is the URL of the Redis that everybody follows
+    ``TOPIC`` on. For fanout, and for the publisher of pubsub: ``rate`` bursts a second of ``burst`` messages
+    of ``size`` bytes for ``seconds``; without a rate as fast as the receivers take them. ``progress`` is the
+    file they report in.
     """
 
     work: str
@@ -29,6 +30,7 @@ class Job:
     certificate: str | None
     uvloop: bool
     synchronous: bool
+    pure: bool
     rate: float
     burst: int
     size: int
@@ -53,6 +55,7 @@ def parse(arguments: Sequence[str] | None = None) -> Job:
     parser.add_argument("--certificate")
     parser.add_argument("--uvloop", action="store_true")
     parser.add_argument("--synchronous", action="store_true")
+    parser.add_argument("--pure", action="store_true")
     parser.add_argument("--rate", type=float, default=0)
     parser.add_argument("--burst", type=int, default=1)
     parser.add_argument("--size", type=int, default=125)
@@ -62,9 +65,9 @@ def parse(arguments: Sequence[str] | None = None) -> Job:
     return Job(**vars(parser.parse_args(arguments)))
 
 
-def announce(port: int, **facts: object) -> None:
-    """Say that the server is ready."""
-    print(json.dumps({"port": port, **facts}), flush=True)
+def announce(port: int) -> None:
+    """Say that the server is ready, as ``trio-ws-app serve`` does."""
+    print(f"listening on ws://{HOST}:{port}", flush=True)
 
 
 class Producers:

@@ -1,20 +1,25 @@
-"""trio_ws_app, with asynchronous consumers or, ``--synchronous``, with plain functions."""
+"""trio_ws_app as ``trio-ws-app serve`` runs it, whatever that does for the process included.
+
+Consumers are ``async for`` loops or, ``--synchronous``, plain functions.
+"""
 
 from __future__ import annotations
 
-import sys
-from functools import partial
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import trio
 
-from .job import HOST, MAX_MESSAGE_SIZE, TOPIC, Job, Producers, announce, parse
+from .job import HOST, MAX_MESSAGE_SIZE, TOPIC, Job, Producers, parse
 from .publisher import publish, started
-from .pure import prefer_sources
+from .pure import check, prefer_sources
 
 prefer_sources("trio_ws_app")
 
 import trio_ws_app as ws  # noqa: E402  # the finder has to be there before
+from trio_ws_app.cli import main  # noqa: E402
 
+job = parse()
 producers = Producers()
 
 
@@ -26,11 +31,7 @@ async def echo(connection: ws.Connection) -> None:
 
 async def echo_synchronous(connection: ws.Connection) -> None:
     """Send back every message, with a consumer that is a plain function."""
-
-    def answer(message: str | bytes) -> None:
-        connection.send_nowait(message)
-
-    await ws.consume(connection, answer)
+    await ws.consume(connection, connection.send_nowait)
 
 
 async def produce() -> str:
@@ -42,7 +43,7 @@ async def produce() -> str:
 async def idle(connection: ws.Connection) -> None:
     """Consume and produce."""
 
-    async def answer(message: str | bytes) -> None:
+    async def answer(message: ws.Message) -> None:
         await connection.send(producers.answer(message))
 
     await ws.duplex(connection, consume=answer, produce=produce)
@@ -51,13 +52,39 @@ async def idle(connection: ws.Connection) -> None:
 async def idle_synchronous(connection: ws.Connection) -> None:
     """Consume with a plain function, and produce."""
 
-    def answer(message: str | bytes) -> None:
+    def answer(message: ws.Message) -> None:
         connection.send_nowait(producers.answer(message))
 
     await ws.duplex(connection, consume=answer, produce=produce)
 
 
-async def publish_at_rate(job: Job, registry: ws.Registry[None]) -> None:
+@asynccontextmanager
+async def fanout() -> AsyncIterator[ws.Handler]:
+    """Broadcast from a task of its own to those who are registered."""
+    registry: ws.Registry[None]
+    async with ws.open_registry() as registry, trio.open_nursery() as nursery:
+
+        async def register(connection: ws.Connection) -> None:
+            with registry.register(connection, None):
+                await connection.wait_closed()
+
+        nursery.start_soon(publish_all, registry)
+        yield register
+
+
+async def publish_all(registry: ws.Registry[None]) -> None:
+    """Publish as the job says."""
+    if job.rate:
+        await publish_at_rate(registry)
+        return
+
+    async def send_to_all(message: bytes) -> None:
+        registry.broadcast(message)
+
+    await publish(job, trio.sleep, send_to_all)
+
+
+async def publish_at_rate(registry: ws.Registry[None]) -> None:
     """Publish at a fixed rate; what a late call has left out is made up for, a burst in each turn."""
     publisher = await started(job, trio.sleep)
     token = trio.lowlevel.current_trio_token()
@@ -79,47 +106,31 @@ async def publish_at_rate(job: Job, registry: ws.Registry[None]) -> None:
     registry.broadcast(publisher.message(last=True))
 
 
-def compiled() -> bool:
-    """Whether any of the package's modules is compiled."""
-    modules = [module for name, module in sys.modules.items() if name.startswith("trio_ws_app.")]
-    return any(str(getattr(module, "__file__", "")).endswith(".so") for module in modules)
-
-
-async def main(job: Job) -> None:
-    """Serve until terminated."""
-    settings = ws.Settings(max_message_size=MAX_MESSAGE_SIZE, ping_interval=None, compression=job.compression)
-    handlers = {"echo": echo, "idle": idle}
-    if job.synchronous:
-        handlers = {"echo": echo_synchronous, "idle": idle_synchronous}
+@asynccontextmanager
+async def pubsub(broker: ws.Broker) -> AsyncIterator[ws.Handler]:
+    """Pass on what is published to those who follow."""
     registry: ws.Registry[None]
-    opening = ws.open_redis_broker(job.redis) if job.redis else ws.open_memory_broker()
-    async with (
-        opening as broker,
-        ws.open_registry(broker=broker) as registry,
-        trio.open_nursery() as nursery,
-    ):
-
-        async def register(connection: ws.Connection) -> None:
-            with registry.register(connection, None):
-                await connection.wait_closed()
+    async with ws.open_registry(broker=broker) as registry:
 
         async def follow(connection: ws.Connection) -> None:
             with registry.register(connection, None) as member:
                 async with member.follow(TOPIC):
                     await connection.wait_closed()
 
-        async def send_to_all(message: bytes) -> None:
-            registry.broadcast(message)
+        yield follow
 
-        handler = {"fanout": register, "pubsub": follow, **handlers}[job.work]
-        start = partial(ws.serve, handler, 0, host=HOST, ssl_context=job.ssl_context(), settings=settings)
-        server = await nursery.start(start)
-        announce(server.port, compiled=compiled())
-        if job.work == "fanout" and job.rate:
-            await publish_at_rate(job, registry)
-        elif job.work == "fanout":
-            await publish(job, trio.sleep, send_to_all)
+
+def arguments(job: Job) -> list[str]:
+    """What ``trio-ws-app`` is told."""
+    target = f"{job.work}_synchronous" if job.synchronous else job.work
+    words = ["serve", f"__main__:{target}", "--host", HOST, "--port", "0", "--log-level", "warning"]
+    words += ["--ping-interval", "none", "--max-message-size", str(MAX_MESSAGE_SIZE)]
+    words += ["--compression"] if job.compression else []
+    words += ["--tls-cert", job.certificate] if job.certificate else []
+    words += ["--broker", job.redis] if job.redis else []
+    return words
 
 
 if __name__ == "__main__":
-    trio.run(main, parse(), clock=ws.Clock())
+    check("trio_ws_app")
+    main(arguments(job))

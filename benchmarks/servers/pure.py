@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from importlib.machinery import FileFinder, ModuleSpec, SourceFileLoader
@@ -29,6 +28,19 @@ class SourceFinder:
 
 
 def prefer_sources(package: str) -> None:
-    """With TRIO_WS_APP_PURE in the environment, import ``package`` without its compiled modules."""
-    if os.environ.get("TRIO_WS_APP_PURE"):
+    """With ``--pure`` on the command line, import ``package`` without its compiled modules."""
+    if "--pure" in sys.argv:
         sys.meta_path.insert(0, SourceFinder(package))
+
+
+def is_compiled(package: str) -> bool:
+    """Whether any imported module of ``package`` is compiled."""
+    modules = [module for name, module in sys.modules.items() if name.startswith(package + ".")]
+    return any(str(getattr(module, "__file__", "")).endswith(".so") for module in modules)
+
+
+def check(package: str) -> None:
+    """End the program where ``package`` is compiled with ``--pure``, or is not without it."""
+    pure = "--pure" in sys.argv
+    if is_compiled(package) == pure:
+        sys.exit(f"{package} is{' ' if pure else ' not '}compiled here")

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 import redis.asyncio as redis
 
-from .job import TOPIC, announce, parse
+from .job import TOPIC, parse
 from .publisher import publish
 
 BYTES_MARKER = b"\xffbin:"  # how trio_ws_app marks bytes; a text needs no mark
@@ -52,7 +52,7 @@ async def main() -> None:
         send = through_channels(job.redis)
     else:
         send = through_redis(job.redis, BYTES_MARKER if way.way == "marked" else b"")
-    announce(0)
+    print("ready", flush=True)
     await publish(job, asyncio.sleep, send)
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
 import json
+import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -10,7 +13,7 @@ import pytest
 import trio
 
 import trio_ws_app as ws
-from trio_ws_app.apps.notifications import DAY, Tokens, notifications
+from trio_ws_app.apps.notifications import DAY, MAX_TOKEN_SIZE, Tokens, notifications
 from trio_ws_app.broker import MemoryBroker
 from trio_ws_app.testing import MemoryServer, Peer, serve_in_memory
 
@@ -83,6 +86,28 @@ async def test_a_wrong_token_is_turned_away(
         assert await closed(peer) == 4401
 
 
+@pytest.mark.parametrize("token", [b"x" * (MAX_TOKEN_SIZE + 1), b"." * (1 << 20)])
+def test_a_token_that_is_too_long_is_refused_unseen(monkeypatch: pytest.MonkeyPatch, token: bytes) -> None:
+    """No signature is computed over more than the limit."""
+    monkeypatch.setattr(hmac, "new", lambda *_: pytest.fail("signed"))
+    assert TOKENS.read(token) is None
+
+
+def test_a_bad_signature_is_found_before_the_content_is_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token whose content would inflate is refused by its signature alone."""
+    inflates = base64.urlsafe_b64encode(zlib.compress(b"[" + b" " * (2 << 20), 9)).rstrip(b"=")
+    token = b"." + inflates + b".AAAA"
+    assert len(token) < MAX_TOKEN_SIZE
+    monkeypatch.setattr(zlib, "decompress", lambda *_: pytest.fail("decompressed"))
+    assert TOKENS.read(token) is None
+
+
+def test_a_token_that_is_too_long_is_not_signed() -> None:
+    """What no server would accept is not given out."""
+    with pytest.raises(ws.UsageError, match="at most 4096 characters"):
+        TOKENS.sign("ann", [str(hash(number)) * 3 for number in range(2000)])
+
+
 async def test_who_says_nothing_is_turned_away(autojump_clock: trio.testing.MockClock) -> None:
     """Without a token within ten seconds the connection is closed with 4408."""
     async with served() as server:
@@ -116,9 +141,13 @@ async def test_leaving_ends_the_subscriptions(autojump_clock: trio.testing.MockC
         assert broker.statistics().topics == 0
 
 
-async def test_the_secret_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a secret the application does not begin, and says what to set."""
-    monkeypatch.delenv("TRIO_WS_APP_SECRET")
+@pytest.mark.parametrize("value", [None, "", "abc", "x" * 15])
+async def test_the_secret_is_needed(monkeypatch: pytest.MonkeyPatch, value: str | None) -> None:
+    """Without a secret, or with a short one, the application does not begin, and says what to set."""
+    if value is None:
+        monkeypatch.delenv("TRIO_WS_APP_SECRET")
+    else:
+        monkeypatch.setenv("TRIO_WS_APP_SECRET", value)
     with pytest.raises(ws.UsageError, match="TRIO_WS_APP_SECRET"):
         async with notifications():
             pass

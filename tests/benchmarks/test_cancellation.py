@@ -8,17 +8,18 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import cancellation_clients as clients
 from benchmarks.__main__ import main
 from benchmarks.cancellation_events import Events, latency
-from benchmarks.cancellation_plot import cell
+from benchmarks.cancellation_plot import cell, label
+from benchmarks.cancellation_scenarios import STOP_LIMIT
 from benchmarks.figures import Results
-from trio_ws_app.wire.link import COMPILED
+from benchmarks.frames import frames
+from benchmarks.servers.pure import is_compiled
 
 JOURNAL = """\
-10.000000 /0 registered
-10.000000 /1 registered
-10.000000 /2 registered
+10.000000 /0 heard
+10.000000 /1 heard
+10.000000 /2 heard
 12.010000 /0 consumer
 12.020000 /0 producer
 12.021000 /0 gone
@@ -40,7 +41,7 @@ def events(tmp_path: Path) -> Events:
 def test_who_has_not_cleaned_up_is_counted(events: Events) -> None:
     """Two sides a connection; one of the six is missing."""
     left = dict.fromkeys(("/0", "/1", "/2"), 12.0)
-    assert events.registered() == 3
+    assert events.heard() == 3
     assert events.survivors(left) == 1
     assert events.errors == 1
     assert not events.all_clean(left)
@@ -65,10 +66,10 @@ def test_a_registry_that_told_too_early_is_noticed(events: Events) -> None:
 def test_frames_are_told_from_what_is_none() -> None:
     """Whole frames are taken, half ones stay, and the middle of a payload is an error."""
     data = bytearray(b"\x81\x05hello\x82\x7e\x01\x00" + bytes(256) + b"\x88\x02\x03")
-    assert list(clients.frames(data)) == [(1, b"hello"), (2, bytes(256))]
+    assert list(frames(data)) == [(1, b"hello"), (2, bytes(256))]
     assert data == b"\x88\x02\x03"
     with pytest.raises(ValueError, match="no frame"):
-        list(clients.frames(bytearray(b"\x71\x05hello")))
+        list(frames(bytearray(b"\x71\x05hello")))
 
 
 @pytest.mark.parametrize(
@@ -78,7 +79,7 @@ def test_frames_are_told_from_what_is_none() -> None:
         ({"survivors": 0, "p99_ms": 21.2, "told": 0, "survived": 1}, "told before"),
         ({"survivors": 300, "told": 0, "survived": 1}, "300 alive"),
         ({"survivors": 0, "p99_ms": 9, "survived": 0}, "server died"),
-        ({"survivors": 0, "end_s": 20.01}, "never ends"),
+        ({"survivors": 0, "end_s": STOP_LIMIT + 0.01}, "still there"),
         ({"survivors": 0, "end_s": 5.1}, "ends in 5.1 s"),
         ({"survivors": 0, "gone_s": 2.0}, "gone in 2.0 s"),
         ({"well_formed": 0, "survived": 1}, "frame torn"),
@@ -91,7 +92,12 @@ def test_a_cell_says_the_worst(figures: dict[str, float], words: str) -> None:
     assert words in cell("row", "somebody", results).text
 
 
-@pytest.mark.skipif(not COMPILED, reason="the wire is not compiled here, so there is no such contender")
+def test_the_slide_names_the_project() -> None:
+    """Its readers do not know who "ours" is."""
+    assert [label("ours"), label("trio-websocket")] == ["trio_ws_app", "trio-websocket"]
+
+
+@pytest.mark.skipif(not is_compiled("trio_ws_app"), reason="nothing is compiled here")
 def test_a_small_run(tmp_path: Path) -> None:
     """Every scenario once, with few connections: ours leaves nothing, and the files are written."""
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")

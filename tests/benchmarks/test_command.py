@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
+from io import StringIO
 from pathlib import Path
 
+import attrs
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
-from benchmarks import loadgen
+from benchmarks import cancellation, compiler, echo
 from benchmarks.__main__ import main
+from benchmarks.contenders import CONTENDERS, ready
+from benchmarks.options import Options
 from benchmarks.servers.pure import SourceFinder
 
-needs_compiler = pytest.mark.skipif(loadgen.find_compiler() is None, reason="there is no C compiler")
+needs_compiler = pytest.mark.skipif(compiler.find_compiler() is None, reason="there is no C compiler")
 QUICK = ["--rounds", "1", "--seconds", "0.1", "--patience", "0"]
 
 
@@ -66,6 +73,46 @@ def test_an_unknown_name_is_answered_with_the_known_ones(option: str, value: str
     assert result.exit_code == 2
     assert value in result.output
     assert known in result.output
+
+
+def test_a_contender_that_is_not_there_is_left_out_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It says what is missing and where to get it; with --bun the program may be anywhere."""
+    monkeypatch.setenv("PATH", "")
+    said = StringIO()
+    bun = [contender for contender in CONTENDERS if contender.name == "bun"]
+    options = Options(rounds=1, only=(), patience=0, bun=None, json=None, plot=None)
+    assert ready(options, Console(file=said, width=200), bun) == []
+    assert "bun is left out: there is no bun on PATH" in said.getvalue()
+    program = tmp_path / "bun-1.4"
+    (found,) = ready(attrs.evolve(options, bun=program), Console(file=said), bun)
+    assert found.command()[0] == str(program)
+
+
+def test_a_bun_that_does_not_exist_is_refused() -> None:
+    """Before anything is measured."""
+    result = CliRunner().invoke(main, ["echo", "--bun", "/nowhere/bun"])
+    assert result.exit_code == 2
+    assert "/nowhere/bun" in result.output
+
+
+README = (Path(__file__).parents[2] / "benchmarks" / "README.md").read_text()
+COMMANDS = re.findall(r"^python -m benchmarks (.+)$", README, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_every_command_of_the_readme_has_valid_options(line: str) -> None:
+    """What benchmarks/README.md tells to type is understood, with rows and contenders that exist."""
+    name, *arguments = shlex.split(line)
+    context = main.commands[name].make_context(name, arguments)
+    assert set(context.params["only"]) <= {one.name for one in (*CONTENDERS, *cancellation.CONTENDERS)}
+    assert set(context.params.get("row", ())) <= {*echo.ROWS, *cancellation.SCENARIOS}
+
+
+def test_the_readme_has_every_benchmark() -> None:
+    """One line of its first table each."""
+    assert sorted(re.findall(r"^\| `(\w+)` \|", README, flags=re.MULTILINE)) == sorted(main.commands)
 
 
 def test_more_connections_than_descriptors_is_refused() -> None:

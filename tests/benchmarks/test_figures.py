@@ -69,7 +69,7 @@ def test_a_target_is_judged_against_the_best_peer() -> None:
     assert verdict.peer == "fast"
     assert verdict.measured == 1.2
     assert verdict.reached is False
-    assert str(verdict) == "target  row ours rate >= 1.3 x fast  measured 1.20  short"
+    assert str(verdict) == "target  row ours rate >= 1.3 x fast  measured 1.20  not ok"
 
 
 def test_where_less_is_better_the_best_peer_is_the_smallest() -> None:
@@ -85,7 +85,7 @@ def test_a_target_without_peers_is_a_figure() -> None:
     """Some limits are absolute."""
     (verdict,) = judge([Target("row", "rate", "ours", 10, less_is_better=True)], results(ours=[10.5]))
     assert verdict.reached is False
-    assert str(verdict) == "target  row ours rate <= 10  measured 10.50  short"
+    assert str(verdict) == "target  row ours rate <= 10  measured 10.50  not ok"
 
 
 def test_a_target_is_not_judged_without_both_sides() -> None:

@@ -10,14 +10,16 @@ from pathlib import Path
 import pytest
 from websockets.sync.server import ServerConnection, serve
 
-from benchmarks import echo, fanout, handshake, idle, loadgen
-from benchmarks.contenders import BARE_LOOP, CONTENDERS
+from benchmarks import compiler, echo, fanout, handshake, idle, loadgen
+from benchmarks.benchmark import Row
+from benchmarks.contenders import CONTENDERS, Contender
 from benchmarks.processes import RoundFailed
 
-pytestmark = pytest.mark.skipif(loadgen.find_compiler() is None, reason="there is no C compiler")
+pytestmark = pytest.mark.skipif(compiler.find_compiler() is None, reason="there is no C compiler")
 
 SECONDS = 0.2
-PEER = next(contender for contender in CONTENDERS if contender.name == "websockets-asyncio")
+BY_NAME = {contender.name: contender for contender in CONTENDERS}
+PEER = BY_NAME["websockets-asyncio"]
 
 
 @contextmanager
@@ -48,13 +50,43 @@ def run_echo(port: int, **options: object) -> dict[str, object]:
 def test_echo_counts_replies_and_time(name: str) -> None:
     """Every kind of row works, and its figures hang together, however little the machine gets done."""
     row = echo.ROWS[name]
-    with echo.files([row]) as found:
-        figures = echo.measure(row, PEER, SECONDS, found)
+    figures = echo.measure(row, PEER, SECONDS)
     assert 0 <= figures["rate"] * figures["seconds"] <= figures["total_replies"] + 1
     assert figures["total_replies"] > 0
     assert 0 <= figures["p50_us"] <= figures["p99_us"]
     assert 0 < figures["load_share"] < 1.1
     assert figures["cpu_us"] > 0
+
+
+@pytest.mark.parametrize("name", ["64B-1x1", "16KiB-50x4", "1MiB-20x1", "fairness"])
+def test_the_limit_echoes(name: str) -> None:
+    """Frames with every form of length come back whole from the server in C."""
+    assert echo.measure(echo.ROWS[name], BY_NAME["limit"], SECONDS)["total_replies"] > 0
+
+
+def bun() -> Contender:
+    """The contender, where it is installed."""
+    if reason := BY_NAME["bun"].missing():
+        pytest.skip(reason)
+    return BY_NAME["bun"]
+
+
+@pytest.mark.parametrize("name", ["64B-100x16", "1MiB-20x1", "deflate-100x16", "tls-100x1"])
+def test_bun_echoes(name: str) -> None:
+    """Its script does what the others do."""
+    assert echo.measure(echo.ROWS[name], bun(), SECONDS)["total_replies"] > 0
+
+
+@pytest.mark.parametrize(("rate", "burst"), [(20, 10), (0, 1)])
+def test_bun_broadcasts(rate: float, burst: int) -> None:
+    """Its publisher does what publisher.py says: the load generator checks every number and time."""
+    figures = fanout.measure(fanout.Row("few", "", 5, rate, burst), bun(), SECONDS)
+    assert figures["deliveries"] == figures["broadcasts"] * 5 > 10
+
+
+def test_bun_has_a_producer_for_each_connection() -> None:
+    """They are asked for, as in every other server."""
+    assert idle.measure(120, bun(), SECONDS)["producers"] == 120
 
 
 def test_an_answer_with_other_contents_fails_the_round() -> None:
@@ -86,7 +118,7 @@ def test_a_server_that_is_not_there_fails_the_round() -> None:
 @pytest.mark.parametrize(("rate", "burst"), [(50, 1), (20, 10), (0, 1)])
 def test_every_receiver_gets_every_broadcast(rate: float, burst: int) -> None:
     """At a fixed rate, in bursts and unpaced, deliveries are broadcasts times receivers."""
-    figures = fanout.measure(fanout.Row("few", "", 5, rate, burst), BARE_LOOP, SECONDS)
+    figures = fanout.measure(fanout.Row("few", "", 5, rate, burst), BY_NAME["bare-loop"], SECONDS)
     assert figures["broadcasts"] >= 2
     assert figures["deliveries"] == figures["broadcasts"] * 5
     assert figures["per_cpu_second"] * figures["cpu_us"] == pytest.approx(1e6)
@@ -99,8 +131,9 @@ def test_idle_connections_have_a_living_producer_each() -> None:
     assert figures["kib"] > 0
 
 
-def test_handshakes_are_counted() -> None:
+@pytest.mark.parametrize("name", [PEER.name, "limit"])
+def test_handshakes_are_counted(name: str) -> None:
     """Connections come and go, and each goodbye is answered."""
-    figures = handshake.measure(handshake.Row("few", "", 4), PEER, SECONDS)
+    figures = handshake.measure(Row("few", "", 4), BY_NAME[name], SECONDS)
     assert figures["total"] >= 4
     assert figures["unclosed"] == 0

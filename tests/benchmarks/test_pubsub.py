@@ -6,12 +6,12 @@ import attrs
 import pytest
 from redis_servers import require_redis
 
-from benchmarks import loadgen, pubsub
+from benchmarks import compiler, pubsub
 
-pytestmark = pytest.mark.skipif(loadgen.find_compiler() is None, reason="there is no C compiler")
+pytestmark = pytest.mark.skipif(compiler.find_compiler() is None, reason="there is no C compiler")
 
 
-@pytest.mark.parametrize("contender", [attrs.evolve(pubsub.OURS, pure=True), pubsub.WEBSOCKETS])
+@pytest.mark.parametrize("contender", [attrs.evolve(pubsub.OURS, arguments=("--pure",)), pubsub.WEBSOCKETS])
 def test_two_servers_deliver_what_one_process_publishes(contender: pubsub.Contender) -> None:
     """The load generator checks that each message comes once and in order; here its counts are checked."""
     require_redis()

@@ -17,7 +17,7 @@ FIRST, SECOND = CONTENDERS[:2]
 
 def options(number: int, patience: int = 0) -> Options:
     """Options with this many rounds."""
-    return Options(rounds=number, only=(), patience=patience, json=None, plot=None)
+    return Options(rounds=number, only=(), patience=patience, bun=None, json=None, plot=None)
 
 
 def silent() -> Console:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import pty
 import re
+import select
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +20,8 @@ from running import COMMAND, PATIENCE, Finished, Running, environment, serving
 from trio_ws_app.cli import main
 
 HANDLERS = """
+import trio
+
 async def fails(connection):
     await connection.receive()
     raise ValueError
@@ -33,6 +37,26 @@ async def leaves(connection):
 async def strict(connection):
     await connection.aclose(1008, "not you")
 
+async def later(connection):
+    await connection.receive()
+    await connection.send("welcome")
+    await trio.sleep(7)
+    await connection.send("event")
+
+async def answers_twice(connection):
+    async for message in connection:
+        await connection.send("1 " + message)
+        await trio.sleep(0.5)
+        await connection.send("2 " + message)
+
+EVIL = "\\x1b]0;OWNED\\x07\\x1b[31mred\\x9b1m\\u202e"
+
+async def evil(connection):
+    await connection.send("hi " + EVIL)
+
+async def evil_reason(connection):
+    await connection.aclose(1008, "not you " + EVIL)
+
 async def tells(connection):
     headers = connection.request.headers
     await connection.send(f"{headers.get('x-name')} {connection.subprotocol}")
@@ -42,9 +66,9 @@ async def tells(connection):
 
 
 def connect(*arguments: str, text: str = "") -> Finished:
-    """Run the command with ``text`` on its standard input."""
+    """Run the command with ``text`` on its standard input; it waits half a second for answers."""
     done = subprocess.run(
-        [*COMMAND, "connect", *arguments],
+        [*COMMAND, "connect", "--wait", "0.5", *arguments],
         input=text, env=environment(), capture_output=True, text=True, timeout=PATIENCE,
     )  # fmt: skip
     return Finished(done.returncode, done.stdout, done.stderr)
@@ -91,7 +115,7 @@ def test_files_and_nothing_are_input_too(echo: str, tmp_path: Path) -> None:
     path = tmp_path / "lines"
     path.write_text("from a file\n" * 1000)
     for source, output in ((path, path.read_text()), (Path(os.devnull), "")):
-        with source.open() as stdin, connecting(echo, stdin=stdin) as process:
+        with source.open() as stdin, connecting("--wait", "0.5", echo, stdin=stdin) as process:
             assert process.communicate(timeout=PATIENCE)[0] == output
             assert process.returncode == 0
 
@@ -172,7 +196,7 @@ def test_mistakes_are_told_in_one_line(
 
 def test_input_that_is_no_text(echo: str) -> None:
     """A line that is not UTF-8 is told with its number."""
-    shell = f"printf 'ok\\n\\377\\n' | {' '.join(COMMAND)} connect {echo}"
+    shell = f"printf 'ok\\n\\377\\n' | {' '.join(COMMAND)} connect --wait 0.5 {echo}"
     done = subprocess.run(
         shell, shell=True, env=environment(), capture_output=True, text=True, timeout=PATIENCE
     )
@@ -181,8 +205,8 @@ def test_input_that_is_no_text(echo: str) -> None:
 
 
 def test_a_reader_that_has_seen_enough(echo: str) -> None:
-    """When nobody reads the output any more it ends quietly."""
-    shell = f"seq 100000 | {' '.join(COMMAND)} connect {echo} | head -2"
+    """When the reader of its output is gone it ends quietly."""
+    shell = f"seq 100000 | {' '.join(COMMAND)} connect --wait 0.5 {echo} | head -2"
     done = subprocess.run(
         shell, shell=True, env=environment(), capture_output=True, text=True, timeout=PATIENCE
     )
@@ -203,7 +227,7 @@ def test_a_signal_says_goodbye(tmp_path: Path, number: signal.Signals) -> None:
 
 def test_it_comes_back_and_sends_what_was_not_sent() -> None:
     """With --reconnect a server that dies is waited for, and the lines go on."""
-    with serving("echo") as first, connecting(first.url, "--reconnect") as process:
+    with serving("echo") as first, connecting("--wait", "0.5", first.url, "--reconnect") as process:
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None
@@ -220,25 +244,142 @@ def test_it_comes_back_and_sends_what_was_not_sent() -> None:
         assert process.returncode == 0
 
 
-def test_in_a_terminal(tmp_path: Path) -> None:
-    """A prompt, answers marked as such, control characters made harmless, and Ctrl-D for a goodbye."""
-    with handling("binary", tmp_path) as server:
+def test_a_pipes_end_is_no_goodbye(tmp_path: Path) -> None:
+    """What the server sends a while after the end of the input is still printed."""
+    with handling("later", tmp_path) as server:
+        assert connect("--wait", "10", server.url, text="token\n").output == "welcome\nevent\n"
+
+
+def test_a_person_reads_on_until_the_server_closes(tmp_path: Path) -> None:
+    """If the output is a terminal, silence does not end it."""
+    (tmp_path / "token").write_text("token\n")
+    with (
+        (tmp_path / "token").open() as token,
+        handling("later", tmp_path) as server,
+        terminal(server.url, stdin=token) as screen,
+    ):
+        screen.read_to("event\r\ntrio-ws-app: closed by the server: 1000")
+
+
+class Screen:
+    """What a terminal has shown."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self.shown = ""
+
+    def read_to(self, words: str) -> str:
+        """What is new, up to these words."""
+        new = b""
+        while words not in new.decode(errors="replace"):
+            assert select.select([self._descriptor], [], [], PATIENCE)[0], f"no {words!r} in {new!r}"
+            new += os.read(self._descriptor, 1024)
+        self.shown += new.decode()
+        return new.decode()
+
+    def type(self, keys: str) -> None:
+        os.write(self._descriptor, keys.encode())
+
+    def lines(self) -> list[str]:
+        """What is to be seen, as a terminal without escape sequences but "clear the line" shows it."""
+        rows = self.shown.replace("\r\n", "\n").split("\n")
+        return [row.rpartition("\r\x1b[K")[2] for row in rows]
+
+
+@contextmanager
+def terminal(*arguments: str, **options: object) -> Iterator[Screen]:
+    """Run the command in a terminal."""
+    ours, theirs = pty.openpty()
+    streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs} | options
+    with connecting(*arguments, **streams) as process:
+        os.close(theirs)
+        yield Screen(ours)
+        assert process.wait(PATIENCE) == 0
+    os.close(ours)
+
+
+def test_in_a_terminal_it_prompts_and_shows_what_comes(tmp_path: Path) -> None:
+    """A prompt, answers marked as such, and Ctrl-D for a goodbye."""
+    with handling("binary", tmp_path) as server, terminal(server.url) as screen:
+        screen.read_to("< binary 00abff")
+        screen.type("\x04")
+        screen.read_to("(normal)")
+    assert "Ctrl-D closes the connection" in screen.shown
+
+
+def test_there_is_one_prompt_after_each_line(echo: str) -> None:
+    """A line, its answer, and below them one prompt."""
+    with terminal(echo) as screen:
+        screen.read_to("closes the connection\r\n> ")
+        for word in ("one", "two"):
+            screen.type(f"{word}\r")
+            screen.read_to(f"< {word}")
+        screen.type("\x04")
+        screen.read_to("(normal)")
+    assert screen.lines()[1:5] == ["> one", "< one", "> two", "< two"]
+
+
+def test_a_half_typed_line_stays_when_a_message_comes(tmp_path: Path) -> None:
+    """It is shown again below the message, can be edited, and is sent whole."""
+    with handling("answers_twice", tmp_path) as server, terminal(server.url) as screen:
+        screen.read_to("closes the connection\r\n> ")
+        screen.type("first\r")
+        screen.read_to("1 first")
+        screen.type("half typed \u4e2d")
+        screen.read_to("half typed \u4e2d")
+        screen.read_to("2 first\r\n> half typed \u4e2d")
+        screen.type("\x7f\x1b[A\x17message\r")
+        screen.read_to("< 1 half message")
+        screen.read_to("< 2 half message")
+        screen.type("\x04")
+        screen.read_to("(normal)")
+
+
+def test_notices_of_reconnect_stand_above_the_prompt() -> None:
+    """What was typed while there is no connection stays on the prompt's line, and is sent later."""
+    with serving("echo") as first, terminal(first.url, "--reconnect") as screen:
+        screen.read_to("connected")
+        screen.type("half")
+        screen.read_to("> half")
+        first.process.kill()
+        first.process.wait()
+        screen.read_to("the next attempt is in")
+        screen.read_to("\n> half")
+        screen.type(" whole\r")
+        with serving("echo", "--port", str(first.port)):
+            screen.read_to("< half whole")
+            screen.type("\x04")
+            screen.read_to("(normal)")
+
+
+EVIL = "\x1b]0;OWNED\x07\x1b[31mred\x9b1m\u202e"
+SAFE = r"\x1b]0;OWNED\x07\x1b[31mred\x9b1m\u202e"
+
+
+@pytest.mark.parametrize("stdin", ["terminal", "pipe"])
+@pytest.mark.parametrize("name", ["evil", "evil_reason"])
+def test_a_peers_control_characters_are_shown_escaped(tmp_path: Path, name: str, stdin: str) -> None:
+    """Messages and close reasons cannot do anything to a terminal."""
+    options = {"stdin": subprocess.DEVNULL} if stdin == "pipe" else {}
+    with handling(name, tmp_path) as server:
         ours, theirs = pty.openpty()
-        with connecting(server.url, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+        with connecting(server.url, **({"stdin": theirs, "stdout": theirs, "stderr": theirs} | options)):
             os.close(theirs)
-            shown = read_to(ours, "< ?[2Jü")
-            os.write(ours, b"\x04")
-            shown += read_to(ours, "(normal)")
-            assert process.wait(PATIENCE) == 0
+            shown = Screen(ours).read_to(SAFE)
         os.close(ours)
-    assert "Ctrl-D says goodbye" in shown
-    assert "> " in shown
-    assert "< binary 00abff" in shown
+    assert "OWNED\x07" not in shown
 
 
-def read_to(descriptor: int, words: str) -> str:
-    """What the terminal shows up to these words."""
-    shown = b""
-    while words not in shown.decode(errors="replace"):
-        shown += os.read(descriptor, 1024)
-    return shown.decode()
+def test_a_refusals_control_characters_are_shown_escaped(tmp_path: Path) -> None:
+    """The body of a refusal is one line of text, wherever it goes."""
+    (tmp_path / "handlers.py").write_text(HANDLERS)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        with connecting(f"ws://127.0.0.1:{port}") as process:
+            stream, _ = listener.accept()
+            with stream:
+                stream.recv(4096)
+                body = f"no\n{EVIL}".encode()
+                stream.sendall(b"HTTP/1.1 403 No\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+                _, errors = process.communicate(timeout=PATIENCE)
+    assert errors.endswith(f"refuses the connection with HTTP status 403: no {SAFE}\n")

@@ -59,7 +59,7 @@ class Output(OutputLines):
     """Keeps what is written; the real one uses threads, which virtual time does not wait for."""
 
     def __init__(self) -> None:
-        super().__init__(io.StringIO(), False)
+        super().__init__(io.StringIO())
         self.lines: list[str] = []
 
     async def write(self, line: str) -> None:
@@ -73,17 +73,17 @@ async def test_a_line_that_was_not_sent_goes_to_the_next_connection(tmp_path: Pa
     path.write_text("\n".join(texts))
     got: list[object] = []
     with path.open() as file:
-        conversation = Conversation(InputLines(file.fileno()), Output(), wait=1)
+        conversation = Conversation(InputLines(file.fileno()), Output(), silence=1)
         async with connected_pair() as (connection, peer):
             peer.stream.stall()
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(conversation.hold, connection)
+                nursery.start_soon(conversation.run, connection)
                 await trio.testing.wait_all_tasks_blocked()
                 assert isinstance(connection, WireConnection)
                 taken = connection.messages_out
                 peer.stream.abort()
         async with connected_pair() as (connection, peer):
-            assert await conversation.hold(connection)
+            assert await conversation.run(connection)
             with trio.move_on_after(1):
                 while True:
                     got.append(await peer.receive())
@@ -98,7 +98,7 @@ async def test_answers_are_waited_for_until_there_is_silence(pipe: tuple[int, in
     os.write(writing, b"question\n")
     os.close(writing)
     output = Output()
-    conversation = Conversation(InputLines(reading), output, wait=1)
+    conversation = Conversation(InputLines(reading), output, silence=1)
 
     async def answer(peer: Peer) -> None:
         assert await peer.receive() == "question"
@@ -110,6 +110,6 @@ async def test_answers_are_waited_for_until_there_is_silence(pipe: tuple[int, in
 
     async with connected_pair() as (connection, peer), trio.open_nursery() as nursery:
         nursery.start_soon(answer, peer)
-        assert await conversation.hold(connection)
+        assert await conversation.run(connection)
         nursery.cancel_scope.cancel()
     assert output.lines == ["0", "1", "2", "3", "4"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import ExitStack
 
+import pytest
 from redis_servers import RedisServer
 from running import run, serving
 from websockets.sync.client import connect
@@ -30,10 +31,11 @@ def test_events_from_a_script_reach_those_who_may_see_them(redis_server: RedisSe
         assert server.stop().status == 0
 
 
-def test_the_secret_is_needed() -> None:
+@pytest.mark.parametrize("settings", [{}, {"TRIO_WS_APP_SECRET": "abc"}], ids=["none", "short"])
+@pytest.mark.parametrize("command", [["serve", "notifications", "--port", "0"], ["token", "ann"]])
+def test_the_secret_is_needed(command: list[str], settings: dict[str, str]) -> None:
     """Server and token command say in one line what to set."""
-    for command in (["serve", "notifications", "--port", "0"], ["token", "ann"]):
-        ended = run(*command)
-        assert ended.status == 2
-        assert len(ended.errors.splitlines()) == 1
-        assert "TRIO_WS_APP_SECRET" in ended.errors
+    ended = run(*command, **settings)
+    assert ended.status == 2
+    assert len(ended.errors.splitlines()) == 1
+    assert "TRIO_WS_APP_SECRET" in ended.errors

@@ -11,7 +11,14 @@ from click.testing import CliRunner
 
 from trio_ws_app import Settings
 from trio_ws_app.cli.errors import OneLineErrors
-from trio_ws_app.cli.options import option_name, settings_from, settings_options, shown, variable
+from trio_ws_app.cli.options import (
+    CommandWithSettings,
+    option_name,
+    settings_from,
+    settings_options,
+    shown,
+    variable,
+)
 
 FIELDS = attrs.fields(Settings)
 
@@ -24,7 +31,7 @@ def read(*arguments: str, **variables: str) -> tuple[Settings | None, str]:
     def group() -> None:
         pass
 
-    @group.command("serve")
+    @group.command("serve", cls=CommandWithSettings)
     @settings_options
     def serve(**values: Any) -> None:
         found.append(settings_from(values))
@@ -86,6 +93,23 @@ def test_a_bad_value_is_one_line_that_says_what_would_be_right(
     assert settings is None
     assert len(line.splitlines()) == 1
     assert all(word in line for word in words), line
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("open_timeout", "soon", "'soon' is not a number of seconds"),
+        ("open_timeout", "0", "TRIO_WS_APP_OPEN_TIMEOUT must be greater than zero"),
+        ("max_queue_bytes", "none", "'none' is not a whole number of bytes"),
+    ],
+)
+def test_a_bad_value_of_a_variable_is_blamed_on_the_variable(name: str, value: str, words: str) -> None:
+    """Who never typed the option would not find it."""
+    settings, line = read(**{variable(name): value})
+    assert settings is None
+    assert words in line
+    assert variable(name) in line
+    assert option_name(name) not in line
 
 
 @pytest.mark.parametrize(

@@ -204,6 +204,8 @@ def test_a_port_in_use_is_one_line() -> None:
         (["--log-format", "xml"], "'xml' is not one of 'text', 'json'"),
         (["chat", "echo"], "unexpected extra argument"),
         (["nobody:home"], "there is no module 'nobody'"),
+        (["--unix", "app.sock", "--port", "80"], "--port and --unix exclude each other"),
+        (["--unix", "app.sock", "--host", "::"], "--host and --unix exclude each other"),
     ],
 )
 def test_every_other_mistake_is_one_line(arguments: list[str], words: str) -> None:
@@ -214,15 +216,52 @@ def test_every_other_mistake_is_one_line(arguments: list[str], words: str) -> No
     assert words in ended.errors
 
 
-def test_an_error_of_the_application_itself_is_shown_whole(tmp_path: Path) -> None:
-    """A bug in the application's block is no mistake in the call: its traceback helps its author."""
-    (tmp_path / "broken.py").write_text(
-        "from contextlib import asynccontextmanager\n"
-        "@asynccontextmanager\nasync def app():\n    raise RuntimeError('boom')\n    yield\n"
-    )
-    ended = run("serve", "broken:app", "--port", "0", cwd=tmp_path)
-    assert ended.status == 1
-    assert "RuntimeError: boom" in ended.errors
+@pytest.mark.parametrize(
+    ("variables", "arguments", "words"),
+    [
+        ({"TRIO_WS_APP_PORT": "abc"}, [], "for TRIO_WS_APP_PORT: 'abc' is not a valid integer"),
+        ({"TRIO_WS_APP_PORT": "70000"}, [], "for TRIO_WS_APP_PORT: 70000 is not in the range"),
+        ({"TRIO_WS_APP_LOG_LEVEL": "loud"}, [], "for TRIO_WS_APP_LOG_LEVEL: 'loud' is not one of"),
+        ({"TRIO_WS_APP_STATIC": "not/there"}, [], "TRIO_WS_APP_STATIC: there is no directory not/there"),
+        ({"TRIO_WS_APP_METRICS": "x"}, [], "TRIO_WS_APP_METRICS is 'on', PORT"),
+        ({"TRIO_WS_APP_BROKER": "http://x"}, ["--port", "0"], "TRIO_WS_APP_BROKER: "),
+        ({"TRIO_WS_APP_GRACE_PERIOD": "-1"}, [], "TRIO_WS_APP_GRACE_PERIOD must not be negative"),
+        ({"TRIO_WS_APP_PORT": "1"}, ["--unix", "app.sock"], "TRIO_WS_APP_PORT and --unix exclude"),
+        ({"TRIO_WS_APP_PORT": "1"}, ["--port", "70000"], "for '--port': 70000 is not in the range"),
+    ],
+)
+def test_a_mistake_in_a_variable_names_the_variable(
+    variables: dict[str, str], arguments: list[str], words: str
+) -> None:
+    """The line is about what was really set, which an option overrides."""
+    ended = run("serve", *arguments, **variables)
+    assert (ended.status, ended.output) == (2, "")
+    assert len(ended.errors.splitlines()) == 1
+    assert words in ended.errors
+
+
+def test_a_unix_socket_of_the_next_server_stays(tmp_path: Path) -> None:
+    """A server that ends does not remove the file that its successor has put in its place."""
+    path = tmp_path / "app.sock"
+    with serving("echo", "--unix", str(path)) as old:
+        path.unlink()
+        with serving("echo", "--unix", str(path)) as new:
+            assert old.stop().status == 0
+            with unix_connect(str(path)) as connection:
+                connection.send("hello")
+                assert connection.recv(timeout=10) == "hello"
+            assert new.stop().status == 0
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+def test_an_ipv6_address_has_brackets(host: str) -> None:
+    """Every printed URL can be used as it is, and an address may be given as it stands in one."""
+    with serving("--host", host, "--metrics", "[::1]:0") as server:
+        assert re.fullmatch(r"ws://\[::1\]:\d+", server.url)
+        assert server.line() == f"page at http://[::1]:{server.port}/"
+        with connect(server.url) as connection:
+            assert connection.recv(timeout=10) == "* your name?"
 
 
 def test_the_command_without_a_subcommand_shows_the_help() -> None:
@@ -254,8 +293,14 @@ def test_reload_serves_the_new_code(tmp_path: Path) -> None:
         server.await_error("cannot import live")
         write_version(tmp_path, "the third version")
         server.url = server.line().removeprefix("listening on ")
+        (tmp_path / ".#live.py").symlink_to("ann@machine.1234")  # as Emacs makes them
         with connect(server.url) as connection:
             assert connection.recv(timeout=10) == "the third version"
+            write_version(tmp_path, "version four")
+            assert closed(connection) == 1012
+        server.url = server.line().removeprefix("listening on ")
+        with connect(server.url) as connection:
+            assert connection.recv(timeout=10) == "version four"
             ended = server.stop()
     assert ended.status == 0
 

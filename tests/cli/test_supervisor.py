@@ -11,7 +11,7 @@ from pathlib import Path
 import trio
 from running import COMMAND, PATIENCE, environment
 
-from trio_ws_app.cli.supervisor import _Team
+from trio_ws_app.cli.supervisor import _Pool
 
 NEVER_READY = """
 import trio
@@ -27,10 +27,10 @@ async def application():
 
 async def test_a_worker_that_was_being_started_when_the_signal_came_is_stopped() -> None:
     """The signal was handed on to those that were there; the one that comes after it must not stay."""
-    team = _Team([sys.executable, "-c", "import time; time.sleep(60)"], 1, None, [], patience=10)
-    team.stopping = True
+    pool = _Pool([sys.executable, "-c", "import time; time.sleep(60)"], 1, None, [], stop_timeout=10)
+    pool.signalled = True
     with trio.fail_after(10):
-        process = await team._run(1, lambda: None)
+        process = await pool._run(1, lambda: None)
     assert process.returncode == -signal.SIGTERM
 
 

@@ -57,6 +57,20 @@ async def yields_nothing():
     yield
 
 number = 5
+
+@asynccontextmanager
+async def wants_settings(broker, settings):
+    yield handler
+
+def wants_both(settings, broker):
+    pass
+
+@asynccontextmanager
+async def wants_one(settings):
+    yield handler
+
+def wants_two(one, two):
+    pass
 """
 
 
@@ -120,6 +134,10 @@ async def test_built_in_apps_have_short_names(name: str) -> None:
         ("bad_app:no_argument", ["has to take one argument, the connection"]),
         ("bad_app:generator", ["@contextlib.asynccontextmanager"]),
         ("bad_app:number", ["is an int, not a handler"]),
+        ("bad_app:wants_settings", ["bad_app:wants_settings needs settings", "may take broker and no more"]),
+        ("bad_app:wants_both", ["bad_app:wants_both needs settings", "may take broker and no more"]),
+        ("bad_app:wants_one", ["bad_app:wants_one needs settings", "may take broker and no more"]),
+        ("bad_app:wants_two", ["bad_app:wants_two needs one and two", "may take broker and no more"]),
     ],
 )
 def test_what_is_no_application_is_explained(target: str, words: list[str]) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import select
+import socket
 import struct
 import subprocess
 import termios
@@ -16,10 +17,14 @@ from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import pytest
+from rich.console import Console
 from running import COMMAND, PATIENCE, environment, run, serving
 from websockets.sync.client import connect
 
 from trio_ws_app.cli import top_view
+from trio_ws_app.cli.top_live import View
+from trio_ws_app.observability.inspection.snapshot import ConnectionRow, Query
+from trio_ws_app.server.tasks import Place, TaskNode
 from trio_ws_app.wire.histogram import Distribution
 
 
@@ -46,7 +51,7 @@ def test_once_shows_a_table_and_a_tree(tmp_path: Path) -> None:
     assert ended.status == 0
     assert "/room" in ended.output
     assert "async for message in connection" in ended.output
-    assert "reactor" in ended.output
+    assert "engine" in ended.output
 
 
 def test_over_http_with_a_token() -> None:
@@ -126,7 +131,7 @@ def test_the_live_view_obeys_keys(tmp_path: Path) -> None:
             os.write(ours, b"tw\r")
             read_until(ours, "filter: tw ")
             os.write(ours, b"t")
-            read_until(ours, "timers")
+            read_until(ours, "engine")
             os.write(ours, b"q")
             assert top.wait(PATIENCE) == 0
         finally:
@@ -137,7 +142,7 @@ def test_the_live_view_obeys_keys(tmp_path: Path) -> None:
 
 
 def test_the_live_view_needs_a_terminal(tmp_path: Path) -> None:
-    """In a pipe there is nobody to press a key."""
+    """In a pipe no key can be pressed."""
     ended = run("top", str(tmp_path / "app.sock"))
     assert (ended.status, ended.errors) == (
         2,
@@ -160,7 +165,7 @@ def test_metrics_on_the_servers_own_port() -> None:
 
 
 def test_metrics_on_a_port_of_their_own(free_port: int) -> None:
-    """Where they are not for everybody, they get their own port, and nothing else is there."""
+    """If they are not public, they get their own port, and nothing else is there."""
     with serving("echo", "--metrics", f"127.0.0.1:{free_port}") as server:
         assert "trio_ws_app_loop_lag_seconds_count" in scrape(free_port)
         with pytest.raises(HTTPError, match="426"):
@@ -206,3 +211,41 @@ def test_a_quantile_is_the_bound_below_which_that_share_lies(share: float, bound
 def test_figures_are_short_and_have_units(shown: str, text: str) -> None:
     """What stands in a column can be read at a glance."""
     assert shown == text
+
+
+def test_what_peers_say_is_shown_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    """Names, addresses, paths and source lines cannot do anything to the terminal."""
+    evil, safe = "\x1b]0;OWNED\x07", r"\x1b]0;OWNED\x07"
+    row = ConnectionRow(
+        id=f"id{evil}", remote=f"from{evil}", path=f"/[red]{evil}", state=f"open{evil}", age=1, silent=1,
+        messages_in=0, messages_out=0, bytes_in=0, bytes_out=0, inbox=0, queued=0, dropped=0, blocked=False,
+        latency=None,
+    )  # fmt: skip
+    task = TaskNode(f"task{evil}", Place(f"file{evil}", 1, "function", f"text{evil}"), [])
+    console = Console(force_terminal=True, width=300)
+    console.print(top_view.connection_table([row]), top_view.task_view(task))
+    view = View(Query(), problem=f"problem{evil}")
+    console.print(view.draw(console))
+    shown = capsys.readouterr().out
+    assert shown.count(safe) == 8
+    assert f"/[red]{safe}" in shown
+    assert "\x1b]0" not in shown
+
+
+def test_an_answer_that_is_no_snapshot_is_one_line() -> None:
+    """Something else that answers on that port is said to be that, its text escaped."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        for head, body, words in (
+            (b"200 OK", b'{"worker": 1}', "with no snapshot"),
+            (b"500 No", b"\x1b[31m", r"answers with HTTP status 500: \x1b[31m"),
+        ):
+            command = [*COMMAND, "top", address, "--once", "--json"]
+            with subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True) as top:
+                stream, _ = listener.accept()
+                with stream:
+                    stream.recv(4096)
+                    stream.sendall(b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (head, len(body), body))
+                    errors = top.communicate(timeout=PATIENCE)[1]
+            assert words in errors
+            assert len(errors.splitlines()) == 1

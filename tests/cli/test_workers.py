@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,7 +15,7 @@ from urllib.request import urlopen
 
 import pytest
 from redis_servers import RedisServer
-from running import Running, run, serving
+from running import COMMAND, PATIENCE, Running, environment, run, serving
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
@@ -112,7 +113,7 @@ def test_clients_of_different_workers_talk(redis_server: RedisServer, directory:
         bob.send("hello yourself")
         assert received(ann) == "bob: hello yourself"
         done = run("publish", "chat", "* the door opens", "--broker", redis_server.url)
-        assert (done.status, done.output, done.errors) == (0, "", "")
+        assert (done.status, done.output, done.errors) == (0, "received by 2 processes\n", "")
         assert received(ann) == received(bob) == "* the door opens"
         bob.close()
         assert received(ann) == "* bob left"
@@ -195,6 +196,50 @@ def test_metrics_and_top_see_all_workers(directory: Path) -> None:
         assert 'worker="2"' in metrics
         looks = run("top", "control", "--once", "--json", cwd=directory).output.splitlines()
         assert {json.loads(look)["pid"] for look in looks} == set(clients)
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["kept", "made"])
+def test_the_directory_of_control_sockets_is_left_as_it_was(directory: Path, kept: bool) -> None:
+    """Sockets are removed, also those of a worker that was killed; a directory that was made for them too."""
+    control = directory / "control"
+    if kept:
+        control.mkdir()
+    arguments = ["app:stubborn", "--workers", "2", "--broker", "none", "--grace-period", "0"]
+    with (
+        serving(*arguments, "--control", str(control), cwd=directory) as server,
+        connect(server.url) as client,
+    ):
+        os.kill(int(received(client)), signal.SIGSTOP)
+        assert sorted(path.name for path in control.iterdir()) == ["1.sock", "2.sock"]
+        assert server.stop().status == 0
+    assert control.exists() == kept
+    if not kept:
+        with serving("app:slow", "--control", str(control), cwd=directory) as server:
+            assert server.stop().status == 0
+
+
+def test_a_control_socket_where_a_directory_is_needed_is_one_line(directory: Path) -> None:
+    """What is in the way is named."""
+    (directory / "control").write_text("")
+    arguments = ["--workers", "2", "--broker", "none", "--control", "control"]
+    ended = run("serve", "app:slow", "--port", "0", *arguments, cwd=directory)
+    assert ended.status == 2
+    assert ended.errors == (
+        "trio-ws-app: --control: control is not a directory, which several workers need\n"
+    )
+
+
+def test_publishing_says_how_many_processes_received_it(redis_server: RedisServer) -> None:
+    """Nobody is a number too; with - the messages are counted."""
+    arguments = ("publish", "nobody-follows-this", "--broker", redis_server.url)
+    done = run(*arguments, "hello")
+    words = "received by 0 processes: nobody follows 'nobody-follows-this' now\n"
+    assert (done.status, done.output, done.errors) == (0, words, "")
+    lines = subprocess.run(
+        [*COMMAND, *arguments, "-"],
+        input="one\ntwo\n", env=environment(), capture_output=True, text=True, timeout=PATIENCE,
+    )  # fmt: skip
+    assert lines.stdout == f"2 messages published, the last one {words}"
 
 
 def test_a_worker_that_cannot_start_ends_all(directory: Path) -> None:

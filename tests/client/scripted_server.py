@@ -60,3 +60,10 @@ def frame(opcode: int, payload: bytes = b"") -> bytes:
     """A frame as servers send it: final, unmasked, short."""
     assert len(payload) < 126
     return bytes([0x80 | opcode, len(payload)]) + payload
+
+
+def unmasked(data: bytes) -> bytes:
+    """The payload of one short frame as clients send it."""
+    size, key, payload = data[1] & 0x7F, data[2:6], data[6:]
+    assert len(payload) == size
+    return bytes(byte ^ key[index % 4] for index, byte in enumerate(payload))

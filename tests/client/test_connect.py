@@ -13,7 +13,7 @@ import pytest
 import trio
 import trio.testing
 import trustme
-from scripted_server import OK, ScriptedServer, frame, running
+from scripted_server import OK, ScriptedServer, frame, running, unmasked
 
 import trio_ws_app as ws
 from trio_ws_app.testing import assert_nothing_left
@@ -88,6 +88,41 @@ async def test_an_exception_of_the_block_comes_out_as_itself() -> None:
             with pytest.raises(KeyError, match="mine"):
                 async with ws.connect(f"ws://{address}/"):
                     raise KeyError("mine")
+
+
+async def test_an_exception_of_a_cancelled_block_comes_out_as_itself() -> None:
+    """What the clean-up raises is not lost to the cancellation of the closing handshake."""
+
+    async def fail_when_cancelled(address: str) -> None:
+        async with ws.connect(f"ws://{address}/"):
+            try:
+                await trio.sleep_forever()
+            finally:
+                raise KeyError("mine")
+
+    with assert_nothing_left():
+        async with serving() as address:
+            with pytest.raises(KeyError, match="mine"), trio.move_on_after(1):
+                await fail_when_cancelled(address)
+
+
+async def test_a_group_of_a_cancelled_block_comes_out_as_itself() -> None:
+    """A group in which a nursery of the block has put a cancellation beside an error is not wrapped again."""
+
+    async def fail() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise KeyError("mine")
+
+    async def fail_when_cancelled(address: str) -> None:
+        async with ws.connect(f"ws://{address}/"), trio.open_nursery() as nursery:
+            nursery.start_soon(fail)
+
+    async with serving() as address:
+        with pytest.raises(BaseExceptionGroup) as caught, trio.move_on_after(1):
+            await fail_when_cancelled(address)
+    assert [type(error) for error in caught.value.exceptions] == [KeyError]
 
 
 async def test_a_cancelled_block_drops_the_connection() -> None:
@@ -213,6 +248,43 @@ async def test_nobody_listens() -> None:
             pytest.fail("there is no connection")
 
 
+async def test_a_server_that_is_gone_before_the_request() -> None:
+    """A request that cannot be sent is ConnectionClosed at once, not after ``open_timeout``."""
+
+    async def open_stream() -> trio.abc.Stream:
+        here, there = trio.testing.memory_stream_pair()
+        await there.aclose()
+        return here
+
+    with trio.fail_after(1), pytest.raises(ws.ConnectionClosed, match="1006"):
+        async with ws.connect("ws://server/", open_stream=open_stream):
+            pytest.fail("there is no connection")
+
+
+async def test_a_forked_child_does_not_keep_the_connection_open() -> None:
+    """The server sees the end of the stream although a child has inherited the socket."""
+    ended = trio.Event()
+
+    async def handler(connection: ws.Connection) -> None:
+        await connection.wait_closed()
+        ended.set()
+
+    async with serving(handler) as address:
+        inherited = []
+
+        async def open_stream() -> trio.abc.Stream:
+            stream = await trio.open_tcp_stream("127.0.0.1", int(address.rpartition(":")[2]))
+            inherited.append(stream.socket.dup())
+            return stream
+
+        with trio.CancelScope() as scope:
+            async with ws.connect(f"ws://{address}/", open_stream=open_stream):
+                scope.cancel()
+        with trio.fail_after(1):
+            await ended.wait()
+        inherited[0].close()
+
+
 async def test_messages_right_behind_the_handshake(scripted: ScriptedServer) -> None:
     """Frames that come in the same packet as the handshake's answer are received, the goodbye included."""
     frames = frame(1, b"one") + frame(1, b"two") + frame(8, b"\x03\xe9")
@@ -263,6 +335,50 @@ async def test_a_silent_server_is_pinged_then_dropped(scripted: ScriptedServer) 
         await trio.sleep(2)
         assert connection.close_reason is not None
         assert connection.close_reason.code == 1006
+
+
+def stand_still(seconds: float) -> None:
+    """What has arrived waits in the stream when the clock goes on."""
+    clock = trio.lowlevel.current_clock()
+    assert isinstance(clock, trio.testing.MockClock)
+    clock.jump(seconds)
+
+
+@pytest.mark.parametrize("_order", range(10))
+async def test_a_pong_that_has_arrived_during_a_standstill_counts(
+    scripted: ScriptedServer, _order: int
+) -> None:
+    """After the process stood still, what has arrived is read before the silence is judged (G14)."""
+
+    async def script() -> None:
+        await scripted.accept()
+        ping = await scripted.stream.receive_some()
+        await scripted.stream.send_all(frame(10, unmasked(ping)))
+        stand_still(100)
+
+    async with (
+        running(script),
+        ws.connect("ws://server/", open_stream=scripted.open_stream) as connection,
+    ):
+        await trio.sleep(121)
+        assert connection.close_reason is None
+
+
+@pytest.mark.parametrize("_order", range(10))
+async def test_an_answer_that_has_arrived_during_a_standstill_opens(
+    scripted: ScriptedServer, _order: int
+) -> None:
+    """``open_timeout`` is judged after the handshake that waits in the kernel was read (G14)."""
+
+    async def script() -> None:
+        await scripted.accept()
+        stand_still(100)
+
+    async with (
+        running(script),
+        ws.connect("ws://server/", open_stream=scripted.open_stream) as connection,
+    ):
+        assert connection.close_reason is None
 
 
 async def test_any_traffic_counts_as_life(scripted: ScriptedServer) -> None:
@@ -415,7 +531,7 @@ async def test_tls(authority: trustme.CA) -> None:
 
 
 async def test_a_server_that_cannot_be_trusted(authority: trustme.CA) -> None:
-    """A certificate that nobody vouches for is an ``ssl.SSLError``, and nothing stays open."""
+    """A certificate of an unknown authority is an ``ssl.SSLError``, and nothing stays open."""
     with assert_nothing_left():
         async with serving_tls(authority) as address:
             with pytest.raises(ssl.SSLError, match="CERTIFICATE_VERIFY_FAILED"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import ssl
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from functools import partial
@@ -16,7 +16,7 @@ import trio.testing
 
 import trio_ws_app as ws
 from trio_ws_app.client.backoff import retry_after
-from trio_ws_app.client.reconnect import Reconnecting
+from trio_ws_app.client.reconnect import connections_in_turn
 from trio_ws_app.testing import Peer, assert_nothing_left, connected_pair
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")
@@ -43,14 +43,14 @@ class FakeServer:
             self.open_now.append(sum(known.close_reason is None for known in self.peers))
             self.peers.append(peer)
             if outcome is not None:
-                await peer.say_close(outcome)
+                await peer.send_close(outcome)
             yield connection
             await connection.aclose()
 
-    def loop(
+    def connections(
         self, backoff: ws.Backoff | None = None, retry: Callable[[Exception], bool] = ws.is_transient
-    ) -> Reconnecting:
-        return Reconnecting(self.block, backoff or ws.Backoff(), retry, "ws://fake/")
+    ) -> AbstractAsyncContextManager[AsyncIterator[ws.Connection]]:
+        return connections_in_turn(self.block, backoff or ws.Backoff(), retry, "ws://fake/")
 
     @property
     def waits(self) -> list[float]:
@@ -63,10 +63,15 @@ def longest_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(random, "uniform", lambda _low, high: high)
 
 
-async def run(loop: Reconnecting) -> int:
-    """Receive on every connection to its end; the number of turns."""
+async def run(block: AbstractAsyncContextManager[AsyncIterator[ws.Connection]]) -> int:
+    """Receive on every connection to its end; return the number of turns."""
+    async with block as connections:
+        return await turns_of(connections)
+
+
+async def turns_of(connections: AsyncIterator[ws.Connection]) -> int:
     turns = 0
-    async for connection in loop:
+    async for connection in connections:
         turns += 1
         async for _ in connection:
             pass
@@ -77,7 +82,7 @@ async def run(loop: Reconnecting) -> int:
 async def test_waits_grow_to_a_limit() -> None:
     """Failures in a row double the wait up to ``longest``."""
     server = FakeServer(*[OSError("down")] * 8, 1000)
-    assert await run(server.loop()) == 1
+    assert await run(server.connections()) == 1
     assert server.waits == pytest.approx([1, 2, 4, 8, 16, 32, 60, 60])
 
 
@@ -93,25 +98,24 @@ async def test_jitter_is_full() -> None:
 async def test_a_connection_that_lived_starts_the_waits_over() -> None:
     """After a connection that lived longer than the limit the waits begin anew; a short one is a failure."""
     server = FakeServer(OSError(), OSError(), 1001, OSError(), None, 1000)
-    async for connection in server.loop():
-        if len(server.attempts) == 5:
-            await trio.sleep(100)
-            server.peers[-1].stream.abort()
-        async for _ in connection:
-            pass
+    async with server.connections() as connections:
+        async for connection in connections:
+            if len(server.attempts) == 5:
+                await trio.sleep(100)
+                server.peers[-1].stream.abort()
+            async for _ in connection:
+                pass
     assert server.waits == pytest.approx([1, 2, 4, 8, 100 + 1])
 
 
 @pytest.mark.parametrize("code", [1012, 1013])
 async def test_a_busy_server_gets_time(code: int) -> None:
     """After 1012 and 1013 the client waits between 5 and 30 seconds."""
-    waits = sorted(
-        ws.Backoff().delay(0, ws.ConnectionClosed(ws.CloseReason(code))) for _ in range(2000)
-    )
+    waits = sorted(ws.Backoff().delay(0, ws.ConnectionClosed(ws.CloseReason(code))) for _ in range(2000))
     assert 5 <= waits[0] < 6
     assert 29 < waits[-1] <= 30
     server = FakeServer(code, 1000)
-    assert await run(server.loop()) == 2
+    assert await run(server.connections()) == 2
     assert 5 <= server.waits[0] <= 30
 
 
@@ -120,7 +124,7 @@ async def test_retry_after_is_honoured() -> None:
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=500), usegmt=True)
     refusals = [ws.HandshakeRefused(503, {"retry-after": value}) for value in ("40", date)]
     server = FakeServer(*refusals, ws.HandshakeRefused(503, {}), 1000)
-    await run(server.loop())
+    await run(server.connections())
     assert 40 <= server.waits[0] <= 41
     assert 495 <= server.waits[1] <= 502
     assert server.waits[2] <= 4
@@ -149,19 +153,18 @@ def refused(status: int) -> ws.HandshakeRefused:
 )
 async def test_it_gives_up_with_the_reason(failure: Exception) -> None:
     """What will not change by waiting ends the loop at once, with itself."""
-    server = FakeServer(OSError(), failure)
-    loop = server.loop()
-    with pytest.raises(type(failure)) as caught:
-        await run(loop)
-    assert caught.value is failure
-    assert await run(loop) == 0
+    async with FakeServer(OSError(), failure).connections() as connections:
+        with pytest.raises(type(failure)) as caught:
+            await turns_of(connections)
+        assert caught.value is failure
+        assert await turns_of(connections) == 0
 
 
 @pytest.mark.parametrize("code", [1008, 4000])
 async def test_it_gives_up_on_a_code_of_an_open_connection(code: int) -> None:
     """A close code that forbids coming back ends the loop with ConnectionClosed and that code."""
     with pytest.raises(ws.ConnectionClosed) as caught:
-        await run(FakeServer(code).loop())
+        await run(FakeServer(code).connections())
     assert caught.value.reason.code == code
 
 
@@ -178,7 +181,7 @@ async def test_it_gives_up_on_a_code_of_an_open_connection(code: int) -> None:
 )
 async def test_what_may_change_is_tried_again(failure: Exception) -> None:
     """Everything that waiting may help against is followed by another attempt."""
-    assert await run(FakeServer(failure, 1000).loop()) == 1
+    assert await run(FakeServer(failure, 1000).connections()) == 1
 
 
 async def test_the_rule_can_be_given() -> None:
@@ -189,33 +192,32 @@ async def test_the_rule_can_be_given() -> None:
         return own or ws.is_transient(failure)
 
     with pytest.raises(ws.ConnectionClosed, match="4002"):
-        await run(FakeServer(4001, OSError(), 4002).loop(retry=retry))
+        await run(FakeServer(4001, OSError(), 4002).connections(retry=retry))
 
 
 async def test_a_bug_is_no_failure_to_connect() -> None:
     """Other exceptions of an attempt come out at once, whatever the rule says."""
     with pytest.raises(KeyError):
-        await run(FakeServer(KeyError("bug")).loop(retry=lambda _: True))
+        await run(FakeServer(KeyError("bug")).connections(retry=lambda _: True))
 
 
 async def test_a_normal_goodbye_ends_the_loop() -> None:
     """After 1000 the loop is over, and stays over."""
-    loop = FakeServer(1000).loop()
-    assert await run(loop) == 1
-    assert await run(loop) == 0
+    async with FakeServer(1000).connections() as connections:
+        assert await turns_of(connections) == 1
+        assert await turns_of(connections) == 0
 
 
 async def test_an_open_connection_ends_with_its_turn() -> None:
     """A turn that leaves its connection open says goodbye on it before the next attempt."""
     server = FakeServer(None, None, 1000)
-    loop = server.loop(ws.Backoff(first=0))
-    first = await anext(loop)
-    await anext(loop)
-    assert first.close_reason is not None
-    assert server.peers[0].close_reason == ws.CloseReason(1000)
-    assert server.open_now == [0, 0]
-    assert server.peers[1].close_reason is None
-    await loop.aclose()
+    async with server.connections(ws.Backoff(first=0)) as connections:
+        first = await anext(connections)
+        await anext(connections)
+        assert first.close_reason is not None
+        assert server.peers[0].close_reason == ws.CloseReason(1000)
+        assert server.open_now == [0, 0]
+        assert server.peers[1].close_reason is None
 
 
 async def test_waiting_can_be_cancelled() -> None:
@@ -223,7 +225,7 @@ async def test_waiting_can_be_cancelled() -> None:
     server = FakeServer(*[refused(503)] * 100)
     with assert_nothing_left():
         with trio.move_on_after(1000) as scope:
-            await run(server.loop(ws.Backoff(first=100)))
+            await run(server.connections(ws.Backoff(first=100)))
     assert scope.cancelled_caught
 
 
@@ -240,41 +242,40 @@ async def test_connecting_can_be_cancelled() -> None:
         yield
 
     with trio.move_on_after(1) as scope, assert_nothing_left():
-        async for _ in Reconnecting(block, ws.Backoff(), ws.is_transient, "fake"):
-            pass
+        await run(connections_in_turn(block, ws.Backoff(), ws.is_transient, "fake"))
     assert scope.cancelled_caught
     assert cleaned_up == [True]
 
 
-async def test_a_loop_that_is_left_says_goodbye_in_the_background() -> None:
-    """After ``break``, and after an exception in the body, the server gets a goodbye and nothing is left."""
+async def test_a_loop_that_is_left_closes_its_connection_at_the_end_of_the_block() -> None:
+    """After ``break``, and after an exception in the body, the server has got a Close when it is over."""
     server = FakeServer(None, None)
     with assert_nothing_left():
-        async for _ in server.loop():
-            break
-        with pytest.raises(KeyError):
-            await raise_in(server.loop())
-        with trio.fail_after(1):
-            for peer in server.peers:
-                await peer.wait_ended()
-        await trio.testing.wait_all_tasks_blocked()
-    assert [peer.close_reason for peer in server.peers] == [ws.CloseReason(1000)] * 2
-
-
-async def raise_in(loop: Reconnecting) -> None:
-    async for _ in loop:
-        raise KeyError
-
-
-async def test_the_block_waits_for_the_goodbye() -> None:
-    """``async with`` around the loop has said goodbye when it is over."""
-    server = FakeServer(None)
-    with assert_nothing_left():
-        async with server.loop() as connections:
+        async with server.connections() as connections:
             async for _ in connections:
                 break
         assert server.peers[0].close_reason == ws.CloseReason(1000)
-        assert await run(connections) == 0
+        with pytest.raises(KeyError, match="mine"):
+            await fail_in(server.connections())
+        assert server.peers[1].close_reason == ws.CloseReason(1000)
+
+
+async def fail_in(block: AbstractAsyncContextManager[AsyncIterator[ws.Connection]]) -> None:
+    """Raise in the first turn."""
+    async with block as connections:
+        async for _ in connections:
+            raise KeyError("mine")
+
+
+async def test_a_loop_within_a_cancel_scope_of_its_own_may_be_left() -> None:
+    """The connection belongs to the block, not to what is around the loop: it can still be used."""
+    server = FakeServer(None)
+    async with server.connections() as connections:
+        with trio.move_on_after(1):
+            async for connection in connections:
+                await connection.receive()
+        await connection.send("still here")
+        assert await server.peers[0].receive() == "still here"
 
 
 async def test_a_cancelled_block_drops_the_connection() -> None:
@@ -282,12 +283,28 @@ async def test_a_cancelled_block_drops_the_connection() -> None:
     server = FakeServer(None)
     with assert_nothing_left():
         with trio.move_on_after(1) as scope:
-            async with server.loop() as connections:
+            async with server.connections() as connections:
                 async for connection in connections:
                     server.peers[0].stream.stall()
                     await connection.receive()
         assert scope.cancelled_caught
         assert trio.current_time() - server.attempts[0] == pytest.approx(1)
+
+
+async def test_what_the_block_raises_while_it_is_cancelled_comes_out() -> None:
+    """The clean-up's own exception is not replaced by the cancellation of the closing handshake."""
+    with pytest.raises(KeyError, match="mine"), trio.move_on_after(1):
+        await fail_when_cancelled(FakeServer(None).connections())
+
+
+async def fail_when_cancelled(block: AbstractAsyncContextManager[AsyncIterator[ws.Connection]]) -> None:
+    """Raise in the clean-up of the first turn."""
+    async with block as connections:
+        async for _ in connections:
+            try:
+                await trio.sleep_forever()
+            finally:
+                raise KeyError("mine")
 
 
 async def test_it_survives_a_restart() -> None:
@@ -301,9 +318,10 @@ async def test_it_survives_a_restart() -> None:
                 return
 
     async def client(port: int) -> None:
-        async for connection in ws.reconnect(f"ws://127.0.0.1:{port}/"):
-            await connection.send("last" if got else "first")
-            got.extend([message async for message in connection])
+        async with ws.reconnect(f"ws://127.0.0.1:{port}/") as connections:
+            async for connection in connections:
+                await connection.send("last" if got else "first")
+                got.extend([message async for message in connection])
 
     async with trio.open_nursery() as nursery:
         server = await nursery.start(partial(ws.serve, echo, 0))
@@ -325,12 +343,24 @@ async def test_options_go_to_connect() -> None:
             await connection.send(connection.request.headers["x-name"])
 
         server = await nursery.start(partial(ws.serve, handler, 0))
-        async for connection in ws.reconnect(f"ws://127.0.0.1:{server.port}/", headers={"X-Name": "Ann"}):
-            assert await connection.receive() == "Ann"
+        url = f"ws://127.0.0.1:{server.port}/"
+        async with ws.reconnect(url, headers={"X-Name": "Ann"}) as connections:
+            async for connection in connections:
+                assert await connection.receive() == "Ann"
         server.cancel()
 
 
-def test_a_url_that_makes_no_sense_is_told_at_once() -> None:
-    """A wrong URL is no failure to be retried."""
+async def test_a_url_that_is_not_valid_is_no_failure_to_be_retried() -> None:
+    """A wrong URL raises ValueError before the block."""
     with pytest.raises(ValueError, match="ws://"):
-        ws.reconnect("http://example.com")
+        async with ws.reconnect("http://example.com"):
+            pytest.fail("there is no block")
+
+
+@pytest.mark.usefixtures("longest_waits")
+async def test_retry_after_has_a_cap() -> None:
+    """A server, or what stands in for it, cannot send its clients away for longer than an hour."""
+    for value in ("9" * 400, "Fri, 31 Dec 9999 23:59:59 GMT"):
+        assert ws.Backoff().delay(0, ws.HandshakeRefused(503, {"retry-after": value})) == 3600 + 1
+    patient = ws.Backoff(longest_retry_after=10)
+    assert patient.delay(0, ws.HandshakeRefused(503, {"retry-after": "11"})) == 11

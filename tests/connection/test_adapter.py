@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 
 import attrs
@@ -154,7 +154,7 @@ async def test_it_may_be_adapted_in_any_task(nursery: trio.Nursery) -> None:
 
 
 async def test_cancelling_the_nursery_ends_the_connection(nursery: trio.Nursery) -> None:
-    """When trio-websocket's nursery is cancelled, whoever waits elsewhere learns that it is over."""
+    """When trio-websocket's nursery is cancelled, tasks that wait elsewhere learn that it is over."""
     give, take = trio.open_memory_channel[Raw](1)
     scope = trio.CancelScope()
 
@@ -189,6 +189,57 @@ async def test_a_ping_that_nobody_waits_for_is_given_up() -> None:
         assert connection.close_reason is None
         await trio.sleep(2)
         assert connection.close_reason == ws.CloseReason(1006, "the peer did not answer a ping")
+
+
+async def test_two_receivers_are_an_error_also_when_messages_wait() -> None:
+    """With a full inbox too the second task gets BusyResourceError, and no share of the messages."""
+    async with raw_ends() as raw:
+        connection = from_trio_websocket(raw.server)
+        for number in range(10):
+            await raw.client.send_message(str(number))
+        await trio.testing.wait_all_tasks_blocked()
+        got: list[object] = []
+
+        async def consume() -> None:
+            async for message in connection:
+                got.append(message)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(consume)
+            await trio.testing.wait_all_tasks_blocked()
+            for call in (connection.receive, lambda: connection.consume_inline(got.append)):
+                with pytest.raises(trio.BusyResourceError):
+                    await call()
+            nursery.cancel_scope.cancel()
+        assert got == list("0123456789")
+
+
+async def test_the_end_names_its_connection() -> None:
+    """``ConnectionClosed.connection`` tells one's own end from another connection's."""
+    async with raw_ends() as raw:
+        connection = from_trio_websocket(raw.server)
+        await raw.client.aclose()
+        for call in (connection.receive, connection.ping, lambda: connection.send("x")):
+            with pytest.raises(ws.ConnectionClosed) as caught:
+                await call()
+            assert caught.value.connection is connection
+
+
+async def test_empty_messages_fill_the_queues_too() -> None:
+    """A message counts more than its own bytes: a peer cannot fill the memory with empty ones."""
+    async with raw_ends() as raw:
+        connection = from_trio_websocket(raw.server, settings=SETTINGS)
+        with trio.move_on_after(1) as scope:
+            for _ in range(1000):
+                await raw.client.send_message("")
+            await raw.client.ping()
+        assert scope.cancelled_caught
+        sent = 0
+        with suppress(trio.WouldBlock):
+            while sent < 10_000:
+                connection.send_nowait("")
+                sent += 1
+        assert sent < SETTINGS.max_queue_bytes / 100
 
 
 async def test_request_headers_come_from_the_request() -> None:

@@ -28,7 +28,7 @@ with atheris.instrument_imports(include=["trio_ws_app.protocol", "h11"]):
 
 SETTINGS = (
     Settings(compression=True, subprotocols=("b", "a")),
-    Settings(origins=("https://example.com", "null"), max_request_size=200),
+    Settings(origins=("https://*.example.com", "https://example.com", "null"), max_request_size=200),
     Settings(compression=True, origins=("same-host",), max_request_size=1000),
 )
 FIELDS = [
@@ -42,6 +42,9 @@ FIELDS = [
     b'Sec-WebSocket-Extensions: x; a="b", permessage-deflate; server_max_window_bits="10"',
     b"Origin: http://a:80",
     b"Origin: https://example.com:443",
+    b"Origin: https://a.example.com",
+    b"Sec-WebSocket-Protocol: ,",
+    b"Sec-WebSocket-Extensions: ",
     b"Content-Length: 0",
     b"Transfer-Encoding: chunked",
 ]
@@ -49,6 +52,7 @@ DICTIONARY = [
     *FIELDS,
     b"GET / HTTP/1.1\r\n",
     b"HEAD http://a/?x=%ff#y HTTP/1.0\r\n",
+    b"GET wss://a HTTP/1.1\r\n",
     b"server_no_context_takeover",
     b"client_no_context_takeover",
     b"\r\n\r\n",
@@ -59,7 +63,7 @@ DICTIONARY = [
 def seeds() -> list[bytes]:
     """Valid requests, a plain one, and things that are no HTTP."""
     line = b"GET /chat?a=b HTTP/1.1"
-    whole = b"\r\n".join([line, *FIELDS[:10], b"", b""])
+    whole = b"\r\n".join([line, *FIELDS[:9], b"", b""])
     least = b"\r\n".join([line, *FIELDS[:5], b"", b"\x81\x80abcd"])
     others = [b"GET / HTTP/1.0\r\n\r\n", b"\x16\x03\x01\x02\x00", b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n"]
     return [

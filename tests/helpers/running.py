@@ -83,7 +83,7 @@ def serving(
 ) -> Iterator[Running]:
     """Run ``trio-ws-app serve`` with a free port, until the block ends."""
     process = subprocess.Popen(
-        [*COMMAND, "serve", "--port", "0", *arguments],
+        [*COMMAND, "serve", *([] if "--unix" in arguments else ["--port", "0"]), *arguments],
         cwd=cwd,
         env=environment(warnings, **settings),
         stdout=subprocess.PIPE,

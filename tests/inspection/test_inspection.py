@@ -1,4 +1,4 @@
-"""Looking into a running server: what it shows, to whom, and what that costs while nobody looks."""
+"""Inspection of a running server: what it shows, to whom, and what it costs while nothing is asked."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 import trio_ws_app as ws
-from trio_ws_app.observability.inspection.hook import Inspector, parse_look
+from trio_ws_app.observability.inspection.hook import Inspector, parse_query
 from trio_ws_app.observability.inspection.snapshot import (
     SORTS,
-    Look,
+    Query,
     Snapshot,
     from_json,
     take_snapshot,
     to_json,
 )
-from trio_ws_app.observability.inspection.tasks import TaskNode
+from trio_ws_app.server.tasks import TaskNode
 from trio_ws_app.testing import serve_in_memory
 
-EVERYTHING = Look(tasks=True)
+EVERYTHING = Query(tasks=True)
 
 
 async def handler(connection: ws.Connection) -> None:
@@ -37,7 +37,7 @@ async def handler(connection: ws.Connection) -> None:
         nursery.cancel_scope.cancel()
 
 
-def look(server: ws.Server, wanted: Look = EVERYTHING) -> Snapshot:
+def snapshot_of(server: ws.Server, wanted: Query = EVERYTHING) -> Snapshot:
     """A snapshot as it arrives on the other side."""
     return from_json(json.loads(json.dumps(to_json(take_snapshot(server, "1", wanted, None)))))
 
@@ -56,7 +56,7 @@ async def test_a_snapshot_shows_connections_and_where_their_tasks_wait() -> None
         peer = await memory.connect("/room?token=secret&x=1")
         await peer.send("hello")
         await wait_all_tasks_blocked()
-        snapshot = look(memory.server)
+        snapshot = snapshot_of(memory.server)
         (row,) = snapshot.connections
         assert (row.path, row.state, row.messages_in, row.messages_out) == (
             "/room?token=***&x=1",
@@ -72,7 +72,7 @@ async def test_a_snapshot_shows_connections_and_where_their_tasks_wait() -> None
         (sleeper,) = found(task, "sleeper")
         assert sleeper.waits is not None
         assert sleeper.waits.text.endswith("# the sleeper's line")
-        assert found(snapshot.tasks, "reactor")
+        assert found(snapshot.tasks, "engine")
 
 
 async def test_only_the_connections_asked_for_are_shown() -> None:
@@ -83,15 +83,15 @@ async def test_only_the_connections_asked_for_are_shown() -> None:
             for _ in range(number):
                 await peer.send("hello")
         await wait_all_tasks_blocked()
-        busiest = look(memory.server, Look(sort="in", limit=2, tasks=True))
+        busiest = snapshot_of(memory.server, Query(sort="in", limit=2, tasks=True))
         assert [row.path for row in busiest.connections] == ["/room/4", "/room/3"]
         assert len(found(busiest.tasks, "sleeper")) == 2
         assert busiest.statistics.connections == 5
-        only = look(memory.server, Look(filter="room/2"))
+        only = snapshot_of(memory.server, Query(filter="room/2"))
         assert [row.path for row in only.connections] == ["/room/2"]
         assert only.tasks is None
         for sort in SORTS:
-            assert len(look(memory.server, Look(sort=sort)).connections) == 5
+            assert len(snapshot_of(memory.server, Query(sort=sort)).connections) == 5
 
 
 async def refusal(
@@ -135,11 +135,11 @@ def test_before_the_server_listens_the_answer_is_to_come_back() -> None:
     assert Inspector().hook("t")(ws.Request("GET", "/other")) is None
 
 
-def test_the_query_is_the_look() -> None:
+def test_the_query_is_read_as_it_was_asked() -> None:
     """What ``top`` asks for is what the server reads."""
     request = ws.Request("GET", "/inspect?sort=age&filter=a%20b&limit=3&tasks=1")
-    assert parse_look(request) == Look(sort="age", filter="a b", limit=3, tasks=True)
-    assert parse_look(ws.Request("GET", "/inspect")) == Look()
+    assert parse_query(request) == Query(sort="age", filter="a b", limit=3, tasks=True)
+    assert parse_query(ws.Request("GET", "/inspect")) == Query()
 
 
 @pytest.mark.usefixtures("autojump_clock")
@@ -148,17 +148,17 @@ async def test_loop_lag_is_measured_once_a_second() -> None:
     inspector = Inspector()
     async with serve_in_memory(handler) as memory, trio.open_nursery() as nursery:
         inspector.watch(memory.server)
-        assert inspector.snapshot(Look()).loop_lag is None  # type: ignore[union-attr]  # it watches a server
+        assert inspector.snapshot(Query()).loop_lag is None  # type: ignore[union-attr]  # it watches a server
         nursery.start_soon(inspector.measure_lag)
         await trio.sleep(10.5)
-        snapshot = inspector.snapshot(Look())
+        snapshot = inspector.snapshot(Query())
         assert snapshot is not None
         assert snapshot.loop_lag is not None
         assert sum(snapshot.loop_lag.counts) == 10
         nursery.cancel_scope.cancel()
 
 
-async def test_nothing_runs_while_nobody_looks() -> None:
+async def test_an_inspector_runs_no_task_of_its_own() -> None:
     """An inspector that watches adds no task."""
     async with serve_in_memory(handler) as memory:
         await wait_all_tasks_blocked()

@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from trio.testing import wait_all_tasks_blocked
 
 import trio_ws_app as ws
-from trio_ws_app.observability.inspection.snapshot import Look, Snapshot, take_snapshot
+from trio_ws_app.observability.inspection.snapshot import Query, Snapshot, take_snapshot
 from trio_ws_app.observability.metrics import metrics_hook
 from trio_ws_app.testing import serve_in_memory
 from trio_ws_app.wire.histogram import Histogram
@@ -53,7 +53,7 @@ async def scrape(snapshots: list[Snapshot]) -> Samples:
 
 async def measured(server: ws.Server) -> Samples:
     """The samples of one server."""
-    return await scrape([take_snapshot(server, "1", Look(limit=0), None)])
+    return await scrape([take_snapshot(server, "1", Query(limit=0), None)])
 
 
 async def test_connections_messages_and_goodbyes_are_counted() -> None:
@@ -130,7 +130,7 @@ async def test_every_worker_has_its_own_series() -> None:
     """The scrape of one process shows all of them, apart."""
     async with serve_in_memory(handler) as memory:
         await memory.connect()
-        first = take_snapshot(memory.server, "1", Look(limit=0), None)
+        first = take_snapshot(memory.server, "1", Query(limit=0), None)
         samples = await scrape([first, attrs.evolve(first, worker="2")])
     assert samples["connections", "1"] == samples["connections", "2"] == 1
 

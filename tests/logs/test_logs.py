@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import sys
@@ -10,6 +9,7 @@ import sys
 import pytest
 
 from trio_ws_app.observability import logs
+from trio_ws_app.server.masking import masked
 
 
 def record(message: str = "closed", **fields: object) -> logging.LogRecord:
@@ -52,14 +52,44 @@ def test_nothing_that_a_peer_says_can_forge_a_line(formatter: logging.Formatter)
 
 
 def test_a_traceback_follows_the_line() -> None:
-    """An error's traceback comes after the line in text and as ``error`` in JSON."""
+    """An error's traceback comes after the line in text, indented, and as ``error`` in JSON."""
     made = record("handler failed")
     try:
         raise ValueError("boom")
     except ValueError:
         made.exc_info = sys.exc_info()
-    assert logs.TextFormatter().format(made).splitlines()[-1] == "ValueError: boom"
+    assert logs.TextFormatter().format(made).splitlines()[-1] == "  ValueError: boom"
     assert json.loads(logs.JsonFormatter().format(made))["error"].endswith("ValueError: boom")
+
+
+FORGED = "2026-01-01T00:00:00.000Z INFO trio_ws_app.connection closed"
+
+
+@pytest.mark.parametrize(
+    "separator", ["\n", "\r", "\r\n", "\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\x1b[1A"]
+)
+@pytest.mark.parametrize("kind", ["message", "note", "group", "cause"])
+def test_an_exceptions_text_can_not_forge_a_line(kind: str, separator: str) -> None:
+    """No line of a traceback can be taken for a record, and none carries terminal controls."""
+    text = f"boom{separator}{FORGED}"
+    made = record("handler failed")
+    try:
+        if kind == "note":
+            error: Exception = ValueError()
+            error.add_note(text)
+            raise error
+        if kind == "group":
+            raise ExceptionGroup(text, [ValueError(text)])
+        if kind == "cause":
+            raise ValueError from RuntimeError(text)
+        raise ValueError(text)
+    except Exception:
+        made.exc_info = sys.exc_info()
+    lines = logs.TextFormatter().format(made).splitlines()
+    assert [line for line in lines[1:] if not line.startswith("  ")] == []
+    assert all(line.isprintable() for line in lines)
+    assert len(logs.JsonFormatter().format(made).splitlines()) == 1
+    assert "\x1b" not in logs.JsonFormatter().format(made)
 
 
 @pytest.mark.parametrize(
@@ -74,25 +104,14 @@ def test_a_traceback_follows_the_line() -> None:
         ("/?q=eyJhbGciOiJIUzI1NiJ9.e30", "/?q=***"),
         ("/?eyJhbGciOiJIUzI1NiJ9.e30", "/?***"),
         ("/?a=1?token=2", "/?a=***"),
+        ("http://ann:pw@host/room?x=1", "http://***@host/room?x=1"),
+        ("ws://ann@host/", "ws://***@host/"),
+        ("http://ann:p/w?x#y@host/room", "http://***@host/room"),
+        ("//ann:pw@host/room", "//***@host/room"),
+        ("/room/@ann", "/room/@ann"),
+        ("http://host/room", "http://host/room"),
     ],
 )
-def test_secrets_in_a_query_are_masked(target: str, shown: str) -> None:
-    """A value is shown only when neither its name nor its length suggests a secret."""
-    assert logs.masked(target) == shown
-
-
-def test_configure_sends_the_servers_log_to_the_stream() -> None:
-    """The server's own records obey the level; other libraries are heard from warnings on."""
-    stream = io.StringIO()
-    root, ours = logging.getLogger(), logging.getLogger("trio_ws_app")
-    before = root.handlers[:], root.level, ours.level
-    try:
-        logs.configure("info", "json", stream)
-        logging.getLogger("trio_ws_app.server").info("hello")
-        logging.getLogger("trio_ws_app.server").debug("not now")
-        logging.getLogger("elsewhere").info("nor this")
-        assert [json.loads(line)["message"] for line in stream.getvalue().splitlines()] == ["hello"]
-    finally:
-        root.handlers[:] = before[0]
-        root.setLevel(before[1])
-        ours.setLevel(before[2])
+def test_secrets_in_a_target_are_masked(target: str, shown: str) -> None:
+    """A value is shown only if neither its name nor its length suggests a secret; userinfo never is."""
+    assert masked(target) == shown

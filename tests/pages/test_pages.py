@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import threading
 from pathlib import Path
 
 import pytest
+import trio
 
+from trio_ws_app import pages
 from trio_ws_app.apps import BUILT_IN
 from trio_ws_app.pages import first_of, page_for, static_files
 from trio_ws_app.request import Headers, Request, Response
@@ -99,12 +104,54 @@ async def test_nothing_outside_the_directory_is_served(site: Path, target: str) 
     assert await static_files(site)(get(target)) is None
 
 
+@pytest.mark.parametrize("name", ["pipe", "pipe.html", "socket", "device"])
+async def test_what_is_no_regular_file_is_not_there(site: Path, name: str) -> None:
+    """A pipe, a socket or a device is neither served nor opened, which could wait for ever."""
+    if name == "socket":
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(site / name))
+    elif name == "device":
+        (site / name).symlink_to("/dev/zero")
+    else:
+        os.mkfifo(site / name)
+    with trio.fail_after(5):
+        assert await static_files(site)(get(f"/{name}")) is None
+
+
+async def test_an_index_that_is_a_pipe_is_not_there(site: Path) -> None:
+    """A folder's page is looked at like any other."""
+    (site / "index.html").unlink()
+    os.mkfifo(site / "index.html")
+    with trio.fail_after(5):
+        assert await static_files(site)(get("/")) is None
+
+
+async def test_a_slow_file_system_does_not_hold_up_the_end(
+    site: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A read that takes for ever is left alone when its request is cancelled."""
+    del autojump_clock
+    released = threading.Event()
+    monkeypatch.setattr(pages, "_content", lambda _file: released.wait(60) and None)
+    with trio.move_on_after(1) as scope:
+        await static_files(site)(get("/app.js"))
+    assert scope.cancelled_caught
+    released.set()
+
+
 async def test_only_a_plain_get_asks_for_a_file(site: Path) -> None:
     """A WebSocket handshake for the path of a file goes on to the handler."""
     static = static_files(site)
     assert await static(get("/", upgrade="websocket")) is None
     assert await static(get("/", "DELETE")) is None
     assert await static(get("/", "HEAD")) is not None
+
+
+async def test_a_stripped_handshake_asks_for_no_page(site: Path) -> None:
+    """A key without Upgrade, which a proxy has removed, goes on to the handshake, which says so."""
+    request = Request("GET", "/", Headers([("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")]))
+    assert page_for("echo")(request) is None
+    assert await static_files(site)(request) is None
 
 
 async def test_first_of_takes_the_first_answer() -> None:

@@ -73,7 +73,7 @@ def test_the_peers_goodbye_ends_whatever_waits() -> None:
 
             async def say_goodbye() -> None:
                 await trio.sleep(2)
-                await peer.say_close(4001, "bye")
+                await peer.send_close(4001, "bye")
 
             peer.stream.stall()
             async with trio.open_nursery() as nursery:
@@ -100,7 +100,7 @@ def test_both_say_goodbye_at_once() -> None:
 
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(receive)
-                nursery.start_soon(peer.say_close, 4001)
+                nursery.start_soon(peer.aclose, 4001)
                 with cancelled_here():
                     await connection.aclose(4002)
                 await connection.aclose()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 
 import pytest
@@ -13,10 +14,11 @@ from trio_ws_app.testing import Peer, connected_pair, serve_in_memory
 pytestmark = pytest.mark.usefixtures("autojump_clock")
 
 BOUND = 50_000
+OVERHEAD = 64  # what a queued message costs besides its bytes
 SETTINGS = ws.Settings(max_queue_bytes=BOUND, send_timeout=5)
 
 
-async def test_the_queue_is_bounded_in_bytes() -> None:
+async def test_the_queue_of_a_stalled_peer_is_bounded_in_bytes() -> None:
     """send_nowait accepts up to the bound and then raises WouldBlock; nothing of that message is sent."""
     async with connected_pair(settings=SETTINGS, capacity=100) as (connection, peer):
         peer.stream.stall()
@@ -25,7 +27,7 @@ async def test_the_queue_is_bounded_in_bytes() -> None:
             while True:
                 connection.send_nowait(bytes(999))
                 accepted += 1
-        assert BOUND - 2000 <= accepted * 999 <= BOUND
+        assert BOUND - 2000 <= accepted * (999 + OVERHEAD) <= BOUND
         peer.stream.resume()
         assert [await peer.receive() for _ in range(accepted)] == [bytes(999)] * accepted
 
@@ -65,6 +67,26 @@ async def test_progress_is_enough() -> None:
         assert connection.close_reason is None
 
 
+async def test_a_large_message_that_a_peer_takes_slowly_is_progress() -> None:
+    """On a stream, too, which tells of a write only when it is over."""
+    settings = ws.Settings(send_timeout=5, ping_interval=None)
+    async with connected_pair(settings=settings) as (connection, peer):
+        peer.stream.stall()
+        async with trio.open_nursery() as nursery:
+            await connection.send(bytes(4_000_000))
+            nursery.start_soon(connection.send, "behind it")
+            for _ in range(10):
+                await trio.sleep(4)
+                peer.stream.resume()
+                for _ in range(5):  # enough for some of it, not for all
+                    await trio.lowlevel.checkpoint()
+                peer.stream.stall()
+            peer.stream.resume()
+            assert len(await peer.receive()) == 4_000_000
+            assert await peer.receive() == "behind it"
+        assert connection.close_reason is None
+
+
 async def test_broadcast_waits_for_nobody() -> None:
     """One of thirty members reads nothing: the others get every message at once."""
     async with serve_in_memory(_Room().handler, settings=SETTINGS) as memory:
@@ -77,6 +99,30 @@ async def test_broadcast_waits_for_nobody() -> None:
             for peer in peers[1:]:
                 assert str(await peer.receive()).startswith(f"{number} ")
         assert trio.current_time() == began
+
+
+@pytest.mark.parametrize("overflow", [ws.Overflow.DROP_NEWEST, ws.Overflow.DROP_OLDEST])
+async def test_a_stalled_peer_costs_no_time(overflow: ws.Overflow) -> None:
+    """Thousands of broadcasts of one byte to a full queue, and then emptying it, take well below a second.
+
+    The time of such a queue must not grow with the square of its length.
+    """
+    room = _Room()
+    async with serve_in_memory(room.handler) as memory:
+        room.overflow = overflow
+        slow = await memory.connect(capacity=1000)
+        slow.stream.stall()
+        await trio.sleep(1)
+        began = time.process_time()
+        for _ in range(25_000):
+            room.registry.broadcast("x")
+        (connection,) = memory.server.connections
+        assert memory.server.statistics().dropped > 8_000
+        assert connection.queued <= 1 << 20  # type: ignore[attr-defined]
+        slow.stream.resume()
+        while connection.queued:  # type: ignore[attr-defined]  # noqa: ASYNC110
+            await trio.sleep(0.1)
+        assert time.process_time() - began < 5
 
 
 @pytest.mark.parametrize("overflow", list(ws.Overflow))

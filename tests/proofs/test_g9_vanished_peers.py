@@ -16,7 +16,7 @@ virtual_time = pytest.mark.usefixtures("autojump_clock")
 
 
 async def close(peer: Peer) -> None:
-    await peer.say_close()
+    await peer.send_close()
 
 
 async def end_the_stream(peer: Peer) -> None:
@@ -159,7 +159,7 @@ async def test_a_plain_consumer_finishes_what_arrived_before_the_end(gives_way: 
         async def talk() -> None:
             await peer.send("one")
             await peer.send("two")
-            await peer.say_close()
+            await peer.send_close()
             await trio.sleep(1)
             peer.stream.resume()
 
@@ -177,7 +177,7 @@ async def test_a_bare_handler_learns_by_waiting_for_the_end() -> None:
     """wait_closed returns at once when the peer goes, while messages remain to be received."""
     async with connected_pair() as (connection, peer):
         await peer.send("last words")
-        await peer.say_close()
+        await peer.send_close()
         with trio.fail_after(0.1):
             await connection.wait_closed()
         assert await connection.receive() == "last words"
@@ -201,7 +201,7 @@ async def test_a_handler_can_ask_to_be_cancelled(cancel_on_disconnect: bool) -> 
     async with serve_in_memory(handler, cancel_on_disconnect=cancel_on_disconnect) as memory:
         peer = await memory.connect()
         began = trio.current_time()
-        await peer.say_close()
+        await peer.send_close()
         await trio.sleep(20)
         assert cancelled == ([pytest.approx(began, abs=0.1)] if cancel_on_disconnect else [])
         await trio.sleep(50)

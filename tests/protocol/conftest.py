@@ -1,11 +1,11 @@
-"""What the tests of the wire have in common: their settings, and both builds of the decoder."""
+"""What the tests of the codec have in common: their settings, and both builds of what is compiled."""
 
 from __future__ import annotations
 
 from types import ModuleType
 
 import pytest
-from builds import BUILDS
+from builds import BUILDS, DECODERS
 from hypothesis import HealthCheck, settings
 
 # A busy machine is no reason to fail; the search itself is bounded by the number of examples. The
@@ -17,16 +17,28 @@ settings.load_profile("protocol")
 
 
 @pytest.fixture(params=["python", "compiled"])
-def wire(request: pytest.FixtureRequest) -> ModuleType:
-    """The decoder's module, uncompiled and (where there is a compiler) compiled."""
+def build(request: pytest.FixtureRequest) -> dict[str, ModuleType]:
+    """The modules that are compiled, by their names: from their sources and (with a compiler) compiled."""
     if request.param not in BUILDS:
-        pytest.skip("the decoder is not compiled here")
+        pytest.skip("nothing is compiled here")
     return BUILDS[request.param]
+
+
+@pytest.fixture
+def wire(build: dict[str, ModuleType]) -> ModuleType:
+    """The decoder's module."""
+    return build["protocol.decoder"]
+
+
+@pytest.fixture
+def primitives(build: dict[str, ModuleType]) -> ModuleType:
+    """The primitives' module."""
+    return build["primitives"]
 
 
 @pytest.fixture
 def both_builds() -> list[ModuleType]:
     """The decoder's module, uncompiled and compiled; skips where there is no compiler."""
-    if len(BUILDS) < 2:
+    if len(DECODERS) < 2:
         pytest.skip("the decoder is not compiled here")
-    return list(BUILDS.values())
+    return list(DECODERS.values())

@@ -107,6 +107,50 @@ def test_cutting_changes_nothing(wire: ModuleType, data: bytes, places: list[int
     event(f"failure {expected.failure}")
 
 
+rooms = st.lists(st.sampled_from([-1, 0, 0, 1, 1, 100, 300]), max_size=40)
+
+
+@given(conversations, masks, places, rooms, st.booleans())
+def test_the_room_changes_nothing(
+    wire: ModuleType,
+    conversation: list[Piece],
+    mask: bytes,
+    places: list[int],
+    rooms: list[int],
+    compression: bool,
+) -> None:
+    """Any frames, cut anywhere and read with any rooms, give the same messages and the same controls."""
+    codec = PerMessageDeflate(AGREED, None)
+    data = b""
+    for piece in conversation:
+        packed = compression and piece.fin and piece.opcode in (Opcode.TEXT, Opcode.BINARY)
+        payload = codec.deflate(piece.payload) if packed else piece.payload
+        data += encode_masked(piece.opcode, payload, mask, piece.fin, packed)
+    expected = read(wire, [data], inflate=inflate() if compression else None)
+    assert expected.failure is None
+    assert read(wire, cut(data, places), rooms, inflate=inflate() if compression else None) == expected
+
+
+@given(st.one_of(streams(), st.binary(max_size=300)), places, rooms, st.booleans())
+def test_an_error_is_found_behind_the_messages_before_it(
+    wire: ModuleType, data: bytes, places: list[int], rooms: list[int], compression: bool
+) -> None:
+    """Whatever the bytes, the room changes neither the messages nor the failure.
+
+    Controls that lie behind a payload that is wrong may have been found before the payload is decoded.
+    """
+    expected = read(wire, [data], max_message_size=LIMIT, inflate=inflate() if compression else None)
+    reading = read(
+        wire, cut(data, places), rooms, max_message_size=LIMIT, inflate=inflate() if compression else None
+    )
+    assert (reading.messages, reading.failure) == (expected.messages, expected.failure)
+    assert reading.closed == expected.closed
+    if expected.failure is None:
+        assert reading.controls == expected.controls
+    else:
+        assert reading.controls[: len(expected.controls)] == expected.controls
+
+
 @given(st.one_of(streams(), st.binary(max_size=300)), st.booleans())
 def test_both_builds_agree(both_builds: Sequence[ModuleType], data: bytes, compression: bool) -> None:
     """The compiled decoder makes of any bytes what the uncompiled one makes of them."""
@@ -171,9 +215,14 @@ large = st.lists(
 )
 
 
-@given(large, masks, st.lists(st.integers(0, 1 << 18), max_size=12), st.integers(0, 1 << 30))
+@given(large, masks, st.lists(st.integers(0, 1 << 18), max_size=12), rooms, st.integers(0, 1 << 30))
 def test_large_frames_in_any_pieces(
-    wire: ModuleType, frames: list[tuple[int, bool, bool]], mask: bytes, places: list[int], seed: int
+    wire: ModuleType,
+    frames: list[tuple[int, bool, bool]],
+    mask: bytes,
+    places: list[int],
+    rooms: list[int],
+    seed: int,
 ) -> None:
     """Large frames, whole or as fragments, compressed or not, with pings between, arrive unchanged."""
     chance, codec = random.Random(seed), PerMessageDeflate(AGREED, None)
@@ -188,7 +237,7 @@ def test_large_frames_in_any_pieces(
             data += encode_masked(Opcode.PING, pings[-1][1], mask)
             data += encode_masked(Opcode.CONTINUATION, payload[middle:], mask)
         sent.append(message)
-    reading = read(wire, cut(data, places), inflate=PerMessageDeflate(AGREED, 1 << 20).inflate)
+    reading = read(wire, cut(data, places), rooms, inflate=PerMessageDeflate(AGREED, 1 << 20).inflate)
     assert reading.messages == sent
     assert reading.controls == pings
     assert reading.failure is None

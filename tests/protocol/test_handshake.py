@@ -113,6 +113,11 @@ def test_a_request_in_pieces_is_the_same_request() -> None:
         {"Content-Length": "0"},
         {"Host": ""},
         {"Sec-WebSocket-Protocol": "a ,, b"},
+        {"Sec-WebSocket-Protocol": ""},
+        {"Sec-WebSocket-Protocol": ","},
+        {"Sec-WebSocket-Protocol": " , ,"},
+        {"Sec-WebSocket-Extensions": ""},
+        {"Sec-WebSocket-Extensions": " , "},
     ],
 )
 def test_what_is_unusual_but_valid_is_accepted(changes: dict[str, str]) -> None:
@@ -120,9 +125,30 @@ def test_what_is_unusual_but_valid_is_accepted(changes: dict[str, str]) -> None:
     assert accept(request_bytes(**changes)).response.startswith(b"HTTP/1.1 101 ")
 
 
-def test_an_absolute_target_is_accepted() -> None:
-    """RFC 6455, section 4.2.1 allows an http URL as target."""
-    accept(request_bytes("GET http://example.com/chat?x=1 HTTP/1.1"))
+@pytest.mark.parametrize("scheme", ["http", "https", "ws", "wss", "WS"])
+def test_an_absolute_target_is_accepted(scheme: str) -> None:
+    """RFC 6455, section 4.2.1 allows an http URL as target; some clients send the ws URL they were given."""
+    accept(request_bytes(f"GET {scheme}://example.com HTTP/1.1"))
+    accept(request_bytes(f"GET {scheme}://example.com/chat?x=1 HTTP/1.1"))
+
+
+def test_an_empty_list_among_others_is_nothing() -> None:
+    """An empty field, or an empty element, beside real offers leaves those as they are."""
+    more = "Sec-WebSocket-Protocol: \r\nSec-WebSocket-Extensions: \r\n"
+    data = request_bytes(
+        more=more, **{"Sec-WebSocket-Protocol": "chat", "Sec-WebSocket-Extensions": ", permessage-deflate"}
+    )
+    accepted = accept(data, subprotocols=("chat",), compression=True)
+    assert accepted.subprotocol == "chat"
+    assert accepted.deflate is not None
+
+
+@pytest.mark.parametrize("line", ["GET /chat HTTP/1.1", "GET /chat HTTP/1.0"])
+def test_an_upgrade_that_a_proxy_has_stripped_gets_a_hint(line: str) -> None:
+    """A key without Upgrade, in the proxy's HTTP version, is answered with what is likely to be wrong."""
+    problem = refusal(request_bytes(line, without="Upgrade", Connection="close"))
+    assert problem.response.status == 400
+    assert b"proxy" in problem.response.body
 
 
 @pytest.mark.parametrize(
@@ -138,7 +164,6 @@ def test_an_absolute_target_is_accepted() -> None:
         (400, request_bytes(**{"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ"})),
         (400, request_bytes(**{"Sec-WebSocket-Key": "c2hvcnQ="})),
         (400, request_bytes(**{"Sec-WebSocket-Key": ""})),
-        (400, request_bytes(**{"Sec-WebSocket-Protocol": ""})),
         (400, request_bytes(**{"Sec-WebSocket-Protocol": "a b"})),
         (400, request_bytes(**{"Sec-WebSocket-Extensions": "permessage-deflate; =1"})),
         (400, request_bytes(more="Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n")),
@@ -148,6 +173,8 @@ def test_an_absolute_target_is_accepted() -> None:
         (400, request_bytes(more="bad header\r\n")),
         (400, request_bytes("GET /chat#top HTTP/1.1")),
         (400, request_bytes("GET chat HTTP/1.1")),
+        (400, request_bytes("GET ws:///chat HTTP/1.1")),
+        (400, request_bytes("GET ftp://example.com/chat HTTP/1.1")),
         (400, request_bytes("GET /chat HTTP/1.0")),
         (505, request_bytes("GET /chat HTTP/2.0")),
         (505, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
@@ -273,6 +300,26 @@ def test_frames_behind_the_request_do_not_count_against_the_limit() -> None:
         ("https://example.com", "example.com", ("https://app.org",), False),
         ("https://example.com", "example.com", ("https://app.org", limits.SAME_HOST), True),
         ("null", "example.com", ("null",), True),
+        ("null", "example.com", ("file://",), False),
+        ("file://", "example.com", ("file://",), True),
+        ("file://", "example.com", ("null", limits.SAME_HOST), False),
+        ("capacitor://localhost", "example.com", ("capacitor://localhost",), True),
+        ("http://[::1]:9000", "example.com", ("http://[::1]:9000",), True),
+        ("https://a.app.org", "example.com", ("https://*.app.org",), True),
+        ("https://a.b.app.org", "example.com", ("https://*.APP.org:443",), True),
+        ("HTTPS://A.App.Org:443", "example.com", ("https://*.app.org",), True),
+        ("https://a.app.org:8443", "example.com", ("https://*.app.org:8443",), True),
+        ("https://a.app.org:8443", "example.com", ("https://*.app.org",), False),
+        ("https://a.app.org", "example.com", ("https://*.app.org:8443",), False),
+        ("https://app.org", "example.com", ("https://*.app.org",), False),
+        ("https://.app.org", "example.com", ("https://*.app.org",), False),
+        ("http://a.app.org", "example.com", ("https://*.app.org",), False),
+        ("https://aapp.org", "example.com", ("https://*.app.org",), False),
+        ("https://a.app.org.evil.com", "example.com", ("https://*.app.org",), False),
+        ("https://evil.com/.app.org", "example.com", ("https://*.app.org",), False),
+        ("https://evil.com:1.app.org", "example.com", ("https://*.app.org",), False),
+        ("https://evil.com@a.app.org", "example.com", ("https://*.app.org",), False),
+        ("https://*.app.org", "example.com", ("https://*.app.org",), False),
     ],
 )
 def test_origins(origin: str, host: str, origins: tuple[str, ...], allowed: bool) -> None:
@@ -282,6 +329,15 @@ def test_origins(origin: str, host: str, origins: tuple[str, ...], allowed: bool
         accept(data, origins=origins)
     else:
         assert refusal(data, origins=origins).response.status == 403
+
+
+def test_a_refused_origin_says_how_to_allow_it() -> None:
+    """The refusal names the origin and the setting; other refusals have no origin."""
+    problem = refusal(request_bytes(Origin="https://app.org"))
+    assert problem.origin == "'https://app.org'"
+    assert problem.origin in problem.reason
+    assert "--origins" in problem.reason
+    assert refusal(request_bytes(without="Connection")).origin is None
 
 
 def test_no_origin_is_no_browser() -> None:

@@ -1,4 +1,7 @@
-"""The protocol package stays free of I/O."""
+"""The protocol package stays free of I/O.
+
+It may import ``trio_ws_app.primitives``, which has system calls beside the functions that the codec uses.
+"""
 
 from __future__ import annotations
 

@@ -24,10 +24,11 @@ async def echo(connection: ws.Connection) -> None:
 @asynccontextmanager
 async def serving(handler: ws.Handler = echo, **options: Any) -> AsyncGenerator[ws.Server]:
     """A server on a free port, and on nothing else if ``listeners`` are given."""
+    port = None if "listeners" in options else 0
     with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             server = await nursery.start(
-                lambda task_status: ws.serve(handler, 0, task_status=task_status, **options)
+                lambda task_status: ws.serve(handler, port, task_status=task_status, **options)
             )
             yield server
             nursery.cancel_scope.cancel()

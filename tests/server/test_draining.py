@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from math import nan
+from typing import Any
+
 import pytest
 import trio
 import trio.testing
@@ -51,6 +54,59 @@ async def test_stubborn_handlers_are_cancelled_after_the_grace_period() -> None:
         await memory.server.drain(grace_period=3)
         assert cleaned_up
         assert 3 <= trio.current_time() - start <= 4
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"code": 1005},
+        {"code": 1006},
+        {"code": 1015},
+        {"code": 999},
+        {"code": 5000},
+        {"reason": "x" * 124},
+        {"reason": "\u20ac" * 42},
+        {"grace_period": -1},
+        {"grace_period": nan},
+        {"batch_size": 0},
+        {"batch_size": -3},
+        {"batch_interval": -0.5},
+    ],
+    ids=str,
+)
+async def test_what_makes_no_sense_is_a_value_error(arguments: dict[str, Any]) -> None:
+    """At the call, and nothing has happened: the server serves on, and a right call drains it."""
+    async with serve_in_memory(wait_for_the_end) as memory:
+        peer = await memory.connect()
+        with pytest.raises(ValueError, match=r".+"):
+            await memory.server.drain(**arguments)
+        assert not memory.server.draining
+        await memory.connect()
+        await memory.server.drain(code=4999, reason="\u20ac" * 41, grace_period=0)
+        await peer.wait_ended()
+        assert peer.close_reason == ws.CloseReason(4999, "\u20ac" * 41)
+
+
+@pytest.mark.parametrize("stop", ["drain", "cancel", "the caller's cancellation"])
+async def test_a_drain_can_be_waited_for(stop: str) -> None:
+    """It begins before the handlers have ended, whatever the server stops for."""
+    began: list[int] = []
+
+    async def watch(server: ws.Server) -> None:
+        with trio.CancelScope(shield=True):
+            await server.wait_draining()
+        began.append(len(server.connections))
+
+    async with trio.open_nursery() as nursery, serve_in_memory(wait_for_the_end) as memory:
+        await memory.connect()
+        nursery.start_soon(watch, memory.server)
+        await trio.testing.wait_all_tasks_blocked()
+        assert not began
+        if stop == "drain":
+            await memory.server.drain()
+        elif stop == "cancel":
+            memory.server.cancel()
+    assert began == [1]
 
 
 async def wait_for_the_end(connection: ws.Connection) -> None:

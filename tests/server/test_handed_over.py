@@ -24,7 +24,7 @@ async def test_whoever_has_it_goes_on_receiving_when_the_duplex_ends() -> None:
             raise ValueError("a bug")
 
         async def produce() -> ws.Message:
-            connection.say_close(1001)  # type: ignore[attr-defined]  # as a server that drains
+            connection.send_close(1001)  # type: ignore[attr-defined]  # as a server that drains
             return "too late"
 
         async with trio.open_nursery() as nursery:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import resource
+import socket
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -15,6 +18,7 @@ import trustme
 from serving import answer_to, echo, serving, status_of, upgrade
 
 import trio_ws_app as ws
+from trio_ws_app.testing import MemoryListener
 
 
 async def test_several_servers_in_one_program() -> None:
@@ -114,3 +118,86 @@ async def test_a_port_in_use_is_an_os_error() -> None:
     async with serving() as server:
         with pytest.raises(OSError, match="in use"):
             await ws.serve(echo, server.port)
+
+
+async def test_clients_of_an_ssl_listener_have_an_address() -> None:
+    """Limits count by it; it is the socket's below the TLS."""
+    authority = trustme.CA()
+    server_side, client_side = (
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH),
+        ssl.create_default_context(),
+    )
+    authority.issue_cert("localhost").configure_cert(server_side)
+    authority.configure_trust(client_side)
+    remotes: list[tuple[str, object]] = []
+
+    async def handler(connection: ws.Connection) -> None:
+        remotes.append((connection.remote, connection.request.client))
+
+    (listener,) = await trio.open_ssl_over_tcp_listeners(0, server_side, host="127.0.0.1")
+    port = listener.transport_listener.socket.getsockname()[1]  # type: ignore[attr-defined]
+    async with (
+        serving(handler, listeners=[listener]),
+        ws.connect(f"wss://localhost:{port}", ssl_context=client_side) as connection,
+    ):
+        await connection.wait_closed()
+    ((remote, client),) = remotes
+    assert isinstance(client, tuple)
+    assert remote == f"127.0.0.1:{client[1]}"
+
+
+async def test_remote_and_client_of_ipv6() -> None:
+    """An address with colons has brackets before the port."""
+    async with serving(host="::1") as server, await trio.open_tcp_stream("::1", server.port) as stream:
+        await stream.send_all(upgrade())
+        await stream.receive_some()
+        (connection,) = server.connections
+        host, port = stream.socket.getsockname()[:2]
+        assert connection.remote == f"[::1]:{port}"
+        assert connection.request.client == (host, port)
+
+
+async def test_a_forked_child_does_not_listen_on() -> None:
+    """A copy of the listening socket's descriptor, as a fork makes one, is deaf when the server has ended."""
+    async with serving() as server:
+        port = server.port
+        copy = server.sockets[0].dup()
+    with copy:
+        with pytest.raises(OSError, match="failed"):
+            await trio.open_tcp_stream("127.0.0.1", port)
+        async with serving(echo, listeners=await trio.open_tcp_listeners(port, host="127.0.0.1")):
+            assert " 101 " in await answer_to(port, upgrade())
+
+
+async def test_a_listener_that_others_share_is_left_listening() -> None:
+    """One that was handed in may be another process's as well."""
+    with socket.create_server(("127.0.0.1", 0)) as shared:
+        port = shared.getsockname()[1]
+        for _ in range(2):
+            listener = trio.SocketListener(trio.socket.from_stdlib_socket(shared.dup()))
+            async with serving(listeners=[listener]):
+                assert " 101 " in await answer_to(port, upgrade())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"listeners": []},
+        {"port": 9999, "listeners": [MemoryListener()]},
+        {"port": 0, "listeners": [MemoryListener()]},
+        {"host": "0.0.0.0", "listeners": [MemoryListener()]},
+        {"ssl_context": ssl.create_default_context(), "listeners": [MemoryListener()]},
+    ],
+    ids=str,
+)
+async def test_an_address_that_is_none_or_two_is_a_type_error(arguments: dict[str, Any]) -> None:
+    """It is said at the call, instead of something being ignored."""
+    with pytest.raises(TypeError, match="listeners"):
+        await ws.serve(echo, **arguments)
+
+
+def test_asyncio_is_told_to_use_trio() -> None:
+    """``asyncio.run(ws.serve(...))`` says what to write instead."""
+    with pytest.raises(RuntimeError, match=r"trio\.run\(ws\.serve"):
+        asyncio.run(ws.serve(echo, 0))

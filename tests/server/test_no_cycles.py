@@ -13,7 +13,7 @@ from raw_client import client_frame, open_websocket, reset
 from serving import echo, get, serving, status_of
 
 import trio_ws_app as ws
-from trio_ws_app.server.opening import Opening
+from trio_ws_app.server.pending_handshake import PendingHandshake
 from trio_ws_app.wire.connection import WireConnection
 from trio_ws_app.wire.transport import SocketTransport
 
@@ -28,7 +28,7 @@ def no_collector() -> Iterator[None]:
 
 async def until_only_the_listener_is_left() -> None:
     """Wait until there is nothing of connections, reachable or not, but the listening socket's transport."""
-    kinds = (Opening, WireConnection, SocketTransport)
+    kinds = (PendingHandshake, WireConnection, SocketTransport)
     with trio.fail_after(5):
         while len([found for found in gc.get_objects() if isinstance(found, kinds)]) > 1:
             await trio.testing.wait_all_tasks_blocked()

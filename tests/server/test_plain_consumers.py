@@ -70,7 +70,7 @@ async def test_a_plain_consumer_goes_on_after_a_streamed_message() -> None:
 
     async def fragments(connection: ws.Connection) -> AsyncIterator[str]:
         yield "begin"
-        while len(got) + connection.unreceived < 10:  # noqa: ASYNC110  # bytes that come tell nobody
+        while len(got) + connection.inbox.count() < 10:  # noqa: ASYNC110  # bytes that come tell nobody
             await trio.sleep(0.01)
         assert len(got) < 10
         yield "end"

@@ -7,10 +7,10 @@ import logging
 import pytest
 import trio
 import trio.testing
-from serving import answer_to, get, serving, status_of, upgrade
+from serving import answer_to, echo, get, serving, status_of, upgrade
 
 import trio_ws_app as ws
-from trio_ws_app.testing import assert_nothing_left
+from trio_ws_app.testing import assert_nothing_left, serve_in_memory
 
 
 async def test_health_checks() -> None:
@@ -149,8 +149,7 @@ async def test_probes_leave_no_trace(caplog: pytest.LogCaptureFixture) -> None:
                     if greeting:
                         await client.send_all(greeting)
             silent = await trio.open_tcp_stream("127.0.0.1", server.port)
-            with pytest.raises(trio.BrokenResourceError):  # open_timeout is over
-                await silent.receive_some()
+            assert await silent.receive_some() == b""  # open_timeout is over
             await silent.aclose()
             assert await status_of(server.port, upgrade()) == 101
             assert sum(server.statistics().refused.values()) >= 5
@@ -164,3 +163,58 @@ async def test_a_handler_must_be_async() -> None:
 
     with pytest.raises(TypeError, match="async function"):
         await ws.serve(handler, 0)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("autojump_clock")
+async def test_a_refused_origin_is_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    """At WARNING, with the option that would allow it; each origin by itself."""
+    async with serve_in_memory(echo) as memory:
+
+        async def refused(origin: str) -> int:
+            caplog.clear()
+            with pytest.raises(ws.HandshakeRefused) as caught:
+                await memory.connect(headers=[("Origin", origin)])
+            assert caught.value.status == 403
+            lines = [record for record in caplog.records if record.levelno == logging.WARNING]
+            assert all(f"--origins {origin}" in line.getMessage() for line in lines)
+            return len(lines)
+
+        assert [await refused("https://one.example") for _ in range(3)] == [1, 0, 0]
+        await trio.sleep(30)
+        assert await refused("https://two.example") == 1
+        await trio.sleep(29)
+        assert await refused("https://one.example") == 0
+        await trio.sleep(2)
+        assert await refused("https://one.example") == 1
+        assert await refused("https://two.example") == 0
+
+
+@pytest.mark.usefixtures("autojump_clock")
+async def test_made_up_origins_do_not_flood_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """A thousand within a minute are a hundred lines; the minute after, they are logged again."""
+    async with serve_in_memory(echo) as memory:
+        for minute in range(2):
+            caplog.clear()
+            for number in range(1000):
+                with pytest.raises(ws.HandshakeRefused):
+                    await memory.connect(headers=[("Origin", f"https://{minute}-{number}.example")])
+            assert len([record for record in caplog.records if record.levelno == logging.WARNING]) == 100
+            await trio.sleep(61)
+
+
+async def test_a_client_that_goes_before_its_request_has_a_debug_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """With its address, whether it has said something or not."""
+    caplog.set_level(logging.DEBUG, "trio_ws_app")
+    async with serving() as server:
+        for greeting in (b"", b"GET / HT"):
+            caplog.clear()
+            stream = await trio.open_tcp_stream("127.0.0.1", server.port)
+            if greeting:
+                await stream.send_all(greeting)
+            remote = f"127.0.0.1:{stream.socket.getsockname()[1]}"
+            await stream.aclose()
+            await trio.sleep(0.05)
+            lines = [record.getMessage() for record in caplog.records if remote in record.getMessage()]
+            assert lines == [f"{remote}: gone before a request"]

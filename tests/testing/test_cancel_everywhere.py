@@ -17,6 +17,7 @@ from trio_ws_app import Connection
 from trio_ws_app.testing import (
     CancellationDefect,
     Kind,
+    assert_nothing_left,
     cancel_everywhere,
     cancelled_here,
     check_afterwards,
@@ -172,6 +173,44 @@ def test_one_task_alone_can_be_cancelled() -> None:
         if point.function.endswith("worker") and point.kind is Kind.WAITS
     ]
     assert sorted(map(sorted, struck_while_waiting)) == [["a"], ["b"]]
+
+
+def test_a_task_alone_is_one_that_runs_the_users_code() -> None:
+    """With a server, that is the handler's or the scenario's, and the other one sees a closed connection."""
+
+    async def handler(connection: Connection) -> None:
+        await connection.send("What is your name?")
+        await connection.send(f"Hello {await connection.receive()!r}!")
+
+    async def scenario() -> None:
+        with assert_nothing_left():
+            async with serve_in_memory(handler) as server:
+                client = await server.connect("/room?name=ada")
+                assert await client.receive() == "What is your name?"
+                await client.send("Ada")
+                assert await client.receive() == "Hello 'Ada'!"
+
+    for forked in (False, True):
+        report = cancel_everywhere(scenario, victim="task", forked=forked)
+        assert len({point.task for point in report.points}) == 2
+    assert len({point.task for point in cancel_everywhere(scenario).points}) > 2
+
+
+def test_an_error_of_a_task_alone_is_a_failure_all_the_same() -> None:
+    """Only a closed connection or channel is a consequence; what clean-up raises is a defect."""
+
+    async def fail() -> None:
+        try:
+            await trio.sleep(1)
+        except trio.Cancelled:
+            raise KeyError("clean-up") from None
+
+    async def scenario() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fail)
+
+    with pytest.raises(CancellationDefect, match="KeyError: 'clean-up'"):
+        cancel_everywhere(scenario, victim="task")
 
 
 def test_started_tasks_are_reached() -> None:

@@ -6,9 +6,10 @@ import logging
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 import trio_ws_app as ws
-from trio_ws_app.testing import assert_nothing_left, connected_pair, serve_in_memory
+from trio_ws_app.testing import Peer, assert_nothing_left, connected_pair, serve_in_memory
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")
 
@@ -34,7 +35,7 @@ async def test_messages_go_both_ways() -> None:
 
 
 async def test_both_ends_say_goodbye() -> None:
-    """Whoever closes, the other learns the code and the reason."""
+    """If one end closes, the other learns the code and the reason."""
     async with connected_pair() as (connection, peer):
         await connection.aclose(4001, "enough")
         with pytest.raises(ws.ConnectionClosed, match=r"4001.*enough"):
@@ -51,6 +52,53 @@ async def test_pings_are_answered_by_both() -> None:
         assert await connection.ping() == 0.0
         assert peer.pings == 1
         await peer.ping()
+
+
+async def test_sending_after_the_end_says_that_it_is_over() -> None:
+    """After the server's Close or its end it is ConnectionClosed, after one's own ClosedResourceError."""
+
+    async def send_everything(peer: Peer, error: type[Exception]) -> None:
+        for call in (
+            lambda: peer.send("x"),
+            lambda: peer.send(b"x"),
+            lambda: peer.send_fragments(["x", "y"]),
+            lambda: peer.ping(),
+            lambda: peer.send_close(),
+        ):
+            with trio.fail_after(1), pytest.raises(error):
+                await call()
+
+    async with connected_pair() as (connection, peer):
+        await connection.aclose(4000)
+        await peer.wait_ended()
+        await send_everything(peer, ws.ConnectionClosed)
+    async with connected_pair() as (connection, peer):
+        peer.stream.abort()
+        await send_everything(peer, ws.ConnectionClosed)
+    async with connected_pair() as (connection, peer):
+        await peer.send_close()
+        await send_everything(peer, trio.ClosedResourceError)
+    async with connected_pair() as (connection, peer):
+        with pytest.raises(TypeError, match="a message is str or bytes, not int"):
+            await peer.send(1)  # type: ignore[arg-type]  # the subject
+
+
+async def test_a_ping_ends_with_its_connection() -> None:
+    """A ping whose pong does not come before the end raises ConnectionClosed."""
+    async with connected_pair() as (_, peer), trio.open_nursery() as nursery:
+        peer.stream.stall()
+        failed = trio.Event()
+
+        async def ping() -> None:
+            with pytest.raises(ws.ConnectionClosed):
+                await peer.ping()
+            failed.set()
+
+        nursery.start_soon(ping)
+        await wait_all_tasks_blocked()
+        peer.stream.abort()
+        with trio.fail_after(1):
+            await failed.wait()
 
 
 async def test_fragments_make_one_message() -> None:

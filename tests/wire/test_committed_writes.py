@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 from wire_ends import Ends, ScriptedTransport, open_ends
 
+from trio_ws_app.primitives import BLOCKED
 from trio_ws_app.protocol.frames import Frame, encode_frame
-from trio_ws_app.wire.transport import BLOCKED
 
 RECORD = 16 * 1024
 
@@ -19,7 +19,7 @@ class EncryptingTransport(ScriptedTransport):
     def __init__(self) -> None:
         super().__init__(room=0)
         self.gathers = False
-        self.commits = True
+        self.repeats_writes = True
         self._record = b""
 
     def send(self, data: bytes | memoryview) -> int:
@@ -42,11 +42,11 @@ def ping(ends: Ends) -> None:
 
 
 def drop(ends: Ends) -> None:
-    assert ends.connection.drop_oldest(1 << 62) == 1
+    assert ends.connection.outbox.drop_oldest(1 << 62) == 1
 
 
 def replace(ends: Ends) -> None:
-    assert ends.connection.replace_latest(shared("new"))
+    assert ends.connection.outbox.replace_latest(shared("new"))
 
 
 def give_up(ends: Ends) -> None:

@@ -9,7 +9,7 @@ import trio
 from wire_ends import open_ends
 
 from trio_ws_app.registry.fanout import Encoded, Overflow, send_encoded
-from trio_ws_app.wire.crowd import share
+from trio_ws_app.wire.broadcast import queue_on_all
 
 MESSAGE = bytes(range(256)) * 4
 
@@ -35,7 +35,7 @@ async def test_broadcasts_that_are_dropped_leave_no_trace(overflow: Overflow) ->
         for number in range(30):
             shared, own = b"shared %d " % number + MESSAGE, b"own %d " % number + MESSAGE
             sent += [shared, own]
-            plain, _ = share([], shared, key=0)
+            plain, _ = queue_on_all([], shared, key=0)
             send_encoded(ends.connection, Encoded(shared, plain), overflow)
             try:
                 ends.connection.send_nowait(own)

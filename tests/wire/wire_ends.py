@@ -5,30 +5,41 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import trio
 from websockets.client import ClientProtocol
 from websockets.extensions.permessage_deflate import PerMessageDeflate as WebsocketsDeflate
 from websockets.frames import Frame
 from websockets.protocol import State
 from websockets.uri import parse_uri
 
+from trio_ws_app.primitives import BLOCKED, LOST
 from trio_ws_app.protocol.deflate import DeflateParameters, PerMessageDeflate
 from trio_ws_app.request import Request
 from trio_ws_app.settings import Settings
 from trio_ws_app.wire.connection import WireConnection
 from trio_ws_app.wire.engine import open_engine
-from trio_ws_app.wire.transport import BLOCKED, Transport
+from trio_ws_app.wire.transport import Transport
 
 
 class ScriptedTransport(Transport):
-    """Takes ``room`` bytes, then would block; keeps what it took."""
+    """Takes ``room`` bytes, then would block; keeps what it took. Gives what is in ``arrived``.
 
-    def __init__(self, room: int = 1 << 30) -> None:
+    ``lost``: it can send nothing more, and has nothing to give besides what has arrived.
+    """
+
+    def __init__(self, room: int = 1 << 30, gathers: bool = True) -> None:
         super().__init__()
-        self.gathers = True
+        self.gathers = gathers
         self.room = room
         self.taken = b""
+        self.arrived = b""
+        self.lost = False
+        self.watched = (True, False)  # for reading, for writing
+        self.limits: list[float | None] = []  # for what is not acknowledged
 
     def send(self, data: bytes | memoryview) -> int:
+        if self.lost:
+            return LOST
         if not self.room:
             return BLOCKED
         size = min(len(data), self.room)
@@ -36,12 +47,18 @@ class ScriptedTransport(Transport):
         self.taken += bytes(data[:size])
         return size
 
-    def recv_into(self, buffer: bytearray) -> int:  # noqa: ARG002  # a transport's signature
-        return BLOCKED
+    def recv_into(self, buffer: bytearray, size: int) -> int:
+        data, self.arrived = self.arrived[:size], self.arrived[size:]
+        buffer[: len(data)] = data
+        return len(data) or (LOST if self.lost else BLOCKED)
 
-    def watch(self, read: bool, write: bool) -> None: ...
+    def watch(self, read: bool, write: bool) -> None:
+        self.watched = (read, write)
 
-    def finish(self, heard: bool = False) -> bool:  # noqa: ARG002  # a transport's signature
+    def limit_unacknowledged(self, seconds: float | None) -> None:
+        self.limits.append(seconds)
+
+    def send_eof(self, peer_is_done: bool = False) -> bool:  # noqa: ARG002  # a transport's signature
         return False
 
     def close(self, abort: bool = False) -> None: ...
@@ -60,6 +77,12 @@ class Ends:
     def say(self, data: bytes) -> None:
         """The client's bytes arrive."""
         self.connection.feed(bytearray(data), len(data))
+
+    def arrive(self, data: bytes) -> None:
+        """The client's bytes are there to be read, and the transport tells so."""
+        self.transport.arrived += data
+        while self.transport.arrived and self.transport.watched[0]:
+            self.connection.readable(bytearray(65536), trio.current_time())
 
     def open_up(self) -> None:
         """The transport takes everything from now on."""

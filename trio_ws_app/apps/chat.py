@@ -133,7 +133,7 @@ def text(message: ws.Message) -> str:
 
 
 def free_name(wanted: ws.Message, taken: set[str]) -> str:
-    """The wanted name, its letters and digits; with a number where somebody has it already."""
+    """The wanted name, its letters and digits; with a number if it is taken."""
     name = re.sub(r"[^\w.]+", "-", text(wanted)).strip("-")[:30] or "guest"
     numbered = (f"{name}{number}" for number in itertools.count(2))
     return next(free for free in itertools.chain([name], numbered) if free not in taken)

@@ -23,6 +23,8 @@ import trio_ws_app as ws
 
 TOKEN_DEADLINE = 10.0
 DAY = 24 * 3600.0
+MAX_TOKEN_SIZE = 4096  # characters
+MIN_SECRET_SIZE = 16
 UNAUTHORIZED, TIMED_OUT = 4401, 4408
 
 
@@ -75,28 +77,43 @@ class Tokens:
 
     def __init__(self, secret: str) -> None:
         try:
-            from itsdangerous import URLSafeSerializer
+            from itsdangerous import BadData, URLSafeSerializer
         except ModuleNotFoundError:
             raise ws.UsageError("tokens need the extra: pip install 'trio-ws-app[notifications]'") from None
+        self._bad_data = BadData
         self._signer = URLSafeSerializer(secret, salt="trio_ws_app.notifications")
 
     @classmethod
     def from_environment(cls) -> "Tokens":
-        """With the secret in ``TRIO_WS_APP_SECRET``; raises UsageError where there is none."""
-        secret = os.environ.get("TRIO_WS_APP_SECRET")
-        if not secret:
-            raise ws.UsageError("set TRIO_WS_APP_SECRET to a long random text; it signs the users' tokens")
+        """With the secret in ``TRIO_WS_APP_SECRET``; raises UsageError if there is none, or a short one."""
+        secret = os.environ.get("TRIO_WS_APP_SECRET", "")
+        if len(secret) < MIN_SECRET_SIZE:
+            raise ws.UsageError(
+                f"set TRIO_WS_APP_SECRET to a random text of at least {MIN_SECRET_SIZE} characters; "
+                "it signs the users' tokens"
+            )
         return cls(secret)
 
     def sign(self, user: str, may: list[str], seconds: float = DAY) -> str:
-        """A token for ``user``, who may see these kinds of events, valid for so long."""
-        return str(self._signer.dumps([user, may, time.time() + seconds]))
+        """A token for ``user``, who may see these kinds of events, valid for so long.
+
+        Raises UsageError if it would be longer than ``read`` accepts.
+        """
+        token = str(self._signer.dumps([user, may, time.time() + seconds]))
+        if len(token) > MAX_TOKEN_SIZE:
+            raise ws.UsageError(f"a token has at most {MAX_TOKEN_SIZE} characters, this one {len(token)}")
+        return token
 
     def read(self, token: ws.Message) -> Pass | None:
-        """What a token says, or None for one that is wrong or out of date."""
-        valid, content = self._signer.loads_unsafe(token)
-        if not valid:
+        """What a token says, or None for one that is wrong or out of date.
+
+        Nothing of it is decompressed or parsed before its size and its signature are found good.
+        """
+        if len(token) > MAX_TOKEN_SIZE:
             return None
-        user, may, until = content
+        try:
+            user, may, until = self._signer.loads(token)
+        except self._bad_data:
+            return None
         seconds_left = until - time.time()
         return Pass(user, may, seconds_left) if seconds_left > 0 else None

@@ -85,6 +85,17 @@ class RedisBroker(Broker):
             channel, lambda: (command, channel, encode_payload(message, publish_id)), cost(message)
         )
 
+    async def subscribers(self, topic: str) -> int:
+        """How many processes subscribe to the topic now. Raises BrokerUnavailable."""
+        channel = topic.encode()
+        count = b"SHARDNUMSUB" if self._deployment.layout.sharded else b"NUMSUB"
+        try:
+            reply = await self._deployment.call(channel, lambda: (b"PUBSUB", count, channel), 0)
+        except (CommandFailed, RedisError) as failure:
+            unavailable(failure, "how many subscribe is unknown")
+        assert isinstance(reply, list)
+        return int(reply[1])
+
     def open_feed(self, topic: str) -> AbstractAsyncContextManager[Feed]:
         return self._routes.open_feed(topic.encode())
 

@@ -18,13 +18,13 @@ NONE = "none"
 def broker_for(url: str | None, workers: int = 1) -> OpenBroker:
     """What opens the broker that ``--broker`` names; without one, a broker within the process.
 
-    Opening it raises UsageError where it can't be reached. So does this for a URL that is none, and for
-    several workers that were given nothing to share.
+    Opening it raises UsageError if it can't be reached. So does this function for a URL that is none, and
+    for several workers without a broker that they share.
     """
     if url is None and workers > 1:
         raise UsageError(
             f"--workers {workers} needs a broker that the workers share: give --broker redis://localhost:6379"
-            f" (or --broker {NONE} where clients of different workers have nothing to share)"
+            f" (or --broker {NONE} if clients of different workers have nothing to share)"
         )
     if url is None or url == NONE:
         return open_memory_broker

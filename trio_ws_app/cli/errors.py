@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import click
+from click.core import ParameterSource
 
 from ..errors import UsageError
+from ..observability.escaping import escaped
+from .process import open_standard_streams, say
 
 PROGRAM = "trio-ws-app"
+FAILED = 1
 MISTAKE = 2
 INTERRUPTED = 130
 
@@ -20,6 +25,7 @@ class OneLineErrors(click.Group):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command line and exit, as ``click.Group.main`` in its standalone mode does."""
+        open_standard_streams()
         kwargs["standalone_mode"] = False
         try:
             result = super().main(*args, **kwargs)
@@ -27,28 +33,41 @@ class OneLineErrors(click.Group):
             click.echo(help_text.format_message())
             sys.exit(0)
         except click.ClickException as problem:
-            _exit_with(problem.format_message())
+            _exit_with(_message(problem))
         except click.Abort:
             sys.exit(INTERRUPTED)
-        except BaseException as problem:
-            mistakes = list(_mistakes(problem))
-            if not mistakes:
+        except OSError as problem:
+            if problem.errno not in (errno.ENOSPC, errno.EIO) or problem.filename is not None:
                 raise
-            _exit_with(str(mistakes[0]))
+            _exit_with(f"cannot write the output: {problem.strerror}", FAILED)
+        except BaseException as problem:
+            found = list(mistakes(problem))
+            if not found:
+                raise
+            _exit_with(str(found[0]))
         sys.exit(result if isinstance(result, int) else 0)
 
 
-def _mistakes(problem: BaseException) -> Iterator[UsageError]:
-    """The caller's mistakes, when nothing else than mistakes went wrong; nurseries wrap them in groups."""
+def mistakes(problem: BaseException) -> Iterator[UsageError]:
+    """The caller's mistakes, if nothing else than mistakes went wrong; nurseries wrap them in groups."""
     if isinstance(problem, UsageError):
         yield problem
     elif isinstance(problem, BaseExceptionGroup):
         _, others = problem.split(UsageError)
         if others is None:
             for inner in problem.exceptions:
-                yield from _mistakes(inner)
+                yield from mistakes(inner)
 
 
-def _exit_with(message: str) -> NoReturn:
-    click.echo(f"{PROGRAM}: {' '.join(message.split())}", err=True)
-    sys.exit(MISTAKE)
+def _message(problem: click.ClickException) -> str:
+    """What click says, about the variable if it is one that has the bad value."""
+    if isinstance(problem, click.BadParameter) and problem.ctx and problem.param and problem.param.name:
+        source = problem.ctx.get_parameter_source(problem.param.name)
+        if source is ParameterSource.ENVIRONMENT and isinstance(problem.param.envvar, str):
+            problem.param_hint = problem.param.envvar
+    return problem.format_message()
+
+
+def _exit_with(message: str, status: int = MISTAKE) -> NoReturn:
+    say(f"{PROGRAM}: {escaped(' '.join(message.split()))}", err=True)
+    sys.exit(status)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
 import select
+import sys
 from typing import TextIO
 
 import trio
 
 from ..errors import UsageError
+from ..observability.escaping import escaped
 
 _READ_SIZE = 64 * 1024
-_CLEAR_LINE = "\r\x1b[K"
-_PROMPT = "> "
-# What could move a terminal's cursor, change its title or colours.
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class InputLines:
@@ -72,27 +69,21 @@ class InputLines:
 
 
 class OutputLines:
-    """Lines to a stream. In a terminal they go above a prompt, and cannot do anything to it."""
+    """Lines to a stream. If it is a terminal, they cannot do anything to it."""
 
-    def __init__(self, stream: TextIO, is_terminal: bool) -> None:
-        self.is_terminal = is_terminal
+    def __init__(self, stream: TextIO) -> None:
+        self._is_terminal = stream.isatty()
         self._stream = trio.wrap_file(stream)
 
     async def write(self, line: str) -> None:
         """Write a line and flush it; a reader that is behind stops only the caller.
 
-        Raises BrokenPipeError when nobody reads any more.
+        Raises BrokenPipeError if the reader is gone.
         """
-        if self.is_terminal:
-            await self._put(f"{_CLEAR_LINE}< {_CONTROLS.sub('?', line)}\n{_PROMPT}")
-        else:
-            await self._put(f"{line}\n")
-
-    async def prompt(self) -> None:
-        """Ask for a line, where somebody types them."""
-        if self.is_terminal:
-            await self._put(_PROMPT)
-
-    async def _put(self, text: str) -> None:
-        await self._stream.write(text)
+        shown = escaped(line, keep="\n\t") if self._is_terminal else line
+        await self._stream.write(f"{shown}\n")
         await self._stream.flush()
+
+    async def notice(self, text: str) -> None:
+        """Show what the program itself has to say, on standard error."""
+        print(text, file=sys.stderr, flush=True)

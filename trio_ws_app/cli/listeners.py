@@ -1,4 +1,4 @@
-"""Where a server listens: TCP ports and Unix sockets, and what people call them."""
+"""TCP ports and Unix sockets to listen on, and the URLs that lead there."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ async def tcp_listeners(host: str, port: int) -> AsyncIterator[list[trio.SocketL
 
     Raises UsageError when that is not possible.
     """
+    host = host.removeprefix("[").removesuffix("]")  # as in a URL
     try:
         listeners = await trio.open_tcp_listeners(port, host=host, backlog=BACKLOG)
     except OSError as problem:
@@ -56,11 +57,13 @@ async def unix_listener(path: str, *, private: bool = False) -> AsyncIterator[li
                 f"cannot listen on the Unix socket {path}: {problem.strerror or problem}"
             ) from None
         listener.listen(BACKLOG)
+        bound = os.lstat(path)
         try:
             yield [trio.SocketListener(listener)]
         finally:
             with suppress(FileNotFoundError):
-                os.unlink(path)
+                if os.path.samestat(bound, os.lstat(path)):  # a successor may have put its own there
+                    os.unlink(path)
 
 
 @asynccontextmanager
@@ -87,14 +90,18 @@ async def _remove_stale(path: str) -> None:
             raise UsageError(f"a server listens on the Unix socket {path} already")
 
 
-def place(listeners: Sequence[trio.SocketListener], scheme: str) -> str:
-    """The first listener as an address to connect to: ``ws://127.0.0.1:8765``, ``ws+unix:/run/app.sock``."""
+def url_of(listeners: Sequence[trio.SocketListener], scheme: str) -> str:
+    """The URL of the first listener: ``ws://127.0.0.1:80``, ``ws://[::1]:80``, ``ws+unix:/run/a.sock``."""
     first = listeners[0].socket
     address = first.getsockname()
     if first.family == socket.AF_UNIX:
         return f"{scheme}+unix:{address}"
-    host, port = address[:2]
-    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+    return f"{scheme}://{bracketed(address[0])}:{address[1]}"
+
+
+def bracketed(host: str) -> str:
+    """The host as it stands before a port: an IPv6 address in brackets (RFC 3986, section 3.2.2)."""
+    return f"[{host}]" if ":" in host else host
 
 
 def _explained(problem: OSError, host: str, port: int) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, get_args, get_type_hints
 
 import attrs
 import click
+from click.core import ParameterSource
 
 from ..errors import UsageError
 from ..settings import Settings
+from .errors import mistakes
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -27,7 +30,19 @@ def option_name(field_name: str) -> str:
 
 
 class CommandWithSettings(click.Command):
-    """A command whose help shows the settings under a heading of their own."""
+    """A command whose help shows the settings under a heading of their own.
+
+    Its mistakes name the variable instead of the option if that has the bad value.
+    """
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except BaseException as problem:
+            for mistake in mistakes(problem):
+                mistake.args = (_with_variables(str(mistake), ctx),)
+            raise
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         names = {field.name for field in attrs.fields(Settings)}
@@ -39,6 +54,16 @@ class CommandWithSettings(click.Command):
         for heading, records in sections.items():
             with formatter.section(heading):
                 formatter.write_dl(records)
+
+
+def _with_variables(message: str, ctx: click.Context) -> str:
+    """The message with the variable's name in place of an option that a variable has set."""
+    for parameter in ctx.command.params:
+        source = ctx.get_parameter_source(parameter.name or "")
+        if source is ParameterSource.ENVIRONMENT and isinstance(parameter.envvar, str):
+            option = re.escape(parameter.opts[0])
+            message = re.sub(rf"(?<![\w-]){option}(?![\w-])", parameter.envvar, message, count=1)
+    return message
 
 
 def settings_options(command: Command) -> Command:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 
 import click
 import trio
 
-from ..broker import BrokerUnavailable
+from ..broker import Broker, BrokerUnavailable
 from ..errors import UsageError
 from .broker import OpenBroker, broker_for
 from .options import variable
@@ -32,7 +33,8 @@ Examples:
 def publish_command(topic: str, message: str, broker: str) -> None:
     """Publish MESSAGE to TOPIC; with - for MESSAGE, every line of standard input.
 
-    Who follows the topic gets it, on every server that was started with the same --broker.
+    Who follows the topic gets it, on every server that was started with the same --broker. How many processes
+    received it is printed.
     """
     trio.run(_publish, topic, message, broker_for(broker))
 
@@ -43,9 +45,33 @@ async def _publish(topic: str, message: str, open_broker: OpenBroker) -> None:
             raise UsageError("--broker: publishing needs one that is shared, such as redis://localhost:6379")
         try:
             if message == "-":
-                async for line in trio.wrap_file(sys.stdin):
-                    await broker.publish(topic, line.rstrip("\n"))
+                count = await _publish_lines(broker, topic)
+                what = f"{_counted(count, 'message')} published, the last one received by "
             else:
                 await broker.publish(topic, message)
+                what = "received by "
+            await _say_received(broker, topic, what)
         except BrokerUnavailable as problem:
             raise UsageError(f"not published: {problem}") from None
+
+
+async def _publish_lines(broker: Broker, topic: str) -> int:
+    count = 0
+    async for line in trio.wrap_file(sys.stdin):
+        await broker.publish(topic, line.rstrip("\n"))
+        count += 1
+    return count
+
+
+async def _say_received(broker: Broker, topic: str, what: str) -> None:
+    from ..broker.redis import RedisBroker  # needs an extra
+
+    assert isinstance(broker, RedisBroker)  # no other one is shared
+    with suppress(BrokerUnavailable):  # it is published all the same
+        count = await broker.subscribers(topic)
+        click.echo(what + _counted(count, "process") + ("" if count else f": nobody follows {topic!r} now"))
+
+
+def _counted(number: int, noun: str) -> str:
+    plural = "es" if noun.endswith("s") else "s"
+    return f"{number} {noun if number == 1 else noun + plural}"

@@ -5,46 +5,43 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import click
 import trio
 
 from .options import variable
+from .process import say
+from .shutdown import Shutdown
 
 INTERVAL = 0.3
-PATIENCE = 1.0
+STOP_TIMEOUT = 1.0  # seconds after each of two signals
 _LIFELINE = variable("lifeline")
 _NOT_OURS = {"__pycache__", "node_modules", "site-packages"}
 
 
-def supervise(arguments: Sequence[str], directory: Path) -> None:
-    """Run ``trio-ws-app`` with ``arguments``, less ``--reload``, until SIGINT or SIGTERM.
+def restart_on_change(arguments: Sequence[str], directory: Path, shutdown: Shutdown) -> None:
+    """Run ``trio-ws-app`` with ``arguments``, less ``--reload``, until a signal.
 
     On a change the clients are told that the service restarts (1012); handlers get a second to end.
     """
     command = [sys.executable, "-m", "trio_ws_app", *(word for word in arguments if word != "--reload")]
-    trio.run(_supervise, command, directory)
+    shutdown.hold(grace_period=2 * STOP_TIMEOUT)
+    trio.run(_supervise, command, directory, shutdown)
 
 
-def end_with_supervisor() -> None:
-    """In a server that ``--reload`` has started: stop when that process is gone, however it ended."""
+def inherited_lifeline() -> int | None:
+    """In a server that ``--reload`` has started: the descriptor whose other end that process holds open."""
     text = os.environ.pop(_LIFELINE, None)
-    if text is not None:
-        os.set_inheritable(int(text), False)
-        threading.Thread(target=_wait_for_end, args=[int(text)], daemon=True).start()
+    if text is None:
+        return None
+    os.set_inheritable(int(text), False)
+    return int(text)
 
 
-def _wait_for_end(lifeline: int) -> None:
-    os.read(lifeline, 1)  # nothing is ever written: it returns when the other end is closed
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-async def _supervise(command: list[str], directory: Path) -> None:
+async def _supervise(command: list[str], directory: Path, shutdown: Shutdown) -> None:
     environment = {name: value for name, value in os.environ.items() if name != variable("reload")}
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    with shutdown.receiver() as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_restart_on_change, command, environment, directory)
             await anext(signals)
@@ -65,7 +62,7 @@ async def _restart_on_change(command: list[str], environment: dict[str, str], di
         os.close(lifeline)
         try:
             await _changed(directory, stamps)
-            click.echo("the code has changed, starting anew", err=True)
+            say("the code has changed, starting anew", err=True)
             await _end(child, signal.SIGHUP)
         finally:
             with trio.CancelScope(shield=True):
@@ -78,7 +75,7 @@ async def _end(child: trio.Process, number: signal.Signals) -> None:
         if child.poll() is not None:
             return
         child.send_signal(number)
-        with trio.move_on_after(PATIENCE):
+        with trio.move_on_after(STOP_TIMEOUT):
             await child.wait()
     child.kill()
 
@@ -96,7 +93,11 @@ def _stamps(directory: Path) -> Iterator[tuple[str, int]]:
         for name in names:
             if name.endswith(".py"):
                 path = os.path.join(folder, name)
-                yield path, os.stat(path).st_mtime_ns
+                try:
+                    stamp = os.stat(path).st_mtime_ns
+                except OSError:  # a dangling link, as Emacs makes them, or removed just now
+                    continue
+                yield path, stamp
 
 
 def _is_watched(folder: str, name: str) -> bool:

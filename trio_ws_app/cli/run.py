@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import logging
 import signal
-import sys
+import threading
+from collections import Counter
 from collections.abc import AsyncIterator
 from functools import partial
 from socket import AF_UNIX
 
 import attrs
-import click
 import trio
 
 from ..broker import Broker
 from ..errors import CloseCode
 from ..pages import first_of
-from ..server.contain import Handler
+from ..server.options import Handler
 from ..server.server import Server
 from ..server.serving import serve
-from .listeners import place
-from .plan import Plan
-from .watching import serve_side
+from ..server.tasks import running_place, users_places
+from .configuration import Configuration
+from .errors import FAILED
+from .failure import requested_status
+from .listeners import url_of
+from .log_output import FLUSH_TIMEOUT, LogWriter
+from .observability import serve_admin
+from .process import rest_collector, say
+from .shutdown import Shutdown
 
-STOP = (signal.SIGINT, signal.SIGTERM)
 RESTART = signal.SIGHUP
+MOST_PLACES = 5
+
+logger = logging.getLogger("trio_ws_app.cli")
 
 
 @attrs.define
@@ -31,77 +40,106 @@ class _Run:
     """What the signals act on: the whole run, and the server once there is one."""
 
     scope: trio.CancelScope
+    shutdown: Shutdown
     server: Server | None = None
     code: CloseCode = CloseCode.GOING_AWAY
-    stopping: trio.Event = attrs.field(factory=trio.Event)
+    stop_requested: trio.Event = attrs.field(factory=trio.Event)
+
+    async def attend_end(self, server: Server) -> None:
+        """When the server stops, see to it that the process ends in time, also without a signal."""
+        try:
+            await server.wait_draining()
+        finally:
+            interrupt = server.interrupt
+            self.shutdown.expect_end(FAILED if interrupt is None else requested_status(interrupt))
+        await rest_collector(server.settings.grace_period)
 
 
-async def run(plan: Plan) -> None:
-    """Serve what is planned until a signal ends it (G7); say on standard output when it listens.
+async def run(config: Configuration, shutdown: Shutdown, log: LogWriter) -> None:
+    """Serve as configured until a signal ends it (G7); say on standard output when it listens.
 
     SIGTERM and SIGINT drain with 1001, SIGHUP with 1012 (a planned restart); a second signal cancels
     at once.
     """
-    with trio.open_signal_receiver(*STOP, RESTART) as signals:
+    report = partial(_report_running, trio.lowlevel.current_root_task(), log)
+    with shutdown.receiver(report) as signals:
         async with trio.open_nursery() as nursery:
-            state = _Run(nursery.cancel_scope)
+            state = _Run(nursery.cancel_scope, shutdown)
             nursery.start_soon(_obey, signals, state)
             async with (
-                plan.listeners as listeners,
-                plan.broker() as broker,
-                plan.application(broker) as handler,
+                config.listeners as listeners,
+                config.broker() as broker,
+                config.application(broker) as handler,
             ):
-                await _serve(plan, listeners, handler, broker, state)
+                await _serve(config, listeners, handler, broker, state)
             nursery.cancel_scope.cancel()
 
 
 async def _serve(
-    plan: Plan, listeners: list[trio.SocketListener], handler: Handler, broker: Broker, state: _Run
+    config: Configuration,
+    listeners: list[trio.SocketListener],
+    handler: Handler,
+    broker: Broker,
+    state: _Run,
 ) -> None:
     """Serve until a signal has come and the goodbyes are said."""
-    watching = plan.watching
-    hooks = [*watching.hooks, *plan.pages]
+    observability = config.observability
+    hooks = [*observability.hooks, *config.pages]
     start = partial(
         serve,
         handler,
         listeners=listeners,
-        ssl_context=plan.ssl_context,
-        settings=plan.settings,
+        ssl_context=config.ssl_context,
+        settings=config.settings,
         process_request=first_of(*hooks) if hooks else None,
-        problem=lambda: broker.problem,
+        readiness=lambda: broker.problem,
     )
     async with trio.open_nursery() as nursery:
-        for side in watching.sides:
-            await nursery.start(serve_side, side)
-        if watching.lag:
-            nursery.start_soon(watching.inspector.measure_lag)
+        for listener in observability.listeners:
+            await nursery.start(serve_admin, listener)
+        if observability.measures_lag:
+            nursery.start_soon(observability.inspector.measure_lag)
         server: Server = await nursery.start(start)
-        watching.inspector.watch(server)
+        observability.inspector.watch(server)
         state.server = server
-        if plan.worker is None:
-            announce(plan, listeners)
+        nursery.start_soon(state.attend_end, server)
+        if config.worker is None:
+            announce(config, listeners)
         else:
-            nursery.start_soon(plan.worker.stop_when_orphaned)
-            plan.worker.announce()
-        await state.stopping.wait()
+            config.worker.announce()
+        await state.stop_requested.wait()
         await server.drain(code=state.code)
         nursery.cancel_scope.cancel()
 
 
-def announce(plan: Plan, listeners: list[trio.SocketListener]) -> None:
+def announce(config: Configuration, listeners: list[trio.SocketListener]) -> None:
     """Say on standard output where the server listens."""
-    tls = "s" if plan.ssl_context else ""
-    click.echo(f"listening on {place(listeners, f'ws{tls}')}")
-    if plan.pages and listeners[0].socket.family != AF_UNIX:
-        click.echo(f"page at {place(listeners, f'http{tls}')}/")
-    sys.stdout.flush()
+    tls = "s" if config.ssl_context else ""
+    say(f"listening on {url_of(listeners, f'ws{tls}')}")
+    if config.pages and listeners[0].socket.family != AF_UNIX:
+        say(f"page at {url_of(listeners, f'http{tls}')}/")
 
 
 async def _obey(signals: AsyncIterator[int], state: _Run) -> None:
     number = await anext(signals)
     if state.server is not None:
         state.code = CloseCode.SERVICE_RESTART if number == RESTART else CloseCode.GOING_AWAY
-        state.stopping.set()
+        state.stop_requested.set()
         await anext(signals)
         state.server.cancel()
     state.scope.cancel()
+
+
+def _report_running(root: trio.lowlevel.Task | None, log: LogWriter) -> None:
+    """Name what does not end, in one line of the log; called in the watchdog's thread."""
+    busy = running_place(threading.main_thread().ident or 0)
+    places = [busy] if busy else users_places(root) if root else []
+    counted = Counter(f"{place.function} ({place.file}:{place.line})" for place in places)
+    names = [f"{count} x {name}" if count > 1 else name for name, count in counted.most_common(MOST_PLACES)]
+    if len(counted) > MOST_PLACES:
+        names.append(f"{len(counted) - MOST_PLACES} more")
+    what = ", ".join(names) or "a thread"
+    message = f"the process is ended by force: this does not end: {what}"
+    # Straight to our own handler: one of the application's may be what does not end.
+    log.handle(logger.makeRecord(logger.name, logging.ERROR, __file__, 0, message, (), None))
+    log.flush(FLUSH_TIMEOUT / 2)

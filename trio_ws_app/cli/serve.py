@@ -9,16 +9,20 @@ from typing import Any
 
 import click
 import trio
+from click.core import ParameterSource
 
 from ..apps import BUILT_IN
-from ..clock import Clock
-from ..observability import logs
+from ..errors import UsageError
+from .configuration import Configuration, configure
+from .failure import exit_status
+from .log_output import LogWriter
+from .log_output import configure as configure_logging
 from .options import Command, CommandWithSettings, settings_options, variable
-from .plan import make_plan
-from .reload import end_with_supervisor
-from .reload import supervise as restart_on_change
+from .process import keep_large_buffers
+from .reload import inherited_lifeline, restart_on_change
 from .run import run
-from .supervisor import inherited
+from .shutdown import Shutdown
+from .supervisor import MARGIN, inherited
 from .workers import run_workers
 
 _HELP = f"""Serve TARGET until a signal ends it.
@@ -63,7 +67,7 @@ def _option(name: str, text: str, **attributes: Any) -> Callable[[Command], Comm
 )
 @_option("--unix", "Listen on this Unix socket instead of a port.", metavar="PATH")
 @_option("--tls-cert", "Certificate chain (PEM): serve wss:// instead of ws://.", metavar="FILE")
-@_option("--tls-key", "Its private key (PEM), where the chain's file does not hold it.", metavar="FILE")
+@_option("--tls-key", "Its private key (PEM), if the chain's file does not hold it.", metavar="FILE")
 @_option("--page/--no-page", "Answer browsers with the built-in app's page.", default=True)
 @_option("--static", "Answer browsers with the files below this directory.", metavar="DIR")
 @_option(
@@ -74,7 +78,7 @@ def _option(name: str, text: str, **attributes: Any) -> Callable[[Command], Comm
 )
 @_option("--log-format", "Form of the log.", default="text", type=click.Choice(["text", "json"]))
 @_option("--control", "Let 'trio-ws-app top' look in through this Unix socket.", metavar="PATH")
-@_option("--control-token", "Let whoever sends this token look in at /inspect.", metavar="TOKEN")
+@_option("--control-token", "Let 'trio-ws-app top' look in at /inspect with this token.", metavar="TOKEN")
 @_option(
     "--metrics",
     "Answer Prometheus at /metrics: 'on' for the server's own port, or PORT, HOST:PORT, unix:PATH.",
@@ -96,13 +100,43 @@ def _option(name: str, text: str, **attributes: Any) -> Callable[[Command], Comm
 @settings_options
 def serve_command(*, reload: bool, log_level: str, log_format: str, **values: Any) -> int:
     """Read the options, then serve until a signal ends it. Returns the exit status."""
-    end_with_supervisor()
+    shutdown, worker = Shutdown(), inherited()
+    lifeline = inherited_lifeline() if worker is None else worker.lifeline
+    shutdown.install(supervised=lifeline is not None)
+    if lifeline is not None:
+        shutdown.end_with(lifeline)
     if reload:
-        restart_on_change(sys.argv[1:], Path.cwd())
+        restart_on_change(sys.argv[1:], Path.cwd(), shutdown)
         return 0
-    logs.configure(log_level, log_format)
-    plan = make_plan(inherited(), **values)
-    if plan.workers > 1 and plan.worker is None:
-        return trio.run(run_workers, plan, sys.argv[1:])
-    trio.run(run, plan, clock=Clock())
+    log = LogWriter()
+    configure_logging(log_level, log_format, log)
+    _expect_one_place(click.get_current_context())
+    config = configure(worker, **values)
+    status = _run(config, shutdown, log)
+    shutdown.finish(status)
+    return status
+
+
+def _expect_one_place(context: click.Context) -> None:
+    given = [
+        f"--{name}"
+        for name in ("host", "port")
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT
+    ]
+    if context.params["unix"] is not None and given:
+        raise UsageError(f"{given[-1]} and --unix exclude each other: give the one to listen on")
+
+
+def _run(config: Configuration, shutdown: Shutdown, log: LogWriter) -> int:
+    grace_period = config.settings.grace_period
+    if config.workers > 1 and config.worker is None:
+        shutdown.hold(grace_period, margin=2 * MARGIN)
+        return trio.run(run_workers, config, shutdown, sys.argv[1:])
+    shutdown.hold(grace_period)
+    keep_large_buffers()
+    try:
+        trio.run(run, config, shutdown, log)
+    except BaseException as error:
+        log.flush()
+        return exit_status(error, config.target)
     return 0

@@ -1,7 +1,7 @@
 """Several processes behind one port: started, watched, started again, and stopped together.
 
-The workers inherit one listening socket. Unlike a socket for each of them (SO_REUSEPORT), nobody's
-connections wait at a worker that has crashed: the others accept them, as the idle ones do
+The workers inherit one listening socket. Unlike with a socket for each of them (SO_REUSEPORT), no
+connection waits at a worker that has crashed: the others accept it, as the idle ones do
 when one is busy. It also works for Unix sockets and for a port that the workers may not open themselves.
 """
 
@@ -17,9 +17,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 import attrs
 import trio
 
+from .shutdown import AT_ONCE, CLEAN_UP
+
 logger = logging.getLogger("trio_ws_app.supervisor")
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+MARGIN = 0.1  # seconds that workers get to end by themselves, after what their own watchdogs leave them
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 10.0
 _READY = b"1"
@@ -36,33 +38,28 @@ class CannotStart(Exception):
 
 @attrs.frozen
 class Inherited:
-    """What a worker gets: listening sockets, and the line that ties it to its supervisor.
+    """What a worker gets: listening sockets, and a socket whose other end its supervisor holds open.
 
     ``number`` is its own among ``workers``, from 1. ``control`` is a directory for sockets by which the
-    workers can ask each other, or None. The block closes the sockets.
+    workers can ask each other, or None. The block closes the listening sockets.
     """
 
     number: int
     workers: int
     control: str | None
     sockets: list[socket.socket]
-    lifeline: socket.socket
+    lifeline: int
 
     def __enter__(self) -> Inherited:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for sock in (self.lifeline, *self.sockets):
+        for sock in self.sockets:
             sock.close()
 
     def announce(self) -> None:
         """Tell the supervisor that this worker serves."""
-        self.lifeline.send(_READY)
-
-    async def stop_when_orphaned(self) -> None:
-        """Send this process SIGTERM when its supervisor is gone, however that ended."""
-        await trio.lowlevel.wait_readable(self.lifeline)
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.write(self.lifeline, _READY)
 
 
 def inherited() -> Inherited | None:
@@ -71,33 +68,39 @@ def inherited() -> Inherited | None:
     if text is None:
         return None
     told = json.loads(text)
-    lifeline, *sockets = [socket.socket(fileno=descriptor) for descriptor in told["descriptors"]]
-    for sock in (lifeline, *sockets):
-        sock.set_inheritable(False)
+    lifeline, *descriptors = told["descriptors"]
+    for descriptor in (lifeline, *descriptors):
+        os.set_inheritable(descriptor, False)
+    sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
     return Inherited(told["number"], told["workers"], told["control"], sockets, lifeline)
 
 
 @attrs.define(eq=False)
-class _Team:
+class _Pool:
+    """The workers of one supervisor; ``stop_timeout`` is the time that they have to end, once asked."""
+
     command: Sequence[str]
     workers: int
     control: str | None
     listeners: Sequence[trio.socket.SocketType]
-    patience: float
+    stop_timeout: float
     failure: CannotStart | None = None
     processes: set[trio.Process] = attrs.field(factory=set)
-    stopping: bool = False
+    signalled: bool = False
     stop_requested: trio.Event = attrs.field(factory=trio.Event)
 
-    async def obey(self, signals: AsyncIterator[int]) -> None:
-        """Hand every signal on; after the first one nobody is started any more."""
+    async def obey(self, signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+        """Hand every signal on; after the first one no worker is started, and all have to end in time."""
         async for number in signals:
-            self.stopping = True
+            timeout = AT_ONCE + MARGIN if self.signalled else self.stop_timeout
+            scope.deadline = min(scope.deadline, trio.current_time() + timeout)
+            self.signalled = True
             self.stop_requested.set()
             for process in self.processes:
-                process.send_signal(number)
+                # The interpreter answers a SIGINT that comes before our handlers with a traceback.
+                process.send_signal(signal.SIGTERM if number == signal.SIGINT else number)
 
-    async def keep(self, number: int, *, task_status: trio.TaskStatus[None]) -> None:
+    async def keep_running(self, number: int, *, task_status: trio.TaskStatus[None]) -> None:
         """Keep one worker running. The first start has to succeed, else CannotStart is raised."""
         pause, ready_once = FIRST_PAUSE, False
 
@@ -107,14 +110,14 @@ class _Team:
                 ready_once = True
                 task_status.started()
 
-        while not self.stopping:
-            began = trio.current_time()
+        while not self.stop_requested.is_set():
+            started_at = trio.current_time()
             process = await self._run(number, ready)
-            if self.stopping:
+            if self.stop_requested.is_set():
                 break
             if not ready_once:
                 raise CannotStart(process.returncode or 0)
-            if trio.current_time() - began > LONGEST_PAUSE:
+            if trio.current_time() - started_at > LONGEST_PAUSE:
                 pause = FIRST_PAUSE
             what = f"worker {number} (process {process.pid}) {_ended(process.returncode or 0)}"
             logger.warning("%s; it is started again in %g s", what, pause)
@@ -136,7 +139,7 @@ class _Team:
             )
             theirs.close()
             self.processes.add(process)
-            if self.stopping:
+            if self.signalled:
                 process.terminate()  # the signal came while it was being started
             try:
                 await trio.lowlevel.wait_readable(ours)
@@ -151,9 +154,10 @@ class _Team:
 
     async def _end(self, process: trio.Process) -> None:
         if process.poll() is None:
-            process.terminate()
-            with trio.move_on_after(self.patience):
-                await process.wait()
+            if not self.signalled:
+                process.terminate()
+                with trio.move_on_after(self.stop_timeout):
+                    await process.wait()
             process.kill()
             await process.wait()
 
@@ -162,8 +166,9 @@ async def supervise(
     command: Sequence[str],
     workers: int,
     listeners: Sequence[trio.socket.SocketType],
+    signals: AsyncIterator[int],
     *,
-    patience: float,
+    grace_period: float,
     on_ready: Callable[[], object],
     control: str | None = None,
 ) -> None:
@@ -171,45 +176,37 @@ async def supervise(
 
     ``command`` calls ``inherited`` to learn what it serves on; ``control`` is handed on there. ``on_ready``
     is called when all of them serve. One that ends is started again after a pause that grows while it keeps
-    ending. SIGINT, SIGTERM and SIGHUP are handed on to all; workers that are left ``patience`` seconds after
-    the first signal are killed. The caller closes the listening sockets afterwards.
+    ending. Each of ``signals`` is handed on to all; the workers that are left ``grace_period`` and most of a
+    second after the first one, or ``AT_ONCE`` after the second, are killed. The caller closes the listening
+    sockets afterwards.
 
     When cancelled, the workers are stopped with SIGTERM and waited for as long.
 
     Raises:
         CannotStart: a worker ended before it was ready for the first time; the others are stopped.
     """
-    team = _Team(command, workers, control, listeners, patience)
-    with trio.open_signal_receiver(*SIGNALS) as signals:
-        async with trio.open_nursery() as outer:
-            outer.start_soon(team.obey, signals)
-            async with trio.open_nursery() as nursery:
-                outer.start_soon(_give_up_stragglers, team, nursery.cancel_scope)
-                await _start(team, 1, nursery)  # alone: a mistake that concerns all is told once
-                async with trio.open_nursery() as starting:
-                    for number in range(2, workers + 1):
-                        starting.start_soon(_start, team, number, nursery)
-                if not team.stopping:
-                    on_ready()
-            outer.cancel_scope.cancel()
-    if team.failure is not None:
-        raise team.failure
+    pool = _Pool(command, workers, control, listeners, grace_period + CLEAN_UP + MARGIN)
+    async with trio.open_nursery() as outer:
+        async with trio.open_nursery() as nursery:
+            outer.start_soon(pool.obey, signals, nursery.cancel_scope)
+            await _start(pool, 1, nursery)  # alone: a mistake that concerns all is told once
+            async with trio.open_nursery() as starting:
+                for number in range(2, workers + 1):
+                    starting.start_soon(_start, pool, number, nursery)
+            if not pool.stop_requested.is_set():
+                on_ready()
+        outer.cancel_scope.cancel()
+    if pool.failure is not None:
+        raise pool.failure
 
 
-async def _start(team: _Team, number: int, nursery: trio.Nursery) -> None:
+async def _start(pool: _Pool, number: int, nursery: trio.Nursery) -> None:
     try:
-        await nursery.start(team.keep, number)
+        await nursery.start(pool.keep_running, number)
     except CannotStart as error:
-        team.failure = error
-        team.stopping = True
+        pool.failure = error
+        pool.stop_requested.set()
         nursery.cancel_scope.cancel()
-
-
-async def _give_up_stragglers(team: _Team, scope: trio.CancelScope) -> None:
-    await team.stop_requested.wait()
-    await trio.sleep(team.patience)
-    team.patience = 0
-    scope.cancel()
 
 
 def _ended(status: int) -> str:

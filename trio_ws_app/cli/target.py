@@ -8,13 +8,14 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from ..apps import BUILT_IN
 from ..broker import Broker
 from ..errors import UsageError
-from ..server.contain import Handler
+from ..server.options import Handler
+from .shutdown import Stopped
 
 Application = Callable[[Broker], AbstractAsyncContextManager[Handler]]
 
@@ -52,8 +53,7 @@ def as_application(thing: object, target: str) -> Application:
         raise UsageError(f"{target} yields: it needs @contextlib.asynccontextmanager above it")
     if not callable(thing):
         raise UsageError(f"{target} is {_article(type(thing).__name__)}, not {_WANTED}")
-    wanted = f"{target} is not async: write 'async def {target.rpartition(':')[2]}(connection)'"
-    _expect_arguments(thing, 0, wanted, **_broker_argument(thing, None))
+    _expect_arguments(thing, 0, _wrong_arguments(thing, target), **_broker_argument(thing, None))
     return _stateful(thing, target)
 
 
@@ -83,6 +83,8 @@ def _module(name: str) -> object:
                 f"there is no module {problem.name!r} in {directory} or among the installed packages"
             ) from None
         raise UsageError(f"cannot import {name}: {_one_line(problem)}") from None
+    except Stopped:
+        raise
     except (Exception, SystemExit) as problem:
         raise UsageError(f"cannot import {name}: {_one_line(problem)}") from None
 
@@ -121,7 +123,7 @@ def _is_async(thing: object) -> bool:
 
 def _broker_argument(function: Callable[..., object], broker: Broker | None) -> dict[str, Broker | None]:
     """The broker by its name, for a function that has a parameter of that name."""
-    return {"broker": broker} if "broker" in inspect.signature(function).parameters else {}
+    return {"broker": broker} if "broker" in _names(function) else {}
 
 
 def _expect_arguments(thing: object, count: int, otherwise: str, **named: object) -> None:
@@ -129,6 +131,26 @@ def _expect_arguments(thing: object, count: int, otherwise: str, **named: object
         inspect.signature(thing).bind(*[None] * count, **named)  # type: ignore[arg-type]  # every caller passes a callable
     except TypeError:
         raise UsageError(otherwise) from None
+
+
+def _wrong_arguments(function: Callable[..., object], target: str) -> str:
+    """What to change in a function that is no handler and needs more than a broker."""
+    name = target.rpartition(":")[2]
+    needed = [
+        parameter.name
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.default is parameter.empty
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        and parameter.name != "broker"
+    ]
+    is_application = inspect.isasyncgenfunction(inspect.unwrap(function)) or "broker" in _names(function)
+    if is_application or len(needed) != 1:
+        return f"{target} needs {' and '.join(needed)}: an application's function may take broker and no more"
+    return f"{target} is not async: write 'async def {name}(connection)'"
+
+
+def _names(function: Callable[..., object]) -> Iterable[str]:
+    return inspect.signature(function).parameters
 
 
 def _stateless(handler: Handler) -> Application:

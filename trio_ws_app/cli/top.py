@@ -1,4 +1,4 @@
-"""``trio-ws-app top``: a live view of a running server, or one look at it for scripts."""
+"""``trio-ws-app top``: a live view of a running server, or one snapshot for scripts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 
 from ..errors import UsageError
 from ..observability.inspection.fetch import fetch
-from ..observability.inspection.snapshot import SORTS, Look, Snapshot, to_json
+from ..observability.inspection.snapshot import SORTS, Query, Snapshot, to_json
 from .options import variable
 
 LIVE_LIMIT = 200  # connections of a process that a person looks through
@@ -18,8 +18,8 @@ LIVE_LIMIT = 200  # connections of a process that a person looks through
 _EXAMPLES = """\b
 Examples:
   trio-ws-app serve --control app.sock          the server, with a control socket
-  trio-ws-app top app.sock                      look at it while it runs
-  trio-ws-app top app.sock --once --json        one look, for scripts
+  trio-ws-app top app.sock                      watch it while it runs
+  trio-ws-app top app.sock --once --json        one snapshot, for scripts
   trio-ws-app top http://10.0.0.7:8765 --token SECRET
 """
 
@@ -35,9 +35,13 @@ Examples:
 @click.option("--filter", "text", default="", help="Only connections with this in id, address or path.")
 @click.option("--limit", type=click.IntRange(0), help="Only so many connections of each process.")
 @click.option(
-    "--interval", type=click.FloatRange(0.1), default=1.0, help="Seconds between looks.", show_default=True
+    "--interval",
+    type=click.FloatRange(0.1),
+    default=1.0,
+    help="Seconds between snapshots.",
+    show_default=True,
 )
-@click.option("--once", is_flag=True, help="Look once and print it.")
+@click.option("--once", is_flag=True, help="Print one snapshot.")
 @click.option("--json", "as_json", is_flag=True, help="With --once: everything as JSON, one process a line.")
 def top_command(
     *,
@@ -59,13 +63,13 @@ def top_command(
         raise UsageError("--json needs --once: a live view is for people")
     places = _places(where)
     if once:
-        look = Look(sort=sort, filter=text, limit=limit, tasks=True)
-        _print([fetch(place, look, token) for place in places], as_json)
+        query = Query(sort=sort, filter=text, limit=limit, tasks=True)
+        _print([fetch(place, query, token) for place in places], as_json)
     else:
         _live(
             places,
             token,
-            Look(sort=sort, filter=text, limit=LIVE_LIMIT if limit is None else limit),
+            Query(sort=sort, filter=text, limit=LIVE_LIMIT if limit is None else limit),
             interval,
         )
 
@@ -96,13 +100,13 @@ def _print(snapshots: list[Snapshot], as_json: bool) -> None:
     print_once(snapshots)
 
 
-def _live(places: list[str], token: str | None, look: Look, interval: float) -> None:
+def _live(places: list[str], token: str | None, query: Query, interval: float) -> None:
     _require_rich()
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError("the live view needs a terminal: use --once, or --once --json")
     from .top_live import watch
 
-    watch(places, token, look, interval)
+    watch(places, token, query, interval)
 
 
 def _require_rich() -> None:

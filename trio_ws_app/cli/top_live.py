@@ -17,8 +17,9 @@ from rich.live import Live
 from rich.text import Text
 
 from ..errors import UsageError
+from ..observability.escaping import escaped
 from ..observability.inspection.fetch import fetch
-from ..observability.inspection.snapshot import SORTS, ConnectionRow, Look, Snapshot
+from ..observability.inspection.snapshot import SORTS, ConnectionRow, Query, Snapshot
 from .top_view import connection_table, find_node, process_table, task_view
 
 _HELP = "s sort  / filter  j k or arrows choose  t tasks  q quit"
@@ -30,7 +31,7 @@ _TASK_LINES = 12
 class View:
     """What the person at the keyboard has chosen, and what was seen last."""
 
-    look: Look
+    query: Query
     snapshots: list[Snapshot] = attrs.field(factory=list)
     before: dict[int, Snapshot] = attrs.field(factory=dict)
     problem: str = ""
@@ -42,15 +43,15 @@ class View:
     def rows(self) -> list[ConnectionRow]:
         """The connections of all processes, in order."""
         rows = [row for snapshot in self.snapshots for row in snapshot.connections]
-        return sorted(rows, key=SORTS[self.look.sort])
+        return sorted(rows, key=SORTS[self.query.sort])
 
     def update(self, places: Sequence[str], token: str | None) -> None:
-        """Look again; a server that is away is said to be, and asked again at the next turn."""
+        """Take new snapshots; a server that is away is said to be, and asked again at the next turn."""
         seen = []
         self.problem = ""
         for place in places:
             try:
-                seen.append(fetch(place, attrs.evolve(self.look, tasks=True), token))
+                seen.append(fetch(place, attrs.evolve(self.query, tasks=True), token))
             except UsageError as problem:
                 self.problem = str(problem)
         self.before = {snapshot.pid: snapshot for snapshot in self.snapshots}
@@ -64,10 +65,10 @@ class View:
         key = _ARROWS.get(key, key)
         if key == "s":
             sorts = list(SORTS)
-            self.look = attrs.evolve(self.look, sort=sorts[(sorts.index(self.look.sort) + 1) % len(sorts)])
+            self.query = attrs.evolve(self.query, sort=sorts[(sorts.index(self.query.sort) + 1) % len(sorts)])
         elif key == "/":
             self.typing = True
-            self.look = attrs.evolve(self.look, filter="")
+            self.query = attrs.evolve(self.query, filter="")
         elif key == "t":
             self.all_tasks = not self.all_tasks
             self.chosen = 0
@@ -79,9 +80,9 @@ class View:
         if key in ("\r", "\n", "\x1b"):
             self.typing = False
         elif key == "\x7f":
-            self.look = attrs.evolve(self.look, filter=self.look.filter[:-1])
+            self.query = attrs.evolve(self.query, filter=self.query.filter[:-1])
         elif key.isprintable():
-            self.look = attrs.evolve(self.look, filter=self.look.filter + key)
+            self.query = attrs.evolve(self.query, filter=self.query.filter + key)
 
     def draw(self, console: Console) -> RenderableType:
         """The whole screen."""
@@ -112,16 +113,16 @@ class View:
 
     def _status(self) -> Text:
         if self.problem:
-            return Text(self.problem, style="bold red", no_wrap=True)
-        looking = f"filter: {self.look.filter}{'_' if self.typing else ''}"
+            return Text(escaped(self.problem), style="bold red", no_wrap=True)
+        filtered = f"filter: {self.query.filter}{'_' if self.typing else ''}"
         return Text(
-            f"sort: {self.look.sort}  {looking}  {time.strftime('%X')}   {_HELP}", style="dim", no_wrap=True
+            f"sort: {self.query.sort}  {filtered}  {time.strftime('%X')}   {_HELP}", style="dim", no_wrap=True
         )
 
 
-def watch(places: Sequence[str], token: str | None, look: Look, interval: float) -> None:
+def watch(places: Sequence[str], token: str | None, query: Query, interval: float) -> None:
     """Show the view until ``q``."""
-    view = View(look)
+    view = View(query)
     console = Console(highlight=False)
     with _single_keys() as keyboard, Live(console=console, screen=True, auto_refresh=False) as live:
         due = 0.0

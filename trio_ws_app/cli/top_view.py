@@ -1,4 +1,4 @@
-"""What ``top`` shows, made of two looks at the same processes: rates, connections, tasks."""
+"""What ``top`` shows, made of two snapshots of the same processes: rates, connections, tasks."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Sequence
 
 import attrs
 from rich.console import Console, Group, RenderableType
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from ..observability.escaping import escaped
 from ..observability.inspection.snapshot import ConnectionRow, Snapshot
-from ..observability.inspection.tasks import TaskNode
+from ..server.tasks import TaskNode
 from ..wire.histogram import Distribution
 
 
 @attrs.frozen
 class Rates:
-    """Per second, between two looks; None where there was no look before."""
+    """Per second, between two snapshots; None if there is only one."""
 
     messages_in: float | None = None
     messages_out: float | None = None
@@ -66,7 +66,7 @@ def _process_cells(snapshot: Snapshot, speed: Rates) -> list[RenderableType]:
     counts = snapshot.statistics
     lag = None if snapshot.loop_lag is None else quantile(snapshot.loop_lag, 0.99)
     return [
-        f"{snapshot.worker}{' draining' if snapshot.draining else ''}",
+        Text(escaped(f"{snapshot.worker}{' draining' if snapshot.draining else ''}")),
         str(snapshot.pid),
         str(counts.connections),
         number(speed.messages_in),
@@ -107,10 +107,10 @@ def connection_table(rows: Sequence[ConnectionRow], chosen: str | None = None) -
 
 def _connection_cells(row: ConnectionRow) -> list[RenderableType]:
     return [
-        escape(row.id),
-        escape(row.remote),
-        escape(row.path),
-        "slow" if row.blocked else row.state,
+        Text(escaped(row.id)),
+        Text(escaped(row.remote)),
+        Text(escaped(row.path)),
+        "slow" if row.blocked else Text(escaped(row.state)),
         duration(row.age),
         str(row.messages_in),
         str(row.messages_out),
@@ -125,11 +125,11 @@ def _connection_cells(row: ConnectionRow) -> list[RenderableType]:
 
 def task_view(node: TaskNode, parent: Tree | None = None) -> Tree:
     """The tasks as a tree, each with the line where it waits."""
-    label = Text(node.name, style="bold")
+    label = Text(escaped(node.name), style="bold")
     if node.waits is not None:
         place = node.waits
-        label.append(f"  {place.file}:{place.line}", style="cyan")
-        label.append(f"  {place.text}", style="dim")
+        label.append(f"  {escaped(place.file)}:{place.line}", style="cyan")
+        label.append(f"  {escaped(place.text)}", style="dim")
     tree = Tree(label, guide_style="dim") if parent is None else parent.add(label)
     for child in node.children:
         task_view(child, tree)

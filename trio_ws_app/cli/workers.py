@@ -6,55 +6,78 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 
-import click
-
 from ..errors import UsageError
+from .configuration import Configuration
 from .errors import MISTAKE, PROGRAM
-from .plan import Plan
+from .process import say
 from .run import announce
+from .shutdown import Shutdown
 from .supervisor import CannotStart, supervise
 
 
-async def run_workers(plan: Plan, arguments: Sequence[str]) -> int:
+async def run_workers(config: Configuration, shutdown: Shutdown, arguments: Sequence[str]) -> int:
     """Run ``trio-ws-app`` with ``arguments`` in every worker until a signal stops them.
 
-    Returns the exit status: not 0 where a worker cannot start at all, with one line that says so.
+    Returns the exit status: not 0 if a worker cannot start at all, with one line that says so.
     """
-    async with plan.listeners as listeners:
-        with _control(plan) as control:
-            try:
-                await supervise(
-                    [sys.executable, "-m", "trio_ws_app", *arguments],
-                    plan.workers,
-                    [listener.socket for listener in listeners],
-                    patience=plan.settings.grace_period + 1,
-                    on_ready=partial(announce, plan, listeners),
-                    control=control,
-                )
-            except CannotStart as problem:
-                if problem.status == MISTAKE:
-                    return MISTAKE  # the worker has said what is wrong
-                click.echo(f"{PROGRAM}: {problem}", err=True)
-                return 1
+    with shutdown.receiver() as signals:
+        async with config.listeners as listeners:
+            with _control_directory(config) as control:
+                try:
+                    await supervise(
+                        [sys.executable, "-m", "trio_ws_app", *arguments],
+                        config.workers,
+                        [listener.socket for listener in listeners],
+                        signals,
+                        grace_period=config.settings.grace_period,
+                        on_ready=partial(announce, config, listeners),
+                        control=control,
+                    )
+                except CannotStart as problem:
+                    if problem.status == MISTAKE:
+                        return MISTAKE  # the worker has said what is wrong
+                    say(f"{PROGRAM}: {problem}", err=True)
+                    return 1
     return 0
 
 
 @contextmanager
-def _control(plan: Plan) -> Iterator[str | None]:
-    """The directory of the workers' control sockets, where somebody wants to look in."""
-    if plan.control is not None:
+def _control_directory(config: Configuration) -> Iterator[str | None]:
+    """The directory of the workers' control sockets, if they need any."""
+    if config.control is not None:
+        made = _make_directory(config.control)
         try:
-            os.makedirs(plan.control, mode=0o700, exist_ok=True)
-        except OSError as problem:
-            raise UsageError(
-                f"--control: cannot make the directory {plan.control}: {problem.strerror}"
-            ) from None
-        yield plan.control
-    elif plan.watching.lag:  # metrics are asked for: whoever answers asks the others
+            yield config.control
+        finally:
+            _clean_up(config.control, config.workers, made)
+    elif config.observability.measures_lag:  # metrics are asked for: the worker that answers asks the others
         with tempfile.TemporaryDirectory() as directory:
             yield directory
     else:
         yield None
+
+
+def _make_directory(path: str) -> bool:
+    """Whether it was not there before."""
+    try:
+        os.mkdir(path, mode=0o700)
+    except FileExistsError:
+        if os.path.isdir(path):
+            return False
+        raise UsageError(f"--control: {path} is not a directory, which several workers need") from None
+    except OSError as problem:
+        raise UsageError(f"--control: cannot make the directory {path}: {problem.strerror}") from None
+    return True
+
+
+def _clean_up(directory: str, workers: int, made: bool) -> None:
+    """Remove the sockets of workers that were killed, and a directory that was made for them."""
+    for number in range(1, workers + 1):
+        with suppress(OSError):
+            os.unlink(f"{directory}/{number}.sock")
+    if made:
+        with suppress(OSError):
+            os.rmdir(directory)

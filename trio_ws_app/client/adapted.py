@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncIterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import NoReturn
 
 import trio
@@ -15,16 +15,23 @@ from ..errors import CloseCode, CloseReason, ConnectionClosed, already_receiving
 from ..protocol.closing import close_payload
 from ..request import Request
 from ..settings import Settings
-from .adapter_queues import Inbox, Outbox, PendingPing, Task
+from .inbox import Inbox, Task
+from .outbox import Outbox
+from .pings import PendingPing
+from .timeouts import seconds
 
 _VANISHED = CloseReason(CloseCode.ABNORMAL)
 
 
 class AdaptedConnection(Connection):
-    """A trio-websocket connection as ours. ``nursery`` runs its tasks; None: the connection is over."""
+    """A trio-websocket connection as a ``Connection``.
+
+    ``nursery`` runs its tasks: one that receives ahead, one that writes while there is something to
+    write, and one for each ping. None says that the connection is over.
+    """
 
     __slots__ = (
-        "_broken_off",
+        "_aborted",
         "_closed_here",
         "_gone",
         "_inbox",
@@ -32,7 +39,6 @@ class AdaptedConnection(Connection):
         "_nursery",
         "_outbox",
         "_peer",
-        "_reading_ahead",
         "_receiving",
         "_remote",
         "_request",
@@ -54,19 +60,18 @@ class AdaptedConnection(Connection):
         self._remote = remote
         self._request = request
         self._settings = settings
-        self._inbox = Inbox(settings.max_inbox_bytes)
-        self._outbox = Outbox(settings.max_queue_bytes, self._write, self._start)
-        self._reading_ahead = False
+        self._inbox = Inbox(peer, settings.max_inbox_bytes, self._start, self._end)
+        self._outbox = Outbox(peer, settings.max_queue_bytes, self._start, self._end)
         self._receiving = False
         self._closed_here = False
-        self._broken_off: CloseReason | None = None
+        self._aborted: CloseReason | None = None
         self._latency: float | None = None
         self._gone = trio.Event()
         self._scopes: set[trio.CancelScope] = set()
         if nursery is None:
             self._end()
         else:
-            self._read_on()
+            self._inbox.read_ahead()
 
     @property
     def id(self) -> str:
@@ -90,8 +95,8 @@ class AdaptedConnection(Connection):
 
     @property
     def close_reason(self) -> CloseReason | None:
-        if self._broken_off is not None:
-            return self._broken_off
+        if self._aborted is not None:
+            return self._aborted
         closed = self._peer.closed
         if closed is not None:
             return CloseReason(int(closed.code), closed.reason or "")
@@ -112,51 +117,21 @@ class AdaptedConnection(Connection):
     async def _next_message(self) -> Message:
         self._raise_if_closed_here()
         while not self._inbox:
-            if self._reading_ahead:
+            if self._inbox.is_reading:
                 await self._inbox.wait()
-            else:
-                self._inbox.put(await self._last_message())
-            self._raise_if_closed_here()
+            elif not await self._inbox.receive_rest():
+                await self._raise_end()
+            if self._closed_here:
+                await self._raise_end()
         message = self._inbox.take()
         if not self._gone.is_set():
-            self._read_on()
+            self._inbox.read_ahead()
         return message
-
-    async def _last_message(self) -> Message:
-        """One of the messages that trio-websocket still holds when the connection is over."""
-        try:
-            return await self._peer.get_message()
-        except trio_websocket.ConnectionClosed:
-            self._end()
-        return await self._raise_end()
 
     @property
     def is_reading(self) -> bool:
         """Whether something is received from the peer now: not while the inbox is full."""
-        return self._reading_ahead
-
-    def _read_on(self) -> None:
-        if not self._reading_ahead and self._inbox.has_room:
-            self._start(self._read_ahead)
-            self._reading_ahead = True
-
-    async def _read_ahead(self) -> None:
-        """Receive until the inbox is full or the connection is over.
-
-        It does not wait for room in the inbox: trio-websocket could end meanwhile without waking it,
-        and its nursery would then stay open.
-        """
-        try:
-            while self._inbox.has_room:
-                self._inbox.put(await self._peer.get_message())
-        except trio_websocket.ConnectionClosed:
-            self._end()
-        except trio.Cancelled:
-            self._end()
-            raise
-        finally:
-            self._reading_ahead = False
-            self._inbox.wake()
+        return self._inbox.is_reading
 
     # Sending
 
@@ -181,38 +156,24 @@ class AdaptedConnection(Connection):
         else:
             await self.send(b"".join(pieces))  # type: ignore[arg-type]  # a mixture raises TypeError
 
-    async def _write(self, message: Message) -> bool:
-        try:
-            await self._peer.send_message(message)
-        except trio_websocket.ConnectionClosed:
-            self._end()
-            return False
-        return True
-
     async def ping(self) -> float:
         await trio.lowlevel.checkpoint_if_cancelled()
         self._raise_if_over()
-        ping = PendingPing()
-        self._start(lambda: self._ping(ping))
+        ping = PendingPing(self._peer, self._end)
+        self._start(partial(self._run_ping, ping))
         try:
             await ping.settled.wait()
         except trio.Cancelled:
-            ping.give_up_after(_seconds(self._settings.send_timeout))
+            ping.expire_after(seconds(self._settings.send_timeout))
             raise
         if ping.seconds is None:
             await self._raise_end()
         self._latency = ping.seconds
         return ping.seconds
 
-    async def _ping(self, ping: PendingPing) -> None:
-        with ping.scope, self.cancel_when_gone(ping.scope):
-            started = trio.current_time()
-            try:
-                await self._peer.ping()
-                ping.seconds = trio.current_time() - started
-            except trio_websocket.ConnectionClosed:
-                self._end()
-        ping.settled.set()
+    async def _run_ping(self, ping: PendingPing) -> None:
+        with self.cancel_when_gone(ping.scope):
+            await ping.run()
         if ping.scope.cancelled_caught and not self._gone.is_set():
             await self.abort("the peer did not answer a ping")
 
@@ -225,22 +186,22 @@ class AdaptedConnection(Connection):
             return
         self._closed_here = True
         self._inbox.wake()
-        said = False
+        done = False
         try:
-            with trio.move_on_after(_seconds(self._settings.close_timeout)):
+            with trio.move_on_after(seconds(self._settings.close_timeout)):
                 await trio.lowlevel.checkpoint()
                 await self._outbox.flush()
                 await self._peer.aclose(code, reason)
-                said = True
+                done = True
         finally:
-            if said:
+            if done:
                 self._end()
             else:
                 await self.abort("the peer did not answer our Close")
 
     async def abort(self, why: str) -> None:
         """Drop the connection without a goodbye; it is reported as 1006, with ``why``."""
-        self._broken_off = CloseReason(CloseCode.ABNORMAL, why)
+        self._aborted = CloseReason(CloseCode.ABNORMAL, why)
         self._end()
         with trio.CancelScope() as scope:
             scope.cancel()  # trio-websocket drops a connection whose goodbye is cancelled
@@ -260,7 +221,7 @@ class AdaptedConnection(Connection):
             self._scopes.discard(scope)
 
     def _end(self) -> None:
-        """The peer is gone: tell everybody who works for it. Messages may remain to be received."""
+        """The peer is gone: cancel what works for it. Messages may remain to be received."""
         self._gone.set()
         for scope in self._scopes:
             scope.cancel()
@@ -274,13 +235,13 @@ class AdaptedConnection(Connection):
     def _raise_if_over(self) -> None:
         self._raise_if_closed_here()
         if self._gone.is_set():
-            raise ConnectionClosed(self.close_reason or _VANISHED)
+            raise ConnectionClosed(self.close_reason or _VANISHED, self)
 
     async def _raise_end(self) -> NoReturn:
-        """Tell a caller that waited of the end, or of its own cancellation, which may be what ended it."""
+        """Raise the end, or the caller's own cancellation, which may be what ended the connection."""
         await trio.lowlevel.checkpoint_if_cancelled()
         self._raise_if_closed_here()
-        raise ConnectionClosed(self.close_reason or _VANISHED)
+        raise ConnectionClosed(self.close_reason or _VANISHED, self)
 
     def _start(self, task: Task) -> None:
         assert self._nursery is not None
@@ -288,11 +249,7 @@ class AdaptedConnection(Connection):
             self._nursery.start_soon(task)
         except RuntimeError:  # the nursery has ended, and with it trio-websocket's reader
             self._end()
-            raise ConnectionClosed(self.close_reason or _VANISHED) from None
-
-
-def _seconds(timeout: float | None) -> float:
-    return math.inf if timeout is None else timeout
+            raise ConnectionClosed(self.close_reason or _VANISHED, self) from None
 
 
 def _checked(message: Message) -> Message:

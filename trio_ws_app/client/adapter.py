@@ -2,32 +2,11 @@
 
 trio-websocket runs a reader task per connection, in the nursery that was given to it. The adapter works
 beside it, in the same nursery and through trio-websocket's public methods: a task that receives ahead of
-the application, so that the end of the connection is noticed also when nobody receives, and, while there
+the application, so that the end of the connection is noticed also while nothing is received, and, while there
 is something to write, a task that writes it, so that cancelling a sender never tears a frame. Both end
 with trio-websocket's reader at the latest. From then on only the adapter may receive and send.
 
-What trio-websocket cannot keep:
-
-- **G2**: nothing is torn or lost. But a message that is being written when its sender is cancelled goes
-  out whole; ``send`` then returns, and the next checkpoint raises the cancellation.
-- **G5, G6, G7** are a server's promises, and trio-websocket's server does not keep them: an exception in
-  one handler ends the whole server, and stopping it says no goodbye. What ``send_nowait`` has queued when a
-  handler returns is lost, since trio-websocket closes at once; ``await connection.aclose()`` writes it first.
-- **G9**: while ``max_inbox_bytes`` wait for the application, nothing is read, so neither a goodbye
-  nor a ping is noticed; likewise while trio-websocket's reader waits to answer a peer that does not read.
-  There is no keepalive, so a peer that vanishes silently is not noticed (``connect`` adds one).
-- **G10**: there is no ``send_timeout`` (``connect`` adds one). A full queue makes ``broadcast`` drop the
-  message, whatever the overflow policy is.
-- **Closing**: trio-websocket knows no close code 1014. It answers a message over its ``max_message_size``
-  with 1009 but leaves the TCP connection open until the peer ends it, and ends a connection that violates the
-  protocol without a Close frame. When this side closes and the peer hangs up instead of answering,
-  ``close_reason`` says 1000. When the server says goodbye first, a client's socket stays open until it is
-  garbage (``connect`` closes it).
-- **Sending**: ``send_stream`` collects the pieces and sends one frame. There is no compression.
-- **Pings**: one that nobody waits for any more occupies a task until its pong; without one for
-  ``send_timeout`` the connection is ended.
-- **Requests**: a server's ``request.headers`` are empty unless trio-websocket's request is given too,
-  and never have ``Host``.
+What trio-websocket cannot keep is listed in the ``README.md`` beside this file.
 """
 
 from __future__ import annotations
@@ -55,8 +34,8 @@ def from_trio_websocket(
     ``request`` is the one that a server has accepted: it has the headers. Of the settings,
     ``max_inbox_bytes``, ``max_queue_bytes``, ``close_timeout`` and ``send_timeout`` (for pings) apply.
 
-    The adapter's tasks run in the nursery that runs trio-websocket's reader.
-    ``help(trio_ws_app.client.adapter)`` lists which promises trio-websocket cannot keep.
+    The adapter's tasks run in the nursery that runs trio-websocket's reader. Which promises trio-websocket
+    cannot keep is listed in ``trio_ws_app/client/README.md``.
     """
     return AdaptedConnection(
         connection,

@@ -1,4 +1,4 @@
-"""When a client may come back, and how long it waits before."""
+"""When a client may connect again, and how long it waits before."""
 
 from __future__ import annotations
 
@@ -41,12 +41,14 @@ class Backoff:
 
     After ``failures`` in a row the wait is anything between 0 and ``first * 2 ** failures``, at most
     ``longest``. A server that restarts (1012) or is overloaded (1013) gets its clients back within
-    ``busy``, spread evenly; one that says ``Retry-After`` is left alone for that long first.
+    ``busy``, spread evenly. What a refusal's ``Retry-After`` asks for comes first, up to
+    ``longest_retry_after``.
     """
 
     first: float = 1.0
     longest: float = 60.0
     busy: tuple[float, float] = (5.0, 30.0)
+    longest_retry_after: float = 3600.0
 
     def limit(self, failures: int) -> float:
         """The longest wait after so many failures."""
@@ -56,7 +58,8 @@ class Backoff:
         """How long to wait now. ``error`` is the last failure."""
         limit = self.limit(failures)
         if isinstance(error, HandshakeRefused):
-            return retry_after(error.headers.get("retry-after", "")) + random.uniform(0, limit)
+            asked_for = retry_after(error.headers.get("retry-after", ""))
+            return min(asked_for, self.longest_retry_after) + random.uniform(0, limit)
         if isinstance(error, ConnectionClosed) and error.reason.code in _BUSY_CODES:
             soonest, latest = self.busy
             return random.uniform(soonest, max(latest, limit))
@@ -65,11 +68,11 @@ class Backoff:
 
 def retry_after(value: str) -> float:
     """The seconds that a ``Retry-After`` field asks for (RFC 9110, section 10.2.3); 0 when unreadable."""
-    if value.isdecimal():
+    if value.isascii() and value.isdecimal():
         return float(value)
     try:
         date = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0.0
     if date.tzinfo is None:
         date = date.replace(tzinfo=UTC)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import ssl
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 import attrs
 import h11
@@ -16,13 +16,15 @@ from wsproto.utilities import ProtocolError
 
 from ..connection import Connection
 from ..errors import CloseCode, CloseReason, ConnectionClosed
-from ..protocol.tokens import is_token
+from ..protocol.header_lists import is_token
 from ..protocol.url import Target, parse_url
 from ..request import Headers, Request
 from ..settings import Settings
 from .adapted import AdaptedConnection
+from .blocks import background_nursery, closing
 from .keepalive import Keepalive
-from .stream import ClientStream
+from .stream import ClientStream, ShutdownStream
+from .timeouts import cancel_after, seconds
 
 OpenStream = Callable[[], Awaitable[trio.abc.Stream]]
 
@@ -45,48 +47,37 @@ async def connect(
     ``url`` is ``ws://`` or ``wss://``; a user and password in it become basic authentication. ``headers``
     are sent with the request, ``subprotocols`` are offered, the preferred one first. ``ssl_context`` is for
     ``wss://`` (default: certificates of public authorities). ``open_stream`` opens the way to the server
-    where it is not TCP: ``partial(trio.open_unix_socket, "/run/app.sock")``. Of ``settings``, the limits on
+    if it is not TCP: ``partial(trio.open_unix_socket, "/run/app.sock")``. Of ``settings``, the limits on
     messages, queues and times apply, keepalive included.
 
-    Leaving the block says goodbye with 1000 and waits for the server's up to ``close_timeout``; when it is
-    cancelled, the connection is dropped. No redirect is followed. What the block raises comes out as it is.
+    Leaving the block closes the connection with 1000 and waits for the server's Close up to
+    ``close_timeout``; if it is cancelled, the connection is dropped. No redirect is followed. What the block
+    raises comes out as it is, also while it is cancelled.
 
     Raises:
-        ValueError: the URL, a header or a subprotocol makes no sense; nothing was sent.
+        ValueError: the URL, a header or a subprotocol is not valid; nothing was sent.
         OSError: the server cannot be reached; ``ssl.SSLError`` when it cannot be trusted.
         trio.TooSlowError: there is no connection after ``open_timeout``.
         HandshakeRefused: the server answered, but not with a WebSocket.
-        ConnectionClosed: the server hung up (1006) or answered nonsense (1002) during the handshake.
+        ConnectionClosed: the server hung up (1006), also before the request was sent, or sent no valid
+            handshake (1002).
     """
     target = parse_url(url)
     if ssl_context is not None and not target.secure:
         raise ValueError(f"{url!r} is not encrypted: leave out ssl_context, or write wss://")
     fields = headers.items() if isinstance(headers, Mapping) else headers
-    call = _Call(
+    attempt = _Attempt(
         target,
         _request(target, list(fields), subprotocols),
         tuple(subprotocols),
         ssl_context,
-        open_stream or _TCP(target.host, target.port),
+        open_stream or partial(trio.open_tcp_stream, target.host, target.port),
         settings or Settings(),
     )
-    failure: BaseException | None = None
-    try:
-        async with trio.open_nursery() as nursery:
-            try:
-                connection = await call.open(nursery)
-                try:
-                    yield connection
-                finally:
-                    await connection.aclose()
-            except BaseException as error:
-                if _is_cancelled(error):
-                    raise
-                failure = error  # comes out as itself, not in the nursery's group
-            nursery.cancel_scope.cancel()
-    finally:
-        if failure is not None:
-            raise failure
+    async with background_nursery() as nursery:
+        connection = await attempt.open(nursery)
+        async with closing(connection):
+            yield connection
 
 
 def _request(target: Target, fields: list[tuple[str, str]], subprotocols: Sequence[str]) -> Request:
@@ -108,19 +99,8 @@ def _request(target: Target, fields: list[tuple[str, str]], subprotocols: Sequen
 
 
 @attrs.frozen
-class _TCP:
-    """The usual way to a server."""
-
-    host: str
-    port: int
-
-    async def __call__(self) -> trio.abc.Stream:
-        return await trio.open_tcp_stream(self.host, self.port)
-
-
-@attrs.frozen
-class _Call:
-    """One attempt to connect, and the task that carries the connection."""
+class _Attempt:
+    """One attempt to connect, and the task that runs the connection."""
 
     target: Target
     request: Request
@@ -130,24 +110,28 @@ class _Call:
     settings: Settings
 
     async def open(self, nursery: trio.Nursery) -> Connection:
-        """Start the carrying task, and return the connection when it is open."""
-        with trio.fail_after(_seconds(self.settings.open_timeout)):
-            connection: Connection = await nursery.start(self._carry)
-        return connection
+        """Start the task in ``nursery``, and return the connection when it is open."""
+        opened = trio.Event()
+        with trio.CancelScope() as scope:
+            nursery.start_soon(cancel_after, seconds(self.settings.open_timeout), scope, opened)
+            connection: Connection = await nursery.start(self._run)
+            opened.set()
+            return connection
+        raise trio.TooSlowError
 
-    async def _carry(self, task_status: trio.TaskStatus[Connection]) -> None:
+    async def _run(self, task_status: trio.TaskStatus[Connection]) -> None:
         """Run trio-websocket's reader until cancelled. Nothing that it raises reaches the caller."""
-        stream = ClientStream(await self._reach(), self.settings.send_timeout)
+        stream = ClientStream(await self._open_stream(), self.settings.send_timeout)
         connection: AdaptedConnection | None = None
         try:
             async with trio.open_nursery() as nursery:
                 async with trio.open_nursery() as opening:
                     # trio-websocket would wait for ever when the server hangs up during the handshake.
                     opening.start_soon(_cancel_at_end, stream, opening.cancel_scope)
-                    connection = await self._shake_hands(nursery, stream)
+                    connection = await self._handshake(nursery, stream)
                     opening.cancel_scope.cancel()
                 if connection is not None:
-                    stream.opened()
+                    stream.handshake_done()
                     task_status.started(connection)
                     await self._keep_alive(nursery, connection, stream)
                 nursery.cancel_scope.cancel()
@@ -156,11 +140,11 @@ class _Call:
         finally:
             await trio.aclose_forcefully(stream)
         if connection is None:
-            raise stream.refusal()
+            raise stream.handshake_error()
 
-    async def _reach(self) -> trio.abc.Stream:
-        """The stream to the server, with TLS where the URL says so."""
-        stream = await self.open_stream()
+    async def _open_stream(self) -> trio.abc.Stream:
+        """The stream to the server, with TLS if the URL says so."""
+        stream = ShutdownStream(await self.open_stream())
         if not self.target.secure:
             return stream
         context = self.ssl_context or ssl.create_default_context()
@@ -178,7 +162,7 @@ class _Call:
             ) from None
         return secured
 
-    async def _shake_hands(self, nursery: trio.Nursery, stream: ClientStream) -> AdaptedConnection:
+    async def _handshake(self, nursery: trio.Nursery, stream: ClientStream) -> AdaptedConnection:
         peer = await trio_websocket.wrap_client_stream(
             nursery,
             stream,  # type: ignore[arg-type]  # any stream will do
@@ -210,13 +194,3 @@ class _Call:
 async def _cancel_at_end(stream: ClientStream, scope: trio.CancelScope) -> None:
     await stream.ended.wait()
     scope.cancel()
-
-
-def _is_cancelled(error: BaseException) -> bool:
-    if isinstance(error, BaseExceptionGroup):
-        return error.subgroup(trio.Cancelled) is not None
-    return isinstance(error, trio.Cancelled)
-
-
-def _seconds(timeout: float | None) -> float:
-    return math.inf if timeout is None else timeout

@@ -10,13 +10,14 @@ import trio
 from ..errors import ConnectionClosed
 from .adapted import AdaptedConnection
 from .stream import ClientStream
+from .timeouts import sleep_and_read
 
 
 @attrs.define(eq=False)
 class Keepalive:
     """Pings a server that has been silent for ``interval`` seconds; any traffic counts as life.
 
-    When it stays silent for ``timeout`` more, the connection is dropped. While the application is so far
+    If it stays silent for ``timeout`` more, the connection is dropped. While the application is so far
     behind that nothing is read, silence says nothing.
     """
 
@@ -27,27 +28,24 @@ class Keepalive:
     _pinging: bool = False
 
     async def run(self, nursery: trio.Nursery) -> None:
-        """Watch until cancelled; the pings wait for their pongs in ``nursery``."""
-        wake_at = self.stream.heard_at + self.interval
+        """Ping until cancelled; the pings wait for their pongs in ``nursery``."""
         while True:
-            await trio.sleep_until(wake_at)
-            asked_at = trio.current_time()
-            if not self.connection.is_reading:
-                wake_at = asked_at + self.interval
-            elif self.stream.heard_at + self.interval > asked_at:
-                wake_at = self.stream.heard_at + self.interval
-            else:
-                await self._ask(nursery, asked_at)
-                wake_at = trio.current_time() + self.interval
+            await sleep_and_read(self.interval - self._silence())
+            if self._silence() >= self.interval and self.connection.is_reading:
+                await self._expect_answer(nursery)
+            elif not self.connection.is_reading:
+                await trio.sleep(self.interval)
 
-    async def _ask(self, nursery: trio.Nursery, asked_at: float) -> None:
+    def _silence(self) -> float:
+        return trio.current_time() - self.stream.received_at
+
+    async def _expect_answer(self, nursery: trio.Nursery) -> None:
         if not self._pinging:
             self._pinging = True
             nursery.start_soon(self._ping)
-        if self.timeout is None:
-            return
-        await trio.sleep(self.timeout)
-        if self.stream.heard_at < asked_at and self.connection.is_reading:
+        asked_at = trio.current_time()
+        await sleep_and_read(self.interval if self.timeout is None else self.timeout)
+        if self.timeout is not None and self.stream.received_at < asked_at and self.connection.is_reading:
             await self.connection.abort("the server did not answer a ping")
 
     async def _ping(self) -> None:

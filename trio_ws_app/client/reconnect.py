@@ -1,15 +1,15 @@
-"""A client that comes back: ``async for connection in reconnect(url)``."""
+"""A client that comes back: ``async with reconnect(url) as connections``."""
 
 from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from types import TracebackType
 from typing import TypedDict, Unpack
 
+import attrs
 import trio
 
 from ..connection import Connection
@@ -17,7 +17,7 @@ from ..errors import CloseCode, CloseReason, ConnectionClosed, HandshakeRefused
 from ..protocol.url import parse_url
 from ..settings import Settings
 from .backoff import Backoff, is_transient
-from .carrier import Carrier
+from .blocks import background_nursery, closing
 from .connect import OpenStream, connect
 
 logger = logging.getLogger("trio_ws_app.client")
@@ -38,103 +38,121 @@ class ConnectOptions(TypedDict, total=False):
     settings: Settings | None
 
 
-def reconnect(
+@asynccontextmanager
+async def reconnect(
     url: str,
     *,
     backoff: Backoff | None = None,
     retry: Callable[[Exception], bool] = is_transient,
     **options: Unpack[ConnectOptions],
-) -> Reconnecting:
-    """Connect again and again: ``async for connection in reconnect(url): ...``
+) -> AsyncIterator[AsyncIterator[Connection]]:
+    """Connect again and again, within a block::
 
-    Each turn of the loop has an open connection, whose block ends with the turn: the next one says goodbye
-    when it is still open, waits as ``backoff`` says, and connects. A failed attempt is repeated likewise.
-    Both are logged with level INFO. ``options`` are those of ``connect``.
+        async with reconnect(url) as connections:
+            async for connection in connections:
+                ...
+
+    Each turn of the loop has an open connection. The next turn closes it if it is still open, waits as
+    ``backoff`` says, and connects. A failed attempt is repeated likewise. Both are logged with level INFO.
+    ``options`` are those of ``connect``.
 
     The loop ends normally when a connection ends with 1000 or without a code. When ``retry(failure)`` is
-    false, since waiting will not help, the loop ends with the failure: ``ConnectionClosed``,
+    false, since waiting will not help, the loop raises the failure: ``ConnectionClosed``,
     ``HandshakeRefused``, ``OSError`` or ``trio.TooSlowError``.
 
-    A loop that is left early (``break``, an exception) leaves the goodbye to the background. To wait
-    for it: ``async with reconnect(url) as connections: async for connection in connections: ...``
+    The end of the block closes the connection of the last turn, after ``break`` or an exception too: it
+    sends a Close frame and waits for the server's up to ``close_timeout``. If the block is cancelled, the
+    connection is dropped.
 
     Raises:
-        ValueError: the URL makes no sense.
+        ValueError: the URL is not valid.
     """
     parse_url(url)
-    return Reconnecting(partial(connect, url, **options), backoff or Backoff(), retry, url)
+    open_connection = partial(connect, url, **options)
+    async with connections_in_turn(open_connection, backoff or Backoff(), retry, name=url) as connections:
+        yield connections
 
 
-class Reconnecting:
-    """An asynchronous iterator of connections, one at a time; ``reconnect`` makes it.
+@asynccontextmanager
+async def connections_in_turn(
+    open_connection: OpenConnection, backoff: Backoff, retry: Callable[[Exception], bool], name: str
+) -> AsyncIterator[AsyncIterator[Connection]]:
+    """``reconnect`` for any block that gives a connection; ``name`` is for the log."""
+    async with background_nursery() as nursery:
+        connections = _Connections(nursery, open_connection, backoff, retry, name)
+        async with closing(connections):
+            yield connections
 
-    ``open_connection`` makes the block of one attempt, ``name`` is for the log.
+
+@attrs.define(eq=False)
+class _Turn:
+    """One connection, whose block is held by a task of its own.
+
+    The loop's task could not hold it: the loop may be left, or be in a cancel scope that ends, while the
+    connection's nursery is open.
     """
 
-    def __init__(
-        self, open_connection: OpenConnection, backoff: Backoff, retry: Callable[[Exception], bool], name: str
-    ) -> None:
-        self._open_connection = open_connection
-        self._backoff = backoff
-        self._retry = retry
-        self._name = name
-        self._failures = 0
-        self._carrier: Carrier | None = None
-        self._is_over = False
+    connection: Connection
+    opened_at: float = attrs.field(factory=trio.current_time)
+    over: trio.Event = attrs.field(factory=trio.Event)
+    closed: trio.Event = attrs.field(factory=trio.Event)
 
-    def __aiter__(self) -> Reconnecting:
-        return self
+
+@attrs.define(eq=False)
+class _Connections(AsyncIterator[Connection], trio.abc.AsyncResource):
+    """The iterator: one connection at a time."""
+
+    _nursery: trio.Nursery
+    _open_connection: OpenConnection
+    _backoff: Backoff
+    _retry: Callable[[Exception], bool]
+    _name: str
+    _failures: int = 0
+    _turn: _Turn | None = None
+    _is_over: bool = False
 
     async def __anext__(self) -> Connection:
-        failure = await self._end_of_turn()
+        failure = await self._end_turn()
         while not self._is_over:
             if failure is not None:
                 await self._wait_after(failure)
             try:
-                return await self._open()
+                self._turn = await self._nursery.start(self._run_turn)
             except _FAILURES as error:
                 failure = self._worth_retrying(error)
+            else:
+                return self._turn.connection
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
-        """Say goodbye on the connection of the last turn; the loop is over."""
+        """Close the connection of the last turn; the loop is over."""
         self._is_over = True
-        carrier, self._carrier = self._carrier, None
-        if carrier is not None:
-            await carrier.end()
+        turn, self._turn = self._turn, None
+        if turn is not None:
+            turn.over.set()
+            await turn.closed.wait()
 
-    async def __aenter__(self) -> Reconnecting:
-        return self
+    async def _run_turn(self, task_status: trio.TaskStatus[_Turn]) -> None:
+        async with self._open_connection() as connection:
+            turn = _Turn(connection)
+            task_status.started(turn)
+            await turn.over.wait()
+        turn.closed.set()
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    def __del__(self) -> None:
-        carrier: Carrier | None = getattr(self, "_carrier", None)
-        if carrier is not None:
-            carrier.let_go()
-
-    async def _open(self) -> Connection:
-        carrier = Carrier(self._open_connection())
-        connection = await carrier.start()
-        self._carrier = carrier
-        return connection
-
-    async def _end_of_turn(self) -> Exception | None:
-        """End the connection of the last turn, if there is one; what ended it, to be retried."""
-        carrier, self._carrier = self._carrier, None
-        if carrier is None:
+    async def _end_turn(self) -> Exception | None:
+        """End the connection of the last turn, if there is one; return why it ended, to be retried."""
+        turn, self._turn = self._turn, None
+        if turn is None:
             return None
-        reason = carrier.connection.close_reason
-        if trio.current_time() - carrier.opened_at > self._backoff.limit(self._failures):
+        reason = turn.connection.close_reason
+        if trio.current_time() - turn.opened_at > self._backoff.limit(self._failures):
             self._failures = 0
-        await carrier.end()
+        turn.over.set()
+        await turn.closed.wait()
         if reason is None:
-            return ConnectionClosed(CloseReason(CloseCode.NORMAL, "the turn is over"))
+            return ConnectionClosed(CloseReason(CloseCode.NORMAL, "the turn is over"), turn.connection)
         self._is_over = reason.code in _FINISHED
-        return None if self._is_over else self._worth_retrying(ConnectionClosed(reason))
+        return None if self._is_over else self._worth_retrying(ConnectionClosed(reason, turn.connection))
 
     def _worth_retrying(self, error: Exception) -> Exception:
         if not self._retry(error):

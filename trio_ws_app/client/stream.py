@@ -1,38 +1,51 @@
-"""The stream under an outgoing connection: what trio-websocket does not notice is noticed here."""
+"""The streams under an outgoing connection: they see what trio-websocket does not look at."""
 
 from __future__ import annotations
 
-import math
+import socket
+from contextlib import suppress
+from functools import partial
 
 import h11
 import trio
 
 from ..errors import CloseCode, CloseReason, ConnectionClosed, HandshakeRefused
 from ..request import Headers
+from .timeouts import seconds
 
 _MAX_OPENING = 64 * 1024  # of the server's answer; more of a refusal's body is not kept
 _WRITE_CHUNK = 16 * 1024  # the step in which progress is measured
+_DISCONNECTED = (trio.BrokenResourceError, trio.ClosedResourceError)
 
 
 class ClientStream(trio.abc.Stream):
-    """A stream to a server that bounds writes in time and knows when it last heard of the server.
+    """A stream to a server that bounds writes in time and knows when something was last received.
 
     A write that makes no progress for ``send_timeout`` seconds closes the stream and raises
-    BrokenResourceError. ``ended`` is set when nothing more will come.
+    BrokenResourceError. ``ended`` is set when nothing more will come, or a write has failed.
     """
 
     def __init__(self, stream: trio.abc.Stream, send_timeout: float | None) -> None:
         self._stream = stream
-        self._send_timeout = math.inf if send_timeout is None else send_timeout
+        self._send_timeout = seconds(send_timeout)
         self._opening: bytearray | None = bytearray()
         self.ended = trio.Event()
-        self.heard_at = trio.current_time()
+        self.received_at = trio.current_time()
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         view = memoryview(data)
-        for start in range(0, len(view) or 1, _WRITE_CHUNK):
+        try:
+            for start in range(0, len(view) or 1, _WRITE_CHUNK):
+                await self._send_chunk(view[start : start + _WRITE_CHUNK])
+        except _DISCONNECTED:
+            self.ended.set()
+            raise
+
+    async def _send_chunk(self, chunk: memoryview) -> None:
+        # Two steps, each with its time: room that came while the process stood still counts (G14).
+        for step in (self._stream.wait_send_all_might_not_block, partial(self._stream.send_all, chunk)):
             with trio.move_on_after(self._send_timeout) as scope:
-                await self._stream.send_all(view[start : start + _WRITE_CHUNK])
+                await step()
             if scope.cancelled_caught:
                 await trio.aclose_forcefully(self)
                 raise trio.BrokenResourceError("the server took no data for too long")
@@ -47,7 +60,7 @@ class ClientStream(trio.abc.Stream):
         finally:
             if not data:
                 self.ended.set()
-        self.heard_at = trio.current_time()
+        self.received_at = trio.current_time()
         if self._opening is not None and len(self._opening) < _MAX_OPENING:
             self._opening += data
         return data
@@ -56,12 +69,12 @@ class ClientStream(trio.abc.Stream):
         self.ended.set()
         await self._stream.aclose()
 
-    def opened(self) -> None:
-        """The opening handshake is done: what comes from now on is not kept."""
+    def handshake_done(self) -> None:
+        """What is received from now on is not kept."""
         self._opening = None
 
-    def refusal(self) -> Exception:
-        """What the opening handshake failed with, judged from what the server said."""
+    def handshake_error(self) -> HandshakeRefused | ConnectionClosed:
+        """Why the opening handshake failed, judged from what the server sent."""
         assert self._opening is not None  # the handshake is not done
         if not self._opening:
             return ConnectionClosed(CloseReason(CloseCode.ABNORMAL, "the server hung up without an answer"))
@@ -71,8 +84,34 @@ class ClientStream(trio.abc.Stream):
         )
 
 
+class ShutdownStream(trio.abc.Stream):
+    """A stream whose socket is shut down before it is closed.
+
+    So the connection ends for the server also if a forked child has inherited the descriptor: closing this
+    process's copy alone sends no FIN.
+    """
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        return await self._stream.receive_some(max_bytes)
+
+    async def aclose(self) -> None:
+        if isinstance(self._stream, trio.SocketStream):
+            with suppress(OSError):
+                self._stream.socket.shutdown(socket.SHUT_RDWR)
+        await self._stream.aclose()
+
+
 def _parse_answer(data: bytes) -> HandshakeRefused | None:
-    """The HTTP response in ``data``, its body as far as it came; None when there is none, or it is a 101."""
+    """The HTTP response in ``data``, its body as far as it came; None if there is none, or it is a 101."""
     http = h11.Connection(h11.CLIENT)
     http.send(h11.Request(method="GET", target="/", headers=[("Host", "-")]))
     http.send(h11.EndOfMessage())

@@ -9,37 +9,13 @@ from __future__ import annotations
 import json
 import logging
 import re
-import sys
-import warnings
 from datetime import UTC, datetime
-from typing import TextIO
-from urllib.parse import unquote
+
+from .escaping import escaped
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-_SECRET = re.compile(
-    r"auth|bearer|code|cookie|credential|jwt|key|nonce|otp|pass|pin|pwd|secret|session|sid|sig|ticket|token",
-    re.IGNORECASE,
-)
-_LONGEST_SHOWN = 16
 _PLAIN = re.compile(r"[\w.:/\[\]?&=*%+~@,-]+")
-
-
-def masked(target: str) -> str:
-    """A request target that may be logged: in its query, what sounds or looks like a secret is ``***``.
-
-    A value is shown when neither it nor its name sounds like a secret and it is at most 16 characters long.
-    """
-    path, mark, query = target.partition("?")
-    return path + mark + "&".join(_masked_pair(pair) for pair in query.split("&"))
-
-
-def _masked_pair(pair: str) -> str:
-    name, equals, value = pair.partition("=")
-    if not equals:
-        return name if len(name) <= _LONGEST_SHOWN else "***"
-    if _SECRET.search(unquote(pair)) or len(value) > _LONGEST_SHOWN:
-        return f"{name}=***"
-    return pair
+_INDENT = "  "
 
 
 class TextFormatter(logging.Formatter):
@@ -47,11 +23,11 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         fields = fields_of(record)
-        message = _escaped(str(fields.pop("message")))
+        message = escaped(str(fields.pop("message")))
         line = f"{fields.pop('time')} {fields.pop('level')} {fields.pop('logger')} {message}"
         error = fields.pop("error", None)
         line += "".join(f" {name}={_plain(value)}" for name, value in fields.items())
-        return line if error is None else f"{line}\n{error}"
+        return line if error is None else f"{line}\n{_block(str(error))}"
 
 
 class JsonFormatter(logging.Formatter):
@@ -76,31 +52,9 @@ def fields_of(record: logging.LogRecord) -> dict[str, object]:
     return fields
 
 
-def configure(level: str, log_format: str, stream: TextIO | None = None) -> None:
-    """Send the server's log, and warnings of everything else, to ``stream`` (standard error)."""
-    handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    logging.getLogger("trio_ws_app").setLevel(level.upper())
-    warnings.showwarning = _log_warning
-
-
-def _log_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,  # noqa: ARG001  # a showwarning's signature
-    line: str | None = None,  # noqa: ARG001
-) -> None:
-    hint = ": write 'await' before the call" if "was never awaited" in str(message) else ""
-    place = {"place": f"{filename}:{lineno}"}
-    logging.getLogger("py.warnings").warning("%s: %s%s", category.__name__, message, hint, extra=place)
-
-
-def _escaped(text: str) -> str:
-    """Text without line breaks and terminal controls, which a peer could use to forge lines."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+def _block(text: str) -> str:
+    """Lines below a record's own: indented, so that none of them can be taken for a record."""
+    return "\n".join(_INDENT + escaped(line) for line in text.split("\n"))
 
 
 def _plain(value: object) -> str:

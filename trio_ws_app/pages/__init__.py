@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import mimetypes
+import os
+import stat
 from collections.abc import Awaitable, Callable
 from importlib.resources import files
 from pathlib import Path, PurePosixPath
@@ -41,8 +43,8 @@ def page_for(app: str) -> Callable[[Request], Response | None]:
 def static_files(directory: str | Path) -> Callable[[Request], Awaitable[Response | None]]:
     """A hook that answers with the files below ``directory``; a folder answers with its ``index.html``.
 
-    Files whose names start with a dot, and links that lead outside, are not served. A file is read
-    whole into memory: this is for a page and what it loads, not for downloads.
+    Files whose names start with a dot, what is no regular file, and links that lead outside are not served.
+    A file is read whole into memory: this is for a page and what it loads, not for downloads.
     """
     root = Path(directory).resolve()
 
@@ -54,7 +56,7 @@ def static_files(directory: str | Path) -> Callable[[Request], Awaitable[Respons
             file = (root / relative).resolve()
             if file.is_dir():
                 file = (file / "index.html").resolve()
-            body = file.read_bytes() if file.is_relative_to(root) else None
+            body = _content(file) if file.is_relative_to(root) else None
         except (OSError, ValueError):  # missing, unreadable, or a name that no file can have
             return None
         return None if body is None else _response(file.name, body, {})
@@ -62,7 +64,8 @@ def static_files(directory: str | Path) -> Callable[[Request], Awaitable[Respons
     async def static(request: Request) -> Response | None:
         if not _asks_for_a_file(request):
             return None
-        return await trio.to_thread.run_sync(read, request.path)
+        # A file system may take for ever, which must not hold up a server that drains.
+        return await trio.to_thread.run_sync(read, request.path, abandon_on_cancel=True)
 
     return static
 
@@ -83,7 +86,21 @@ def first_of(*hooks: Hook | None) -> Callable[[Request], Awaitable[Response | No
 
 
 def _asks_for_a_file(request: Request) -> bool:
-    return request.method in ("GET", "HEAD") and "upgrade" not in request.headers
+    # A proxy that removes Upgrade leaves the key: the handshake's answer says so, a page would hide it.
+    upgrade = "upgrade" in request.headers or "sec-websocket-key" in request.headers
+    return request.method in ("GET", "HEAD") and not upgrade
+
+
+def _content(file: Path) -> bytes | None:
+    """What a regular file holds; None for a pipe, a device or a socket, which reading could wait for."""
+    if not file.is_file():
+        return None
+    with open(file, "rb", opener=_open_without_waiting) as opened:
+        return opened.read() if stat.S_ISREG(os.fstat(opened.fileno()).st_mode) else None
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _response(name: str, body: bytes, headers: dict[str, str]) -> Response:

@@ -1,4 +1,4 @@
-"""Which close codes are legal, and the one state table of the closing handshake.
+"""The Close frame, and the one state table of the closing handshake (RFC 6455, sections 5.5.1 and 7).
 
 Everything that decides how far a connection is from its end is in this file.
 """
@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from enum import IntEnum, auto
 
+import attrs
+
 from ..errors import CloseCode
+from .errors import ProtocolError
 
 MAX_REASON_BYTES = 123  # a control frame carries 125 bytes, two of them are the code (RFC 6455, 5.5)
 
@@ -34,12 +37,44 @@ def close_payload(code: int, reason: str = "") -> bytes:
     return code.to_bytes(2, "big") + text
 
 
+@attrs.frozen
+class Close:
+    """A Close frame; ``code`` is 1005 if it carries none."""
+
+    code: int
+    reason: str
+
+
+def read_close(payload: bytes) -> Close:
+    """The Close frame with this ``payload``. Raises ProtocolError if it is malformed."""
+    if not payload:
+        return Close(CloseCode.NO_STATUS, "")
+    if len(payload) == 1:
+        raise ProtocolError(CloseCode.PROTOCOL_ERROR, "close frame of one byte")
+    code = int.from_bytes(payload[:2], "big")
+    if not is_legal_close_code(code):
+        raise ProtocolError(CloseCode.PROTOCOL_ERROR, f"close code {code} is not allowed")
+    try:
+        return Close(code, payload[2:].decode())
+    except UnicodeDecodeError as error:
+        raise ProtocolError(CloseCode.INVALID_PAYLOAD, "close reason is not UTF-8") from error
+
+
+def close_reply(close: Close) -> bytes:
+    """The payload of the Close that answers ``close``: the same code and reason, if it has any.
+
+    "It typically echos the status code it received" (section 5.5.1); many clients report the reply's reason.
+    """
+    return b"" if close.code == CloseCode.NO_STATUS else close_payload(close.code, close.reason)
+
+
 class State(IntEnum):
-    """How far the connection is from its end. From ``GONE`` on, nobody waits for the peer."""
+    """How far the connection is from its end. Up to ``CLOSE_RECEIVED`` messages may be sent."""
 
     OPEN = 0
-    CLOSE_SENT = 1  # we said goodbye, the peer has not answered
-    GONE = 2  # the peer said goodbye (and we answered), or vanished
+    CLOSE_RECEIVED = 1  # the peer has closed; our Close follows once what came before it was consumed
+    CLOSE_SENT = 2  # we have closed, the peer has not answered
+    GONE = 3  # both have closed, or the peer has vanished
 
 
 class Turn(IntEnum):
@@ -52,8 +87,10 @@ class Turn(IntEnum):
 
 TRANSITIONS: dict[tuple[int, Turn], State] = {
     (State.OPEN, Turn.SEND_CLOSE): State.CLOSE_SENT,
-    (State.OPEN, Turn.RECEIVE_CLOSE): State.GONE,
+    (State.OPEN, Turn.RECEIVE_CLOSE): State.CLOSE_RECEIVED,
     (State.OPEN, Turn.LOSE_PEER): State.GONE,
+    (State.CLOSE_RECEIVED, Turn.SEND_CLOSE): State.GONE,
+    (State.CLOSE_RECEIVED, Turn.LOSE_PEER): State.GONE,
     (State.CLOSE_SENT, Turn.RECEIVE_CLOSE): State.GONE,
     (State.CLOSE_SENT, Turn.LOSE_PEER): State.GONE,
     (State.GONE, Turn.LOSE_PEER): State.GONE,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import zlib
+from sys import maxsize
 
 import attrs
 
 from ..errors import CloseCode
 from .errors import ProtocolError
-from .tokens import parse_extensions
+from .header_lists import parse_extensions
 
 EXTENSION = "permessage-deflate"
 # Windows of 4 KiB hold the messages that compression is for, at an eighth of the largest window's memory.
@@ -102,7 +103,7 @@ class PerMessageDeflate:
 
     def __init__(self, parameters: DeflateParameters, max_message_size: int | None) -> None:
         self.parameters = parameters
-        self._max_message_size = max_message_size
+        self._max_message_size = None if max_message_size is None else min(max_message_size, maxsize - 1)
         self._inflater: zlib._Decompress | None = None
         self._deflater: zlib._Compress | None = None
 

@@ -1,1 +1,1 @@
-cpdef bytes encode_frame(int opcode, bytes payload, bint fin=*, bint rsv1=*)
+from trio_ws_app.primitives cimport encode_frame

@@ -1,15 +1,13 @@
 """Frames as bytes: what we send (RFC 6455, section 5.2).
 
 A server sends its frames unmasked; ``encode_masked`` is the client's side, for tests and peers.
-
-Plain Python that Cython also compiles: the C types are in ``frames.pxd``.
 """
 
 from __future__ import annotations
 
 from enum import IntEnum
 
-import cython
+from ..primitives import encode_frame as encode_frame
 
 _FIN = 0x80
 _RSV1 = 0x40
@@ -49,33 +47,6 @@ def encode_header(
     return bytes((first, mask | 127)) + length.to_bytes(8, "big")
 
 
-def encode_frame(
-    opcode: cython.int, payload: bytes, fin: cython.bint = True, rsv1: cython.bint = False
-) -> bytes:
-    """A whole unmasked frame."""
-    if not cython.compiled:
-        return encode_header(opcode, len(payload), fin, rsv1) + payload
-    # Compiled, header and payload are put into one new object.
-    size: cython.Py_ssize_t = len(payload)
-    head: cython.Py_ssize_t = 2 if size < 126 else 4 if size < 0x10000 else 10
-    out: bytes = PyBytes_FromStringAndSize(cython.NULL, head + size)
-    target: cython.p_uchar = cython.cast(cython.p_uchar, PyBytes_AS_STRING(out))
-    target[0] = opcode | (0x80 if fin else 0) | (0x40 if rsv1 else 0)
-    if head == 2:
-        target[1] = size
-    elif head == 4:
-        target[1] = 126
-        target[2] = size >> 8
-        target[3] = size & 0xFF
-    else:
-        target[1] = 127
-        i: cython.int
-        for i in range(8):
-            target[2 + i] = (size >> (56 - 8 * i)) & 0xFF
-    memcpy(target + head, PyBytes_AS_STRING(payload), size)
-    return out
-
-
 def apply_mask(payload: bytes, mask: bytes) -> bytes:
     """``payload`` with the four bytes of ``mask`` applied; twice gives the payload back (section 5.3)."""
     size = len(payload)
@@ -86,8 +57,3 @@ def apply_mask(payload: bytes, mask: bytes) -> bytes:
 def encode_masked(opcode: int, payload: bytes, mask: bytes, fin: bool = True, rsv1: bool = False) -> bytes:
     """A whole frame as a client sends it."""
     return encode_header(opcode, len(payload), fin, rsv1, masked=True) + mask + apply_mask(payload, mask)
-
-
-if cython.compiled:
-    from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_FromStringAndSize
-    from cython.cimports.libc.string import memcpy

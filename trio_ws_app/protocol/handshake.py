@@ -16,11 +16,11 @@ import h11
 
 from ..request import Headers, Request, Response
 from ..settings import Settings
-from .answer import encoded_fields, encoded_response
 from .deflate import DeflateParameters, negotiate
-from .head import read_head
+from .header_lists import parse_extensions, parse_tokens
+from .http_response import encode_fields, encode_response
 from .origin import origin_allowed
-from .tokens import parse_extensions, parse_tokens
+from .simple_request import parse_simple_request
 
 Fields = Mapping[str, tuple[str, ...]]
 
@@ -33,7 +33,7 @@ _WEBSOCKET = ("websocket",)
 _USUAL_CONNECTIONS = (("Upgrade",), ("keep-alive, Upgrade",))
 _UPGRADE = {"Upgrade": "websocket"}
 _KEY = re.compile(r"[A-Za-z0-9+/]{22}==")
-_TARGET = re.compile(r"/[^#]*|https?://[^/?#]+(?:[/?][^#]*)?", re.IGNORECASE)
+_TARGET = re.compile(r"/[^#]*|(?:http|ws)s?://[^/?#]+(?:[/?][^#]*)?", re.IGNORECASE)
 _LONGEST_METHOD = 32  # beyond that a stream of letters is no beginning of a request
 _METHOD = rb"[!#$%%&'*+.^_`|~0-9A-Za-z-]{1,%d}" % _LONGEST_METHOD
 _REQUEST_LINE = re.compile(_METHOD + rb" [!-~]+ HTTP/[0-9]\.[0-9]\r?")
@@ -42,12 +42,16 @@ _TLS_HANDSHAKE = b"\x16"
 
 
 class Refusal(Exception):
-    """The request gets ``response`` instead of a WebSocket; ``reason`` is one line for the log."""
+    """The request gets ``response`` instead of a WebSocket; ``reason`` is one line for the log.
 
-    def __init__(self, response: Response, reason: str) -> None:
+    ``origin`` is the origin, cut and printable, if it is what the request is refused for.
+    """
+
+    def __init__(self, response: Response, reason: str, origin: str | None = None) -> None:
         super().__init__(reason)
         self.response = response
         self.reason = reason
+        self.origin = origin
 
 
 @attrs.frozen
@@ -55,7 +59,7 @@ class Accepted:
     """What follows from an accepted handshake.
 
     ``response`` is to be sent as it is; ``trailing`` are the bytes that the client sent behind its
-    request, the beginning of its frames. ``deflate`` is None where messages are not compressed.
+    request, the beginning of its frames. ``deflate`` is None if messages are not compressed.
     """
 
     response: bytes
@@ -89,7 +93,7 @@ class ServerHandshake:
         """
         limit = self._settings.max_request_size
         if self._h11 is None:
-            usual = read_head(data, limit)
+            usual = parse_simple_request(data, limit)
             if usual is not None:
                 request, size = usual
                 self._method, self._version, self._trailing = request.method, b"1.1", data[size:]
@@ -153,16 +157,15 @@ class ServerHandshake:
             version = {"Sec-WebSocket-Version": "13", **_UPGRADE}
             return _refusal(426, "Only version 13 of WebSocket is spoken here.", "wrong version", version)
         if "origin" in fields and not origin_allowed(fields, self._settings.origins):
-            origin = ascii(fields["origin"][0])[:100]
-            return _refusal(403, "This origin is not allowed to connect.", f"origin {origin} is not allowed")
+            return _origin_refusal(fields["origin"][0])
         return None
 
     def _malformation(self, target: str, fields: Fields, wants_websocket: bool) -> str | None:
         """What section 4.2.1 demands and the request lacks."""
         if self._version != b"1.1":
-            return "it is not HTTP/1.1"
+            return "it is not HTTP/1.1 (does a proxy speak HTTP/1.0 to this server?)"
         if not _TARGET.fullmatch(target):
-            return "its target is neither a path nor an http URL"
+            return "its target is neither a path nor an http or ws URL"
         if not wants_websocket:
             return "'Upgrade: websocket' is missing (does a proxy remove it?)"
         connection = fields.get("connection", ())
@@ -203,7 +206,7 @@ class ServerHandshake:
             if deflate is not None:
                 response += b"Sec-WebSocket-Extensions: %b\r\n" % deflate.header.encode()
         if headers:
-            response += encoded_fields(headers)
+            response += encode_fields(headers)
         return Accepted(response + b"\r\n", subprotocol, deflate, self._trailing)
 
     def _subprotocol(self, offers: tuple[str, ...]) -> str | None:
@@ -216,11 +219,17 @@ class ServerHandshake:
 
         Raises ValueError for a status or a header that HTTP does not allow.
         """
-        return encoded_response(response, with_body=self._method != "HEAD")
+        return encode_response(response, with_body=self._method != "HEAD")
 
 
 def _refusal(status: int, text: str, reason: str, headers: dict[str, str] | None = None) -> Refusal:
     return Refusal(Response(status, text + "\n", headers or {}), reason)
+
+
+def _origin_refusal(origin: str) -> Refusal:
+    shown = ascii(origin)[:100]
+    reason = f"origin {shown} is not allowed (the setting 'origins', --origins, can allow it)"
+    return Refusal(Response(403, "This origin is not allowed to connect.\n"), reason, shown)
 
 
 def _has_token(values: tuple[str, ...], token: str) -> bool:

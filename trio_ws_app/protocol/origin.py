@@ -12,6 +12,7 @@ _HOST = r"(\[[0-9a-f:.]+\]|[^:/?#@\[\]\s]+)(?::([0-9]{0,5}))?"
 _AUTHORITY = re.compile(_HOST)
 _ORIGIN = re.compile(rf"([a-z][a-z0-9+.-]*)://{_HOST}")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_ANY_SUBDOMAIN = "[a-z0-9_-][a-z0-9_.-]*"
 
 
 def origin_allowed(fields: Mapping[str, tuple[str, ...]], origins: tuple[str, ...]) -> bool:
@@ -26,15 +27,18 @@ def origin_allowed(fields: Mapping[str, tuple[str, ...]], origins: tuple[str, ..
     origin = values[0].lower()
     if SAME_HOST in origins and _same_host(origin, fields.get("host", ())):
         return True
-    return _canonical(origin) in _canonical_all(origins)
+    exact, patterns = _prepared(origins)
+    canonical = _canonical(origin)
+    return canonical in exact or any(pattern.fullmatch(canonical) for pattern in patterns)
 
 
 def _same_host(origin: str, hosts: tuple[str, ...]) -> bool:
+    """Whether the page comes from the host and port that it connects to."""
     parsed = _ORIGIN.fullmatch(origin)
     if not hosts or parsed is None or parsed[1] not in _DEFAULT_PORTS:
         return False
     authority = _AUTHORITY.fullmatch(hosts[0].lower())
-    # Behind a proxy that ends TLS we do not know which default the client means, its page's scheme does.
+    # Behind a proxy that ends TLS the default that the client means is not known here; its page's scheme is.
     default = _DEFAULT_PORTS[parsed[1]]
     return (
         authority is not None
@@ -44,6 +48,7 @@ def _same_host(origin: str, hosts: tuple[str, ...]) -> bool:
 
 
 def _canonical(origin: str) -> str:
+    """An origin in lower case, without a port that is its scheme's default."""
     parsed = _ORIGIN.fullmatch(origin)
     if parsed is None or not parsed[3] or int(parsed[3]) != _DEFAULT_PORTS.get(parsed[1]):
         return origin
@@ -51,5 +56,9 @@ def _canonical(origin: str) -> str:
 
 
 @lru_cache(maxsize=16)
-def _canonical_all(origins: tuple[str, ...]) -> frozenset[str]:
-    return frozenset(_canonical(origin.lower()) for origin in origins)
+def _prepared(origins: tuple[str, ...]) -> tuple[frozenset[str], tuple[re.Pattern[str], ...]]:
+    """The origins that match as they are, and patterns for those with a star."""
+    canonical = [_canonical(origin.lower()) for origin in origins]
+    patterns = [re.escape(origin).replace(r"\*", _ANY_SUBDOMAIN) for origin in canonical if "*" in origin]
+    exact = frozenset(origin for origin in canonical if "*" not in origin)
+    return exact, tuple(map(re.compile, patterns))

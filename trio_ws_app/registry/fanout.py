@@ -15,8 +15,8 @@ from ..errors import ConnectionClosed
 from ..protocol.closing import State
 from ..protocol.deflate import deflate_once
 from ..protocol.frames import Frame, Opcode, encode_frame
+from ..wire.broadcast import queue_on_all
 from ..wire.connection import WireConnection
-from ..wire.crowd import share
 
 _TEXT, _BINARY = int(Opcode.TEXT), int(Opcode.BINARY)
 
@@ -81,16 +81,16 @@ def send_encoded(connection: Connection, encoded: Encoded, overflow: Overflow) -
     """Queue a shared message on one connection, as its overflow policy says."""
     if not isinstance(connection, WireConnection):
         return _send_foreign(connection, encoded)
-    if connection.state != State.OPEN:
+    if connection.closing.state != State.OPEN:
         return Outcome.CLOSED
     frame = encoded.frame(connection)
-    if overflow is Overflow.LATEST and connection.queued and connection.replace_latest(frame):
+    if overflow is Overflow.LATEST and connection.queued and connection.outbox.replace_latest(frame):
         _count_drops(connection, overflow, 1)
         return Outcome.DROPPED
     if connection.offer(frame):
         return Outcome.SENT
     if overflow is Overflow.DROP_OLDEST:
-        _count_drops(connection, overflow, connection.drop_oldest(len(frame)))
+        _count_drops(connection, overflow, connection.outbox.drop_oldest(len(frame)))
         if connection.offer(frame):
             return Outcome.SENT
     _count_drops(connection, overflow, 1)
@@ -124,7 +124,7 @@ def broadcast(connections: Iterable[Connection], message: Message) -> BroadcastR
     message, before anything is sent.
     """
     receivers = list(connections)
-    plain, rest = share(receivers, message)
+    plain, rest = queue_on_all(receivers, message)
     if not rest:
         return BroadcastResult(len(receivers))
     encoded = Encoded(message, plain)
@@ -148,7 +148,7 @@ def send_to_members(
     if exclude:
         members = [one for one in members if one not in exclude and one.connection not in exclude]
     latest = any(one.overflow is Overflow.LATEST for one in members)
-    plain, rest = share([one.connection for one in members], message, key, latest)
+    plain, rest = queue_on_all([one.connection for one in members], message, key, latest)
     if not rest:
         return BroadcastResult(len(members))
     encoded = Encoded(message, plain)

@@ -302,7 +302,7 @@ class Registry(Generic[Info]):
 
 
 def _say_goodbye(connection: Connection) -> None:
-    goodbye = getattr(connection, "say_close", None)
+    goodbye = getattr(connection, "send_close", None)
     if goodbye is not None:
         goodbye(CloseCode.GOING_AWAY)
 

@@ -16,7 +16,7 @@ from ..broker.feed import Feed, Recovery
 from ..broker.history import History, HistoryRules
 from ..broker.position import Position
 from ..broker.presence import PresenceEvent, Present
-from ..callbacks import Callback
+from ..callbacks import in_own_context
 from ..connection import Connection, Message
 from .fanout import BroadcastResult, Overflow, send_to_members
 
@@ -68,9 +68,9 @@ class TopicHooks:
     ) -> TopicHooks:
         """By the rule for the user's functions."""
         return cls(
-            on_gap and Callback(on_gap),
-            envelope and Callback(envelope),
-            on_presence and Callback(on_presence),
+            None if on_gap is None else in_own_context(on_gap),
+            None if envelope is None else in_own_context(envelope),
+            None if on_presence is None else in_own_context(on_presence),
         )
 
 

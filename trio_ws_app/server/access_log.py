@@ -1,17 +1,21 @@
-"""One line for one connection's life."""
+"""The log of who came: one line for each connection's life, and for each origin that is refused."""
 
 from __future__ import annotations
 
 import logging
+from math import inf
 
-from ..observability.logs import masked
 from ..wire.connection import WireConnection
+from .masking import masked
 
 logger = logging.getLogger("trio_ws_app.connection")
 
+_ORIGIN_INTERVAL = 60.0  # seconds between two lines about the same origin
+_MOST_ORIGINS = 100  # that are remembered: a flood of made-up ones costs so many lines
 
-def log_life(connection: WireConnection) -> None:
-    """Say at INFO that ``connection`` has ended, and what it was."""
+
+def log_closed(connection: WireConnection) -> None:
+    """Log at INFO that ``connection`` has ended, and what it was."""
     if not logger.isEnabledFor(logging.INFO):
         return
     reason = connection.close_reason
@@ -23,6 +27,29 @@ def log_life(connection: WireConnection) -> None:
         "messages_in": connection.messages_in,
         "messages_out": connection.messages_out,
         "close_code": None if reason is None else reason.code,
-        "closed_by": connection.closed_by,
+        "closed_by": connection.closing.closed_by,
     }
     logger.info("closed", extra=fields)
+
+
+class RefusedOrigins:
+    """Logs refused origins at WARNING, since their owner sees nothing of it: once a minute each."""
+
+    def __init__(self) -> None:
+        self._logged: dict[str, float] = {}  # when; the oldest first
+
+    def log(self, origin: str, remote: str, now: float) -> None:
+        """A client at ``remote`` was refused for its ``origin``."""
+        if now < self._logged.get(origin, -inf) + _ORIGIN_INTERVAL:
+            return
+        self._logged.pop(origin, None)
+        self._forget(now)
+        if len(self._logged) >= _MOST_ORIGINS:
+            return
+        self._logged[origin] = now
+        shown = ascii(origin)[1:-1][:100]
+        logger.warning("%s: refused, its origin is not allowed: '--origins %s' would allow it", remote, shown)
+
+    def _forget(self, now: float) -> None:
+        while self._logged and now >= next(iter(self._logged.values())) + _ORIGIN_INTERVAL:
+            del self._logged[next(iter(self._logged))]

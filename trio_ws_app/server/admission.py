@@ -1,222 +1,180 @@
-"""Who comes in: from an accepted descriptor to a connection, or to an HTTP answer."""
+"""Who comes in: from an accepted client to a connection, or to an HTTP answer."""
 
 from __future__ import annotations
 
-import inspect
-import logging
-import ssl
-from collections import Counter
-from collections.abc import Awaitable, Callable
+import socket
+from contextlib import suppress
+from contextvars import copy_context
+from functools import partial
 
-import attrs
 import trio
+from trio.lowlevel import enable_ki_protection
 
 from ..protocol.deflate import PerMessageDeflate
+from ..protocol.handshake import Refusal
 from ..request import Request, Response
-from ..settings import Settings
 from ..wire.connection import WireConnection
+from ..wire.deadlines import FixedTimeout
 from ..wire.engine import Engine
-from ..wire.reactor import Reactor
-from ..wire.timers import Countdown
-from .opening import AnyTransport, Opening
+from .access_log import RefusedOrigins
+from .addresses import Client
+from .connections import Connections
+from .draining import Stop
+from .hooks import Hooks
+from .limits import PendingHandshakes, Places
+from .options import Options
+from .pending_handshake import AnyTransport, PendingHandshake
 from .statistics import Counters
 
-logger = logging.getLogger("trio_ws_app.server")
-
-ProcessRequest = Callable[[Request], Response | Awaitable[Response | None] | None]
+_LINGER = 2.0  # seconds for a client to take its answer and close
 
 _HEALTHY = Response(200, "ok\n")
-_READY = Response(200, "ready\n")
 _DRAINING = Response(503, "draining\n", {"Retry-After": "1"})
 _FULL = Response(503, "full\n", {"Retry-After": "5"})
-_BROKEN = Response(500, "internal server error\n")
-
-
-@attrs.frozen
-class Rules:
-    """What a server asks of those who want to come in; see ``serve``."""
-
-    settings: Settings
-    ssl_context: ssl.SSLContext | None = None
-    process_request: ProcessRequest | None = None
-    problem: Callable[[], str | None] = lambda: None
-
-
-@attrs.frozen
-class Workshop:
-    """What makes and drives the connections of a running server."""
-
-    engine: Engine
-    reactor: Reactor
-    nursery: trio.Nursery  # of the connections, and of requests that are looked at
-
-
-def _nobody(connection: WireConnection, address: str) -> None:
-    """Is told of no connection."""
+_FULL_AT_ONCE = (
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+)
 
 
 class Admission:
-    """Opening handshakes, and how many connections came of them that are still ``open``.
+    """Decides on handshakes. Async hooks run in ``nursery``; each connection gets a place and a task.
 
-    While ``draining`` there are no more of them. ``connected(connection, address)`` gets each new
-    connection; whoever ends one says so to ``forget``.
+    Each request is looked at in a context of its own, a copy of the one in which this was made, and its
+    handler gets a copy of that: so it sees what ``process_request`` has set, and no other request does.
     """
 
     def __init__(
         self,
-        rules: Rules,
+        engine: Engine,
+        nursery: trio.Nursery,
+        options: Options,
         counters: Counters,
-        connected: Callable[[WireConnection, str], object],
+        stop: Stop,
     ) -> None:
-        self.open = 0
-        self.draining = False
-        self._rules = rules
-        self._settings = rules.settings
+        self.settings = options.settings
+        self.now = engine.now
+        self.open_timeout = FixedTimeout(engine.deadlines, options.settings.open_timeout)
+        self.linger_timeout = FixedTimeout(engine.deadlines, _LINGER)
+        self.places = Places(options.settings)
+        self.pending = PendingHandshakes(options.settings, self.places)
+        self.connections = Connections(nursery, options, counters, self.places, stop)
+        self._engine = engine
+        self._hooks = Hooks(nursery, options, stop)
+        self._ssl_context = options.ssl_context
         self._counters = counters
-        self._connected = connected
-        self._per_address: Counter[str] = Counter()
-        self._workshop: Workshop
-        self._opening_time: Countdown
+        self._stop = stop
+        self._refused_origins = RefusedOrigins()
+        self._context = copy_context()
 
-    def end(self) -> None:
-        """Nobody comes any more: forget whom to tell."""
-        self._connected = _nobody
+    # -- from the listeners ------------------------------------------------------------------
 
-    def begin(self, workshop: Workshop) -> None:
-        """Let them in from here on."""
-        self._workshop = workshop
-        self._opening_time = Countdown(workshop.engine.timers, self._settings.open_timeout)
-
-    def accepted(self, fd: int, address: object, now: float) -> None:
-        """A client has come to a listening socket; its descriptor is ours from here on."""
-        remote = f"{address[0]}:{address[1]}" if isinstance(address, tuple) else "unix"
-        transport = self._workshop.reactor.transport(fd)
-        opening = self.opening(transport, remote, now)
+    def admit_socket(self, sock: socket.socket, client: Client) -> None:
+        """A client has connected; its non-blocking socket is ours from here on."""
+        if not self.pending.make_room(client.host):
+            self._turn_away(sock)
+            return
+        transport = self._engine.transport(sock.detach())
+        handshake = self.begin(transport, client)
         try:
-            if self._rules.ssl_context is not None:
-                opening.start_tls(self._rules.ssl_context, transport)
-            transport.start(opening)
+            if self._ssl_context is not None:
+                handshake.start_tls(self._ssl_context, transport)
+            transport.start(handshake)
         except OSError as error:
             # It is gone already, or the kernel watches no more descriptors: others are still welcome.
-            opening.drop(f"can't be served: {error}")
-        except Exception:
-            opening.drop("can't be served")
+            handshake.drop(f"can't be served: {error}")
+        except BaseException:
+            handshake.drop("can't be served")
             raise
 
-    def opening(self, transport: AnyTransport, remote: str, now: float) -> Opening:
-        """Reads the request that will come over ``transport``."""
-        return Opening(
-            transport, self._settings, remote, self._decide, self._count_refusal, self._opening_time, now
-        )
+    def begin(self, transport: AnyTransport, client: Client) -> PendingHandshake:
+        """The handshake that will come over ``transport``."""
+        handshake = PendingHandshake(transport, client, self, self.now())
+        self.pending.add(handshake)
+        return handshake
 
-    def _count_refusal(self, reason: str) -> None:
-        self._counters.refused[reason] += 1
+    def _turn_away(self, sock: socket.socket) -> None:
+        with sock, suppress(OSError):
+            self.count_refused("too many handshakes")
+            if self._ssl_context is None:
+                sock.send(_FULL_AT_ONCE)
+            sock.shutdown(socket.SHUT_RDWR)
 
-    def _decide(self, opening: Opening, request: Request) -> None:
-        path = request.path
-        if path == "/healthz":
-            opening.refuse(_HEALTHY, "health check")
-        elif path == "/readyz":
-            opening.refuse(self._readiness(), "readiness check")
-        elif self._rules.process_request is None:
-            self._upgrade(opening, request)
+    # -- the end -----------------------------------------------------------------------------
+
+    def drop_silent(self) -> None:
+        """Close what has connected and said nothing."""
+        for handshake in self.pending:
+            if not handshake.has_spoken:
+                handshake.drop("the server drains")
+
+    def refuse_pending(self) -> None:
+        """The time is over: answer 503 wherever an answer can be given, and close the others."""
+        for handshake in self.pending:
+            handshake.end_with(_DRAINING, "draining")
+
+    # -- from a pending handshake ------------------------------------------------------------
+
+    def count_refused(self, outcome: str) -> None:
+        self._counters.refused[outcome] += 1
+
+    def ended(self, handshake: PendingHandshake) -> None:
+        self.pending.remove(handshake)
+        if handshake.has_place:
+            handshake.has_place = False
+            self.places.release(handshake.host)
+
+    @enable_ki_protection
+    def decide(self, handshake: PendingHandshake, request: Request) -> None:
+        self._context.copy().run(self._decide, handshake, request)
+
+    def _decide(self, handshake: PendingHandshake, request: Request) -> None:
+        if request.path == "/healthz":
+            handshake.refuse(_HEALTHY, "health check")
+        elif request.path == "/readyz":
+            if self._stop.requested.is_set():
+                handshake.refuse(_DRAINING, "readiness check")
+            else:
+                self._hooks.answer_readiness(handshake)
         else:
-            self._ask(self._rules.process_request, opening, request)
+            problem = handshake.upgrade_problem(request)
+            if problem is None:
+                handshake.has_place = self.places.take(handshake.host)
+            self._hooks.ask(handshake, request, partial(self._upgrade, handshake, request, problem))
 
-    def _readiness(self) -> Response:
-        if self.draining:
-            return _DRAINING
-        problem = self._rules.problem()
-        return _READY if problem is None else Response(503, f"{problem}\n", {"Retry-After": "1"})
+    # -- the upgrade -------------------------------------------------------------------------
 
-    def _ask(self, process_request: ProcessRequest, opening: Opening, request: Request) -> None:
-        """Let the application look at the request first; it may have to wait for something."""
-        try:
-            answer = process_request(request)
-        except Exception:
-            self._process_request_failed(opening)
+    def _upgrade(self, handshake: PendingHandshake, request: Request, problem: Refusal | None) -> None:
+        if not handshake.is_undecided:
             return
-        if inspect.isawaitable(answer):
-            self._workshop.nursery.start_soon(self._wait_for_answer, answer, opening, request)
-        else:
-            self._answer(answer, opening, request)
-
-    async def _wait_for_answer(
-        self, awaitable: Awaitable[Response | None], opening: Opening, request: Request
-    ) -> None:
-        with trio.CancelScope() as scope:
-            opening.on_lost = scope.cancel
-            try:
-                answer = await awaitable
-            except Exception:
-                self._process_request_failed(opening)
-                return
-            finally:
-                opening.on_lost = None
-            self._answer(answer, opening, request)
-
-    def _process_request_failed(self, opening: Opening) -> None:
-        logger.exception("process_request failed, the request is answered with 500")
-        opening.refuse(_BROKEN, "process_request failed")
-
-    def _answer(self, answer: Response | None, opening: Opening, request: Request) -> None:
-        if answer is None:
-            self._upgrade(opening, request)
-        else:
-            opening.refuse(answer, "answered by the application")
-
-    def _upgrade(self, opening: Opening, request: Request) -> None:
-        if opening.is_over:
-            return
-        problem = opening.upgrade_problem(request)
         if problem is not None:
-            opening.refuse(problem.response, problem.reason)
-            return
-        address = opening.remote.rpartition(":")[0]
-        if self.draining:
-            opening.refuse(_DRAINING, "draining")
-        elif self._is_full(address):
-            opening.refuse(_FULL, "full")
+            if problem.response.status == 403:
+                origin = request.headers.get("origin", "")
+                self._refused_origins.log(origin, handshake.client.remote, self.now())
+            handshake.refuse(problem.response, problem.reason)
+        elif self._stop.requested.is_set():
+            handshake.refuse(_DRAINING, "draining")
+        elif not handshake.has_place:
+            handshake.refuse(_FULL, "full")
         else:
-            self._connect(opening, request, address)
+            self._connect(handshake, request)
 
-    def _is_full(self, address: str) -> bool:
-        most, most_per_address = self._settings.max_connections, self._settings.max_connections_per_address
-        return (most is not None and self.open >= most) or (
-            most_per_address is not None and self._per_address[address] >= most_per_address
-        )
-
-    def _connect(self, opening: Opening, request: Request, address: str) -> None:
-        accepted = opening.accept(request)
+    def _connect(self, handshake: PendingHandshake, request: Request) -> None:
+        handshake.has_place = False  # it is the connection's from here on
+        accepted = handshake.accept(request)
         request.headers.pack()
-        deflate = (
-            None
-            if accepted.deflate is None
-            else PerMessageDeflate(accepted.deflate, self._settings.max_message_size)
-        )
+        deflate = accepted.deflate
         connection = WireConnection(
-            self._workshop.engine,
-            opening.transport,
-            self._settings,
+            self._engine,
+            handshake.transport,
+            self.settings,
             request,
-            remote=opening.remote,
+            remote=handshake.client.remote,
             subprotocol=accepted.subprotocol,
-            deflate=deflate,
+            deflate=None if deflate is None else PerMessageDeflate(deflate, self.settings.max_message_size),
         )
-        opening.transport.endpoint = connection
-        self._counters.accepted += 1
-        self.open += 1
-        self._per_address[address] += 1
-        connection.write_raw(accepted.response)
-        trailing = accepted.trailing + opening.trailing
+        handshake.transport.endpoint = connection
+        self.connections.start(connection, handshake.host)
+        connection.write_handshake(accepted.response)
+        trailing = accepted.trailing + handshake.trailing
         if trailing:
             connection.feed(bytearray(trailing), len(trailing))
-        self._connected(connection, address)
-
-    def forget(self, connection: WireConnection, address: str) -> None:
-        """``connection`` has ended, and so has its handler."""
-        self._counters.add(connection)
-        self.open -= 1
-        self._per_address[address] -= 1
-        if not self._per_address[address]:
-            del self._per_address[address]

@@ -4,65 +4,79 @@ from __future__ import annotations
 
 import inspect
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import trio
+from trio.lowlevel import enable_ki_protection
 
 from ..settings import Settings
-from .admission import ProcessRequest, Rules
-from .contain import Handler
-from .server import Server
+from .containment import interrupt_in
+from .draining import Stop
+from .listeners import Listener
+from .options import Handler, Options, ProcessRequest, Readiness, always_ready
+from .server import Server, run_server
+
+_LOCALHOST = "127.0.0.1"
 
 
+@enable_ki_protection
 async def serve(
     handler: Handler,
     port: int | None = None,
     *,
-    host: str | None = "127.0.0.1",
+    host: str | None = _LOCALHOST,
     ssl_context: ssl.SSLContext | None = None,
     settings: Settings | None = None,
     process_request: ProcessRequest | None = None,
-    listeners: Sequence[trio.abc.Listener[trio.abc.Stream]] | None = None,
+    listeners: Sequence[Listener] | None = None,
     cancel_on_disconnect: bool = False,
-    problem: Callable[[], str | None] = lambda: None,
+    readiness: Readiness = always_ready,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve WebSocket connections: each runs ``handler(connection)`` in a task of its own.
 
     ``port`` 0 takes a free one; ``host`` None listens on every address. ``listeners`` are used instead
-    where given: Trio's listeners of any kind, which are closed at the end. ``ssl_context`` turns on TLS
+    of them: Trio's listeners of any kind, which are closed at the end. ``ssl_context`` turns on TLS
     for sockets. ``process_request(request)``, plain or async, runs before the upgrade and returns None,
-    or a ``Response`` to answer with. With ``cancel_on_disconnect`` a handler is cancelled when its
-    peer is gone; without it learns at its next ``receive`` or ``send``. ``problem()`` says in one line
+    or a ``Response`` to answer with; the handler runs in a copy of its context, and finds in
+    ``request.state`` what it has put there. With ``cancel_on_disconnect`` a handler is cancelled when its
+    peer is gone; without it learns at its next ``receive`` or ``send``. ``readiness()`` says in one line
     what the application lacks just now, such as its broker, or None: ``/readyz`` answers 503 with it.
 
     Use it with ``server = await nursery.start(serve, handler, port)``. Returns after ``Server.drain``.
-    A handler's exception closes its connection with 1011 and is logged; nothing else is affected (G5).
+    What a handler or a hook raises costs its own connection, which gets 1011 (a request: 500), and is
+    logged; nothing else is affected (G5). An error with a ``close_code`` is logged in one line and closes
+    with that. KeyboardInterrupt and SystemExit stop the server as a cancellation does, and are raised here
+    afterwards.
 
     When cancelled, it refuses new connections, says goodbye with 1001, waits up to ``grace_period`` for
-    the handlers, cancels those that are left, and ends when they have (G7, G8).
+    the handlers, cancels those that are left, and ends when they have (G7, G8). Ctrl-C does the same if this
+    is the main task, and cuts it short when it comes again.
 
     Raises:
         OSError: the address can't be listened on.
-        TypeError: neither a port nor listeners were given, or the handler is no async function.
+        TypeError: neither a port nor listeners were given, or both, or the handler is no async function.
+        RuntimeError: this does not run in Trio.
     """
+    if not trio.lowlevel.in_trio_run():
+        raise RuntimeError("serve runs in Trio: write trio.run(ws.serve, handler, port), not asyncio.run")
     _check_handler(handler)
-    if listeners is None:
-        if port is None:
-            raise TypeError("serve needs a port, or listeners=")
-        listeners = await trio.open_tcp_listeners(port, host=host)
-    rules = Rules(settings or Settings(), ssl_context, process_request, problem)
-    server = Server(handler, rules, cancel_on_disconnect)
-    async with trio.open_nursery() as nursery:
-        # The server is shielded and watched from here, so a cancellation becomes a goodbye, also one
-        # that comes while it starts.
-        nursery.start_soon(server.run, listeners)
-        try:
-            await server._ready.wait()
-            task_status.started(server)
-            await server._finished.wait()
-        finally:
-            server.request_stop()
+    _check_address(port, host, ssl_context, listeners)
+    settings = settings or Settings()
+    options = Options(handler, settings, ssl_context, process_request, readiness, cancel_on_disconnect)
+    stop = Stop(settings.grace_period)
+    owned = port is not None
+    opened = await trio.open_tcp_listeners(port, host=host) if port is not None else listeners or ()
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run_server, options, opened, stop, owned, task_status)
+            await stop.watch()
+    except BaseExceptionGroup as group:
+        stop.interrupt = stop.interrupt or interrupt_in(group)
+        if stop.interrupt is None:
+            raise
+    if stop.interrupt is not None:
+        raise stop.interrupt
 
 
 def _check_handler(handler: object) -> None:
@@ -72,3 +86,18 @@ def _check_handler(handler: object) -> None:
         function = function.func
     if not inspect.iscoroutinefunction(function) and not inspect.iscoroutinefunction(call):
         raise TypeError(f"the handler must be an async function that takes a connection, not {handler!r}")
+
+
+def _check_address(
+    port: int | None,
+    host: str | None,
+    ssl_context: ssl.SSLContext | None,
+    listeners: Sequence[Listener] | None,
+) -> None:
+    if not listeners:
+        if port is None:
+            raise TypeError("serve needs a port, or listeners=")
+    elif port is not None or host != _LOCALHOST:
+        raise TypeError("serve takes a port (and host=) or listeners=, which have an address of their own")
+    elif ssl_context and not all(isinstance(listener, trio.SocketListener) for listener in listeners):
+        raise TypeError("ssl_context= is for sockets: wrap listeners of other kinds in trio.SSLListener")

@@ -63,7 +63,7 @@ class Counters:
         self.messages_in += connection.messages_in
         self.messages_out += connection.messages_out
         self.bytes_in += connection.bytes_in
-        self.bytes_out += connection.bytes_out
+        self.bytes_out += connection.outbox.bytes_out
         self.dropped += connection.dropped
 
     def statistics(self, engine: Engine, connections: list[WireConnection]) -> Statistics:

@@ -48,7 +48,10 @@ def cancel_everywhere(
 
     Args:
         scenario: takes no arguments. It is cancelled as a whole, or within its ``cancelled_here`` blocks.
-        victim: ``"task"`` cancels only the task that is at the point, and what that task started.
+        victim: ``"task"`` cancels only the task that is at the point, and what that task started. Points are
+            then only in tasks that run code of yours: a server's own are never cancelled alone. That
+            others find their connection or channel closed (``ConnectionClosed``, ``BrokenResourceError``,
+            ``EndOfChannel``) is no defect.
         only: cancel only at the point with this number: for looking at one failure.
         schedules: repeat everything for so many different orders of tasks that are ready together.
         forked: for thousands of points: split the process at each point instead of beginning anew, so that

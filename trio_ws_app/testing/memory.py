@@ -9,38 +9,12 @@ from functools import partial
 import trio
 
 from ..connection import Connection
-from ..request import Headers, Request
-from ..server.admission import ProcessRequest
-from ..server.contain import Handler
+from ..server.options import Handler, ProcessRequest, Readiness, always_ready
 from ..server.server import Server
 from ..server.serving import serve
 from ..settings import Settings
-from ..wire.connection import WireConnection
-from ..wire.engine import open_engine
-from ..wire.stream import StreamTransport
 from .peers import Peer
 from .streams import DEFAULT_CAPACITY, MemoryStream, memory_streams
-
-_REQUEST = Request("GET", "/", Headers([("Host", "memory")]))
-
-
-@asynccontextmanager
-async def connected_pair(
-    *, settings: Settings | None = None, request: Request = _REQUEST, capacity: int = DEFAULT_CAPACITY
-) -> AsyncIterator[tuple[Connection, Peer]]:
-    """Two connected ends: the connection as a handler gets it, and the client that it talks to.
-
-    ``capacity`` is how many bytes are on their way in each direction until sending waits. There is no
-    handshake: the connection says that ``request`` opened it. At the end of the block both ends are gone.
-    """
-    ours, theirs = memory_streams(capacity)
-    transport, peer = StreamTransport(ours), Peer(theirs)
-    async with open_engine() as engine, trio.open_nursery() as nursery:
-        connection = WireConnection(engine, transport, settings or Settings(), request, remote="memory")
-        nursery.start_soon(transport.run, connection, name="transport")
-        nursery.start_soon(peer.run, name="peer")
-        yield connection, peer
-        nursery.cancel_scope.cancel()
 
 
 class MemoryServer:
@@ -95,7 +69,7 @@ class MemoryListener(trio.abc.Listener[MemoryStream]):
         self._knock, self._door = trio.open_memory_channel[MemoryStream](0)
 
     async def connect(self, capacity: int = DEFAULT_CAPACITY) -> MemoryStream:
-        """The client's end of a new connection. Raises BrokenResourceError when nobody listens."""
+        """The client's end of a new connection. Raises BrokenResourceError if the listener is closed."""
         ours, theirs = memory_streams(capacity)
         await self._knock.send(ours)
         return theirs
@@ -114,6 +88,7 @@ async def serve_in_memory(
     settings: Settings | None = None,
     process_request: ProcessRequest | None = None,
     cancel_on_disconnect: bool = False,
+    readiness: Readiness = always_ready,
 ) -> AsyncIterator[MemoryServer]:
     """Serve without sockets for the length of the block.
 
@@ -128,6 +103,7 @@ async def serve_in_memory(
         settings=settings,
         process_request=process_request,
         cancel_on_disconnect=cancel_on_disconnect,
+        readiness=readiness,
     )
     async with trio.open_nursery() as clients:
         memory = MemoryServer(listener, clients)
@@ -138,3 +114,28 @@ async def serve_in_memory(
                 nursery.cancel_scope.cancel()
         finally:
             memory.disconnect_all()
+
+
+@asynccontextmanager
+async def connected_pair(
+    *, settings: Settings | None = None, path: str = "/", capacity: int = DEFAULT_CAPACITY
+) -> AsyncIterator[tuple[Connection, Peer]]:
+    """Two connected ends: the connection as a handler gets it, and the client that it talks to.
+
+    ``capacity`` is how many bytes are on their way in each direction until sending waits. At the end of the
+    block both ends are gone, without a closing handshake.
+    """
+    give, take = trio.open_memory_channel[Connection](1)
+    over = trio.Event()
+
+    async def handler(connection: Connection) -> None:
+        give.send_nowait(connection)
+        await over.wait()
+
+    async with serve_in_memory(handler, settings=settings) as server:
+        peer = await server.connect(path, capacity=capacity)
+        try:
+            yield await take.receive(), peer
+        finally:
+            peer.stream.abort()
+            over.set()

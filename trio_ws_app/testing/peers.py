@@ -23,7 +23,7 @@ from wsproto.events import (
 from wsproto.handshake import H11Handshake
 
 from ..connection import Message
-from ..errors import CloseCode, CloseReason, ConnectionClosed, HandshakeRefused
+from ..errors import CloseCode, CloseReason, ConnectionClosed, HandshakeRefused, not_a_message
 from ..request import Headers
 from .streams import MemoryStream
 
@@ -59,14 +59,18 @@ class Peer(trio.abc.Channel[Message]):
     # What a test does with it.
 
     async def send(self, message: Message) -> None:
-        """Send one message in one frame."""
-        await self.send_raw(self._encode(message, True))
+        """Send one message in one frame.
+
+        Raises ConnectionClosed if the server has closed or dropped the connection, ClosedResourceError if
+        this end has closed it; so do all methods that send frames.
+        """
+        await self._send_frame(self._message(message, True))
 
     async def send_fragments(self, parts: Sequence[Message]) -> None:
         """Send one message in as many frames as it has parts."""
         last = len(parts) - 1
         for number, part in enumerate(parts):
-            await self.send_raw(self._encode(part, number == last))
+            await self._send_frame(self._message(part, number == last))
 
     async def send_raw(self, data: bytes) -> None:
         """Send bytes as they are."""
@@ -78,24 +82,27 @@ class Peer(trio.abc.Channel[Message]):
         try:
             return await self._messages.receive()
         except trio.EndOfChannel:
-            assert self.close_reason is not None
-            raise ConnectionClosed(self.close_reason) from None
+            raise self._closed() from None
 
     async def ping(self, payload: bytes = b"ping") -> None:
-        """Send a ping and wait for its pong."""
+        """Send a ping and wait for its pong. Raises ConnectionClosed if the end comes instead."""
         answered = self._pongs.setdefault(payload, trio.Event())
-        await self._send_event(Ping(payload))
+        await self._send_frame(Ping(payload))
         await answered.wait()
+        if payload in self._pongs:
+            raise self._closed()
 
-    async def say_close(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
+    async def send_close(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
         """Send a Close frame, and go on."""
-        await self._send_event(CloseConnection(code, reason))
+        await self._send_frame(CloseConnection(code, reason))
+
+    say_close = send_close  # what tests written for 0.1 call
 
     async def aclose(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
         """Say goodbye as a good client does: wait for the server to answer, and to end the stream."""
         if self._codec.state is ConnectionState.OPEN and not self._ended.is_set():
-            with suppress(*_GONE):
-                await self.say_close(code, reason)
+            with suppress(ConnectionClosed, trio.ClosedResourceError):
+                await self.send_close(code, reason)
         await self._ended.wait()
         await self.stream.aclose()
 
@@ -143,6 +150,8 @@ class Peer(trio.abc.Channel[Message]):
                 self.close_reason = CloseReason(CloseCode.ABNORMAL)
             self._deliver.close()
             self._ended.set()
+            for waiting in self._pongs.values():
+                waiting.set()
 
     async def _receive_some(self) -> bytes:
         try:
@@ -185,12 +194,26 @@ class Peer(trio.abc.Channel[Message]):
     async def _answer(self, event: Event) -> None:
         if self._codec.state is not ConnectionState.LOCAL_CLOSING:
             with suppress(*_GONE):
-                await self._send_event(event)
+                await self.send_raw(self._codec.send(event))
 
-    async def _send_event(self, event: Event) -> None:
-        await self.send_raw(self._codec.send(event))
+    async def _send_frame(self, event: Event) -> None:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if self._codec.state is ConnectionState.LOCAL_CLOSING:
+            raise trio.ClosedResourceError("this end has sent a Close frame")
+        if self._ended.is_set() or self._codec.state is not ConnectionState.OPEN:
+            raise self._closed()
+        try:
+            await self.send_raw(self._codec.send(event))
+        except trio.BrokenResourceError:
+            raise self._closed() from None
 
-    def _encode(self, message: Message, final: bool) -> bytes:
+    def _closed(self) -> ConnectionClosed:
+        return ConnectionClosed(self.close_reason or CloseReason(CloseCode.ABNORMAL))
+
+    @staticmethod
+    def _message(message: Message, final: bool) -> TextMessage | BytesMessage:
         if isinstance(message, str):
-            return self._codec.send(TextMessage(message, message_finished=final))
-        return self._codec.send(BytesMessage(message, message_finished=final))
+            return TextMessage(message, message_finished=final)
+        if isinstance(message, bytes | bytearray | memoryview):
+            return BytesMessage(bytes(message), message_finished=final)
+        raise not_a_message(message)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
@@ -11,6 +12,10 @@ import attrs
 import trio
 
 _TRIO = str(Path(trio.__file__).parent / "_")[:-1]  # with the separator: trio_websocket is not Trio
+_PACKAGE = str(Path(__file__).parent.parent / "_")[:-1]
+_APPS = str(Path(_PACKAGE) / "apps" / "_")[:-1]
+_MACHINERY = (_TRIO, _PACKAGE, contextlib.__file__)
+_TRIO_WEBSOCKET = str(Path("/trio_websocket/_"))[:-1]
 _KIT = tuple(str(Path(__file__).with_name(name)) for name in ("trial.py", "hooks.py"))
 
 Place = tuple[str, int, str]
@@ -25,7 +30,7 @@ class Kind(StrEnum):
     PASSES = "passes"
     """It asked, without giving up control, whether it is cancelled."""
     ENDED = "has ended"
-    """It returned or raised; whoever waits for it is about to notice."""
+    """It returned or raised; what waits for it is about to notice."""
 
 
 @attrs.frozen
@@ -67,13 +72,25 @@ def waiting_place(task: trio.lowlevel.Task) -> Place:
 
 def calling_place(frame: FrameType | None) -> Place:
     """Where the code that ``frame`` belongs to was called from."""
-    return _innermost(_outwards(frame))
+    return _innermost(calling_frames(frame))
 
 
-def _outwards(frame: FrameType | None) -> Iterable[tuple[FrameType, int]]:
+def calling_frames(
+    frame: FrameType | None, outermost: FrameType | None = None
+) -> Iterable[tuple[FrameType, int]]:
+    """``frame`` and those that it was called from, up to ``outermost``."""
     while frame is not None:
         yield frame, frame.f_lineno
-        frame = frame.f_back
+        frame = None if frame is outermost else frame.f_back
+
+
+def is_users(frames: Iterable[tuple[FrameType, int]]) -> bool:
+    """Whether the user's code is among ``frames``, and not this package and what it stands on alone."""
+    return any(_is_users_file(frame.f_code.co_filename) for frame, _ in frames)
+
+
+def _is_users_file(file: str) -> bool:
+    return file.startswith(_APPS) or not (file.startswith(_MACHINERY) or _TRIO_WEBSOCKET in file)
 
 
 def own_frames(frames: Iterable[tuple[FrameType, int]]) -> Iterator[tuple[FrameType, int]]:

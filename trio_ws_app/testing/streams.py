@@ -173,7 +173,7 @@ class Pipe:
 
 @attrs.define(eq=False)
 class _Exclusive:
-    """Raises BusyResourceError where a second task wants what one task uses."""
+    """Raises BusyResourceError if a second task wants what one task uses."""
 
     message: str
     _busy: bool = False

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from inspect import isawaitable
+from types import FrameType
 from typing import Literal
 
 import attrs
@@ -16,12 +17,14 @@ from trio.testing import MockClock
 from .deliveries import Deliveries
 from .hooks import repeatable_schedule, watching_fast_checkpoints
 from .leftovers import assert_nothing_left, tasks_below
-from .points import Kind, Point, calling_place, waiting_place
+from .points import Kind, Point, calling_frames, calling_place, is_users, waiting_place
 from .standstill import break_up, describe, wait_for_standstill
 
 Scenario = Callable[[], Awaitable[object]]
 Check = Callable[[], object]
 Victim = Literal["scenario", "task"]
+
+_PARTED = (trio.BrokenResourceError, trio.EndOfChannel)
 
 
 @attrs.define(eq=False)
@@ -41,6 +44,7 @@ class Trial(trio.abc.Instrument):
     blocks: list[trio.CancelScope] = attrs.field(factory=list)
     _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     _names: dict[Task, str] = attrs.field(factory=dict)
+    _users_tasks: set[Task] = attrs.field(factory=set)
     _task_scopes: dict[Task, trio.CancelScope] = attrs.field(factory=dict)
     _running: bool = False
     _seen: int = 0
@@ -71,13 +75,24 @@ class Trial(trio.abc.Instrument):
             with self._scope:
                 self._begin(main, getattr(scenario, "__qualname__", repr(scenario)))
                 try:
-                    await scenario()
+                    await self._perform_scenario(scenario)
                 finally:
                     self._running = False
             for check in self.checks:
                 result = check()
                 if isawaitable(result):
                     await result
+
+    async def _perform_scenario(self, scenario: Scenario) -> None:
+        if self.victim != "task":
+            await scenario()
+            return
+        try:
+            await scenario()
+        except* _PARTED:
+            if self.struck is None:
+                raise
+            # else that is how other tasks learn that the struck one has gone
 
     def _begin(self, main: Task, name: str) -> None:
         self._names[main] = name
@@ -108,11 +123,21 @@ class Trial(trio.abc.Instrument):
 
     def after_task_step(self, task: Task) -> None:
         if self._running and task in self._names:
-            self._reached(task, False)
+            frames = () if task.coro.cr_frame is None else task.iter_await_frames()
+            if self._may_strike(task, frames):
+                self._reached(task, False)
 
     def _passes(self) -> None:
-        if self._running and (task := trio.lowlevel.current_task()) in self._names:
+        if not self._running or (task := trio.lowlevel.current_task()) not in self._names:
+            return
+        if self._may_strike(task, calling_frames(sys._getframe(), task.coro.cr_frame)):
             self._reached(task, True)
+
+    def _may_strike(self, task: Task, frames: Iterable[tuple[FrameType, int]]) -> bool:
+        """Alone, only a task that has run the user's code: a server's own tasks are never cancelled alone."""
+        if self.victim == "task" and task not in self._users_tasks and is_users(frames):
+            self._users_tasks.add(task)
+        return self.victim != "task" or task in self._users_tasks
 
     def _reached(self, task: Task, passes: bool) -> None:
         if self.blocks_only and not self.blocks:

@@ -1,1 +1,1 @@
-"""The data path: one reactor that watches all sockets, and the connections that it feeds."""
+"""The data path: one engine that watches all sockets, and the connections that it feeds."""

@@ -1,8 +1,12 @@
-"""The waiting half of our own connections: every method here that is async is a checkpoint."""
+"""The waiting half of our own connections.
+
+Every async method here is a checkpoint for cancellation, always; sends and receives that need not wait are
+one for the schedule every ``link.MESSAGES_A_TURN`` times.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Awaitable, Callable
+from collections.abc import AsyncIterable, Callable
 from contextlib import aclosing, nullcontext
 from types import AsyncGeneratorType
 
@@ -17,26 +21,24 @@ from trio.lowlevel import (
 )
 
 from ..connection import Connection, Message
-from ..errors import CloseCode, ConnectionClosed, already_receiving
+from ..errors import CloseCode, CloseReason, already_receiving
 from ..protocol.closing import State, close_payload
 from ..protocol.deflate import PerMessageDeflate
 from ..protocol.frames import Opcode
 from ..request import Request
 from ..settings import Settings
+from .closing import CancelWhenGone
 from .engine import Engine
+from .inline import InlineConsumer
 from .link import Link
+from .outbox import WRITE_LIMIT
 from .transport import Transport
-from .waiting import CancelWhenGone
-from .writing import WRITE_LIMIT
-
-# A task that never has to wait still lets the others run after this many messages.
-_MESSAGES_A_TURN = 64
-
-Beside = Callable[[], Awaitable[bool]]
 
 
 class WireConnection(Link, Connection):
     """A connection whose bytes go through our own wire; the server makes them."""
+
+    __slots__ = ("_id", "_remote", "_request", "_subprotocol", "opened_at")
 
     def __init__(
         self,
@@ -54,10 +56,7 @@ class WireConnection(Link, Connection):
         self._remote = remote
         self._request = request
         self._subprotocol = subprotocol
-        self._turn = _MESSAGES_A_TURN
         self.opened_at = engine.now()
-
-    __slots__ = ("_id", "_remote", "_request", "_subprotocol", "_turn", "opened_at")
 
     @property
     def id(self) -> str:
@@ -75,99 +74,83 @@ class WireConnection(Link, Connection):
     def subprotocol(self) -> str | None:
         return self._subprotocol
 
+    @property
+    def latency(self) -> float | None:
+        return self.keepalive.latency
+
+    @property
+    def close_reason(self) -> CloseReason | None:
+        return self.closing.reason
+
+    # -- receiving ---------------------------------------------------------------------------
+
     async def receive(self) -> Message:
-        if self.inbox:
-            await self.breathe()
-        while not self.inbox:
-            if self.wait_inbox(current_task()):
-                await wait_task_rescheduled(self._abort_receive)
-        return self.take()
-
-    async def __anext__(self) -> Message:
-        # The loop `async for` is the hot path: no more coroutines a message than it needs.
-        if self.inbox:
-            self._turn -= 1
-            if self._turn:
-                await checkpoint_if_cancelled()
+        if self.busy:
+            raise already_receiving()
+        if self.inbox.messages:
+            if self.is_turn_over():
+                await self._yield_while_receiving()
             else:
-                self._turn = _MESSAGES_A_TURN
-                await checkpoint()
-        try:
-            while not self.inbox:
-                if self.wait_inbox(current_task()):
-                    await wait_task_rescheduled(self._abort_receive)
-        except ConnectionClosed:
-            raise StopAsyncIteration from None
+                await checkpoint_if_cancelled()
+        while self.must_wait():
+            self.begin_waiting(current_task())
+            await wait_task_rescheduled(self._abort_receive)
+            self.busy = False
         return self.take()
 
-    async def breathe(self) -> None:
-        """A checkpoint that lets others run only now and then."""
-        self._turn -= 1
-        if self._turn:
-            await checkpoint_if_cancelled()
-        else:
-            self._turn = _MESSAGES_A_TURN
+    async def _yield_while_receiving(self) -> None:
+        self.busy = True
+        try:
             await checkpoint()
+        finally:
+            self.busy = False
 
     def _abort_receive(self, _raise_cancel: object) -> Abort:
-        self.wait_here(None)
+        self.inbox.leave()
+        self.busy = False
         return Abort.SUCCEEDED
 
-    async def consume_inline(
-        self,
-        consumer: Callable[[Message], object],
-        beside: Beside | None = None,
-        scope: trio.CancelScope | None = None,
-    ) -> None:
-        """As every connection's; meanwhile this task runs ``beside()`` where that is given.
-
-        When it returns True the consumer is not called any more. ``scope`` is cancelled when the
-        consumer fails.
-        """
+    async def consume_inline(self, consumer: Callable[[Message], object]) -> None:
         await checkpoint_if_cancelled()
-        self.check_free()
-        self.start_sink(consumer, scope)
-        try:
-            self.run_sink()
-            if beside is not None and await beside():
-                return
-            while self.sinking and not self.closed_here and (self.inbox or self.state != State.GONE):
-                self.wait_here(current_task())
-                await wait_task_rescheduled(self._abort_receive)
-        finally:
-            error = self.stop_sink()
-            if error is not None:
-                raise error  # also instead of a cancellation that the consumer itself asked for
-
-    def check_free(self) -> None:
-        """Raise what ``receive`` would where it may not be called at all."""
-        if self.receiving or self.sinking:
+        if self.busy:
             raise already_receiving()
-        if self.closed_here:
-            raise trio.ClosedResourceError("this side has closed the connection")
+        self.consumer = inline = InlineConsumer(consumer, self.inbox, self.outbox)
+        try:
+            self.consume_on()
+            while inline.error is None and (self.inbox.messages or self.must_wait()):
+                self.begin_waiting(current_task())
+                await wait_task_rescheduled(self._abort_receive)
+                self.busy = False
+                if self.closing.closed_here:
+                    break  # by a sibling, or by the consumer: a way to end
+        finally:
+            self.consumer = None
+            inline.stop()
+            if inline.error is not None:
+                raise inline.error  # also instead of a cancellation that the consumer itself asked for
+
+    # -- sending -----------------------------------------------------------------------------
 
     async def send(self, message: Message) -> None:
-        self._turn -= 1
-        if self._turn:
-            await checkpoint_if_cancelled()
-        else:
-            self._turn = _MESSAGES_A_TURN
+        if self.is_turn_over():
             await checkpoint()
+        else:
+            await checkpoint_if_cancelled()
         while not self.try_send(message):
-            await self._wait_room()
+            await self._wait_for_room()
 
-    async def _wait_room(self) -> None:
+    async def _wait_for_room(self) -> None:
         """Return when a message may fit, or when none will any more."""
         self.flush()
-        if self.has_room or self.state != State.OPEN:
+        if self.outbox.has_room() or not self.closing.can_send():
             return
         task = current_task()
-        self.wait_room(task)
-        await wait_task_rescheduled(self._leave_room_of(task))
+        self.outbox.wait(task)
+        await wait_task_rescheduled(self._leave_outbox(task))
 
-    def _leave_room_of(self, task: Task) -> Callable[[object], Abort]:
+    def _leave_outbox(self, task: Task) -> Callable[[object], Abort]:
         def abort(_raise_cancel: object) -> Abort:
-            self.leave_room(task)
+            self.outbox.leave(task)
             return Abort.SUCCEEDED
 
         return abort
@@ -177,13 +160,14 @@ class WireConnection(Link, Connection):
         closing = aclosing(fragments) if isinstance(fragments, AsyncGeneratorType) else nullcontext()
         async with closing:
             await checkpoint_if_cancelled()
-            while not self.has_room:
-                await self._wait_room()
-            self._check_open()
+            self.check_sendable()
+            while not self.outbox.has_room():
+                await self._wait_for_room()
+                self.check_sendable()
             await self._send_fragments(fragments)
 
     async def _send_fragments(self, fragments: AsyncIterable[str] | AsyncIterable[bytes]) -> None:
-        self.hold()
+        self.outbox.begin_stream()
         begun = False
         try:
             opcode = None
@@ -193,83 +177,78 @@ class WireConnection(Link, Connection):
                 payload = fragment.encode() if isinstance(fragment, str) else bytes(memoryview(fragment))
                 if isinstance(fragment, str) != (opcode is Opcode.TEXT):
                     raise TypeError("the fragments of one message are all str or all bytes")
-                await self._wait_queue()
+                await self._wait_for_fragment_room()
                 self.push_fragment(Opcode.CONTINUATION if begun else Opcode(opcode or 0), payload, False)
                 begun = True
             if begun:
                 self.push_fragment(Opcode.CONTINUATION, b"", True)
             begun = False
         finally:
-            if begun and self.state == State.OPEN:
-                self.say_close(CloseCode.INTERNAL_ERROR, "a streamed message broke off")
-            self.release()
+            if begun and self.closing.can_send():
+                self.send_close(CloseCode.INTERNAL_ERROR, "a streamed message broke off")
+            self.end_stream()
 
-    async def _wait_queue(self) -> None:
-        while self.blocked and self.queued >= WRITE_LIMIT:
+    async def _wait_for_fragment_room(self) -> None:
+        while self.outbox.blocked and self.outbox.cost >= WRITE_LIMIT and self.closing.can_send():
             task = current_task()
-            self.wait_room(task)
-            await wait_task_rescheduled(self._leave_room_of(task))
+            self.outbox.wait(task)
+            await wait_task_rescheduled(self._leave_outbox(task))
         await checkpoint_if_cancelled()
-
-    def _check_open(self) -> None:
-        if self.closed_here:
-            raise trio.ClosedResourceError("this side has closed the connection")
-        if self.state != State.OPEN:
-            raise ConnectionClosed(self.close_reason or self._closing_reason())
 
     async def ping(self) -> float:
         await checkpoint_if_cancelled()
-        self._check_open()
+        self.check_sendable()
+        if self.closing.gone_at >= 0:
+            raise self._over()  # nothing is read after a Close, not even a pong
         payload = self.send_ping(current_task())
         sent = trio.current_time()
 
         def abort(_raise_cancel: object) -> Abort:
-            self.forget_ping(payload)
+            self.keepalive.forget(payload)
             return Abort.SUCCEEDED
 
         await wait_task_rescheduled(abort)
-        self._check_open()
+        self.check_sendable()
         return trio.current_time() - sent
+
+    # -- closing -----------------------------------------------------------------------------
 
     async def aclose(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
         close_payload(code, reason)  # says what is wrong with them before anything happens
-        self.say_close(code, reason, closed_here=True)
+        self.send_close(code, reason, closed_here=True)
         try:
             await checkpoint_if_cancelled()
-            await self.wait_ended_or_aborted()
+            await self.wait_ended()
         except trio.Cancelled:
-            self.abort("the goodbye was cancelled")
+            self.abort("the closing handshake was cancelled")
             raise
 
-    async def wait_ended_or_aborted(self) -> None:
-        """Wait until both goodbyes are said, or the connection was given up."""
-        if self.ended:
+    async def wait_ended(self) -> None:
+        """Wait until both Closes are written, or the connection was given up."""
+        if self.closing.ended:
             await checkpoint()
             return
         task = current_task()
-        self.wait_ended(task)
+        self.closing.wait(task)
 
         def abort(_raise_cancel: object) -> Abort:
-            self.leave_ended(task)
+            self.closing.leave(task)
             return Abort.SUCCEEDED
 
         await wait_task_rescheduled(abort)
 
     def disconnect_slow(self) -> None:
         """End a peer whose queue is full: it gets 1013 when it reads at all, in the place of the queue."""
-        self.drop_oldest(1 << 62)
-        self.say_close(CloseCode.TRY_AGAIN_LATER, "too slow")
+        self.outbox.drop_oldest(1 << 60)
+        self.send_close(CloseCode.TRY_AGAIN_LATER, "too slow")
 
     async def wait_closed(self) -> None:
-        with trio.CancelScope() as scope:
-            self.add_gone_scope(scope)
-            try:
-                await trio.sleep_forever()
-            finally:
-                self.remove_gone_scope(scope)
+        with trio.CancelScope() as scope, self.cancel_when_gone(scope):
+            await trio.sleep_forever()
 
     def cancel_when_gone(self, scope: trio.CancelScope) -> CancelWhenGone:
-        return CancelWhenGone(self, scope)
+        return CancelWhenGone(self.closing, scope)
 
     def __repr__(self) -> str:
-        return f"<Connection {self._id} from {self._remote or 'memory'}, {State(self.state).name}>"
+        state = State(self.closing.state).name
+        return f"<Connection {self._id} from {self._remote or 'memory'}, {state}>"

@@ -1,46 +1,56 @@
-"""What all connections of one server share: the clock, and what happens between Trio's turns."""
+"""What all connections of one server share, and what happens between the turns of Trio's scheduler."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from itertools import count
+from typing import TYPE_CHECKING
 
 import trio
-from trio.lowlevel import RunVar, Task, current_task
+from trio.lowlevel import enable_ki_protection
 
-from .crowd import flush_some
+from .broadcast import flush
+from .deadlines import Deadlines
 from .histogram import Histogram
-from .timers import Countdown, Timers
-from .writing import Unwritten
+from .poller import BUSY, Poller
+from .transport import SocketTransport
 
-RESTS_AFTER = 1.0  # seconds without a message, then a consumer that is beside a producer needs no task
+if TYPE_CHECKING:
+    from .link import Link
+
 _FLUSHES_A_TURN = 512  # then the other tasks get their turn
+_LATE = 0.1  # seconds after which a deadline was missed because the process stood still
+_TURNS = 10  # until every task that reads or writes a stream has noticed what came during a standstill
+_WATCHING = "watching"
 
 
 class Engine(trio.abc.Instrument):
-    """Works between the turns of Trio's scheduler, in the hooks that Trio has for instruments.
+    """Reads, makes the calls that are due, and writes, in the hooks that Trio has for instruments.
 
     When Trio has waited, it feeds the connections, so that a task that gets a message runs in that same
     turn; then it makes the calls that are due. When a turn is over it writes what was queued during
     the turn, with one write a connection. Tasks for any of that would have to be woken, each for a turn.
+    One task has Trio watch the poller's epoll, and wakes for the next deadline.
     """
 
     def __init__(self) -> None:
         # Trio's clock, seconds; asking it directly costs a sixth of ``trio.current_time``.
         self.now = trio.lowlevel.current_clock().current_time
-        self.timers = Timers(self._look_in_time)
-        self.resting = Countdown(self.timers, RESTS_AFTER)
-        self._watcher: Task | None = None
-        self._feed: Callable[[float], object] = _nothing
-        self._stay_awake: Callable[[float], object] = _nothing
-        self.dirty = Unwritten()  # always this one: the links know it
+        self.deadlines = Deadlines(self._wake_by)
         self.woken = False  # a task has been given something to do in this turn
-        self.in_turn = True  # what is queued now is written when this turn is over
         self.ping_latency = Histogram()
         self.drops: Counter[str] = Counter()  # messages that were not sent, by overflow policy
+        self._poller = Poller()
+        self._ready = 0  # how many endpoints were ready at last
+        self._dirty: list[Link] = []  # that have something to write
+        self._in_turn = True  # what is queued now is written when this turn is over
+        self._turns_to_read = 0  # until deadlines are judged after a standstill
+        self._task: trio.lowlevel.Task | None = None
+        self._sleep = trio.CancelScope()
+        self._failure: BaseException | None = None
         self._token = trio.lowlevel.current_trio_token()
         self._prefix = os.urandom(2).hex()
         self._numbers = count(1)
@@ -49,108 +59,137 @@ class Engine(trio.abc.Instrument):
         """A name for a connection, unique in this process and hardly to be met in another."""
         return f"{self._prefix}-{next(self._numbers)}"
 
-    @contextmanager
-    def feeding(
-        self, feed: Callable[[float], object], stay_awake: Callable[[float], object]
-    ) -> Iterator[None]:
-        """Within the block, call ``feed(now)`` when Trio has waited and woken the current task.
+    def transport(self, fd: int) -> SocketTransport:
+        """A transport that owns a connected, non-blocking descriptor; watched from its ``start`` on."""
+        return self._poller.transport(fd)
 
-        The task sets its ``custom_sleep_data`` before it waits: None is how Trio leaves it when it wakes the
-        task. ``stay_awake(timeout)`` is called before that, where Trio is really going to wait.
-        """
-        self._watcher, self._feed, self._stay_awake = current_task(), feed, stay_awake
+    # -- one task ----------------------------------------------------------------------------
+
+    @enable_ki_protection  # only the user's functions are interrupted
+    async def run(self) -> None:
+        """Have Trio watch, and wake in time, until cancelled. Raises what has failed in a hook."""
+        self._task = trio.lowlevel.current_task()
+        fd = self._poller.epoll.fileno()
+        while self._failure is None:
+            with trio.CancelScope(deadline=self.deadlines.next) as self._sleep:
+                while self._failure is None:
+                    self._task.custom_sleep_data = _WATCHING
+                    await trio.lowlevel.wait_readable(fd)
+                    # While much comes in, looking again is cheaper than having Trio watch the epoll again.
+                    while self._ready >= BUSY:
+                        await trio.lowlevel.checkpoint()
+        failure, self._failure = self._failure, None
         try:
-            yield
+            raise failure
         finally:
-            self._watcher, self._feed, self._stay_awake = None, _nothing, _nothing
+            del failure  # it refers to this frame
+
+    def _fail(self, error: BaseException) -> None:
+        """Trio would go on without a hook that has raised: the server has to end instead."""
+        self._failure = error
+        self._sleep.cancel()
+        self.wake_scheduler()
+
+    def close(self) -> None:
+        """Close every socket and the epoll."""
+        self._poller.close()
+
+    # -- when Trio has waited ----------------------------------------------------------------
 
     def after_io_wait(self, timeout: float) -> None:  # noqa: ARG002  # an instrument's signature
-        """Trio has waited: what has come is fed first, since it may be what a call that is due waits for.
-
-        Each call that is not made here saves 5 us after a while of sleep, when no cache has it.
-        """
-        self.in_turn = True
+        """Read what has come; then make the calls that are due."""
+        self._in_turn = True
         try:
             now = self.now()
-            if self._watcher is not None and self._watcher.custom_sleep_data is None:
-                self._feed(now)
-            if now >= self.timers.alarm:
-                self.timers.call_due(now)
+            due = now >= self.deadlines.next
+            # Trio sets this to None when it wakes a task.
+            if due or (self._task is not None and self._task.custom_sleep_data is None):
+                self._ready = self._poller.feed_turn(self, now, due)
+            if due and not self._is_behind(now):
+                self.deadlines.call_due(now)
+                self._sleep.deadline = self.deadlines.next
         except BaseException as error:
-            # Trio would go on without this hook: the server has to end instead.
-            self.timers.fail(error)
+            self._fail(error)
 
-    def _look_in_time(self) -> None:
-        if not self.in_turn:
-            self.look_again()
+    def _is_behind(self, now: float) -> bool:
+        """Whether a standstill has just ended, and streams may hold what no task has read yet (G14)."""
+        if now < self.deadlines.next + _LATE:
+            self._turns_to_read = 0
+        elif self._turns_to_read == 0:
+            self._turns_to_read = _TURNS
+        else:
+            self._turns_to_read -= 1
+        if self._turns_to_read:
+            self.wake_scheduler()
+        return self._turns_to_read > 0
 
-    def look_again(self) -> None:
-        """Have Trio take another turn: something has come up while it waits, or has decided how long.
+    # -- when a turn is over -----------------------------------------------------------------
 
-        Also where somebody queues or sets a timer outside of its turns, such as the host loop of a guest.
-        """
-        self._token.run_sync_soon(_nothing)
+    def mark_dirty(self, link: Link) -> None:
+        """Flush ``link`` when this turn is over."""
+        self._dirty.append(link)
+        if not self._in_turn:
+            self.wake_scheduler()
 
     def before_io_wait(self, timeout: float) -> None:
-        """A turn is over: write out what was queued, whether or not those who queued it come back."""
+        """Write out what was queued, whether or not the tasks that queued it come back."""
         try:
-            if self.dirty.first is not None and flush_some(self.dirty, _FLUSHES_A_TURN):
+            if self._dirty and self._flush():
                 # Trio has decided already how long it waits, and does not know of the tasks and deadlines
                 # that have come up since, nor of what is left to write.
-                self.look_again()
+                self.wake_scheduler()
             elif timeout > 0:
-                self._stay_awake(timeout)
+                self._poller.spin(timeout)
         except BaseException as error:  # such as the SystemExit of a signal handler
-            self.timers.fail(error)
-            self.look_again()
-        self.in_turn = False
+            self._fail(error)
+        self._in_turn = False
+
+    def _flush(self) -> bool:
+        links, self._dirty = self._dirty, []
+        if len(links) > _FLUSHES_A_TURN:
+            self._dirty = links[_FLUSHES_A_TURN:]
+            del links[_FLUSHES_A_TURN:]
+        return flush(links) or bool(self._dirty)
+
+    # -- waking Trio -------------------------------------------------------------------------
+
+    def _wake_by(self, when: float) -> None:
+        self._sleep.deadline = when
+        if not self._in_turn:
+            self.wake_scheduler()
+
+    def wake_scheduler(self) -> None:
+        """Have Trio take another turn: something has come up while it waits, or has decided how long.
+
+        Also when something is queued, or a deadline set, outside of its turns, by the host loop of a guest.
+        """
+        self._token.run_sync_soon(_do_nothing)
 
 
-def _nothing(_seconds: float = 0.0) -> None:
-    """Called only to have Trio look at its tasks again, and where there is no reactor."""
-
-
-_followers: RunVar[list[trio.abc.Instrument]] = RunVar("trio_ws_app instruments that follow the engines'")
+def _do_nothing() -> None:
+    """Called only to have Trio look at its tasks again."""
 
 
 @contextmanager
-def instrumented(instrument: trio.abc.Instrument) -> Iterator[None]:
-    """Within the block, Trio calls the hooks of ``instrument``."""
-    trio.lowlevel.add_instrument(instrument)
+def _instrumented(engine: Engine) -> Iterator[None]:
+    trio.lowlevel.add_instrument(engine)
     try:
         yield
     finally:
         # Trio has taken it away already when a signal handler has raised something on the way to a hook.
         with suppress(KeyError):
-            trio.lowlevel.remove_instrument(instrument)
-
-
-@contextmanager
-def following(instrument: trio.abc.Instrument) -> Iterator[None]:
-    """As ``instrumented``, and every engine's hooks are called before, whenever it was opened.
-
-    What is queued in such a hook is queued within the engine's turn.
-    """
-    followers = _followers.get([])
-    _followers.set(followers)
-    followers.append(instrument)
-    try:
-        with instrumented(instrument):
-            yield
-    finally:
-        followers.remove(instrument)
+            trio.lowlevel.remove_instrument(engine)
 
 
 @asynccontextmanager
 async def open_engine() -> AsyncIterator[Engine]:
-    """An engine that works as long as the block lasts."""
+    """An engine that works as long as the block lasts; then every socket of its transports is closed."""
     engine = Engine()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(engine.timers.run, name="timers")
-        with instrumented(engine):
-            for follower in _followers.get([]):
-                with suppress(KeyError):  # as in ``instrumented``
-                    trio.lowlevel.remove_instrument(follower)
-                    trio.lowlevel.add_instrument(follower)
-            yield engine
-        nursery.cancel_scope.cancel()
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(engine.run, name="engine")
+            with _instrumented(engine):
+                yield engine
+            nursery.cancel_scope.cancel()
+    finally:
+        engine.close()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import trio
 
-from .transport import BLOCKED, LOST, Endpoint, Transport
+from ..primitives import BLOCKED, LOST
+from .transport import Endpoint, Transport
 
 _READ_CHUNK = 64 * 1024
+_WRITE_CHUNK = 64 * 1024  # a stream shows no progress within a write
 
 
 class StreamTransport(Transport):
@@ -41,15 +43,19 @@ class StreamTransport(Transport):
     async def _read(self) -> None:
         buffer = bytearray(_READ_CHUNK)
         while not (self._end or self._lost):
-            try:
-                self._received = bytes(await self._stream.receive_some(_READ_CHUNK))
-                self._end = not self._received
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                self._lost = True
+            if not self._received:
+                await self._receive()
             while not self._reading and self._received:
                 self._wake_reader = trio.Event()
                 await self._wake_reader.wait()
             self.endpoint.readable(buffer, trio.current_time())
+
+    async def _receive(self) -> None:
+        try:
+            self._received = bytes(await self._stream.receive_some(_READ_CHUNK))
+            self._end = not self._received
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+            self._lost = True
 
     async def _write(self) -> None:
         while True:
@@ -64,19 +70,18 @@ class StreamTransport(Transport):
                     return
                 else:
                     return
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
+            except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
                 self._lost = True
             self._sending = b""
             self.endpoint.writable()
             if self._lost:
                 return
 
-    def recv_into(self, buffer: bytearray) -> int:
+    def recv_into(self, buffer: bytearray, size: int) -> int:
         if self._received:
-            size = len(self._received)
-            buffer[:size] = self._received
-            self._received = b""
-            return size
+            data, self._received = self._received[:size], self._received[size:]
+            buffer[: len(data)] = data
+            return len(data)
         if self._lost:
             return LOST
         return 0 if self._end else BLOCKED
@@ -86,16 +91,19 @@ class StreamTransport(Transport):
             return LOST
         if self._sending:
             return BLOCKED
-        self._sending = bytes(data)
+        self._sending = bytes(data[:_WRITE_CHUNK])
         self._wake_writer.set()
-        return len(data)
+        return len(self._sending)
+
+    def pending(self) -> int:
+        return len(self._received) or int(self._end or self._lost)
 
     def watch(self, read: bool, write: bool) -> None:  # noqa: ARG002  # the writing task always tells
         self._reading = read
         if read:
             self._wake_reader.set()
 
-    def finish(self, heard: bool = False) -> bool:  # noqa: ARG002  # the stream still has to send
+    def send_eof(self, peer_is_done: bool = False) -> bool:  # noqa: ARG002  # the stream still has to send
         self._finished = True
         self._wake_writer.set()
         return False

@@ -1,24 +1,27 @@
+from trio_ws_app.primitives cimport receive, send
+
 cdef Py_ssize_t _BLOCKED
 cdef Py_ssize_t _LOST
 
 cdef class Transport:
     cdef public object endpoint
     cdef public bint gathers
-    cdef public bint stirs
-    cdef public bint commits
+    cdef public bint wakes_tasks
+    cdef public bint repeats_writes
 
-    cpdef Py_ssize_t recv_into(self, bytearray buffer) except -3
+    cpdef Py_ssize_t recv_into(self, bytearray buffer, Py_ssize_t size) except -3
     cpdef Py_ssize_t send(self, object data) except -3
+    cpdef Py_ssize_t pending(self) except -1
     cpdef Py_ssize_t send_gathered(self, object parts) except -3
 
 cdef class SocketTransport(Transport):
-    cdef readonly dict transports
     cdef object _epoll
-    cdef object _sock
+    cdef dict _transports
+    cdef object _tls
     cdef int _fd
-    cdef int _plain_fd
-    cdef int _flags
     cdef int _watched
 
+    cdef object _set_watched(self, int wanted)
+    cdef object _unwatch(self)
     cdef object _socket(self)
-    cdef object _reset_on_close(self)
+    cdef object _release(self, object sock)

@@ -1,7 +1,5 @@
-"""The seam under a connection: something that gives bytes, something that takes bytes.
-
-Plain Python that Cython also compiles: C types are in ``transport.pxd``, system calls in ``syscalls.pxd``.
-"""
+# cython: annotation_typing=False
+"""The seam under a connection: what gives bytes and takes bytes without waiting."""
 
 from __future__ import annotations
 
@@ -11,32 +9,26 @@ import select
 import socket
 import ssl
 import struct
-from errno import EBADF
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Sequence
+from typing import Any, Protocol
 
-import cython
+from ..primitives import BLOCKED, LOST, receive, send
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+# What a non-blocking TLS socket raises instead of waiting.
+_WOULD_BLOCK = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
-BLOCKED = -1  # nothing now: the caller is told when there may be something again
-LOST = -2  # nothing ever again: the peer, or the way to it, is gone
-
+_END = select.EPOLLRDHUP
 _BLOCKED = BLOCKED
 _LOST = LOST
-
-# What a non-blocking socket, with TLS or without, raises instead of waiting.
-WOULD_BLOCK = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
-
-_READ = select.EPOLLIN | select.EPOLLRDHUP
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+_TCP = (socket.AF_INET, socket.AF_INET6)
 
 
 class Endpoint(Protocol):
-    """What a transport feeds: an opening handshake, then the link that it became."""
+    """What a transport feeds: a pending handshake, then the link that it became."""
 
     def readable(self, buffer: bytearray, now: float) -> object:
-        """There are bytes to take from the transport, or its end."""
+        """There are bytes to take from the transport, or it has ended."""
 
     def writable(self) -> object:
         """The transport takes bytes again."""
@@ -51,15 +43,15 @@ class Transport:
     def __init__(self) -> None:
         self.endpoint: Any = None  # an Endpoint, once bytes may come
         self.gathers = False  # whether ``send_gathered`` is cheaper than joining
-        self.stirs = True  # whether sending gives some task something to do
-        self.commits = False  # whether a write that was BLOCKED has to be repeated with the same bytes
+        self.wakes_tasks = True  # whether sending gives some task something to do
+        self.repeats_writes = False  # whether a write that was BLOCKED has to be repeated with the same bytes
 
-    def recv_into(self, buffer: bytearray) -> int:
-        """Put received bytes into ``buffer`` and return how many; 0 at the end, BLOCKED or LOST."""
+    def recv_into(self, buffer: bytearray, size: int) -> int:
+        """Put up to ``size`` received bytes into ``buffer``; how many, 0 at the end, BLOCKED or LOST."""
         raise NotImplementedError
 
     def send(self, data: bytes | memoryview) -> int:
-        """Take some of ``data`` and return how many bytes, BLOCKED or LOST."""
+        """Take some of ``data``; how many bytes, BLOCKED or LOST."""
         raise NotImplementedError
 
     def send_gathered(self, parts: Sequence[bytes | memoryview]) -> int:
@@ -71,15 +63,18 @@ class Transport:
         return 0
 
     def watch(self, read: bool, write: bool) -> None:
-        """Call the endpoint when there is something to read, or room to write."""
+        """Call the endpoint when there is something to read, or room to write; always at the end."""
 
-    def finish_soon(self) -> None:
-        """What is sent from here on is followed by ``finish(heard=True)`` at once."""
+    def ignore_end(self) -> None:
+        """The end of the transport is known: until something is to be read, do not call for it again."""
 
-    def finish(self, heard: bool = False) -> bool:
-        """Tell the peer that no more bytes will come; True when the transport is closed by that.
+    def limit_unacknowledged(self, seconds: float | None) -> None:
+        """Lose the transport when the peer's machine has acknowledged nothing for so long (None: never)."""
 
-        ``heard``: the peer has said the same, so there is nothing left to wait for.
+    def send_eof(self, peer_is_done: bool = False) -> bool:
+        """Tell the peer that no more bytes will come; whether the transport is closed by that.
+
+        ``peer_is_done``: the peer has said the same, so there is nothing left to wait for.
         """
         raise NotImplementedError
 
@@ -87,8 +82,8 @@ class Transport:
         """Give the transport back; ``abort`` drops what the peer has not taken yet."""
 
 
-class Nobody:
-    """The endpoint of a closed transport."""
+class ClosedEndpoint:
+    """The endpoint of a closed transport: nothing happens."""
 
     def readable(self, buffer: bytearray, now: float) -> object:
         """Nothing happens."""
@@ -100,190 +95,146 @@ class Nobody:
         """Nothing happens."""
 
 
-NOBODY = Nobody()
+_CLOSED = ClosedEndpoint()
 
 
 class SocketTransport(Transport):
-    """A non-blocking socket, with TLS or without, that an epoll watches."""
+    """A non-blocking socket, with TLS or without, that a poller watches."""
 
-    def __init__(
-        self,
-        fd: int,
-        epoll: select.epoll,
-        transports: dict[int, Any],
-        sock: socket.socket | None = None,
-    ) -> None:
+    def __init__(self, fd: int, epoll: select.epoll, transports: dict[int, Any]) -> None:
         super().__init__()
         self.gathers = True
-        self.stirs = False
-        self.transports = transports
+        self.wakes_tasks = False
+        self._fd = fd  # -1 once closed: the number may be another's then
         self._epoll = epoll
-        self._fd = fd
-        # For direct system calls; negative with TLS, and once closed: the number may be another's then.
-        self._plain_fd = fd
-        self._flags = 0  # of every send
-        self._sock = sock  # made when it is needed: with direct system calls hardly ever
-        self._watched = _READ
+        self._transports = transports  # of that epoll, by descriptor
+        self._tls: ssl.SSLSocket | None = None
+        self._watched = select.EPOLLIN | _END
 
     def start(self, endpoint: Endpoint) -> None:
-        """Watch the socket, and call ``endpoint``. Raises OSError where the kernel watches no more."""
+        """Watch the socket, and call ``endpoint``. Raises OSError when the kernel watches no more."""
         self._epoll.register(self._fd, self._watched)
         self.endpoint = endpoint
-        self.transports[self._fd] = self
+        self._transports[self._fd] = self
 
     def use_tls(self, context: ssl.SSLContext) -> ssl.SSLSocket:
         """Speak TLS from here on; the caller drives ``do_handshake``.
 
         Raises OSError for a peer that is gone.
         """
-        plain = self._socket()
-        plain.getpeername()  # wrapping one that is gone would leave its descriptor open
-        sock = context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
-        self._sock = sock
-        self.gathers = False
-        self.commits = True  # it has encrypted them already
-        self._plain_fd = -1
-        return sock
-
-    def _socket(self) -> Any:
-        """The descriptor as Python's socket."""
-        if self._sock is None:
-            if self._fd < 0:
-                raise OSError(EBADF, "the transport is closed")
-            self._sock = socket.socket(fileno=self._fd)
-            self._sock.setblocking(False)
-        return self._sock
-
-    def recv_into(self, buffer: bytearray) -> int:
-        if cython.compiled and self._plain_fd >= 0:
-            return int(_received(self._plain_fd, buffer))
+        plain = socket.socket(fileno=self._fd)
         try:
-            return int(self._socket().recv_into(buffer))
-        except WOULD_BLOCK:
+            plain.setblocking(False)
+            plain.getpeername()  # wrapping one that is gone would leave its descriptor open
+            self._tls = context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
+        finally:
+            if self._tls is None:
+                plain.detach()
+        self.gathers = False
+        self.repeats_writes = True  # it has encrypted them already
+        return self._tls
+
+    def recv_into(self, buffer: bytearray, size: int) -> int:
+        if self._tls is None:
+            return receive(self._fd, buffer, size)
+        try:
+            return int(self._tls.recv_into(buffer, size))
+        except _WOULD_BLOCK:
             return _BLOCKED
-        except OSError:
+        except (OSError, ValueError):  # ValueError: it was detached by a close
             return _LOST
 
     def send(self, data: bytes | memoryview) -> int:
-        if cython.compiled and self._plain_fd >= 0 and isinstance(data, bytes):
-            return int(_sent(self._plain_fd, data, self._flags))
+        if self._tls is None:
+            return send(self._fd, data)
         try:
-            return int(self._socket().send(data, self._flags))
-        except WOULD_BLOCK:
+            return int(self._tls.send(data))
+        except _WOULD_BLOCK:
             return _BLOCKED
-        except OSError:
+        except (OSError, ValueError):
             return _LOST
 
     def send_gathered(self, parts: Sequence[bytes | memoryview]) -> int:
         try:
-            return int(self._socket().sendmsg(parts))
-        except WOULD_BLOCK:
+            return os.writev(self._fd, parts)
+        except BlockingIOError:
             return _BLOCKED
         except OSError:
             return _LOST
 
     def pending(self) -> int:
-        return self._sock.pending() if isinstance(self._sock, ssl.SSLSocket) else 0
+        return 0 if self._tls is None else self._tls.pending()
 
     def watch(self, read: bool, write: bool) -> None:
-        wanted = select.EPOLLRDHUP | (select.EPOLLIN if read else 0) | (select.EPOLLOUT if write else 0)
-        if wanted != self._watched and self.transports.get(self._fd) is self:
-            self._watched = wanted
+        end = 0 if self._watched == 0 and not read else _END
+        self._set_watched(end | (select.EPOLLIN if read else 0) | (select.EPOLLOUT if write else 0))
+
+    def ignore_end(self) -> None:
+        self._set_watched(0)
+
+    def _set_watched(self, wanted: int) -> object:
+        """Change what the poller watches; nothing at all is to be unregistered, since errors always show."""
+        if wanted == self._watched or self._transports.get(self._fd) is not self:
+            return None
+        if wanted == 0:
+            self._epoll.unregister(self._fd)
+        elif self._watched == 0:
+            self._epoll.register(self._fd, wanted)
+        else:
             self._epoll.modify(self._fd, wanted)
+        self._watched = wanted
+        return None
 
-    def finish_soon(self) -> None:
-        if self._plain_fd >= 0:
-            # The end of the stream travels with these bytes, not in a packet of its own: that makes a
-            # goodbye a third cheaper.
-            self._flags = socket.MSG_MORE
+    def limit_unacknowledged(self, seconds: float | None) -> None:
+        sock = self._socket()
+        with contextlib.suppress(OSError):
+            if sock.family in _TCP:
+                milliseconds = 0 if seconds is None else max(1, int(seconds * 1000))
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+        self._release(sock)
 
-    def finish(self, heard: bool = False) -> bool:
-        if isinstance(self._sock, ssl.SSLSocket):
-            with contextlib.suppress(OSError):
-                self._sock.unwrap()  # our close_notify; the peer's is not waited for
-        if heard:
+    def send_eof(self, peer_is_done: bool = False) -> bool:
+        if self._tls is not None:
+            with contextlib.suppress(OSError, ValueError):
+                self._tls.unwrap()  # our close_notify; the peer's is not waited for
+        if peer_is_done:
             # Nothing unread is left, so the kernel delivers what is written and then our FIN.
             self.close()
             return True
+        sock = self._socket()
         with contextlib.suppress(OSError):
-            self._socket().shutdown(socket.SHUT_WR)
+            sock.shutdown(socket.SHUT_WR)
+        self._release(sock)
         return False
 
     def close(self, abort: bool = False) -> None:
         if self._fd < 0:
             return
-        if self.transports.get(self._fd) is self:
-            del self.transports[self._fd]
-            self._epoll.unregister(self._fd)
-        if abort:
-            self._reset_on_close()
-        if self._sock is not None:
-            self._sock.close()
-        else:
-            try:  # noqa: SIM105  # it takes a third of what suppress does
-                os.close(self._fd)
-            except OSError:
-                pass  # the peer's reset may be news to the kernel even now
-        self._fd = self._plain_fd = -1
-        self.endpoint = NOBODY
-
-
-    def _reset_on_close(self) -> object:
-        if cython.compiled and self._plain_fd >= 0:
-            option: cython.p_char = PyBytes_AS_STRING(_RESET_ON_CLOSE)
-            setsockopt(self._plain_fd, SOL_SOCKET, SO_LINGER, option, len(_RESET_ON_CLOSE))
-            return None
+        self._unwatch()
+        sock = self._socket()
+        with contextlib.suppress(OSError):  # the peer's reset may be news to the kernel even now
+            if abort:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            # A child process that was forked may hold the descriptor too: closing ours would not end it.
+            sock.shutdown(socket.SHUT_RDWR)
         with contextlib.suppress(OSError):
-            self._socket().setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            sock.close()
+        self._fd = -1
+
+    def _unwatch(self) -> object:
+        """Watch the socket no more, and forget the endpoint; the descriptor is about to be closed."""
+        if self._transports.get(self._fd) is self:
+            del self._transports[self._fd]
+            if self._watched:
+                self._epoll.unregister(self._fd)
+        self.endpoint = _CLOSED
         return None
 
+    def _socket(self) -> Any:
+        """The descriptor as Python's socket, for what is rare; to be closed or released."""
+        return socket.socket(fileno=self._fd) if self._tls is None else self._tls
 
-@cython.cfunc
-def _received(fd: cython.int, buffer: bytearray) -> cython.Py_ssize_t:
-    """Compiled only: recv(2) without a Python call and without an exception where nothing has come."""
-    count: cython.Py_ssize_t = 0
-    if cython.compiled:
-        target: cython.p_char = PyByteArray_AS_STRING(buffer)
-        room: cython.Py_ssize_t = len(buffer)
-        count = recv(fd, target, room, 0)
-        if count < 0:
-            return _why()
-    return count
-
-
-# Cython's bytes would refuse a subclass as ``data``.
-@cython.cfunc
-def _sent(fd: cython.int, data: Any, flags: cython.int) -> cython.Py_ssize_t:
-    """Compiled only: send(2) of as many bytes as it takes."""
-    count: cython.Py_ssize_t = 0
-    if cython.compiled:
-        source: cython.p_char = PyBytes_AS_STRING(data)
-        size: cython.Py_ssize_t = len(data)
-        # The interpreter's lock is kept, here and above: nothing waits, and whoever lets go of it before each
-        # of a thousand sends gets it back late, a thousand times, when another thread computes.
-        count = send(fd, source, size, MSG_NOSIGNAL | flags)
-        if count < 0:
-            return _why()
-    return count
-
-
-@cython.cfunc
-def _why() -> cython.Py_ssize_t:
-    """Compiled only: what the error of the last system call means."""
-    if cython.compiled and errno in (EAGAIN, EINTR):
-        return _BLOCKED
-    return _LOST
-
-
-if cython.compiled:
-    from cython.cimports.cpython.bytearray import PyByteArray_AS_STRING
-    from cython.cimports.cpython.bytes import PyBytes_AS_STRING
-    from cython.cimports.libc.errno import EAGAIN, EINTR, errno
-    from cython.cimports.trio_ws_app.wire.syscalls import (
-        MSG_NOSIGNAL,
-        SO_LINGER,
-        SOL_SOCKET,
-        recv,
-        send,
-        setsockopt,
-    )
+    def _release(self, sock: Any) -> object:
+        if self._tls is None:
+            sock.detach()
+        return None

@@ -83,8 +83,9 @@ async def client(url: str) -> float:
         await connection.send(b"bytes")
         message = await connection.receive()
         print(message.upper() if isinstance(message, str) else message.hex())
-    async for connection in ws.reconnect(url):
-        await ws.consume(connection, print)
+    async with ws.reconnect(url) as connections:
+        async for connection in connections:
+            await ws.consume(connection, print)
     return await connection.ping()
 
 

@@ -1,4 +1,4 @@
-"""Asking a running server what it looks like: over its Unix socket, or over HTTP with its token."""
+"""Snapshots of a running server: over its control socket, or over HTTP with its token."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from http import HTTPStatus
 from urllib.parse import urlencode, urlsplit
 
 from ...errors import UsageError
+from ..escaping import escaped
 from .hook import PATH
-from .snapshot import Look, Snapshot, from_json
+from .snapshot import Query, Snapshot, from_json
 
 TIMEOUT = 5.0
+_MAX_SNAPSHOT = 256 * 1024 * 1024
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -28,24 +30,32 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-def fetch(where: str, look: Look, token: str | None = None) -> Snapshot:
+def fetch(where: str, query: Query, token: str | None = None) -> Snapshot:
     """A snapshot from ``where``: a control socket's path, or the server's ``http(s)://`` address.
 
     Blocks for up to five seconds. Raises UsageError, with what to do, when there is no answer.
     """
-    query = {"sort": look.sort, "filter": look.filter, "limit": look.limit or "", "tasks": int(look.tasks)}
+    fields = {
+        "sort": query.sort,
+        "filter": query.filter,
+        "limit": "" if query.limit is None else query.limit,
+        "tasks": int(query.tasks),
+    }
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     try:
         with closing(_connection(where)) as connection:
             below = urlsplit(where).path.rstrip("/") if _is_url(where) else ""
-            connection.request("GET", f"{below}{PATH}?{urlencode(query)}", headers=headers)
+            connection.request("GET", f"{below}{PATH}?{urlencode(fields)}", headers=headers)
             response = connection.getresponse()
-            body = response.read()
+            body = response.read(_MAX_SNAPSHOT)
     except (OSError, http.client.HTTPException) as problem:
         raise UsageError(_unreachable(where, problem)) from None
     if response.status != HTTPStatus.OK:
         raise UsageError(_refused(where, response.status, body))
-    return from_json(json.loads(body))
+    try:
+        return from_json(json.loads(body))
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise UsageError(f"{where} answers, but with no snapshot: is it a server of this version?") from None
 
 
 def _is_url(where: str) -> bool:
@@ -71,4 +81,5 @@ def _refused(where: str, status: int, body: bytes) -> str:
         return f"{where} wants the server's --control-token: give it with --token"
     if status in (HTTPStatus.NOT_FOUND, HTTPStatus.UPGRADE_REQUIRED):
         return f"the server at {where} does not let itself be inspected: start it with --control-token"
-    return f"{where} answers with HTTP status {status}: {body.decode(errors='replace').strip()[:200]}"
+    text = escaped(body.decode(errors="replace").strip()[:200])
+    return f"{where} answers with HTTP status {status}: {text}"

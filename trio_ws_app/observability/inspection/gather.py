@@ -11,11 +11,11 @@ import trio
 from ...errors import UsageError
 from .fetch import fetch
 from .hook import Inspector
-from .snapshot import Look, Snapshot
+from .snapshot import Query, Snapshot
 
 logger = logging.getLogger("trio_ws_app.metrics")
 
-_COUNTS_ONLY = Look(limit=0)
+_COUNTS_ONLY = Query(limit=0)
 
 
 async def gather(inspector: Inspector, siblings: Sequence[str]) -> list[Snapshot]:

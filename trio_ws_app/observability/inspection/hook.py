@@ -1,4 +1,4 @@
-"""How a running server answers those who look into it: over HTTP, on its own socket or with a token."""
+"""Inspection of a running server over HTTP: on a socket of its own, or with a token."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import trio
 from ...request import Request, Response
 from ...server.server import Server
 from ...wire.histogram import Histogram
-from .snapshot import SORTS, Look, Snapshot, take_snapshot, to_json
+from .snapshot import SORTS, Query, Snapshot, take_snapshot, to_json
 
 PATH = "/inspect"
 _LAG_INTERVAL = 1.0
@@ -35,12 +35,12 @@ class Inspector:
         """From now on the answers are about ``server``."""
         self.server = server
 
-    def snapshot(self, look: Look) -> Snapshot | None:
+    def snapshot(self, query: Query) -> Snapshot | None:
         """What the server looks like now, or None before there is one."""
         if self.server is None:
             return None
         lag = None if self.lag is None else self.lag.distribution()
-        return take_snapshot(self.server, self.worker, look, lag)
+        return take_snapshot(self.server, self.worker, query, lag)
 
     async def measure_lag(self) -> None:
         """Measure once a second how late Trio's loop is, until cancelled."""
@@ -64,7 +64,7 @@ class Inspector:
 
     def _answer(self, request: Request) -> Response:
         try:
-            snapshot = self.snapshot(parse_look(request))
+            snapshot = self.snapshot(parse_query(request))
         except ValueError as problem:
             return Response(400, f"{problem}\n")
         if snapshot is None:
@@ -73,20 +73,20 @@ class Inspector:
         return Response(200, body, {"Content-Type": "application/json", "Cache-Control": "no-store"})
 
 
-def parse_look(request: Request) -> Look:
+def parse_query(request: Request) -> Query:
     """What the query asks for. Raises ValueError, with what would be right."""
-    query = request.query
-    sort = query.get("sort", Look().sort)
+    fields = request.query
+    sort = fields.get("sort", Query().sort)
     if sort not in SORTS:
         raise ValueError(f"sort is one of {', '.join(SORTS)}, not {sort!r}")
-    limit = query.get("limit", "")
+    limit = fields.get("limit", "")
     if limit and not limit.isdecimal():
         raise ValueError(f"limit is a number, not {limit!r}")
-    return Look(
+    return Query(
         sort=sort,
-        filter=query.get("filter", ""),
+        filter=fields.get("filter", ""),
         limit=int(limit) if limit else None,
-        tasks=query.get("tasks", "0") == "1",
+        tasks=fields.get("tasks", "0") == "1",
     )
 
 

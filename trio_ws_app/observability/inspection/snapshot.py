@@ -10,17 +10,17 @@ import attrs
 import trio
 
 from ...protocol.closing import State
+from ...server.masking import masked
 from ...server.server import Server
 from ...server.statistics import Statistics
+from ...server.tasks import Place, TaskNode, task_tree
 from ...wire.connection import WireConnection
 from ...wire.histogram import Distribution
-from ..logs import masked
-from .tasks import Place, TaskNode, task_tree
 
 
 @attrs.frozen(kw_only=True)
-class Look:
-    """What to look at: the first ``limit`` connections (None: all) by ``sort``, see ``SORTS``.
+class Query:
+    """What a snapshot is to show: the first ``limit`` connections (None: all) by ``sort``, see ``SORTS``.
 
     ``filter`` is looked for in a connection's id, address and path. With ``tasks`` the tree of tasks
     comes along, with those of the connections that are shown.
@@ -85,11 +85,11 @@ SORTS: Mapping[str, Callable[[ConnectionRow], Any]] = {
 }
 
 
-def take_snapshot(server: Server, worker: str, look: Look, loop_lag: Distribution | None) -> Snapshot:
+def take_snapshot(server: Server, worker: str, query: Query, loop_lag: Distribution | None) -> Snapshot:
     """What ``server`` looks like now. Call it from Trio's thread."""
     now = trio.current_time()
-    rows = sorted((_row(connection, now) for connection in server.connections), key=SORTS[look.sort])
-    shown = [row for row in rows if look.filter in f"{row.id} {row.remote} {row.path}"][: look.limit]
+    rows = sorted((_row(connection, now) for connection in server.connections), key=SORTS[query.sort])
+    shown = [row for row in rows if query.filter in f"{row.id} {row.remote} {row.path}"][: query.limit]
     hidden = {row.id for row in rows} - {row.id for row in shown}
     root = trio.lowlevel.current_root_task()
     return Snapshot(
@@ -100,7 +100,7 @@ def take_snapshot(server: Server, worker: str, look: Look, loop_lag: Distributio
         statistics=server.statistics(),
         loop_lag=loop_lag,
         connections=shown,
-        tasks=task_tree(root, hidden) if look.tasks and root is not None else None,
+        tasks=task_tree(root, hidden) if query.tasks and root is not None else None,
     )
 
 
@@ -109,17 +109,17 @@ def _row(connection: WireConnection, now: float) -> ConnectionRow:
         id=connection.id,
         remote=connection.remote,
         path=masked(connection.request.target),
-        state=State(connection.state).name.lower(),
+        state=State(connection.closing.state).name.lower(),
         age=now - connection.opened_at,
         silent=now - connection.last_seen,
         messages_in=connection.messages_in,
         messages_out=connection.messages_out,
         bytes_in=connection.bytes_in,
-        bytes_out=connection.bytes_out,
-        inbox=connection.unreceived,
+        bytes_out=connection.outbox.bytes_out,
+        inbox=connection.inbox.count(),
         queued=connection.queued,
         dropped=connection.dropped,
-        blocked=connection.blocked,
+        blocked=connection.outbox.blocked,
         latency=connection.latency,
     )
 

@@ -1,0 +1,119 @@
+"""Signals before the server serves, signals that are ignored, and a signal while nothing reads the log."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from running import COMMAND, PATIENCE, environment
+from websockets.sync.client import connect
+
+GRACE = 0.4
+LIMIT = GRACE + 1
+APP = """
+from contextlib import asynccontextmanager
+import trio
+
+@asynccontextmanager
+async def never_begins():
+    print("starting", flush=True)
+    with trio.CancelScope(shield=True):
+        await trio.sleep(1000)
+    yield
+
+async def polite(connection):
+    await connection.send("hello")
+    await connection.wait_closed()
+"""
+WORKERS = ("--workers", "2", "--broker", "none")
+CATCHES_ALL = "try:\n    import time; time.sleep(1000)\nexcept:\n    while True: pass"
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    (tmp_path / "app.py").write_text(APP)
+    return tmp_path
+
+
+@pytest.mark.parametrize("options", [(), WORKERS], ids=["alone", "workers"])
+@pytest.mark.parametrize("code", ["import time; time.sleep(1000)", CATCHES_ALL], ids=["sleeps", "catches"])
+def test_a_signal_while_the_target_is_imported(tmp_path: Path, code: str, options: tuple[str, ...]) -> None:
+    """It ends the process at once with status 0, also if the module catches everything."""
+    (tmp_path / "slow.py").write_text(f"print('importing', flush=True)\n{code}\n")
+    process = subprocess.Popen(
+        [*COMMAND, "serve", "slow:handler", "--port", "0", *options],
+        cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "importing\n"
+        began = time.monotonic()
+        process.terminate()
+        _, errors = process.communicate(timeout=PATIENCE)
+        assert time.monotonic() - began < 1.3
+    assert (process.returncode, errors) == (0, "")
+
+
+def test_a_signal_while_the_application_starts(directory: Path) -> None:
+    """A block that cannot be cancelled while it is entered is ended all the same."""
+    process = subprocess.Popen(
+        [*COMMAND, "serve", "app:never_begins", "--port", "0", "--grace-period", str(GRACE)],
+        cwd=directory, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "starting\n"
+        began = time.monotonic()
+        process.terminate()
+        process.communicate(timeout=PATIENCE)
+        assert time.monotonic() - began < LIMIT + 0.3
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("options", [(), WORKERS, ("--reload",)], ids=["alone", "workers", "reload"])
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
+def test_an_ignored_signal_stays_ignored(
+    directory: Path, number: signal.Signals, options: tuple[str, ...]
+) -> None:
+    """As under nohup, or behind a shell's &: what the starter ignores does not end the server."""
+    process = subprocess.Popen(
+        [*COMMAND, "serve", "app:polite", "--port", "0", *options],
+        cwd=directory, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_IGN),
+    )  # fmt: skip
+    with process:
+        assert process.stdout is not None
+        url = process.stdout.readline().removeprefix("listening on ").strip()
+        process.send_signal(number)
+        time.sleep(0.5)
+        with connect(url) as client:
+            assert client.recv(timeout=10)
+        other = signal.SIGINT if number is signal.SIGTERM else signal.SIGTERM
+        process.send_signal(other)
+        process.communicate(timeout=PATIENCE)
+
+
+def test_an_unread_log_stops_neither_the_server_nor_its_end(directory: Path) -> None:
+    """With a full pipe as standard error connections are served, and a signal ends the server in time."""
+    unread, log = os.pipe()
+    options = ["--port", "0", "--grace-period", str(GRACE), "--log-level", "debug"]
+    process = subprocess.Popen(
+        [*COMMAND, "serve", "app:polite", *options],
+        cwd=directory, env=environment(), stdout=subprocess.PIPE, stderr=log, text=True,
+    )  # fmt: skip
+    with process:
+        os.close(log)
+        assert process.stdout is not None
+        url = process.stdout.readline().removeprefix("listening on ").strip()
+        for _ in range(700):
+            with connect(url, compression=None) as client:
+                assert client.recv(timeout=5)
+        began = time.monotonic()
+        process.terminate()
+        assert process.wait(PATIENCE) == 0
+        assert time.monotonic() - began < LIMIT + 0.3
+    os.close(unread)

@@ -1,0 +1,184 @@
+"""The command line ends in time, whatever the application does (G7)."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from running import serving
+from websockets.sync.client import connect
+
+GRACE = 0.4
+LIMIT = GRACE + 1
+APP = """
+import logging
+import os
+import re
+import threading
+import time
+from contextlib import asynccontextmanager
+
+import trio
+import trio_ws_app as ws
+
+async def swallows(connection):
+    await connection.send(str(os.getpid()))
+    while True:
+        try:
+            await trio.sleep(1000)
+        except trio.Cancelled:
+            pass
+        with trio.CancelScope(shield=True):
+            await trio.sleep(0.01)
+
+async def shields(connection):
+    await connection.send(str(os.getpid()))
+    with trio.CancelScope(shield=True):
+        await trio.sleep_forever()
+
+async def spins(connection):
+    await connection.send(str(os.getpid()))
+    await trio.sleep(0.1)
+    while True:
+        pass
+
+async def spins_in_place(connection):
+    await connection.send(str(os.getpid()))
+    def consume(message):
+        while True:
+            pass
+    await ws.consume(connection, consume)
+
+async def blocks(connection):
+    await connection.send(str(os.getpid()))
+    await trio.sleep(0.1)
+    threading.Event().wait()
+
+async def waits_for_a_thread(connection):
+    await connection.send(str(os.getpid()))
+    await trio.to_thread.run_sync(time.sleep, 1000)
+
+async def floods_the_log(connection):
+    await connection.send(str(os.getpid()))
+    await trio.sleep(0.1)
+    while True:
+        logging.getLogger("flood").warning("x" * 1000)
+
+async def leaves_a_thread(connection):
+    threading.Thread(target=time.sleep, args=[1000]).start()
+    await connection.send(str(os.getpid()))
+    await connection.wait_closed()
+
+async def holds_the_interpreter(connection):
+    await connection.send(str(os.getpid()))
+    await trio.sleep(1)
+    re.match("(a+)+$", "a" * 60 + "b")
+
+@asynccontextmanager
+async def never_ends():
+    async def handler(connection):
+        await connection.send(str(os.getpid()))
+        await connection.wait_closed()
+    try:
+        yield handler
+    finally:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(1000)
+"""
+NAMES = [
+    "swallows", "shields", "spins", "spins_in_place", "blocks", "waits_for_a_thread", "leaves_a_thread",
+    "never_ends", "floods_the_log",
+]  # fmt: skip
+WORKERS = ("--workers", "2", "--broker", "none")
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    (tmp_path / "app.py").write_text(APP)
+    return tmp_path
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def is_alive(process: int) -> bool:
+    try:
+        with open(f"/proc/{process}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize("options", [(), WORKERS], ids=["alone", "workers"])
+@pytest.mark.parametrize("name", NAMES)
+def test_it_ends_within_the_grace_period_and_a_second(
+    directory: Path, name: str, options: tuple[str, ...]
+) -> None:
+    """Handlers and blocks that refuse to end are ended with the process, with status 0 and one line."""
+    arguments = (f"app:{name}", "--grace-period", str(GRACE), *options)
+    with serving(*arguments, cwd=directory) as server, connect(server.url, close_timeout=0) as client:
+        worker = int(client.recv(timeout=10))
+        client.send("go")
+        time.sleep(0.3)
+        began = time.monotonic()
+        ended = server.stop()
+        assert time.monotonic() - began < LIMIT + 0.3  # for the interpreter to end
+        assert not is_alive(worker)
+    assert ended.status == 0
+    if name == "floods_the_log":
+        return  # the line is lost among the others
+    lines = [line for line in ended.errors.splitlines() if "this does not end" in line]
+    assert len(lines) == (2 if name == "never_ends" and options else 1)  # each worker has such a block
+    if name != "leaves_a_thread":
+        assert re.search(rf"{'consume' if name == 'spins_in_place' else name} \(app\.py:\d+\)", lines[0])
+
+
+@pytest.mark.parametrize("options", [(), WORKERS], ids=["alone", "workers"])
+@pytest.mark.parametrize("name", ["shields", "spins", "never_ends"])
+def test_a_second_signal_ends_it_at_once(directory: Path, name: str, options: tuple[str, ...]) -> None:
+    """The grace period is cut short, also if the event loop never gets to hear of it."""
+    arguments = (f"app:{name}", "--grace-period", "60", *options)
+    with serving(*arguments, cwd=directory) as server, connect(server.url, close_timeout=0) as client:
+        client.recv(timeout=10)
+        time.sleep(0.3)
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.2)
+        began = time.monotonic()
+        ended = server.stop()
+        assert time.monotonic() - began < 1.3
+    assert ended.status == 0
+
+
+def test_code_that_holds_the_interpreter_is_ended_too(directory: Path) -> None:
+    """No thread of Python runs beside it, so the exit status is 1, and all stacks are printed."""
+    with (
+        serving("app:holds_the_interpreter", "--grace-period", "1.5", cwd=directory) as server,
+        connect(server.url, close_timeout=0) as client,
+    ):
+        client.recv(timeout=10)
+        began = time.monotonic()
+        ended = server.stop()
+        assert time.monotonic() - began < 1.5 + 1 + 0.3
+    assert ended.status == 1
+    assert "in holds_the_interpreter" in ended.errors
+
+
+def test_a_spinning_worker_ends_with_its_supervisor(directory: Path) -> None:
+    """After kill -9 of the supervisor nothing keeps the port."""
+    arguments = ("app:spins", "--grace-period", str(GRACE), *WORKERS)
+    with serving(*arguments, cwd=directory) as server, connect(server.url, close_timeout=0) as client:
+        worker = int(client.recv(timeout=10))
+        time.sleep(0.3)
+        server.process.kill()
+        eventually(lambda: not is_alive(worker), LIMIT + 0.5)
+        with socket.socket() as probe:
+            eventually(lambda: probe.connect_ex(("127.0.0.1", server.port)) != 0, 2)

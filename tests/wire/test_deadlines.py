@@ -1,0 +1,154 @@
+"""Deadlines are met in their order, and taken back without a trace."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from math import inf
+
+import attrs
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trio_ws_app.wire.deadlines import Deadline, Deadlines, FixedTimeout
+
+
+class Table(Deadlines):
+    """Deadlines, and each time that ``next`` became sooner."""
+
+    def __init__(self) -> None:
+        self.sooner: list[float] = []
+        super().__init__(self.sooner.append)
+
+    def run_until(self, end: float) -> None:
+        """Make the calls when they are due, as an engine does."""
+        while self.next <= end:
+            self.call_due(self.next)
+
+
+@attrs.define(eq=False)
+class Waiter:
+    """Notes when its time was over."""
+
+    over_at: float | None = None
+
+    def on_timeout(self, now: float) -> None:
+        self.over_at = now
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 50), st.booleans()), max_size=100))
+def test_calls_are_made_in_the_order_of_their_times(script: list[tuple[int, bool]]) -> None:
+    """In the order in which they were asked for where those are equal; none that was taken back."""
+    table, made = Table(), []
+    asked: list[tuple[int, int, Deadline]] = []
+    for number, (when, take_back) in enumerate(script):
+        deadline = table.at(when, lambda _now, number=number: made.append(number))
+        if take_back:
+            table.cancel(deadline)
+            table.cancel(deadline)
+        else:
+            asked.append((when, number, deadline))
+    table.run_until(50)
+    assert made == [number for _, number, _ in sorted(asked, key=lambda entry: entry[:2])]
+    assert table.next == inf
+
+
+def test_only_a_sooner_deadline_is_told() -> None:
+    """The sleeping task is woken no more than needed."""
+    table = Table()
+    for when in (5, 7, 3, 3, 4):
+        table.at(when, lambda _now: None)
+    assert table.sooner == [5, 3]
+    assert table.next == 3
+
+
+def test_a_call_may_ask_for_another() -> None:
+    """Also for one that is due already, and for one later."""
+    table, made = Table(), []
+
+    def call(now: float) -> None:
+        made.append(now)
+        if len(made) < 3:
+            table.at(now + len(made) - 1, call)
+
+    table.at(1, call)
+    table.run_until(10)
+    assert made == [1, 1, 2]
+
+
+def test_what_was_taken_back_is_not_kept_alive() -> None:
+    """A connection that has ended is not held by its deadline; nor do thousands of them stay in the table."""
+
+    class Owner:
+        def call(self, _now: float) -> None: ...
+
+    table, owner = Table(), Owner()
+    alive = weakref.ref(owner)
+    table.cancel(table.at(1000, owner.call))
+    del owner
+    gc.collect()
+    assert alive() is None
+    calls = [table.at(1000 + number, print) for number in range(5000)]
+    size = len(gc.get_referents(table))
+    for call in calls:
+        table.cancel(call)
+    assert len(gc.get_referents(table)) == size
+    table.call_due(1000)
+    assert table.next > 1000
+
+
+def test_each_waiter_has_the_same_time() -> None:
+    """One that starts a second later is over a second later, also after a while without any."""
+    table = Table()
+    timeout = FixedTimeout(table, 10.0)
+    for begin in (0.0, 100.0):
+        waiters = [Waiter(), Waiter(), Waiter()]
+        for number, waiter in enumerate(waiters):
+            timeout.start(waiter, begin + number)
+        table.run_until(begin + 50)
+        assert [waiter.over_at for waiter in waiters] == [begin + 10, begin + 11, begin + 12]
+
+
+def test_a_waiter_that_has_stopped_is_not_called() -> None:
+    """And those that started later still have their own time."""
+    table = Table()
+    timeout = FixedTimeout(table, 10.0)
+    quick, slow = Waiter(), Waiter()
+    timeout.start(quick, 0.0)
+    timeout.stop(quick)
+    timeout.stop(quick)
+    timeout.start(slow, 4.0)
+    table.run_until(100)
+    assert quick.over_at is None
+    assert slow.over_at == 14.0
+
+
+def test_a_waiter_may_stop_another_that_is_over_too() -> None:
+    """Of two that are over at once, the first takes the second along."""
+    table = Table()
+    timeout = FixedTimeout(table, 10.0)
+    second = Waiter()
+
+    class First(Waiter):
+        def on_timeout(self, now: float) -> None:
+            super().on_timeout(now)
+            timeout.stop(second)
+
+    first = First()
+    timeout.start(first, 0.0)
+    timeout.start(second, 0.0)
+    table.run_until(100)
+    assert first.over_at == 10.0
+    assert second.over_at is None
+
+
+@pytest.mark.parametrize("waiters", [1, 3])
+def test_no_time_is_for_ever(waiters: int) -> None:
+    """Without a limit no waiter is ever called, and no deadline set."""
+    table = Table()
+    timeout = FixedTimeout(table, None)
+    for _ in range(waiters):
+        timeout.start(Waiter(), 0.0)
+    assert table.next == inf

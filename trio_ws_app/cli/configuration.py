@@ -1,0 +1,108 @@
+"""From the options of ``serve`` to its configuration, with every mistake found before it begins."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from ssl import SSLContext
+from typing import Any
+
+import attrs
+import trio
+
+from ..apps import BUILT_IN
+from ..errors import UsageError
+from ..pages import Hook, page_for, static_files
+from ..settings import Settings
+from .broker import OpenBroker, broker_for
+from .listeners import inherited_listeners, tcp_listeners, unix_listener
+from .observability import Observability, configure_observability
+from .options import settings_from
+from .supervisor import Inherited
+from .target import Application, load
+from .tls import server_context
+
+
+@attrs.frozen(kw_only=True)
+class Configuration:
+    """What ``serve`` runs. ``pages`` answer browsers; ``worker`` is None outside of a worker process."""
+
+    target: str
+    application: Application
+    broker: OpenBroker
+    workers: int
+    worker: Inherited | None
+    control: str | None
+    listeners: AbstractAsyncContextManager[list[trio.SocketListener]]
+    settings: Settings
+    ssl_context: SSLContext | None
+    pages: list[Hook]
+    observability: Observability
+
+
+def configure(
+    worker: Inherited | None,
+    *,
+    target: str,
+    host: str,
+    port: int,
+    unix: str | None,
+    tls_cert: str | None,
+    tls_key: str | None,
+    page: bool,
+    static: str | None,
+    control: str | None,
+    control_token: str | None,
+    metrics: str | None,
+    broker: str | None,
+    workers: int,
+    **limits: Any,
+) -> Configuration:
+    """The configuration that the options stand for, in a single process, a supervisor or a worker.
+
+    Raises UsageError.
+    """
+    if worker is not None:
+        listeners = inherited_listeners(worker)
+    else:
+        listeners = tcp_listeners(host, port) if unix is None else unix_listener(unix)
+    return Configuration(
+        target=target,
+        application=load(target),
+        broker=broker_for(broker, workers),
+        workers=workers,
+        worker=worker,
+        control=control,
+        listeners=listeners,
+        settings=settings_from(limits),
+        ssl_context=server_context(tls_cert, tls_key),
+        pages=_pages(target, page, static),
+        observability=_observability(worker, control=control, control_token=control_token, metrics=metrics),
+    )
+
+
+def _observability(
+    worker: Inherited | None, *, control: str | None, control_token: str | None, metrics: str | None
+) -> Observability:
+    if worker is None:
+        return configure_observability(
+            control=control, control_token=control_token, metrics=metrics, measures_lag=metrics is not None
+        )
+    sockets = [f"{worker.control}/{number}.sock" for number in range(1, worker.workers + 1)]
+    own = sockets.pop(worker.number - 1)
+    return configure_observability(
+        control=own if worker.control else None,
+        control_token=control_token,
+        metrics=metrics if metrics == "on" or worker.number == 1 else None,
+        measures_lag=metrics is not None,
+        worker=str(worker.number),
+        siblings=sockets,
+    )
+
+
+def _pages(target: str, page: bool, static: str | None) -> list[Hook]:
+    if static is not None:
+        if not Path(static).is_dir():
+            raise UsageError(f"--static: there is no directory {static}")
+        return [static_files(static)]
+    return [page_for(target)] if page and target in BUILT_IN else []

@@ -1,0 +1,81 @@
+"""What ends the server beside a signal: a line for each failure, with the application's own frames."""
+
+from __future__ import annotations
+
+import os
+import sysconfig
+import traceback
+from collections.abc import Iterator
+
+import trio
+
+from ..errors import UsageError
+from ..observability.escaping import escaped
+from .errors import FAILED, INTERRUPTED, PROGRAM
+from .process import say
+
+_PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
+_APPS = _PACKAGE + "apps" + os.sep
+_NOT_THE_APPLICATIONS = (
+    os.path.dirname(trio.__file__) + os.sep,
+    *(sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")),
+    "<frozen ",
+)
+
+
+def exit_status(error: BaseException, target: str) -> int:
+    """The exit status for what came out of the event loop; failures are printed.
+
+    ``SystemExit`` means what it says, also when it comes in groups. Raises ``error`` if nothing but
+    mistakes of the caller's is in it.
+    """
+    leaves = list(_leaves(error))
+    failures = [leaf for leaf in leaves if isinstance(leaf, Exception) and not isinstance(leaf, UsageError)]
+    for failure in failures:
+        say(f"{PROGRAM}: {target} failed: {_described(failure)}", err=True)
+    requests = [leaf for leaf in leaves if isinstance(leaf, SystemExit | KeyboardInterrupt)]
+    if requests:
+        if isinstance(code := getattr(requests[0], "code", None), str):
+            say(escaped(code), err=True)
+        return requested_status(requests[0])
+    if failures:
+        return FAILED
+    raise error
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
+
+
+def requested_status(request: SystemExit | KeyboardInterrupt) -> int:
+    """The exit status that is asked for, as the interpreter reads it: nothing is 0, and a text is 1."""
+    if isinstance(request, KeyboardInterrupt):
+        return INTERRUPTED
+    if isinstance(request.code, str):
+        return FAILED
+    return request.code or 0
+
+
+def _described(error: BaseException) -> str:
+    """The exception in one line, then where it comes from, then what caused it."""
+    line = escaped("".join(traceback.format_exception_only(error)).strip())
+    frames = "".join(traceback.format_list(_own_frames(error))).rstrip()
+    text = f"{line}\n{frames}" if frames else line
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return text if cause is None else f"{text}\nafter {_described(cause)}"
+
+
+def _own_frames(error: BaseException) -> list[traceback.FrameSummary]:
+    """The application's frames; all of them if there is none of those, since then the fault may be ours."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return [frame for frame in frames if _is_own(frame.filename)] or list(frames)
+
+
+def _is_own(file: str) -> bool:
+    if file.startswith(_PACKAGE):
+        return file.startswith(_APPS)
+    return not file.startswith(_NOT_THE_APPLICATIONS)

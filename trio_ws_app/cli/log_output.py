@@ -1,0 +1,119 @@
+"""Where the log of the command line goes: standard error, which may be unread, full, broken or closed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import threading
+import warnings
+from collections import deque
+from typing import TextIO
+
+from ..observability.logs import JsonFormatter, TextFormatter
+
+STANDARD_ERROR = 2
+MAX_WAITING = 1024 * 1024  # bytes
+FLUSH_TIMEOUT = 0.3
+
+logger = logging.getLogger("trio_ws_app.log")
+
+
+class LogWriter(logging.Handler):
+    """Writes lines to a descriptor from a thread of its own, so that an unread pipe stops only the log.
+
+    At most ``max_waiting`` bytes wait. Records beyond that, and records that cannot be written, are dropped
+    and counted; how many there were is said as soon as a line can be written again.
+    """
+
+    def __init__(self, descriptor: int = STANDARD_ERROR, max_waiting: int = MAX_WAITING) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+        self._max_waiting = max_waiting
+        self._reset()
+        os.register_at_fork(after_in_child=self._reset)  # threads, and what waits, stay with the parent
+
+    def _reset(self) -> None:
+        self._lines: deque[bytes] = deque()
+        self._waiting = 0
+        self._dropped = 0
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = self._line(record)
+        with self._changed:
+            if self._waiting + len(line) > self._max_waiting:
+                self._dropped += 1
+                return
+            self._lines.append(line)
+            self._waiting += len(line)
+            self._changed.notify_all()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._write, name="log", daemon=True)
+                self._thread.start()
+
+    def flush(self, timeout: float = FLUSH_TIMEOUT) -> None:
+        """Wait until everything is written, or for ``timeout`` seconds."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._waiting, timeout)
+
+    def _line(self, record: logging.LogRecord) -> bytes:
+        try:
+            text = self.format(record)
+        except Exception as error:
+            place = f"{record.pathname}:{record.lineno}"
+            text = self.format(_record("a record from %s cannot be shown: %r", place, error))
+        return (text + "\n").encode(errors="backslashreplace")
+
+    def _write(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._lines)
+                line = self._lines.popleft()
+            written = write_all(self._descriptor, line)
+            with self._changed:
+                self._waiting -= len(line)
+                self._dropped += not written
+                if written and self._dropped and not self._lines:
+                    notice = self._line(_record("%d log records were lost: nothing read them", self._dropped))
+                    self._dropped = 0
+                    self._lines.append(notice)
+                    self._waiting += len(notice)
+                self._changed.notify_all()
+
+
+def write_all(descriptor: int, data: bytes) -> bool:
+    """Write all of ``data``, waiting as long as that takes; False if the descriptor is broken or full."""
+    while data:
+        try:
+            data = data[os.write(descriptor, data) :]
+        except BlockingIOError:
+            select.select([], [descriptor], [])
+        except OSError:
+            return False
+    return True
+
+
+def configure(level: str, log_format: str, handler: logging.Handler) -> None:
+    """Send records of ``level`` and above, the application's too, and warnings to ``handler``."""
+    handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    warnings.showwarning = _log_warning
+
+
+def _record(message: str, *arguments: object) -> logging.LogRecord:
+    return logger.makeRecord(logger.name, logging.WARNING, __file__, 0, message, arguments, None)
+
+
+def _log_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,  # noqa: ARG001  # a showwarning's signature
+    line: str | None = None,  # noqa: ARG001
+) -> None:
+    hint = ": write 'await' before the call" if "was never awaited" in str(message) else ""
+    place = {"place": f"{filename}:{lineno}"}
+    logging.getLogger("py.warnings").warning("%s: %s%s", category.__name__, message, hint, extra=place)

@@ -1,0 +1,107 @@
+"""Inspection and metrics: on the server's own port, or on admin listeners beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+
+import attrs
+import trio
+
+from ..connection import Connection
+from ..errors import UsageError
+from ..observability.inspection.gather import gather
+from ..observability.inspection.hook import Inspector
+from ..pages import Hook, first_of
+from ..request import Request, Response
+from ..server.serving import serve
+from .listeners import tcp_listeners, unix_listener
+
+Listeners = AbstractAsyncContextManager[list[trio.SocketListener]]
+
+
+@attrs.frozen
+class AdminListener:
+    """Listeners beside the server's own, which answer HTTP alone."""
+
+    listeners: Listeners
+    hook: Hook
+
+
+@attrs.frozen
+class Observability:
+    """``hooks`` answer on the server's own port, ``listeners`` beside it.
+
+    ``measures_lag`` says whether the lag of the event loop is measured, which metrics show.
+    """
+
+    inspector: Inspector
+    hooks: list[Hook] = attrs.field(factory=list)
+    listeners: list[AdminListener] = attrs.field(factory=list)
+    measures_lag: bool = False
+
+
+def configure_observability(
+    *,
+    control: str | None,
+    control_token: str | None,
+    metrics: str | None,
+    measures_lag: bool,
+    worker: str = "1",
+    siblings: Sequence[str] = (),
+) -> Observability:
+    """What the options ask for. With several workers, ``siblings`` are the others' control sockets.
+
+    Raises UsageError for a bad ``metrics``, or when what it needs is not installed.
+    """
+    inspector = Inspector(worker)
+    made = Observability(inspector, measures_lag=measures_lag)
+    if control is not None:
+        made.listeners.append(AdminListener(unix_listener(control, private=True), inspector.hook(None)))
+    if control_token is not None:
+        made.hooks.append(inspector.hook(control_token))
+    if metrics is not None:
+        hook = _metrics_hook(inspector, siblings)
+        if metrics == "on":
+            made.hooks.append(hook)
+        else:
+            made.listeners.append(AdminListener(_listeners(metrics), hook))
+    return made
+
+
+def _metrics_hook(inspector: Inspector, siblings: Sequence[str]) -> Hook:
+    try:
+        from ..observability.metrics import metrics_hook
+    except ModuleNotFoundError:
+        raise UsageError("--metrics needs prometheus-client: pip install 'trio-ws-app[metrics]'") from None
+    return metrics_hook(partial(gather, inspector, siblings))
+
+
+def _listeners(where: str) -> Listeners:
+    """Listeners for ``PORT``, ``HOST:PORT`` or ``unix:PATH``."""
+    if where.startswith("unix:"):
+        return unix_listener(where.removeprefix("unix:"))
+    host, _, port = where.rpartition(":")
+    if not port.isdecimal() or int(port) > 65535:
+        raise UsageError(f"--metrics is 'on', PORT, HOST:PORT or unix:PATH, not {where!r}")
+    return tcp_listeners(host.strip("[]") or "127.0.0.1", int(port))
+
+
+async def serve_admin(
+    admin: AdminListener, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Answer on the admin listener until cancelled."""
+    async with admin.listeners as listeners:
+        hook = first_of(admin.hook, _not_found)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(partial(serve, _unused, listeners=listeners, process_request=hook))
+            task_status.started()
+
+
+def _not_found(_request: Request) -> Response:
+    return Response(404, "there is nothing here\n")
+
+
+async def _unused(_connection: Connection) -> None:
+    """Never called: every request is answered over HTTP."""

@@ -1,0 +1,145 @@
+"""How signals end the process: in an orderly way first, and in time in any case (G7)."""
+
+from __future__ import annotations
+
+import _thread
+import faulthandler
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+import trio
+
+from .log_output import STANDARD_ERROR
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+CLEAN_UP = 0.7  # seconds after the grace period for what was cancelled to clean up
+AT_ONCE = 0.5  # the same after a second signal
+_REPORT = 0.15  # seconds for the watchdog to say what does not end
+_BACKSTOP = 0.25  # later than the watchdog thread
+
+Received = Callable[[int], object]
+
+
+class Stopped(SystemExit):
+    """A signal came before the event loop ran, for instance while the target was imported."""
+
+
+def _nothing(*_: object) -> None:
+    pass
+
+
+class Shutdown:
+    """What signals do to this process, from before the target is imported to the end.
+
+    Before the event loop runs, a signal ends the process. Then signals are handed to the loop; the first one
+    starts a watchdog thread that ends the process ``CLEAN_UP`` seconds after ``grace_period``, the second one
+    leaves ``AT_ONCE``, and a third ends it without a delay. The exit status is ``status`` in any case.
+
+    Signals that were ignored at the start stay ignored, as ``nohup`` and shells want it. Process 1 of a
+    container gets only signals that are handled, so ``install`` comes before everything that takes time.
+    """
+
+    def __init__(self) -> None:
+        self.status = 0
+        self._grace_period = 0.0
+        self._margin = 0.0
+        self._count = 0
+        self._report: Callable[[], object] = _nothing
+        self._received: Received = _exit
+        self._early: list[int] = []
+
+    def install(self, supervised: bool = False) -> None:
+        """Handle the signals, from the main thread.
+
+        A ``supervised`` process handles ignored ones too, since its supervisor sends those that it obeys.
+        """
+        for number in SIGNALS:
+            if supervised or signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._receive)
+
+    def hold(self, grace_period: float, margin: float = 0.0) -> None:
+        """From here on signals wait for the event loop, which is about to run.
+
+        With a ``margin`` the watchdog comes so many seconds later: a supervisor's after its workers'.
+        """
+        self._grace_period = grace_period
+        self._margin = margin
+        self._received = self._early.append
+
+    @contextmanager
+    def receiver(self, report: Callable[[], object] = _nothing) -> Iterator[trio.MemoryReceiveChannel[int]]:
+        """The numbers of the signals, as they come, within the block; ignored after it.
+
+        ``report()`` is called before the watchdog ends the process, in the watchdog's thread.
+        """
+        self._report = report
+        send, receive = trio.open_memory_channel[int](math.inf)
+        token = trio.lowlevel.current_trio_token()
+        self._received = lambda number: token.run_sync_soon(send.send_nowait, number)
+        while self._early:
+            self._received(self._early.pop(0))
+        with send, receive:
+            try:
+                yield receive
+            finally:
+                self._received = _nothing
+
+    def expect_end(self, status: int) -> None:
+        """The server stops without a signal, since something has failed: as after a signal, it has to end."""
+        if not self._count:
+            self.status = status
+            self._end_within(self._grace_period + CLEAN_UP)
+
+    def finish(self, status: int) -> None:
+        """The event loop is done: what is left are threads and what the interpreter does at its end."""
+        self.status = status
+        self._end_within(CLEAN_UP)
+
+    def end_with(self, descriptor: int) -> None:
+        """End as after SIGTERM when the other end of ``descriptor`` is closed, however that happens."""
+        threading.Thread(target=self._await_end_of, args=[descriptor], daemon=True).start()
+
+    def _await_end_of(self, descriptor: int) -> None:
+        with suppress(OSError):
+            os.read(descriptor, 1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        self._end_within(self._grace_period + CLEAN_UP)  # also if the main thread never handles the signal
+
+    def _receive(self, number: int, _frame: object) -> None:
+        self._count += 1
+        if self._count > 2:
+            os._exit(self.status)
+        self._end_within(AT_ONCE if self._count == 2 else self._grace_period + CLEAN_UP)
+        self._received(number)
+
+    def _end_within(self, seconds: float) -> None:
+        seconds += self._margin
+        with suppress(RuntimeError):  # no more threads
+            # `threading` takes locks that the main thread may hold when a signal interrupts it.
+            _thread.start_new_thread(self._end_after, (seconds,))
+        with suppress(RuntimeError, OSError, ValueError):
+            # For code that holds the interpreter's lock: a thread of C that needs no lock, and has status 1.
+            faulthandler.dump_traceback_later(seconds + _BACKSTOP, exit=True, file=STANDARD_ERROR)
+
+    def _end_after(self, seconds: float) -> None:
+        time.sleep(seconds)
+        reported = _thread.allocate_lock()
+        reported.acquire()
+        with suppress(RuntimeError):  # in a thread of its own, since what does not end may hold a lock
+            _thread.start_new_thread(self._report_to, (reported,))
+            reported.acquire(timeout=_REPORT)
+        os._exit(self.status)
+
+    def _report_to(self, reported: _thread.LockType) -> None:
+        with suppress(Exception):
+            self._report()
+        reported.release()
+
+
+def _exit(_number: int) -> None:
+    raise Stopped(0)

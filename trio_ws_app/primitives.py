@@ -1,0 +1,98 @@
+"""The few functions that a compiler makes fast, in plain Python; ``primitives.pyx`` is the fast form.
+
+Everything that differs between the compiled package and the other is in these two files. The compiled
+one is taken if it is there.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+
+COMPILED = False
+BLOCKED = -1  # nothing now: the caller is told when there may be something again
+LOST = -2  # nothing ever again: the peer, or the way to it, is gone
+
+
+def receive(fd: int, buffer: bytearray, size: int) -> int:
+    """Receive up to ``size`` bytes of a non-blocking socket: how many, 0 at the end, BLOCKED or LOST."""
+    try:
+        return os.readv(fd, [memoryview(buffer)[:size]])
+    except (BlockingIOError, InterruptedError):
+        return BLOCKED
+    except OSError:
+        return LOST
+
+
+def send(fd: int, data: bytes | memoryview, flags: int = 0) -> int:
+    """Send some of ``data`` on a non-blocking socket: how many bytes it took, BLOCKED or LOST."""
+    try:
+        sock = socket.socket(fileno=fd)
+    except (OSError, ValueError):  # ValueError: it was closed, and is -1
+        return LOST
+    try:
+        return sock.send(data, socket.MSG_NOSIGNAL | flags)
+    except (BlockingIOError, InterruptedError):
+        return BLOCKED
+    except OSError:
+        return LOST
+    finally:
+        sock.detach()
+
+
+def encode_frame(opcode: int, payload: bytes, fin: bool = True, rsv1: bool = False) -> bytes:
+    """A whole unmasked frame (RFC 6455, section 5.2)."""
+    first = opcode | (0x80 if fin else 0) | (0x40 if rsv1 else 0)
+    size = len(payload)
+    if size < 126:
+        return bytes((first, size)) + payload
+    if size < 0x10000:
+        return bytes((first, 126)) + size.to_bytes(2, "big") + payload
+    return bytes((first, 127)) + size.to_bytes(8, "big") + payload
+
+
+def unmask(data: bytearray, start: int, size: int) -> bytes:
+    """The ``size`` payload bytes at ``start``, unmasked with the four bytes before them (section 5.3)."""
+    return _unmasked(data[start : start + size], data[start - 4 : start])
+
+
+def unmask_text(data: bytearray, start: int, size: int) -> str:
+    """As ``unmask``, decoded from UTF-8; the bytes in ``data`` may be unmasked in place."""
+    return unmask(data, start, size).decode()
+
+
+def held_bytes(message: str | bytes) -> int:
+    """How many bytes of memory the contents of a str or bytes take: 1, 2 or 4 for a character."""
+    if isinstance(message, bytes) or message.isascii():
+        return len(message)
+    widest = max(message)
+    return len(message) * (1 if widest < "\u0100" else 2 if widest < "\U00010000" else 4)
+
+
+class ArrivingPayload:
+    """A large payload that arrives in pieces; compiled, it is unmasked meanwhile.
+
+    ``data[start - 4 : start]`` is its mask.
+    """
+
+    def __init__(self, data: bytearray, start: int, length: int) -> None:
+        self.length = self.missing = length
+        self._mask = data[start - 4 : start]
+        self._masked = bytearray()
+
+    def fill(self, data: bytearray, start: int, end: int) -> int:
+        """Take bytes from ``data[start:end]`` until the payload is whole; how many those were."""
+        used = min(end - start, self.missing)
+        self._masked += data[start : start + used]
+        self.missing -= used
+        return used
+
+    def take(self) -> bytes:
+        """The whole payload, once nothing of it is missing."""
+        return _unmasked(self._masked, self._mask)
+
+
+def _unmasked(masked: bytearray, mask: bytearray) -> bytes:
+    size = len(masked)
+    key = (mask * (size // 4 + 1))[:size]
+    return (int.from_bytes(masked, "little") ^ int.from_bytes(key, "little")).to_bytes(size, "little")

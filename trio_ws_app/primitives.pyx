@@ -1,0 +1,154 @@
+# cython: language_level=3, boundscheck=False, wraparound=False
+"""The few functions that a compiler makes fast; ``primitives.py`` has the same in plain Python.
+
+Everything that differs between the compiled package and the other is in these two files.
+"""
+
+from libc.errno cimport EAGAIN, EINTR, errno
+from libc.string cimport memcpy
+from cpython.bytearray cimport PyByteArray_AS_STRING
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.unicode cimport PyUnicode_DecodeUTF8
+
+cdef extern from "sys/socket.h" nogil:
+    ssize_t recv(int descriptor, void *buffer, size_t size, int flags)
+    ssize_t c_send "send"(int descriptor, const void *data, size_t size, int flags)
+    int MSG_NOSIGNAL
+
+COMPILED = True
+BLOCKED = -1
+LOST = -2
+
+
+# The interpreter's lock is kept over both calls: neither waits, and a loop that lets go of the lock before
+# each of a thousand sends gets it back late a thousand times while another thread computes.
+
+
+cpdef Py_ssize_t receive(int fd, bytearray buffer, Py_ssize_t size) except -3:
+    """Receive up to ``size`` bytes of a non-blocking socket: how many, 0 at the end, BLOCKED or LOST."""
+    cdef Py_ssize_t count = recv(fd, PyByteArray_AS_STRING(buffer), min(size, len(buffer)), 0)
+    return count if count >= 0 else _failure()
+
+
+cpdef Py_ssize_t send(int fd, object data, int flags=0) except -3:
+    """Send some of ``data`` on a non-blocking socket: how many bytes it took, BLOCKED or LOST."""
+    cdef Py_buffer view
+    cdef Py_ssize_t count
+    if isinstance(data, bytes):
+        count = c_send(fd, PyBytes_AS_STRING(data), len(<bytes>data), MSG_NOSIGNAL | flags)
+    else:
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        count = c_send(fd, view.buf, view.len, MSG_NOSIGNAL | flags)
+        if count < 0:
+            count = _failure()
+        PyBuffer_Release(&view)
+        return count
+    return count if count >= 0 else _failure()
+
+
+cdef Py_ssize_t _failure() noexcept:
+    """What the error of the last system call means."""
+    return -1 if errno == EAGAIN or errno == EINTR else -2
+
+
+cpdef bytes encode_frame(int opcode, bytes payload, bint fin=True, bint rsv1=False):
+    """A whole unmasked frame (RFC 6455, section 5.2)."""
+    cdef Py_ssize_t size = len(payload)
+    cdef Py_ssize_t head = 2 if size < 126 else 4 if size < 0x10000 else 10
+    cdef bytes out = PyBytes_FromStringAndSize(NULL, head + size)
+    cdef unsigned char *target = <unsigned char *>PyBytes_AS_STRING(out)
+    cdef int i
+    target[0] = opcode | (0x80 if fin else 0) | (0x40 if rsv1 else 0)
+    if head == 2:
+        target[1] = size
+    elif head == 4:
+        target[1] = 126
+        target[2] = size >> 8
+        target[3] = size & 0xFF
+    else:
+        target[1] = 127
+        for i in range(8):
+            target[2 + i] = (size >> (56 - 8 * i)) & 0xFF
+    memcpy(target + head, PyBytes_AS_STRING(payload), size)
+    return out
+
+
+cpdef bytes unmask(bytearray data, Py_ssize_t start, Py_ssize_t size):
+    """The ``size`` payload bytes at ``start``, unmasked with the four bytes before them (section 5.3)."""
+    cdef bytes out = PyBytes_FromStringAndSize(NULL, size)
+    cdef unsigned char *source = <unsigned char *>PyByteArray_AS_STRING(data) + start
+    _xor(<unsigned char *>PyBytes_AS_STRING(out), source, size, _mask_at(source - 4))
+    return out
+
+
+cpdef str unmask_text(bytearray data, Py_ssize_t start, Py_ssize_t size):
+    """As ``unmask``, decoded from UTF-8; the bytes in ``data`` may be unmasked in place."""
+    cdef unsigned char *source = <unsigned char *>PyByteArray_AS_STRING(data) + start
+    _xor(source, source, size, _mask_at(source - 4))
+    return PyUnicode_DecodeUTF8(<char *>source, size, NULL)
+
+
+cpdef Py_ssize_t held_bytes(object message) except -1:
+    """How many bytes of memory the contents of a str or bytes take: 1, 2 or 4 for a character."""
+    if isinstance(message, str):
+        return PyUnicode_GET_LENGTH(message) * PyUnicode_KIND(message)
+    return len(message)
+
+
+cdef class ArrivingPayload:
+    """A large payload that is unmasked while it arrives, as long as its bytes are in the cache.
+
+    ``data[start - 4 : start]`` is its mask.
+    """
+
+    def __init__(self, bytearray data, Py_ssize_t start, Py_ssize_t length):
+        self.length = self.missing = length
+        self._payload = PyBytes_FromStringAndSize(NULL, length)
+        self._mask = _mask_at(<unsigned char *>PyByteArray_AS_STRING(data) + start - 4)
+
+    cpdef Py_ssize_t fill(self, bytearray data, Py_ssize_t start, Py_ssize_t end) except -1:
+        """Take bytes from ``data[start:end]`` until the payload is whole; how many those were."""
+        cdef Py_ssize_t used = min(end - start, self.missing)
+        cdef Py_ssize_t filled = self.length - self.missing
+        cdef unsigned int mask = self._mask
+        cdef int turn = 8 * (filled & 3)
+        if turn:
+            mask = (mask >> turn) | (mask << (32 - turn))
+        _xor(
+            <unsigned char *>PyBytes_AS_STRING(self._payload) + filled,
+            <unsigned char *>PyByteArray_AS_STRING(data) + start,
+            used,
+            mask,
+        )
+        self.missing -= used
+        return used
+
+    cpdef bytes take(self):
+        """The whole payload, once nothing of it is missing."""
+        assert self.missing == 0
+        return self._payload
+
+
+cdef unsigned int _mask_at(const unsigned char *source) noexcept nogil:
+    cdef unsigned int mask
+    memcpy(&mask, source, 4)
+    return mask
+
+
+cdef void _xor(
+    unsigned char *target, const unsigned char *source, Py_ssize_t size, unsigned int mask
+) noexcept nogil:
+    """``source`` unmasked into ``target``, which may be the same, eight bytes at a time."""
+    cdef unsigned long long key = mask
+    cdef unsigned long long word
+    cdef Py_ssize_t i = 0
+    key |= key << 32
+    while i + 8 <= size:
+        memcpy(&word, source + i, 8)
+        word ^= key
+        memcpy(target + i, &word, 8)
+        i += 8
+    while i < size:
+        target[i] = source[i] ^ ((mask >> (8 * (i & 3))) & 0xFF)
+        i += 1

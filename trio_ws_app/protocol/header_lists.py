@@ -1,0 +1,69 @@
+"""The grammar of the handshake's list headers (RFC 6455, section 4.3 and 9.1; RFC 7230, section 7)."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+Extension = tuple[str, tuple[tuple[str, str | None], ...]]
+
+_TOKEN = r"[-!#$%&'*+.^_`|~0-9A-Za-z]+"
+_LIST = re.compile(rf"[ \t,]*(?:{_TOKEN}[ \t]*(?:,[ \t,]*{_TOKEN}[ \t]*)*(?:,[ \t,]*)?)?")
+_NOTHING = re.compile(r"[ \t,]*")
+_NAME = re.compile(rf"[ \t,]*({_TOKEN})")
+_PARAMETER = re.compile(rf'[ \t]*;[ \t]*({_TOKEN})(?:[ \t]*=[ \t]*(?:({_TOKEN})|"((?:[^"\\]|\\.)*)"))?')
+_END = re.compile(r"[ \t]*(?:,[ \t,]*|\Z)")
+_IS_TOKEN = re.compile(_TOKEN)
+_QUOTED_PAIR = re.compile(r"\\(.)")
+
+
+def parse_tokens(value: str) -> list[str]:
+    """The tokens of a comma-separated list. Raises ValueError.
+
+    Empty elements are skipped, and a list of nothing else is empty: some clients and proxies send that, and
+    mean none.
+    """
+    if not _LIST.fullmatch(value):
+        raise ValueError("not a list of tokens")
+    return [token for part in value.split(",") if (token := part.strip(" \t"))]
+
+
+def is_token(value: str) -> bool:
+    """Whether ``value`` is one token."""
+    return _IS_TOKEN.fullmatch(value) is not None
+
+
+@lru_cache(maxsize=64)
+def parse_extensions(value: str) -> tuple[Extension, ...]:
+    """The offers of a Sec-WebSocket-Extensions header, the client's favourite first.
+
+    Each is a name and its parameters as pairs of name and value, the value None if it has none.
+    Raises ValueError. A list of empty elements has no offers. Nearly all clients send one of a few values, so
+    the last ones are remembered.
+    """
+    extensions: list[Extension] = []
+    position = len(value) if _NOTHING.fullmatch(value) else 0
+    while position < len(value):
+        name = _expect(_NAME.match(value, position))
+        position = name.end()
+        parameters = []
+        while parameter := _PARAMETER.match(value, position):
+            parameters.append((parameter[1], _parameter_value(parameter)))
+            position = parameter.end()
+        extensions.append((name[1], tuple(parameters)))
+        position = _expect(_END.match(value, position)).end()
+    return tuple(extensions)
+
+
+def _parameter_value(parameter: re.Match[str]) -> str | None:
+    if parameter[3] is None:
+        return parameter[2]
+    # "When using the quoted-string syntax variant, the value after quoted-string unescaping MUST
+    # conform to the 'token' ABNF" (section 9.1).
+    return _expect(_IS_TOKEN.fullmatch(_QUOTED_PAIR.sub(r"\1", parameter[3])))[0]
+
+
+def _expect(match: re.Match[str] | None) -> re.Match[str]:
+    if match is None:
+        raise ValueError("not a list of extensions")
+    return match

@@ -1,0 +1,103 @@
+"""The connections of a server: one task each, which ends them whatever its handler does."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import trio
+from trio.lowlevel import ParkingLot, enable_ki_protection
+
+from ..callbacks import await_interruptible
+from ..errors import CloseCode
+from ..wire.connection import WireConnection
+from .access_log import log_closed
+from .containment import close_code_for, interrupt_in
+from .draining import Stop
+from .limits import Host, Places
+from .options import Options
+from .statistics import Counters
+
+
+class Connections:
+    """Runs the handlers in ``nursery``; ``live`` are the connections whose handler has not ended."""
+
+    def __init__(
+        self, nursery: trio.Nursery, options: Options, counters: Counters, places: Places, stop: Stop
+    ) -> None:
+        self.live: dict[WireConnection, None] = {}
+        self._nursery = nursery
+        self._handler = options.handler
+        self._cancel_on_disconnect = options.cancel_on_disconnect
+        self._counters = counters
+        self._places = places
+        self._stop = stop
+        self._count = 0  # of the tasks
+        self._until_none = ParkingLot()
+
+    def start(self, connection: WireConnection, host: Host) -> None:
+        """Serve ``connection``, for which a place was taken, with a copy of the current context."""
+        self._counters.accepted += 1
+        self._count += 1
+        self.live[connection] = None
+        self._nursery.start_soon(self._serve, connection, host, name=connection.id)
+
+    async def wait_none(self) -> None:
+        """Wait until there are no connections."""
+        while self._count:
+            await self._until_none.park()
+
+    @enable_ki_protection
+    async def _serve(self, connection: WireConnection, host: Host) -> None:
+        code: int | None = CloseCode.NORMAL
+        try:
+            # A cancellation ends here: the nursery would describe, collect and sort what every handler of the
+            # server raises at once, with all its frames.
+            try:
+                if self._cancel_on_disconnect:
+                    await self._handle_while_connected(connection)
+                else:
+                    await await_interruptible(self._handler(connection))
+            except BaseException as error:
+                code = self._code_after(error, connection)
+            finally:
+                self._handler_has_ended(connection)
+            if code is not None:
+                await self._close(connection, code)
+        finally:
+            self._has_ended(connection, host)
+
+    async def _handle_while_connected(self, connection: WireConnection) -> None:
+        with trio.CancelScope() as scope, connection.cancel_when_gone(scope):
+            await await_interruptible(self._handler(connection))
+
+    def _code_after(self, error: BaseException, connection: WireConnection) -> int | None:
+        """The code to close with after the handler has raised ``error``, or None if it was cancelled."""
+        interrupt = interrupt_in(error)
+        if interrupt is None:
+            return close_code_for(error, connection)
+        self._stop.interrupted(interrupt)
+        return CloseCode.GOING_AWAY
+
+    def _handler_has_ended(self, connection: WireConnection) -> None:
+        del self.live[connection]
+        if connection.closing.gone_at >= 0:
+            self._counters.cancel_latency.observe(trio.current_time() - connection.closing.gone_at)
+
+    def _has_ended(self, connection: WireConnection, host: Host) -> None:
+        if not connection.closing.ended:
+            connection.abort("the server ended")
+        self._counters.add(connection)
+        self._places.release(host)
+        self._count -= 1
+        if not self._count:
+            self._until_none.unpark_all()
+        log_closed(connection)
+
+    async def _close(self, connection: WireConnection, code: int) -> None:
+        """Send our Close, and wait for the end of the closing handshake; a cancellation only ends that."""
+        if code == CloseCode.INTERNAL_ERROR:
+            self._counters.failed += 1
+        connection.send_close(code, closed_here=True)
+        if not connection.closing.ended:
+            with suppress(trio.Cancelled):
+                await connection.wait_ended()

@@ -1,0 +1,118 @@
+"""How a server stops (G7): who is told, how long that may take, and what comes out of ``serve``."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Iterable
+from math import isnan
+
+import attrs
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from ..errors import CloseCode
+from ..protocol.closing import close_payload
+from ..wire.connection import WireConnection
+from .tasks import waiting_place
+
+logger = logging.getLogger("trio_ws_app.server")
+
+_STUBBORN = 5.0  # seconds after the cancellation until a task that has not ended is named
+
+
+def _not_negative(_goodbye: object, attribute: attrs.Attribute[float], value: float) -> None:
+    if isnan(value) or value < 0:
+        raise ValueError(f"{attribute.name} must not be negative, not {value!r}")
+
+
+def _positive(_goodbye: object, attribute: attrs.Attribute[int | None], value: int | None) -> None:
+    if value is not None and value < 1:
+        raise ValueError(f"{attribute.name} must be at least 1, not {value!r}")
+
+
+@attrs.frozen(kw_only=True)
+class Goodbye:
+    """How a stop says goodbye: to how many at once, how far apart, and how long it waits.
+
+    Raises ValueError for a close code that may not be sent, a reason over 123 bytes, a negative time, or a
+    batch of none.
+    """
+
+    code: int = CloseCode.GOING_AWAY
+    reason: str = ""
+    grace_period: float = attrs.field(validator=_not_negative)
+    batch_size: int | None = attrs.field(default=None, validator=_positive)
+    batch_interval: float = attrs.field(default=0.0, validator=_not_negative)
+
+    def __attrs_post_init__(self) -> None:
+        close_payload(self.code, self.reason)
+
+
+class Stop:
+    """Whether a server is to stop, and how: the first goodbye that is asked for counts.
+
+    ``grace`` is the scope of everything that is waited for before the handlers are cancelled.
+    """
+
+    def __init__(self, grace_period: float) -> None:
+        self.goodbye = Goodbye(grace_period=grace_period)
+        self.requested = trio.Event()
+        self.finished = trio.Event()
+        self.grace = trio.CancelScope()
+        self.interrupt: KeyboardInterrupt | SystemExit | None = None  # what ``serve`` raises afterwards
+
+    def request(self, goodbye: Goodbye | None = None) -> None:
+        """Stop in an orderly way; without a goodbye, with 1001 and the grace period of the settings."""
+        if not self.requested.is_set():
+            self.goodbye = goodbye or self.goodbye
+            self.requested.set()
+
+    def cut_short(self) -> None:
+        """Stop without a goodbye, or give up waiting for what it has begun."""
+        self.grace.cancel()
+        self.request()
+
+    def interrupted(self, interrupt: KeyboardInterrupt | SystemExit) -> None:
+        """The user's code, or Ctrl-C, wants the program to end; Ctrl-C while it stops cuts that short."""
+        if isinstance(interrupt, KeyboardInterrupt) and self.requested.is_set():
+            self.cut_short()
+        self.interrupt = self.interrupt or interrupt
+        self.request()
+
+    @enable_ki_protection
+    async def watch(self) -> None:
+        """Wait until the server has finished; a cancellation or Ctrl-C makes it stop."""
+        try:
+            await self._wait_finished()
+        finally:
+            self.request()
+            with trio.CancelScope(shield=True):
+                while not self.finished.is_set():  # Ctrl-C cuts it short
+                    await self._wait_finished()
+
+    async def _wait_finished(self) -> None:
+        try:
+            await self.finished.wait()
+        except KeyboardInterrupt as interrupt:
+            self.interrupted(interrupt)
+
+
+async def say_goodbye(connections: Iterable[WireConnection], goodbye: Goodbye) -> None:
+    """Send each connection its Close, batch by batch, with a jitter of a half between them."""
+    waiting = list(connections)
+    size = goodbye.batch_size or len(waiting) or 1
+    for start in range(0, len(waiting), size):
+        if start:
+            await trio.sleep(goodbye.batch_interval * random.uniform(0.5, 1.5))
+        for connection in waiting[start : start + size]:
+            connection.send_close(goodbye.code, goodbye.reason)
+
+
+async def name_stubborn_tasks(cancelled: trio.Nursery) -> None:
+    """Log each task of the cancelled nursery that has still not ended some seconds later."""
+    await trio.sleep(_STUBBORN)
+    for task in cancelled.child_tasks:
+        place = waiting_place(task)
+        where = "" if place is None else f": it waits at {place.file}:{place.line}, in {place.function}"
+        logger.warning("%s was cancelled %g seconds ago and has not ended%s", task.name, _STUBBORN, where)

@@ -1,0 +1,103 @@
+"""The application's word on a request: ``process_request`` and ``readiness``.
+
+Whatever they raise or return is one request's matter (G5): it gets 500, and the log one record.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from ..callbacks import await_interruptible, call_interruptible, refuse_coroutine
+from ..request import Request, Response
+from .containment import interrupt_in, is_cancelled
+from .draining import Stop
+from .options import Options
+from .pending_handshake import PendingHandshake
+
+logger = logging.getLogger("trio_ws_app.server")
+
+_READY = Response(200, "ready\n")
+_STOPPING = Response(503, "the server stops\n", {"Retry-After": "1"})
+_BROKEN = Response(500, "internal server error\n")
+
+LetPass = Callable[[], None]
+
+
+class Hooks:
+    """Calls the application's hooks in the current context; async ones go on in ``nursery``."""
+
+    def __init__(self, nursery: trio.Nursery, options: Options, stop: Stop) -> None:
+        self._nursery = nursery
+        self._process_request = options.process_request
+        self._readiness = options.readiness
+        self._stop = stop
+
+    def answer_readiness(self, handshake: PendingHandshake) -> None:
+        """Answer with what the application lacks, if it lacks something."""
+        try:
+            lacking = call_interruptible(self._readiness)
+            refuse_coroutine(self._readiness, lacking, "readiness is a plain function")
+            response = _READY if lacking is None else Response(503, f"{lacking}\n", {"Retry-After": "1"})
+        except BaseException as error:
+            self._failed("readiness", handshake, error)
+        else:
+            handshake.refuse(response, "readiness check")
+
+    def ask(self, handshake: PendingHandshake, request: Request, let_pass: LetPass) -> None:
+        """Call ``let_pass`` if the application does not answer the request, now or when it has looked."""
+        if self._process_request is None:
+            let_pass()
+            return
+        try:
+            answer = call_interruptible(self._process_request, request)
+        except BaseException as error:
+            self._failed("process_request", handshake, error)
+            return
+        if inspect.isawaitable(answer):
+            name = f"process_request for {handshake.client.remote}"
+            self._nursery.start_soon(self._wait_for_answer, answer, handshake, let_pass, name=name)
+        else:
+            self._answer(answer, handshake, let_pass)
+
+    @enable_ki_protection
+    async def _wait_for_answer(
+        self, awaitable: Awaitable[object], handshake: PendingHandshake, let_pass: LetPass
+    ) -> None:
+        with trio.CancelScope() as scope:
+            handshake.on_lost = scope.cancel
+            if not handshake.is_undecided:
+                scope.cancel()
+            try:
+                answer = await await_interruptible(awaitable)
+            except BaseException as error:
+                if is_cancelled(error):
+                    raise
+                self._failed("process_request", handshake, error)
+                return
+            finally:
+                handshake.on_lost = None
+            self._answer(answer, handshake, let_pass)
+
+    def _answer(self, answer: object, handshake: PendingHandshake, let_pass: LetPass) -> None:
+        if answer is None:
+            let_pass()
+        elif isinstance(answer, Response):
+            handshake.refuse(answer, "answered by the application")
+        else:
+            error = TypeError(f"process_request returns None or a Response, not {type(answer).__name__}")
+            self._failed("process_request", handshake, error)
+
+    def _failed(self, name: str, handshake: PendingHandshake, error: BaseException) -> None:
+        interrupt = interrupt_in(error)
+        if interrupt is not None:
+            self._stop.interrupted(interrupt)
+            handshake.refuse(_STOPPING, f"{name} has ended the server")
+            return
+        remote = handshake.client.remote
+        logger.error("%s: %s failed, the request is answered with 500", remote, name, exc_info=error)
+        handshake.refuse(_BROKEN, f"{name} failed")

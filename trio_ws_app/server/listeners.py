@@ -1,0 +1,177 @@
+"""Accepting from listeners of any kind, and living through a shortage of descriptors."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from ..wire.stream import StreamTransport
+from .addresses import socket_client, stream_client
+from .admission import Admission
+from .containment import interrupt_in, is_cancelled, leaves
+from .draining import Stop
+
+logger = logging.getLogger("trio_ws_app.server")
+
+_ACCEPTS_A_TURN = 64  # then the other tasks get theirs
+_PAUSE = 0.1  # seconds until the next attempt after accepting has failed
+_SHORTAGE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+Listener = trio.abc.Listener[trio.abc.Stream]
+
+
+class Acceptor:
+    """Accepts from one listener until it is cancelled; the streams' tasks run in ``nursery``."""
+
+    def __init__(self, admission: Admission, stop: Stop, nursery: trio.Nursery) -> None:
+        self._admission = admission
+        self._stop = stop
+        self._nursery = nursery
+        self._failing = False
+
+    @enable_ki_protection
+    async def accept_sockets(self, sock: socket.socket) -> None:
+        """Accept from a listening socket, as many at once as wait there."""
+
+        async def accept() -> None:
+            await trio.lowlevel.wait_readable(sock)
+            for _ in range(_ACCEPTS_A_TURN):
+                if not self._accept_socket(sock):
+                    return
+
+        await self._accept_for_ever(accept)
+
+    def _accept_socket(self, sock: socket.socket) -> bool:
+        """Admit the next client; False if none waits."""
+        try:
+            client, address = sock.accept()
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            if error.errno in _SHORTAGE:
+                raise
+            return True  # that client is gone already
+        self._failing = False
+        client.setblocking(False)
+        self._admission.admit_socket(client, socket_client(address))
+        return True
+
+    @enable_ki_protection
+    async def accept_streams(self, listener: Listener) -> None:
+        """Accept from a listener of another kind."""
+
+        async def accept() -> None:
+            stream = await listener.accept()
+            self._failing = False
+            self._nursery.start_soon(self._carry, stream)
+
+        await self._accept_for_ever(accept)
+
+    async def _accept_for_ever(self, accept: Callable[[], Awaitable[None]]) -> None:
+        """Whatever accepting raises, neither spin nor end: other clients are still welcome."""
+        while True:
+            try:
+                await accept()
+            except (trio.ClosedResourceError, trio.EndOfChannel):
+                return
+            except BaseException as error:
+                if is_cancelled(error):
+                    raise
+                if not (_is_shortage(error) and self._admission.pending.free_descriptor()):
+                    self._note(error)
+                    await trio.sleep(_PAUSE)
+
+    def _note(self, error: BaseException) -> None:
+        """Log the first failure of a row."""
+        interrupt = interrupt_in(error)
+        if interrupt is not None:
+            self._stop.interrupted(interrupt)
+        elif self._failing:
+            pass
+        elif _is_shortage(error):
+            logger.warning("can't accept connections for now: %s", error)
+        else:
+            logger.error("a listener failed, it is tried again", exc_info=error)
+        self._failing = True
+
+    @enable_ki_protection
+    async def _carry(self, stream: trio.abc.Stream) -> None:
+        """Carry the bytes of one stream; what it raises ends it alone (G5)."""
+        client = stream_client(stream)
+        if not self._admission.pending.make_room(client.host):
+            self._admission.count_refused("too many handshakes")
+            await _close_forcefully(stream)
+            return
+        transport = StreamTransport(stream)
+        handshake = self._admission.begin(transport, client)
+        try:
+            await transport.run(handshake)
+        except BaseException as error:
+            if is_cancelled(error):
+                raise
+            interrupt = interrupt_in(error)
+            if interrupt is not None:
+                self._stop.interrupted(interrupt)
+            elif not all(isinstance(leaf, OSError) for leaf in leaves(error)):
+                logger.error("%s: a stream failed", client.remote, exc_info=error)
+            transport.endpoint.failed()
+
+
+def _is_shortage(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno in _SHORTAGE
+
+
+async def _close_forcefully(resource: trio.abc.AsyncResource) -> None:
+    """Close it without waiting; what it raises is of no interest any more."""
+    try:
+        await trio.aclose_forcefully(resource)
+    except Exception as error:
+        logger.debug("closing %r failed: %r", resource, error)
+
+
+def detached(listener: trio.SocketListener) -> socket.socket:
+    """The listener's socket as Python's; the descriptor is shared, so both must be closed."""
+    sock = socket.socket(fileno=socket.dup(listener.socket.fileno()))
+    sock.setblocking(False)
+    if sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it
+    return sock
+
+
+def start_accepting(
+    listeners: Sequence[Listener],
+    sockets: Sequence[socket.socket],
+    admission: Admission,
+    stop: Stop,
+    nursery: trio.Nursery,
+) -> None:
+    """Accept from the ``sockets``, and from those of the ``listeners`` that have none, in ``nursery``."""
+    for sock in sockets:
+        nursery.start_soon(Acceptor(admission, stop, nursery).accept_sockets, sock)
+    for listener in listeners:
+        if not isinstance(listener, trio.SocketListener):
+            nursery.start_soon(Acceptor(admission, stop, nursery).accept_streams, listener)
+
+
+async def close_listeners(
+    listeners: Sequence[Listener], sockets: Sequence[socket.socket], owned: bool
+) -> None:
+    """Close them all, whatever one of them raises.
+
+    Those that the server itself has opened are shut down before, since a forked child may have copies of
+    their descriptors; others may be shared on purpose, with other processes.
+    """
+    for sock in sockets:
+        if owned:
+            with suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+        sock.close()
+    with trio.CancelScope(shield=True):
+        for listener in listeners:
+            await _close_forcefully(listener)

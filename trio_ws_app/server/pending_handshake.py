@@ -1,0 +1,271 @@
+"""A connection before it is one: TLS, the HTTP request, and the answer.
+
+It is the endpoint of a transport, as a link is, so a client that never speaks WebSocket costs no task, and no
+more than one DEBUG line (G6).
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import Protocol
+
+import attrs
+
+from ..primitives import BLOCKED, LOST
+from ..protocol.handshake import Accepted, Refusal, ServerHandshake
+from ..request import Request, Response
+from ..settings import Settings
+from ..wire.deadlines import FixedTimeout
+from ..wire.stream import StreamTransport
+from ..wire.transport import SocketTransport
+from .addresses import Client
+
+logger = logging.getLogger("trio_ws_app.handshake")
+
+AnyTransport = SocketTransport | StreamTransport
+
+_TOO_SLOW = Response(408, "The request did not come in time.\n")
+_APPLICATION_TOO_SLOW = Response(503, "The application took too long.\n", {"Retry-After": "1"})
+_BROKEN = Response(500, "Internal server error.\n")
+
+
+class Stage(Enum):
+    """How far a pending handshake has come."""
+
+    TLS = auto()
+    REQUEST = auto()
+    DECIDING = auto()  # the application looks at the request
+    ANSWERING = auto()  # an HTTP answer is being written; there will be no WebSocket
+    OVER = auto()
+
+
+class Owner(Protocol):
+    """What admits pending handshakes, and is told what becomes of them."""
+
+    settings: Settings
+    open_timeout: FixedTimeout
+    linger_timeout: FixedTimeout
+
+    def now(self) -> float:
+        """Trio's clock."""
+
+    def decide(self, handshake: PendingHandshake, request: Request) -> None:
+        """Call ``accept`` or ``refuse``, now or later."""
+
+    def count_refused(self, outcome: str) -> None:
+        """A handshake did not become a connection."""
+
+    def ended(self, handshake: PendingHandshake) -> None:
+        """The handshake is over."""
+
+
+class PendingHandshake:
+    """Reads one request and has its owner decide on it."""
+
+    __slots__ = (
+        "_handshake",
+        "_out",
+        "_owner",
+        "_stage",
+        "_tls",
+        "client",
+        "has_place",
+        "has_spoken",
+        "on_lost",
+        "trailing",
+        "transport",
+    )
+
+    def __init__(self, transport: AnyTransport, client: Client, owner: Owner, now: float) -> None:
+        self.transport = transport
+        self.client = client
+        self.has_place = False  # among the connections
+        self.has_spoken = False
+        self.on_lost: Callable[[], None] | None = None
+        self.trailing = b""  # what came while the request was looked at
+        self._owner = owner
+        self._handshake = ServerHandshake(owner.settings)
+        self._stage = Stage.REQUEST
+        self._tls: ssl.SSLSocket | None = None
+        self._out: bytes | memoryview = b""
+        owner.open_timeout.start(self, now)
+
+    @property
+    def host(self) -> str | None:
+        """The client's IP address, if it has one."""
+        return self.client.host
+
+    def start_tls(self, context: ssl.SSLContext, transport: SocketTransport) -> None:
+        """Speak TLS first. Raises OSError for a client that is gone."""
+        self._tls = transport.use_tls(context)
+        self._stage = Stage.TLS
+
+    # -- from the transport ------------------------------------------------------------------
+
+    def readable(self, buffer: bytearray, now: float) -> None:  # noqa: ARG002  # an endpoint's signature
+        """Bytes have come, or the end."""
+        if self._stage is Stage.TLS and not self._continue_tls():
+            return
+        size = self.transport.recv_into(buffer, len(buffer))
+        if size == BLOCKED:
+            return
+        if size <= 0:
+            self._lost()
+            return
+        self.has_spoken = True
+        if self._stage is Stage.REQUEST:
+            self._read_request(bytes(buffer[:size]))
+        elif self._stage is Stage.DECIDING:
+            self.trailing += bytes(buffer[:size])
+            if len(self.trailing) > self._owner.settings.max_request_size:
+                self.drop("too much data before the handshake was answered")
+
+    def writable(self) -> None:
+        """The transport takes bytes again."""
+        if self._stage is Stage.TLS:
+            self._continue_tls()
+        else:
+            self._write_answer()
+
+    def _continue_tls(self) -> bool:
+        """One more step of the TLS handshake; True when it is complete."""
+        assert self._tls is not None
+        self.has_spoken = True
+        try:
+            self._tls.do_handshake()
+        except ssl.SSLWantReadError:
+            self.transport.watch(True, False)
+            return False
+        except ssl.SSLWantWriteError:
+            self.transport.watch(True, True)
+            return False
+        except OSError as error:  # an SSLError is one, and so is a reset
+            self.drop(f"TLS handshake failed: {getattr(error, 'reason', None) or error}")
+            return False
+        self.transport.watch(True, False)
+        self._stage = Stage.REQUEST
+        return True
+
+    def _read_request(self, data: bytes) -> None:
+        try:
+            request = self._handshake.receive_data(data)
+        except Refusal as refusal:
+            self.refuse(refusal.response, refusal.reason)
+            return
+        if request is not None:
+            self._stage = Stage.DECIDING
+            self._owner.decide(self, attrs.evolve(request, client=self.client.address))
+
+    # -- the answer --------------------------------------------------------------------------
+
+    def upgrade_problem(self, request: Request) -> Refusal | None:
+        """Why ``request`` can't become a WebSocket connection."""
+        return self._handshake.upgrade_problem(request)
+
+    @property
+    def is_undecided(self) -> bool:
+        """Whether the client is there and was not answered."""
+        return self._stage not in (Stage.OVER, Stage.ANSWERING)
+
+    def accept(self, request: Request) -> Accepted:
+        """The answer 101, and what was agreed on; the handshake is over."""
+        accepted = self._handshake.accept(request)
+        self._end()
+        return accepted
+
+    def refuse(self, response: Response, reason: str) -> None:
+        """Answer with HTTP, and close when the client has done so, or has had time to."""
+        if not self.is_undecided:
+            return
+        try:
+            self._out = self._handshake.refuse(response)
+        except Exception:  # what the application has put into it
+            logger.exception("%s: the HTTP answer can't be sent, the client gets 500", self.client.remote)
+            response = _BROKEN
+            self._out = self._handshake.refuse(response)
+        self._owner.count_refused(f"HTTP {response.status}")
+        logger.debug("%s: HTTP %d: %s", self.client.remote, response.status, reason)
+        self._stage = Stage.ANSWERING
+        self._write_answer()
+        self._tell_lost()
+
+    def _write_answer(self) -> None:
+        if self._stage is not Stage.ANSWERING:
+            return
+        while self._out:
+            sent = self.transport.send(self._out)
+            if sent == BLOCKED:
+                self.transport.watch(True, True)
+                return
+            if sent == LOST:
+                self._lost()
+                return
+            self._out = memoryview(self._out)[sent:]
+        self.transport.watch(True, False)
+        self.transport.send_eof()  # the client's end closes the rest, or time does
+        self._owner.open_timeout.stop(self)
+        self._linger()
+
+    def _linger(self) -> None:
+        """Give the client a moment to take the answer: closing at once may destroy it on its way."""
+        self._owner.linger_timeout.stop(self)
+        self._owner.linger_timeout.start(self, self._owner.now())
+
+    # -- the end -----------------------------------------------------------------------------
+
+    def on_timeout(self, now: float) -> None:  # noqa: ARG002  # a waiter's signature
+        """``open_timeout`` is over, or the time to take leave."""
+        if self._stage is Stage.DECIDING:
+            self.end_with(_APPLICATION_TOO_SLOW, "open_timeout is over, the application still looks")
+        elif self._stage is Stage.REQUEST and self.has_spoken:
+            self.end_with(_TOO_SLOW, "open_timeout is over, half a request has come")
+        else:
+            self.drop("open_timeout is over")
+
+    def end_with(self, response: Response, reason: str) -> None:
+        """Answer if the client speaks HTTP, and let it linger; else close."""
+        if self._stage not in (Stage.REQUEST, Stage.DECIDING):
+            self.drop(reason)
+            return
+        self.refuse(response, reason)
+        if self._out:  # else it lingers already
+            self._linger()
+
+    def drop(self, reason: str) -> None:
+        """End without an answer, or without waiting longer for the client to take it."""
+        self._note(reason)
+        self._close()
+
+    def failed(self) -> None:
+        """Something of ours went wrong with this handshake."""
+        self.drop("the server failed")
+
+    def _lost(self) -> None:
+        """The client has gone."""
+        self._note("gone before a request" if self._stage is Stage.REQUEST else "gone before the answer")
+        self._close()
+
+    def _note(self, reason: str) -> None:
+        if self.is_undecided:
+            self._owner.count_refused(reason.partition(":")[0])
+            logger.debug("%s: %s", self.client.remote, reason)
+
+    def _close(self) -> None:
+        self._end()
+        self.transport.close(abort=bool(self._out))
+        self._tell_lost()
+
+    def _end(self) -> None:
+        self._stage = Stage.OVER
+        self._owner.open_timeout.stop(self)
+        self._owner.linger_timeout.stop(self)
+        self._owner.ended(self)
+
+    def _tell_lost(self) -> None:
+        """Cancel what still looks at the request."""
+        on_lost, self.on_lost = self.on_lost, None
+        if on_lost is not None:
+            on_lost()

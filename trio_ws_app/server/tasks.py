@@ -1,0 +1,119 @@
+"""The tree of Trio's tasks, each with the source line where it waits now."""
+
+from __future__ import annotations
+
+import inspect
+import linecache
+import os
+import sys
+from collections.abc import Iterable, Iterator, Set
+from types import FrameType
+
+import attrs
+import trio
+from trio.lowlevel import Task
+
+_TRIO = os.path.dirname(trio.__file__) + os.sep
+_OURS = os.path.dirname(os.path.dirname(__file__)) + os.sep
+_APPS = _OURS + "apps" + os.sep
+_LIBRARY = os.path.dirname(inspect.__file__) + os.sep
+_SCAFFOLDING = (_TRIO, os.path.dirname(inspect.__file__) + os.sep + "contextlib.py")
+
+
+@attrs.frozen
+class Place:
+    """A source line: its file, its number, the function around it and its text."""
+
+    file: str
+    line: int
+    function: str
+    text: str
+
+
+@attrs.frozen
+class TaskNode:
+    """One task: where it waits, and the tasks in each of the nurseries it has opened."""
+
+    name: str
+    waits: Place | None
+    children: list[TaskNode]
+
+
+def task_tree(task: Task, hidden: Set[str] = frozenset()) -> TaskNode:
+    """The tree below ``task``, as it is now, without tasks of the ``hidden`` names.
+
+    Call it from Trio's thread, or while that does nothing.
+    """
+    children = [child for nursery in task.child_nurseries for child in nursery.child_tasks]
+    shown = sorted((child for child in children if child.name not in hidden), key=lambda child: child.name)
+    return TaskNode(task.name, waiting_place(task), [task_tree(child, hidden) for child in shown])
+
+
+def waiting_place(task: Task) -> Place | None:
+    """The line that the task's own code waits at: the innermost one that is neither Trio's nor ours.
+
+    For a task of the server itself, the innermost line that is not Trio's.
+    """
+    frames = [frame for frame in _frames(task) if not frame[0].f_code.co_filename.startswith(_SCAFFOLDING)]
+    chosen = _users(frames) or frames
+    return _place(*chosen[-1]) if chosen else None
+
+
+def users_places(task: Task) -> Iterator[Place]:
+    """The lines that the user's own code waits at, in ``task`` and in the tasks below it."""
+    if frames := _users(_frames(task)):
+        yield _place(*frames[-1])
+    for nursery in task.child_nurseries:
+        for child in nursery.child_tasks:
+            yield from users_places(child)
+
+
+def _users(frames: Iterable[tuple[FrameType, int]]) -> list[tuple[FrameType, int]]:
+    """Those of the frames that are neither Trio's nor ours."""
+    return [
+        frame
+        for frame in frames
+        if not (name := frame[0].f_code.co_filename).startswith(_SCAFFOLDING) and _is_users(name)
+    ]
+
+
+def running_place(thread: int) -> Place | None:
+    """The line of the user's own code that the thread of Trio, by its number, runs now; None if none does."""
+    frame = sys._current_frames().get(thread)
+    while frame is not None and not frame.f_code.co_filename.startswith(_TRIO):
+        if _is_users(frame.f_code.co_filename) and not frame.f_code.co_filename.startswith(_LIBRARY):
+            return _place(frame, frame.f_lineno)
+        frame = frame.f_back
+    return None
+
+
+def _is_users(file: str) -> bool:
+    return not file.startswith(_OURS) or file.startswith(_APPS)
+
+
+def _frames(task: Task) -> Iterator[tuple[FrameType, int]]:
+    """Frames from the outermost to the innermost; none for the task that is running this."""
+    try:
+        if task is trio.lowlevel.current_task():
+            return iter(())
+    except RuntimeError:
+        pass  # called from outside Trio
+    return task.iter_await_frames()
+
+
+def _place(frame: FrameType, line: int) -> Place:
+    file = frame.f_code.co_filename
+    text = linecache.getline(file, line, frame.f_globals).strip()
+    return Place(_short(file), line, frame.f_code.co_name, text)
+
+
+def _short(file: str) -> str:
+    """The path as a reader knows it: relative to the current directory or to the installed packages."""
+    for base in (
+        os.getcwd(),
+        os.path.dirname(os.path.dirname(_OURS)),
+        os.path.dirname(os.path.dirname(_TRIO)),
+    ):
+        if file.startswith(base + os.sep):
+            return file[len(base) + 1 :]
+    return file

@@ -1,0 +1,120 @@
+"""Every deadline of every connection, in one table."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from itertools import count
+from math import inf
+from typing import Protocol
+
+Call = Callable[[float], object]
+
+_WORTH_SWEEPING = 1024  # cancelled deadlines in the table
+
+
+class Deadline:
+    """A call that is to be made; ``Deadlines.cancel`` takes it back."""
+
+    __slots__ = ("call",)
+
+    def __init__(self, call: Call) -> None:
+        self.call: Call | None = call
+
+
+class Deadlines:
+    """Calls functions at their times.
+
+    ``next`` is when ``call_due`` has to be called (the clock's seconds; infinity: not at all), and
+    ``on_sooner(next)`` is called when that becomes sooner.
+    """
+
+    __slots__ = ("_cancelled", "_heap", "_numbers", "_on_sooner", "next")
+
+    def __init__(self, on_sooner: Callable[[float], object]) -> None:
+        self.next = inf
+        self._on_sooner = on_sooner
+        self._heap: list[tuple[float, int, Deadline]] = []
+        self._cancelled = 0
+        self._numbers = count()
+
+    def at(self, when: float, call: Call) -> Deadline:
+        """Call ``call(now)`` once the clock has reached ``when``."""
+        deadline = Deadline(call)
+        heapq.heappush(self._heap, (when, next(self._numbers), deadline))
+        if when < self.next:
+            self.next = when
+            self._on_sooner(when)
+        return deadline
+
+    def cancel(self, deadline: Deadline | None) -> None:
+        """Make no call for ``deadline``, and keep nothing alive for it."""
+        if deadline is None or deadline.call is None:
+            return
+        deadline.call = None
+        self._cancelled += 1
+        if self._cancelled > _WORTH_SWEEPING and self._cancelled * 2 > len(self._heap):
+            self._heap = [entry for entry in self._heap if entry[2].call is not None]
+            heapq.heapify(self._heap)
+            self._cancelled = 0
+
+    def call_due(self, now: float) -> None:
+        """Make the calls whose time has come."""
+        while self._heap and self._heap[0][0] <= now:
+            deadline = heapq.heappop(self._heap)[2]
+            if deadline.call is None:
+                self._cancelled -= 1
+            else:
+                call, deadline.call = deadline.call, None
+                call(now)
+        self.next = self._heap[0][0] if self._heap else inf
+
+
+class Waiter(Protocol):
+    """What has a limited time for something."""
+
+    def on_timeout(self, now: float) -> object:
+        """The time is over."""
+
+
+class FixedTimeout:
+    """The same time for every waiter: the first that starts is the first that is over, so no heap is needed.
+
+    All share one deadline, which is not taken back when the last waiter stops. ``seconds`` None is for ever.
+    """
+
+    __slots__ = ("_deadlines", "_running", "_seconds", "_waiting")
+
+    def __init__(self, deadlines: Deadlines, seconds: float | None) -> None:
+        self._deadlines = deadlines
+        self._seconds = seconds
+        self._waiting: dict[Waiter, float] = {}  # until when; the order is that of the times
+        self._running = False
+
+    def start(self, waiter: Waiter, now: float) -> None:
+        """Call ``waiter.on_timeout(now)`` when the time is over."""
+        if self._seconds is not None:
+            self._waiting[waiter] = when = now + self._seconds
+            if not self._running:
+                self._run_until(when)
+
+    def stop(self, waiter: Waiter) -> None:
+        """Make no call, and keep nothing alive."""
+        self._waiting.pop(waiter, None)
+
+    def _run_until(self, when: float) -> None:
+        self._running = True
+        self._deadlines.at(when, self._check)
+
+    def _check(self, now: float) -> None:
+        late = []
+        for waiter, when in self._waiting.items():
+            if when > now:
+                self._run_until(when)
+                break
+            late.append(waiter)
+        else:
+            self._running = False
+        for waiter in late:
+            if self._waiting.pop(waiter, None) is not None:
+                waiter.on_timeout(now)

@@ -1,0 +1,81 @@
+# cython: annotation_typing=False
+"""From a message to the chunks of its frame."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from ..errors import not_a_message
+from ..primitives import encode_frame
+from ..protocol.frames import Opcode, encode_header
+from .outbox import Header
+
+if TYPE_CHECKING:
+    from ..protocol.deflate import PerMessageDeflate
+    from .outbox import Outbox
+
+_TEXT, _BINARY = int(Opcode.TEXT), int(Opcode.BINARY)
+# A payload from this size on is queued as it is, behind its header, rather than copied into a frame.
+_LARGE = 16 * 1024
+
+
+class MessageWriter:
+    """Queues messages as frames, each whole and in one step (G2).
+
+    With ``deflate``, messages of ``threshold`` bytes or more are compressed.
+    """
+
+    def __init__(self, outbox: Outbox, deflate: PerMessageDeflate | None, threshold: int) -> None:
+        self.count = 0  # messages so far
+        self._outbox = outbox
+        self._deflate = deflate
+        self._threshold = threshold
+
+    def push(self, message: object, if_fits: bool) -> object:
+        """Queue ``message``.
+
+        Raises WouldBlock if it has to fit and does not, TypeError for what is no message.
+        """
+        outbox = self._outbox
+        if isinstance(message, str):
+            payload = message.encode()
+            opcode = _TEXT
+        elif type(message) is bytes:
+            payload = message
+            opcode = _BINARY
+        elif isinstance(message, (bytes, bytearray, memoryview)):
+            payload = bytes(message)
+            opcode = _BINARY
+        else:
+            raise not_a_message(message)
+        if self._deflate is not None and len(payload) >= self._threshold:
+            return self._push_compressed(opcode, payload, if_fits)
+        if if_fits and not outbox.fits(len(payload)):
+            raise trio.WouldBlock
+        if len(payload) >= _LARGE and outbox.transport.gathers:
+            outbox.push(Header(encode_header(opcode, len(payload))))
+            outbox.push(payload)
+        else:
+            outbox.push(encode_frame(opcode, payload))
+        self.count += 1
+        return None
+
+    def _push_compressed(self, opcode: int, payload: bytes, if_fits: bool) -> object:
+        deflate: Any = self._deflate
+        frame = encode_frame(opcode, deflate.deflate(payload), True, True)
+        if if_fits and not self._outbox.fits(len(frame)):
+            deflate.restart()  # what comes next must not refer to a message that is not sent
+            raise trio.WouldBlock
+        self._outbox.push(frame)
+        self.count += 1
+        return None
+
+    def offer(self, frame: Any) -> bool:
+        """Queue a frame that others share; False when it does not fit."""
+        if not self._outbox.fits(len(frame)):
+            return False
+        self._outbox.push(frame)
+        self.count += 1
+        return True

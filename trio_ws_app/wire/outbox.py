@@ -1,0 +1,346 @@
+# cython: annotation_typing=False
+"""What waits for the peer, and its way into the transport."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from trio.lowlevel import Task, reschedule
+
+from ..primitives import BLOCKED, LOST
+from ..protocol.frames import Frame
+
+if TYPE_CHECKING:
+    from .transport import Transport
+
+# A send waits while this much is queued: enough to keep a fast peer busy, little enough to stay fresh.
+WRITE_LIMIT = 64 * 1024
+# What a chunk costs besides its bytes: the object, and its place in the queue.
+CHUNK_OVERHEAD = 64
+WRITTEN = 0  # the queue is empty, besides BLOCKED and LOST
+
+_JOIN_LIMIT = 64 * 1024  # small chunks are joined up to this size, so that one write carries them
+_GATHERED = 256  # how many chunks one gathering write takes, well below the system's limit
+_TLS_RECORD = 16 * 1024  # what TLS encrypts at once at most, and so keeps of a write that the socket refused
+_WORTH_SWEEPING = 64  # places of chunks that are gone
+
+_WRITE_LIMIT = WRITE_LIMIT
+_CHUNK_OVERHEAD = CHUNK_OVERHEAD
+_WRITTEN = WRITTEN
+_BLOCKED = BLOCKED
+_LOST = LOST
+
+
+class Header(bytes):
+    """A chunk: a frame's header whose payload is the next chunk, so nothing may come between."""
+
+
+class Urgent(bytes):
+    """A chunk that no other overtakes: a ping, a pong, the answer to the opening handshake."""
+
+
+class Outbox:
+    """A queue of chunks, bounded by ``limit``.
+
+    A chunk is a whole frame or message (bytes), a shared ``Frame``, a ``Header`` and the payload behind it,
+    or an ``Urgent``. Chunks leave the queue only when the transport has taken them whole, so whatever
+    happens the peer sees a prefix of well-formed frames (G2). ``cost`` counts their bytes and a fixed
+    overhead for each; tasks that wait for room are woken below ``WRITE_LIMIT``.
+    """
+
+    def __init__(self, transport: Transport, limit: int) -> None:
+        self.transport = transport
+        self.limit = limit
+        self.blocked = False  # the transport takes no more for now
+        self.woke = False  # the last write has given some task something to do
+        self.bytes_out = 0
+        self._bytes = 0  # that are queued
+        self._chunks: list[Any] = []
+        self._first = 0  # the place of the first chunk; what is before is gone
+        self._gone_between = 0  # places behind it that are gone too: None
+        self._head_sent = 0  # how much of the first chunk the transport has taken
+        self._in_frame = False  # the first chunk is the payload of a header that has been sent
+        self._committed = 0  # bytes after ``_head_sent`` that the next write has to begin with
+        self._drop_from = 0  # no shared frame is in the places from the first free one up to this
+        self._held: list[Any] | None = None  # chunks that wait for the end of a streamed message
+        self._waiting: list[Task] | None = None  # for room
+
+    # -- how much there is -------------------------------------------------------------------
+
+    @property
+    def cost(self) -> int:
+        """Bytes that wait for the peer, and an overhead for each chunk."""
+        return self.queued_cost()
+
+    def queued_cost(self) -> int:
+        """As ``cost``."""
+        count = len(self._chunks) - self._first - self._gone_between
+        if self._held is not None:
+            count += len(self._held)
+        return self._bytes + count * _CHUNK_OVERHEAD
+
+    def is_empty(self) -> bool:
+        """Whether nothing waits to be written."""
+        return self._first == len(self._chunks)
+
+    def has_room(self) -> bool:
+        """Whether a send need not wait."""
+        return self._held is None and (self._bytes == 0 or self.queued_cost() < _WRITE_LIMIT)
+
+    def fits(self, size: int) -> bool:
+        """Whether a chunk of ``size`` bytes stays within the limit; into an empty queue anything fits."""
+        return self._bytes == 0 or self.queued_cost() + size + _CHUNK_OVERHEAD <= self.limit
+
+    # -- queueing ----------------------------------------------------------------------------
+
+    def push(self, chunk: Any) -> object:
+        """Queue a chunk behind the others."""
+        self._bytes += len(chunk)
+        if self._held is None:
+            self._chunks.append(chunk)
+        else:
+            self._held.append(chunk)
+        return None
+
+    def push_streamed(self, frame: bytes) -> None:
+        """Queue a frame of the streamed message, or of what ends it."""
+        self._bytes += len(frame)
+        self._chunks.append(frame)
+
+    def push_urgent(self, frame: Urgent, superseded: object = None) -> None:
+        """Queue ``frame`` ahead of the messages that wait, behind earlier urgent ones.
+
+        Never inside a frame that is partly sent (RFC 6455, section 5.4). ``superseded``, an urgent frame that
+        may still wait, is taken out.
+        """
+        chunks = self._chunks
+        place = self._first_free()
+        while place < len(chunks) and isinstance(chunks[place], Urgent):
+            if chunks[place] is superseded:
+                self._bytes -= len(chunks[place])
+                del chunks[place]
+                self._drop_from -= 1 if place < self._drop_from else 0
+            else:
+                place += 1
+        chunks.insert(place, frame)
+        self._bytes += len(frame)
+
+    def _first_free(self) -> int:
+        """The first place where a frame may be put: behind what is half sent or committed."""
+        chunks = self._chunks
+        place = self._first + (1 if self._in_frame else 0)
+        reach = self._head_sent + self._committed
+        if reach:
+            place = self._first
+            while reach > 0 and place < len(chunks):
+                if chunks[place] is not None:
+                    reach -= len(chunks[place])
+                place += 1
+            if isinstance(chunks[place - 1], Header):
+                place += 1
+        return place
+
+    # -- a streamed message ------------------------------------------------------------------
+
+    @property
+    def is_streaming(self) -> bool:
+        """Whether a streamed message has begun and not ended."""
+        return self._held is not None
+
+    def begin_stream(self) -> None:
+        """A streamed message begins: what is pushed waits until ``end_stream``."""
+        self._held = []
+
+    def end_stream(self) -> None:
+        """The streamed message is over: what waited follows it."""
+        if self._held is not None:
+            self._chunks.extend(self._held)
+            self._held = None
+        self.wake_waiting()
+
+    def drop_held(self) -> None:
+        """Forget what waits for the end of a streamed message, which will not come."""
+        if self._held is not None:
+            for chunk in self._held:
+                self._bytes -= len(chunk)
+            self._held = []
+
+    # -- writing -----------------------------------------------------------------------------
+
+    def write(self) -> int:
+        """Write until the queue is empty or the transport has enough: WRITTEN, BLOCKED or LOST."""
+        outcome = _WRITTEN
+        self.woke = self.transport.wakes_tasks
+        while self._first < len(self._chunks):
+            outcome = self._write_some()
+            if outcome != _WRITTEN:
+                break
+        if self._waiting is not None and self.has_room():
+            self.wake_waiting()
+        return outcome
+
+    def _write_some(self) -> int:
+        """One write: WRITTEN when the transport took all that it was given."""
+        chunks = self._chunks
+        if len(chunks) - self._first == 1:
+            data = chunks[self._first]
+            if self._head_sent:
+                data = memoryview(data)[self._head_sent :]
+            size = len(data)
+            sent = self.transport.send(data)
+        elif self._bytes > _JOIN_LIMIT and self.transport.gathers:
+            parts = self._next_chunks(_GATHERED)
+            if self._head_sent:
+                parts[0] = memoryview(parts[0])[self._head_sent :]
+            size = sum(map(len, parts))
+            sent = self.transport.send_gathered(parts)
+        else:
+            data = self._joined()
+            size = len(data)
+            sent = self.transport.send(data)
+        if sent == _LOST:
+            return _LOST
+        if sent != _BLOCKED:
+            self._written(sent)
+        elif self.transport.repeats_writes:
+            self._committed = min(size, _TLS_RECORD)
+        if sent < size:
+            self.blocked = True
+            return _BLOCKED
+        return _WRITTEN
+
+    def _next_chunks(self, count: int) -> list[Any]:
+        """Up to ``count`` places of chunks, without those that are gone."""
+        chunks = self._chunks[self._first : self._first + count]
+        return [chunk for chunk in chunks if chunk is not None] if self._gone_between else chunks
+
+    def _joined(self) -> Any:
+        """As many of the first chunks as fit into one write."""
+        chunks = self._chunks
+        if self._bytes > _JOIN_LIMIT:
+            chunks = self._up_to(_JOIN_LIMIT)
+        elif self._first or self._gone_between:
+            chunks = self._next_chunks(len(chunks))
+        data = b"".join(chunks)
+        return memoryview(data)[self._head_sent :] if self._head_sent else data
+
+    def _up_to(self, limit: int) -> list[Any]:
+        """The first chunks, as long as they are at most ``limit`` bytes together; one at least."""
+        fitting: list[Any] = []
+        total = 0
+        for place in range(self._first, len(self._chunks)):
+            chunk = self._chunks[place]
+            if chunk is not None:
+                total += len(chunk)
+                if fitting and total > limit:
+                    break
+                fitting.append(chunk)
+        return fitting
+
+    def _written(self, count: int) -> object:
+        self._committed = 0
+        self.bytes_out += count
+        self._bytes -= count
+        if self._bytes == 0 and self._held is None:
+            self._forget_chunks()
+            return None
+        chunks = self._chunks
+        count += self._head_sent
+        place = self._first
+        while place < len(chunks):
+            chunk = chunks[place]
+            if chunk is None:
+                self._gone_between -= 1
+            else:
+                if count < len(chunk):
+                    break
+                count -= len(chunk)
+                self._in_frame = isinstance(chunk, Header)
+                chunks[place] = None
+            place += 1
+        self._first = place
+        self._head_sent = count
+        self._sweep()
+        return None
+
+    def _sweep(self) -> object:
+        """Give back the places before the first chunk once they are half of the list: each is moved once."""
+        if self._first >= _WORTH_SWEEPING and self._first * 2 >= len(self._chunks):
+            del self._chunks[: self._first]
+            self._drop_from = max(0, self._drop_from - self._first)
+            self._first = 0
+        return None
+
+    def _forget_chunks(self) -> object:
+        self._chunks.clear()
+        self._first = self._gone_between = self._head_sent = self._drop_from = 0
+        self._in_frame = False
+        return None
+
+    def discard(self) -> None:
+        """Forget everything that is queued."""
+        self.drop_held()
+        self._bytes = 0
+        self._committed = 0
+        self._forget_chunks()
+
+    # -- dropping shared frames --------------------------------------------------------------
+
+    def drop_oldest(self, needed: int) -> int:
+        """Drop shared frames, the oldest first, until a chunk of ``needed`` bytes fits; how many went."""
+        chunks = self._chunks
+        place = max(self._first_free(), self._drop_from)
+        gone = 0
+        while place < len(chunks) and not self.fits(needed):
+            if isinstance(chunks[place], Frame):
+                self._take_out(place)
+                gone += 1
+            place += 1
+        # What was passed over is no shared frame and never will be: it is not looked at again.
+        self._drop_from = min(place, len(chunks))
+        return gone
+
+    def _take_out(self, place: int) -> object:
+        """Forget the chunk at ``place``. The last place of the list is never one that is gone."""
+        chunks = self._chunks
+        self._bytes -= len(chunks[place])
+        chunks[place] = None
+        self._gone_between += 1
+        while len(chunks) > self._first and chunks[-1] is None:
+            chunks.pop()
+            self._gone_between -= 1
+        return None
+
+    def replace_latest(self, frame: Frame) -> bool:
+        """Put ``frame`` in the place of a queued one with the same key, if there is one."""
+        free = self._first_free()
+        for chunks, start in ((self._chunks, free), (self._held or [], 0)):
+            for place in range(start, len(chunks)):
+                old = chunks[place]
+                if isinstance(old, Frame) and old.key == frame.key:
+                    self._bytes += len(frame) - len(old)
+                    chunks[place] = frame
+                    return True
+        return False
+
+    # -- tasks that wait for room ------------------------------------------------------------
+
+    def wait(self, task: Task) -> None:
+        """``task`` is rescheduled when there is room, or at the end."""
+        if self._waiting is None:
+            self._waiting = []
+        self._waiting.append(task)
+
+    def leave(self, task: Task) -> None:
+        """``task`` no longer waits."""
+        if self._waiting is not None and task in self._waiting:
+            self._waiting.remove(task)
+
+    def wake_waiting(self) -> None:
+        """Have every task that waits look again."""
+        tasks = self._waiting
+        self._waiting = None
+        if tasks is not None:
+            self.woke = True
+            for task in tasks:
+                reschedule(task)

@@ -1,0 +1,72 @@
+"""What on a connection may only take so long, and what is late."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from math import inf
+from typing import TYPE_CHECKING
+
+from .keepalive import Verdict
+
+if TYPE_CHECKING:
+    from ..settings import Settings
+    from .closing import Closing
+    from .keepalive import Keepalive
+
+
+class Late(Enum):
+    """What is over its time, or due."""
+
+    NOTHING = auto()
+    WRITE = auto()  # no progress for ``send_timeout``
+    CLOSE = auto()  # the closing handshake is not over after ``close_timeout``
+    MESSAGE = auto()  # a message has begun and is not whole after ``message_timeout``
+    PING = auto()  # a silent peer is to be asked
+    PEER = auto()  # it has not answered
+
+
+class Timeouts:
+    """Judges one connection's times; ``next_look`` says when to do so again.
+
+    A time is compared by the very sum that ``next_look`` gives: a difference that is rounded otherwise would
+    have it looked at again at this instant, for ever.
+    """
+
+    __slots__ = ("_closing", "_keepalive", "_settings", "blocked_since", "message_since")
+
+    def __init__(self, settings: Settings, keepalive: Keepalive, closing: Closing) -> None:
+        self.blocked_since: float | None = None  # the transport has taken nothing
+        self.message_since: float | None = None  # a message has begun
+        self._settings = settings
+        self._keepalive = keepalive
+        self._closing = closing
+
+    def judge(self, last_seen: float, now: float) -> Late:
+        """What is late at ``now``, for a peer that was heard last at ``last_seen``."""
+        settings, since = self._settings, self._closing.since
+        if now >= _end(self.blocked_since, settings.send_timeout):
+            return Late.WRITE
+        if since >= 0:
+            return Late.CLOSE if now >= _end(since, settings.close_timeout) else Late.NOTHING
+        if now >= _end(self.message_since, settings.message_timeout):
+            return Late.MESSAGE
+        verdict = self._keepalive.judge(last_seen, now)
+        if verdict is Verdict.ASK:
+            return Late.PING
+        return Late.PEER if verdict is Verdict.DEAD else Late.NOTHING
+
+    def next_look(self, last_seen: float, now: float) -> float:
+        """When something may be late next; infinity: never."""
+        settings, since = self._settings, self._closing.since
+        write = _end(self.blocked_since, settings.send_timeout)
+        if since >= 0:
+            return min(write, _end(since, settings.close_timeout))
+        alive = self._keepalive.next_look(last_seen, now)
+        # A message that begins has no deadline of its own: it is found late at the next look after that.
+        begun = now if self.message_since is None else self.message_since
+        message = _end(begun, settings.message_timeout)
+        return min(write, message, inf if alive is None else alive)
+
+
+def _end(since: float | None, timeout: float | None) -> float:
+    return inf if since is None or timeout is None else since + timeout
