@@ -43,11 +43,11 @@ async def chat(broker: ws.Broker | None = None) -> AsyncGenerator[ws.Handler]:
                 await connection.aclose(ws.CloseCode.POLICY_VIOLATION, str(error))
                 return
             await connection.send("* your name?")
-            wanted = await connection.receive()
+            name = free_name(await connection.receive(), set())
             room = programs if "id" in query else people
             with room.register(connection) as member:
                 async with AsyncExitStack() as block:
-                    name = await come_in(block, member, room, text(wanted), since, proof_in(query))
+                    name = await come_in(block, member, room, name, since, proof_in(query))
                     await connection.send(f"* you are {name}")
                     await connection.send(await who(room))
                     async for message in connection:
