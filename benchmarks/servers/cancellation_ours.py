@@ -60,7 +60,7 @@ async def main() -> None:
         server: ws.Server = await nursery.start(start)
         announce(server.port)
         number = await stop_signal()
-        rest_collector()  # as trio-ws-app serve does at its first signal
+        trio.lowlevel.spawn_system_task(rest_collector, CLOSE_TIMEOUT)  # as trio-ws-app serve does then
         if number == signal.SIGUSR1:
             server.cancel()
         nursery.cancel_scope.cancel()
