@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -10,11 +11,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import pytest
 import trio
 import trio_websocket
+from redis_servers import RedisServer
 from running import PATIENCE, environment
 from trio.testing import wait_all_tasks_blocked
 
@@ -44,10 +47,10 @@ def fenced(language: str, text: str) -> list[str]:
 
 
 def test_every_python_block_is_run() -> None:
-    """Each has a name of its own, which a test mentions: here, or in a folder's ``test_*_readme.py``."""
+    """Each has a name of its own, which a test of this file mentions."""
     assert len(RUN) == sum(len(fenced("python", text)) for text in TEXTS.values())
-    tests = "".join(path.read_text() for path in Path(__file__).parent.rglob("test_*readme.py"))
-    assert [name for name in RUN if f'"{name}"' not in tests] == []
+    source = Path(__file__).read_text()
+    assert [name for name in RUN if f'"{name}"' not in source] == []
 
 
 def test_the_first_readme_is_short() -> None:
@@ -177,10 +180,17 @@ async def test_a_registry_tells_the_others() -> None:
         assert await ada.receive() == "good morning"
 
 
-async def test_topics_reach_those_who_follow_them() -> None:
-    """Rooms by path, apart from each other."""
-    application = block("imports", "topics")["application"]
+@asynccontextmanager
+async def serving_topics(name: str) -> AsyncIterator[MemoryServer]:
+    """The application of a block, with a broker in memory."""
+    application = block("imports", name, json=json)["application"]
     async with ws.open_memory_broker() as broker, application(broker) as handler, served(handler) as server:
+        yield server
+
+
+async def test_topics_reach_those_who_follow_them() -> None:
+    """The block "topics": rooms by path, apart from each other."""
+    async with serving_topics("topics") as server:
         one, other = await server.connect("/one"), await server.connect("/other")
         await wait_all_tasks_blocked()
         await one.send("to one")
@@ -246,6 +256,73 @@ def test_the_test_of_the_reader_is_on_virtual_time(tmp_path: Path) -> None:
     (tmp_path / "hello.py").write_text(f"import trio\n{slow}")
     (tmp_path / "test_hello.py").write_text(RUN["testing"])
     assert "1 passed" in run_python(tmp_path, *PYTEST, "-k", "not survives")
+
+
+# -- trio_ws_app/broker ------------------------------------------------------------------------
+
+
+async def run_body(name: str, **given: Any) -> None:
+    """Run a block as the body of an async function."""
+    scope: dict[str, Any] = {"ws": ws, **given}
+    exec(compile(f"async def body():\n{indent(RUN[name], '    ')}", f"README, {name}", "exec"), scope)
+    with trio.fail_after(PATIENCE):
+        await scope["body"]()
+
+
+async def test_a_broker_brings_what_is_published(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The block "broker", on a real Redis."""
+
+    class Enough(Exception):
+        pass
+
+    printed: list[object] = []
+
+    def print_once(item: object) -> None:
+        printed.append(item)
+        raise Enough
+
+    assert '"redis://localhost:6379"' in RUN["broker"]
+    monkeypatch.setitem(RUN, "broker", RUN["broker"].replace("redis://localhost:6379", redis_server.url))
+    with pytest.raises(Enough):
+        await run_body("broker", print=print_once)
+    assert printed == ["hello"]
+
+
+async def test_a_position_leads_on() -> None:
+    """The block "history": what was published meanwhile comes, and the history has both."""
+    printed: list[object] = []
+    async with ws.open_memory_broker() as broker:
+        await run_body("history", broker=broker, print=printed.append)
+    assert printed == [True, "second", "second", "first"]
+
+
+async def test_a_client_comes_back_where_it_was() -> None:
+    """The block "returning": with the position of its last message it gets the ones after it."""
+    async with serving_topics("returning") as server:
+        ann, bob = await server.connect("/"), await server.connect("/")
+        await wait_all_tasks_blocked()
+        await ann.send("one")
+        one = json.loads(await bob.receive())
+        assert one["message"] == "one"
+        await bob.aclose()
+        await ann.send("two")
+        await wait_all_tasks_blocked()
+        bob = await server.connect(f"/?since={one['at']}")
+        assert json.loads(await bob.receive())["message"] == "two"
+        late = await server.connect("/?since=other-1-x")
+        assert "missing" in json.loads(await late.receive())
+
+
+async def test_people_see_each_other() -> None:
+    """The block "presence": who is here, who comes and who goes."""
+    async with serving_topics("presence") as server:
+        ann = await server.connect("/?name=ann")
+        assert await ann.receive() == "ann"
+        bob = await server.connect("/?name=bob")
+        assert await bob.receive() == "ann, bob"
+        assert await ann.receive() == "bob joined"
 
 
 # -- trio_ws_app/server ------------------------------------------------------------------------
