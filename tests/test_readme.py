@@ -68,7 +68,7 @@ def commands() -> set[str]:
     """Every call of ``trio-ws-app`` with a subcommand, in blocks and within sentences."""
     lines = [line for text in TEXTS.values() for block in fenced("sh", text) for line in block.splitlines()]
     lines += [code for text in TEXTS.values() for code in re.findall(r"`([^`\n]+)`", text)]
-    calls = (re.search(r"(?:^|[|/&] ?|bin/)trio-ws-app (?P<words>\w.*)", line) for line in lines)
+    calls = (re.search(r"(?:^|[|&] |bin/|=\S+ )trio-ws-app (?P<words>\w.*)", line) for line in lines)
     return {call["words"] for call in calls if call is not None}
 
 
