@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import textwrap
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from redis_servers import RedisServer
+from redis_servers import RedisServer, until
 
 import trio_ws_app as ws
 from trio_ws_app.testing import MemoryServer, serve_in_memory
@@ -26,6 +26,8 @@ NAMES: dict[str, Any] = {
     "json": json,
     "asynccontextmanager": asynccontextmanager,
     "AsyncGenerator": AsyncGenerator,
+    "Awaitable": Awaitable,
+    "Callable": Callable,
 }
 
 
@@ -99,6 +101,40 @@ async def test_a_client_comes_back_where_it_was() -> None:
         assert json.loads(await bob.receive())["message"] == "two"
         late = await server.connect("/?since=other-1-x")
         assert "missing" in json.loads(await late.receive())
+
+
+async def test_a_program_comes_back_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The block "resuming", against the block "returning": a lost connection costs no message."""
+    monkeypatch.setattr(ws.Backoff, "delay", lambda *_: 0.01)
+    scope = dict(NAMES)
+    exec(compile(RUN["returning"], "broker/README.md", "exec"), scope)
+    exec(compile(RUN["resuming"], "broker/README.md", "exec"), scope)
+    got: list[str] = []
+    async with ws.open_memory_broker() as broker, scope["application"](broker) as handler:
+
+        async def publish(number: int) -> None:
+            await broker.publish("room:1", str(number), history=ws.History(100, 300))
+
+        async def handle(content: dict[str, str]) -> None:
+            got.append(content["message"])
+            if got[-1] == "1":
+                nursery.start_soon(restart)
+
+        async def restart() -> None:
+            await server.drain(code=1012)
+            await publish(2)
+            await publish(3)
+            await ws.serve(handler, port)
+
+        with trio.fail_after(10):
+            async with trio.open_nursery() as nursery:
+                server: ws.Server = await nursery.start(ws.serve, handler, 0)
+                port = server.port
+                await publish(1)
+                nursery.start_soon(scope["listen"], f"ws://127.0.0.1:{port}/", handle)
+                await until(lambda: len(got) == 3, 10)
+                nursery.cancel_scope.cancel()
+    assert got == ["1", "2", "3"]
 
 
 async def test_people_see_each_other() -> None:
