@@ -75,7 +75,9 @@ def call_sinks(sinks: Iterable[Callable[[Taken], object]], items: Iterable[Taken
         for sink in tuple(sinks):
             try:
                 sink(item)
-            except Exception:
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException:  # a panic of an extension is one, too (G5)
                 logger.exception("what follows a topic failed to take a message")
 
 
