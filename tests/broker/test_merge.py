@@ -15,6 +15,7 @@ from trio_ws_app.broker.position import Position
 from trio_ws_app.broker.ring import Ring, RingBudget, after
 
 RING_SIZE = 8
+CHUNK = 5
 
 
 @attrs.define
@@ -86,7 +87,9 @@ class Process:
     def end_reading(self) -> None:
         if self.read is not None and self.merge.behind is not None:
             (entries, newest), self.read = self.read, None
-            self.handed_out += self.merge.catch_up(entries, newest)
+            some = entries[:CHUNK]
+            all_of_it = len(some) < CHUNK
+            self.handed_out += self.merge.catch_up(some, newest, all_of_it=all_of_it)
 
     def fill(self) -> None:
         if not self.connected:
@@ -99,7 +102,7 @@ class Process:
 
     def settle(self) -> None:
         self.resume()
-        for _ in range(10):
+        while self.merge.behind is not None:
             self.begin_reading()
             self.end_reading()
         assert self.merge.behind is None

@@ -13,7 +13,8 @@ from trio_ws_app.broker.feed import Feed
 from trio_ws_app.broker.redis_connection import OnReply
 from trio_ws_app.broker.redis_feed import RedisFeed, Shared
 from trio_ws_app.broker.redis_lease import _CLAIM, _RENEW
-from trio_ws_app.broker.redis_presence import _CHANGE, _SNAPSHOT, RedisPresence
+from trio_ws_app.broker.redis_presence import RedisPresence
+from trio_ws_app.broker.redis_roster import _CHANGE, _SNAPSHOT
 from trio_ws_app.broker.redis_routes import Routes
 from trio_ws_app.testing import cancel_everywhere, cancelled_here
 
@@ -66,14 +67,19 @@ class ScriptedRedis:
     # As histories.
 
     async def read(
-        self, _channel: bytes, *, start: Position | None = None, count: int | None = None
+        self,
+        _channel: bytes,
+        *,
+        start: Position | None = None,
+        count: int | None = None,
+        oldest: int | None = None,
     ) -> list[Delivery]:
         await trio.sleep(0.1)
         least = 0 if start is None else start.offset
         found = [
             entry for entry in self.entries if entry.position is not None and entry.position.offset >= least
         ]
-        return found[-(count or len(found) or 1) :]
+        return found[:oldest] if oldest is not None else found[-(count or len(found) or 1) :]
 
     # As a deployment.
 

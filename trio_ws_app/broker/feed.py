@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 import attrs
 
 from .delivery import Delivery, Gap, Item, Sink
 from .position import Position
+
+Taken = TypeVar("Taken")
 
 logger = logging.getLogger("trio_ws_app.broker")
 
@@ -51,12 +54,7 @@ class Feed(ABC):
 
     def deliver(self, items: Iterable[Item]) -> None:
         """Call every sink with each item; one that fails is logged and costs the others nothing."""
-        for item in items:
-            for sink in tuple(self._sinks):
-                try:
-                    sink(item)
-                except Exception:
-                    logger.exception("what follows a topic failed to take a message")
+        call_sinks(self._sinks, items)
 
     @abstractmethod
     async def recover(self, since: Position | None, last: int = 0) -> Recovery:
@@ -69,6 +67,18 @@ class Feed(ABC):
         Raises:
             BrokerUnavailable: the history could not be read within a bounded time.
         """
+
+
+def call_sinks(sinks: Iterable[Callable[[Taken], object]], items: Iterable[Taken]) -> None:
+    """Call every sink with each item; one that fails is logged and costs the others nothing."""
+    for item in items:
+        for sink in tuple(sinks):
+            try:
+                sink(item)
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException:  # a panic of an extension is one, too (G5)
+                logger.exception("what follows a topic failed to take a message")
 
 
 def recovery(

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 import attrs
 import trio
 
+from .feed import call_sinks
 from .presence import AlreadyPresent, PresenceEvent, PresenceSink, Present, Roster, encoded_info, user_of
 
 
@@ -19,9 +20,7 @@ class _Room:
     sinks: Counter[PresenceSink] = attrs.field(factory=Counter)
 
     def tell(self, events: list[PresenceEvent]) -> None:
-        for event in events:
-            for sink in tuple(self.sinks):
-                sink(event)
+        call_sinks(self.sinks, events)
 
 
 class MemoryPresence:

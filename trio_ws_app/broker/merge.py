@@ -88,10 +88,17 @@ class Merge:
         """The history is about to be read for ``catch_up``: it has whatever has come live until now."""
         self._pending.clear()
 
-    def catch_up(self, entries: Sequence[Delivery], newest: Delivery | None) -> list[Item]:
-        """The history has been read: what it holds from the offset of ``last`` on, and its newest message."""
-        why, self.behind = self.behind, None
-        missed = self._missed_in(entries)
+    def catch_up(
+        self, entries: Sequence[Delivery], newest: Delivery | None, *, all_of_it: bool = True
+    ) -> list[Item]:
+        """The history has been read: what it holds from the offset of ``last`` on, and its newest message.
+
+        Unless that is ``all_of_it``, the rest has to be read next.
+        """
+        why, missed = self.behind, self._missed_in(entries)
+        if missed is not None and not all_of_it:
+            return self._advance(missed)
+        self.behind = None
         items: list[Item]
         if missed is not None:
             items = self._advance(missed)

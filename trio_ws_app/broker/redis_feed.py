@@ -10,7 +10,7 @@ import trio
 from coredis.exceptions import RedisError
 
 from .base import BrokerUnavailable
-from .delivery import Delivery, Gap, Item
+from .delivery import Gap, Item
 from .feed import Feed, Recovery, recovery
 from .merge import Merge
 from .payload import decode_payload
@@ -23,6 +23,7 @@ from .ring import FORK, Ring, RingBudget, after
 
 RING_SIZE: Final = 1000  # messages that a process keeps of a topic, to answer those who return
 RING_BYTES: Final = 4 * 1024 * 1024
+CATCH_UP_SIZE: Final = 200  # messages that are read at once of those that did not come live
 ALL_RINGS_BYTES: Final = 64 * 1024 * 1024  # of all topics together
 
 
@@ -108,20 +109,19 @@ class RedisFeed(Feed):
         resumed = self._resumed
         self._merge.begin_reading()
         try:
-            entries, newest = await self._read_from(self._merge.last)
+            entries = await self._histories.read(self._channel, start=self._merge.last, oldest=CATCH_UP_SIZE)
+            newest = entries[-1:]
+            if not 0 < len(entries) < CATCH_UP_SIZE:
+                newest = await self._histories.read(self._channel, count=1)
         except CommandFailed:
             await trio.sleep(random.uniform(self._timeouts.backoff / 2, self._timeouts.backoff))
             return
         except RedisError:
-            entries, newest = [], None  # it refuses, now and later
+            entries, newest = [], []  # it refuses, now and later
         if resumed == self._resumed:  # otherwise what was read may end before the subscription begins
-            self._hand_out(self._merge.catch_up(entries, newest))
-
-    async def _read_from(self, position: Position | None) -> tuple[list[Delivery], Delivery | None]:
-        entries = await self._histories.read(self._channel, start=position)
-        if not entries:
-            entries = await self._histories.read(self._channel, count=1)
-        return entries, entries[-1] if entries else None
+            all_of_it = len(entries) < CATCH_UP_SIZE
+            newest_one = newest[-1] if newest else None
+            self._hand_out(self._merge.catch_up(entries, newest_one, all_of_it=all_of_it))
 
     async def recover(self, since: Position | None, last: int = 0) -> Recovery:
         if since is None and not last:

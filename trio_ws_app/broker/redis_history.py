@@ -104,9 +104,16 @@ class RedisHistories:
         return Position.parse(reply.decode()) if reply else None
 
     async def read(
-        self, channel: bytes, *, start: Position | None = None, count: int | None = None
+        self,
+        channel: bytes,
+        *,
+        start: Position | None = None,
+        count: int | None = None,
+        oldest: int | None = None,
     ) -> list[Delivery]:
-        """The messages from an offset on, the newest ``count`` of them, the oldest first."""
+        """The messages from an offset on, the newest ``count`` or the ``oldest`` of them, in order."""
+        if oldest is not None:
+            return await self._range(channel, start, None, oldest, newest=False)
         return await self._range(channel, start, None, count, newest=True)
 
     async def page(

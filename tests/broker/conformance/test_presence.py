@@ -105,6 +105,23 @@ async def test_a_member_that_lingers_may_come_back_unnoticed(broker: Broker, top
         assert await settled(events, 2) == [Join("ann", "ann"), Leave("ann", "ann")]
 
 
+async def test_a_sink_that_fails_costs_the_others_nothing(
+    broker: Broker, topic: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is logged, the other sinks are called, and the member that joins does not notice."""
+
+    def fail(_event: PresenceEvent) -> None:
+        raise ZeroDivisionError
+
+    events: list[PresenceEvent] = []
+    async with broker.watch_presence(topic, fail), broker.watch_presence(topic, events.append):
+        async with broker.join(topic, "ann"):
+            await until(lambda: len(events) == 1, 5)
+        await until(lambda: len(events) == 2, 5)
+    assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"]
+    caplog.clear()
+
+
 async def test_topics_are_apart(broker: Broker, topic: str) -> None:
     """The members of one topic are not on another, nor are its events messages."""
     events: list[PresenceEvent] = []
