@@ -19,14 +19,17 @@ from .patterns import consume, produce
 from .periodic import call_every
 from .registry.fanout import BroadcastResult, Overflow, broadcast
 from .registry.registry import Member, Registry, open_registry
-from .request import Headers, Request, Response
-from .server.options import Handler
+from .request import Headers, Request, Response, State, Upgrade
+from .server.app import App
+from .server.options import Handler, ProcessRequest, Readiness
+from .server.routes import Routes
 from .server.server import Server
 from .server.serving import serve
 from .server.statistics import Statistics
 from .settings import Settings
 
 __all__ = [
+    "App",
     "Backoff",
     "BroadcastResult",
     "Broker",
@@ -43,14 +46,19 @@ __all__ = [
     "Member",
     "Message",
     "Overflow",
+    "ProcessRequest",
+    "Readiness",
     "Registry",
     "Request",
     "Response",
+    "Routes",
     "Server",
     "Settings",
     "Side",
+    "State",
     "Statistics",
     "Subscription",
+    "Upgrade",
     "UsageError",
     "broadcast",
     "call_every",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import trio
 
 import trio_ws_app as ws
-from trio_ws_app.pages import first_of, static_files
+from trio_ws_app.pages import static_files
 from trio_ws_app.testing import assert_nothing_left, cancel_everywhere, connected_pair, serve_in_memory
 
 
@@ -69,7 +69,7 @@ async def serve(context: ssl.SSLContext) -> None:
                 8443,
                 ssl_context=context,
                 settings=settings,
-                process_request=first_of(static_files("public"), check),
+                process_request=[static_files("public"), check],
             )
         )
         result = ws.broadcast(server.connections, "hello")
