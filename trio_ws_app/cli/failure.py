@@ -23,6 +23,10 @@ _NOT_THE_APPLICATIONS = (
 )
 
 
+# A BaseException of the application's own is a failure: a panic in Rust arrives as one.
+_NO_FAILURES = (UsageError, SystemExit, KeyboardInterrupt, trio.Cancelled)
+
+
 def exit_status(error: BaseException, target: str) -> int:
     """The exit status for what came out of the event loop; failures are printed.
 
@@ -30,7 +34,7 @@ def exit_status(error: BaseException, target: str) -> int:
     mistakes of the caller's is in it.
     """
     leaves = list(_leaves(error))
-    failures = [leaf for leaf in leaves if isinstance(leaf, Exception) and not isinstance(leaf, UsageError)]
+    failures = [leaf for leaf in leaves if not isinstance(leaf, _NO_FAILURES)]
     for failure in failures:
         say(f"{PROGRAM}: {target} failed: {_described(failure)}", err=True)
     requests = [leaf for leaf in leaves if isinstance(leaf, SystemExit | KeyboardInterrupt)]
@@ -66,7 +70,8 @@ def _described(error: BaseException) -> str:
     frames = "".join(traceback.format_list(_own_frames(error))).rstrip()
     text = f"{line}\n{frames}" if frames else line
     cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    return text if cause is None else f"{text}\nafter {_described(cause)}"
+    causes = [] if cause is None else [leaf for leaf in _leaves(cause) if not isinstance(leaf, trio.Cancelled)]
+    return f"{text}\nafter {_described(causes[0])}" if causes else text
 
 
 def _own_frames(error: BaseException) -> list[traceback.FrameSummary]:
