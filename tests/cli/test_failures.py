@@ -66,6 +66,16 @@ async def fails_after_a_group():
         raise ValueError("cannot start") from group
     yield
 
+@asynccontextmanager
+async def fails_out_of_a_group():
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fail_soon)
+            await trio.sleep_forever()
+    except ExceptionGroup as group:
+        raise group.exceptions[0]
+    yield
+
 def tick(number):
     if number == 2:
         raise RuntimeError("the ticker stopped")
@@ -187,6 +197,13 @@ def test_a_cause_that_came_in_a_group_is_told_by_itself(directory: Path) -> None
     assert ended.status == 1
     assert "\nafter RuntimeError: the ticker stopped\n" in ended.errors
     assert "Group" not in ended.errors
+
+
+def test_an_error_that_is_raised_out_of_its_group_is_told_once(directory: Path) -> None:
+    """It is in what caused it."""
+    ended = run("serve", "app:fails_out_of_a_group", "--port", "0", cwd=directory)
+    assert ended.status == 1
+    assert ended.errors.count("the ticker stopped\n") == 1
 
 
 @pytest.mark.parametrize("name", ["fails_in_the_background", "fails_and_does_not_end"])

@@ -65,13 +65,27 @@ def requested_status(request: SystemExit | KeyboardInterrupt) -> int:
 
 
 def _described(error: BaseException) -> str:
-    """The exception in one line, then where it comes from, then what caused it."""
+    """The exception in one line, then where it comes from, then the same of what caused it."""
+    texts, told = [_described_alone(error)], {id(error)}
+    # One that is raised out of its group is in what caused it.
+    while (cause := _cause(error)) is not None and id(cause) not in told:
+        texts.append(f"after {_described_alone(cause)}")
+        told.add(id(cause))
+        error = cause
+    return "\n".join(texts)
+
+
+def _described_alone(error: BaseException) -> str:
     line = escaped("".join(traceback.format_exception_only(error)).strip())
     frames = "".join(traceback.format_list(_own_frames(error))).rstrip()
-    text = f"{line}\n{frames}" if frames else line
+    return f"{line}\n{frames}" if frames else line
+
+
+def _cause(error: BaseException) -> BaseException | None:
+    """What ``error`` was raised from, or while it was handled; of a group, the first failure in it."""
     cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    causes = [] if cause is None else [leaf for leaf in _leaves(cause) if not isinstance(leaf, trio.Cancelled)]
-    return f"{text}\nafter {_described(causes[0])}" if causes else text
+    leaves = () if cause is None else _leaves(cause)
+    return next((leaf for leaf in leaves if not isinstance(leaf, trio.Cancelled)), None)
 
 
 def _own_frames(error: BaseException) -> list[traceback.FrameSummary]:
