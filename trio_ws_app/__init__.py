@@ -14,7 +14,9 @@ from .client.connect import connect
 from .client.reconnect import reconnect
 from .connection import Connection, Message
 from .duplex import Exit, Side, duplex
-from .errors import CloseCode, CloseReason, ConnectionClosed, HandshakeRefused, UsageError
+from .errors import CloseCode, CloseReason, ConnectionClosed, HandshakeRefused, InvalidMessage, UsageError
+from .json_codec import JsonCodec
+from .json_messages import JsonMessages, json_messages
 from .patterns import consume, produce
 from .periodic import call_every
 from .registry.fanout import BroadcastResult, Overflow, broadcast
@@ -43,6 +45,9 @@ __all__ = [
     "Handler",
     "HandshakeRefused",
     "Headers",
+    "InvalidMessage",
+    "JsonCodec",
+    "JsonMessages",
     "Member",
     "Message",
     "Overflow",
@@ -67,6 +72,7 @@ __all__ = [
     "duplex",
     "from_trio_websocket",
     "is_transient",
+    "json_messages",
     "open_memory_broker",
     "open_redis_broker",
     "open_registry",

@@ -12,6 +12,7 @@ import trio_websocket
 
 from ..connection import Connection, Message
 from ..errors import CloseCode, CloseReason, ConnectionClosed, already_receiving, not_a_message
+from ..json_codec import JsonCodec
 from ..protocol.closing import close_payload
 from ..request import Request
 from ..settings import Settings
@@ -88,6 +89,10 @@ class AdaptedConnection(Connection):
     @property
     def subprotocol(self) -> str | None:
         return self._peer.subprotocol
+
+    @property
+    def json(self) -> JsonCodec:
+        return self._settings.json
 
     @property
     def latency(self) -> float | None:

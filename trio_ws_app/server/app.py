@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import attrs
 
+from ..json_codec import JsonCodec
 from .options import Handler, ProcessRequest, Readiness, always_ready, check_handler
 from .routes import Routes
 
@@ -33,7 +34,8 @@ class App:
     plain or async, sees each request before the upgrade: the first ``Response`` is the answer, and None lets
     the next one look. What they put into ``request.state`` the handler finds there; ``request.upgrade`` takes
     headers and the subprotocol for the answer 101. With ``cancel_on_disconnect`` a handler is cancelled when
-    its peer is gone. ``readiness()`` says in one line what the application lacks just now, or None.
+    its peer is gone. ``json`` is what connections read and write JSON with, instead of the setting.
+    ``readiness()`` says in one line what the application lacks just now, or None.
 
     Raises TypeError for a handler or a hook of a wrong type.
     """
@@ -41,6 +43,7 @@ class App:
     handler: Handler = attrs.field(validator=_is_handler)
     process_request: tuple[ProcessRequest, ...] = attrs.field(default=(), converter=hooks_in, kw_only=True)
     cancel_on_disconnect: bool = attrs.field(default=False, kw_only=True)
+    json: JsonCodec | None = attrs.field(default=None, kw_only=True)
     readiness: Readiness = attrs.field(default=always_ready, kw_only=True)
 
     def hooks(self, before: Hooks = None) -> tuple[ProcessRequest, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Sequence
 
+import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
@@ -68,6 +69,8 @@ async def serve(
     app = as_app(handler)
     _check_address(port, host, ssl_context, listeners)
     settings = settings or Settings()
+    if app.json is not None:
+        settings = attrs.evolve(settings, json=app.json)
     options = Options(
         app.handler,
         settings,
