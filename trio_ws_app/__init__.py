@@ -20,6 +20,7 @@ from .json_messages import JsonMessages, json_messages
 from .patterns import consume, produce
 from .periodic import call_every
 from .registry.fanout import BroadcastResult, Overflow, broadcast
+from .registry.groups import Group
 from .registry.registry import Member, Registry, open_registry
 from .request import Headers, Request, Response, State, Upgrade
 from .server.app import App
@@ -42,6 +43,7 @@ __all__ = [
     "ConnectionClosed",
     "Exit",
     "Gap",
+    "Group",
     "Handler",
     "HandshakeRefused",
     "Headers",
