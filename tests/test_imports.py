@@ -29,6 +29,7 @@ LAYERS = [
     "registry",
     "server",
     "client",
+    "asgi",
     "observability",
     "testing",
     "pages",

@@ -1,5 +1,6 @@
 """A structured-concurrency WebSocket application server for Trio: one connection is one nursery."""
 
+from .asgi.adapter import from_asgi, from_starlette
 from .broker import (
     Broker,
     BrokerUnavailable,
@@ -72,6 +73,8 @@ __all__ = [
     "connect",
     "consume",
     "duplex",
+    "from_asgi",
+    "from_starlette",
     "from_trio_websocket",
     "is_transient",
     "json_messages",

@@ -1,4 +1,4 @@
-"""The connection behind ``from_trio_websocket`` and ``connect``."""
+"""The connection behind ``from_trio_websocket``, ``connect`` and ``from_asgi``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from functools import partial
 from typing import NoReturn
 
 import trio
-import trio_websocket
 
 from ..connection import Connection, Message
 from ..errors import CloseCode, CloseReason, ConnectionClosed, already_receiving, not_a_message
@@ -18,6 +17,7 @@ from ..request import Request
 from ..settings import Settings
 from .inbox import Inbox, Task
 from .outbox import Outbox
+from .peer import Peer
 from .pings import PendingPing
 from .timeouts import seconds
 
@@ -25,7 +25,7 @@ _VANISHED = CloseReason(CloseCode.ABNORMAL)
 
 
 class AdaptedConnection(Connection):
-    """A trio-websocket connection as a ``Connection``.
+    """A connection of another library as a ``Connection``.
 
     ``nursery`` runs its tasks: one that receives ahead, one that writes while there is something to
     write, and one for each ping. None says that the connection is over.
@@ -49,7 +49,7 @@ class AdaptedConnection(Connection):
 
     def __init__(
         self,
-        peer: trio_websocket.WebSocketConnection,
+        peer: Peer,
         nursery: trio.Nursery | None,
         *,
         remote: str,
