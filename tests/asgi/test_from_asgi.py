@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
@@ -16,6 +18,7 @@ from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 
 import trio_ws_app as ws
+import trio_ws_app.asgi
 from trio_ws_app.testing import assert_nothing_left
 
 
@@ -237,3 +240,28 @@ async def test_a_server_that_raises_for_a_peer_that_is_gone_ends_the_connection(
             connection.send_nowait("hello")
         with trio.fail_after(5):
             await connection.wait_closed()
+
+
+README = (Path(trio_ws_app.asgi.__file__).parent / "README.md").read_text()
+RUN = dict(re.findall(r"<!-- run: (\S+) -->\n```python\n(.*?)```", README, flags=re.DOTALL))
+
+
+async def test_the_readmes_fastapi_application_has_rooms() -> None:
+    """The block "fastapi", word for word."""
+    async with ws.open_registry() as members:
+        scope: dict[str, Any] = {"ws": ws, "FastAPI": FastAPI, "WebSocket": WebSocket, "members": members}
+        exec(compile(RUN["fastapi"], "asgi/README.md, fastapi", "exec"), scope)
+        async with client(scope["app"], "/rooms/red?name=ann") as connection:
+            await connection.send("hello")
+            assert await connection.receive() == "hello"
+
+
+async def test_the_readmes_plain_application_echoes() -> None:
+    """The block "asgi", word for word; there is no other."""
+    assert sorted(RUN) == ["asgi", "fastapi"]
+    assert README.count("```python") == len(RUN)
+    scope: dict[str, Any] = {"ws": ws}
+    exec(compile(RUN["asgi"], "asgi/README.md, asgi", "exec"), scope)
+    async with client(websocket_app(scope["app"]), subprotocols=["echo"]) as connection:
+        await connection.send("hello")
+        assert await connection.receive() == "hello"
