@@ -2,9 +2,17 @@
 
 from .asgi.adapter import from_asgi, from_starlette
 from .broker import (
+    AlreadyPresent,
     Broker,
     BrokerUnavailable,
+    Delivery,
     Gap,
+    History,
+    Join,
+    Leave,
+    Position,
+    Present,
+    RedisTimeouts,
     Subscription,
     open_memory_broker,
     open_redis_broker,
@@ -23,6 +31,7 @@ from .periodic import call_every
 from .registry.fanout import BroadcastResult, Overflow, broadcast
 from .registry.groups import Group
 from .registry.registry import Member, Registry, open_registry
+from .registry.topics import Following
 from .request import Headers, Request, Response, State, Upgrade
 from .server.app import App
 from .server.options import Handler, ProcessRequest, Readiness
@@ -33,6 +42,7 @@ from .server.statistics import Statistics
 from .settings import Settings
 
 __all__ = [
+    "AlreadyPresent",
     "App",
     "Backoff",
     "BroadcastResult",
@@ -42,20 +52,28 @@ __all__ = [
     "CloseReason",
     "Connection",
     "ConnectionClosed",
+    "Delivery",
     "Exit",
+    "Following",
     "Gap",
     "Group",
     "Handler",
     "HandshakeRefused",
     "Headers",
+    "History",
     "InvalidMessage",
+    "Join",
     "JsonCodec",
     "JsonMessages",
+    "Leave",
     "Member",
     "Message",
     "Overflow",
+    "Position",
+    "Present",
     "ProcessRequest",
     "Readiness",
+    "RedisTimeouts",
     "Registry",
     "Request",
     "Response",
