@@ -4,34 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
 import trio
 from fastapi import Depends, FastAPI, WebSocket
-from hypercorn_server import hypercorn_serving, websocket_app
+from hypercorn_server import client_of, websocket_app
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 
 import trio_ws_app as ws
-import trio_ws_app.asgi
 from trio_ws_app.testing import assert_nothing_left
-
-
-@asynccontextmanager
-async def client(app: Any, path: str = "/", **options: Any) -> AsyncIterator[ws.Connection]:
-    """A client of ``app``."""
-    with trio.fail_after(20):
-        async with hypercorn_serving(app) as port, connect(port, path, **options) as connection:
-            yield connection
-
-
-def connect(port: int, path: str, **options: Any) -> AbstractAsyncContextManager[ws.Connection]:
-    return ws.connect(f"ws://127.0.0.1:{port}{path}", **options)
 
 
 def user(websocket: WebSocket) -> str:
@@ -56,7 +40,7 @@ async def test_duplex_runs_in_a_fastapi_route_with_dependencies() -> None:
             await connection.send(f"{name} in {room} {dict(connection.request.path_params)}")
             await ws.duplex(connection, consume=connection.send_nowait, produce=ticks())
 
-    async with client(app, "/rooms/red", headers={"Cookie": "user=ann"}) as connection:
+    async with client_of(app, "/rooms/red", headers={"Cookie": "user=ann"}) as connection:
         assert await connection.receive() == "ann in red {'room': 'red'}"
         assert await connection.receive() == "tick"
         await connection.send(b"bytes")
@@ -78,7 +62,7 @@ async def test_a_starlette_route_may_have_accepted_itself(accepted: bool) -> Non
             await connection.send(str(connection.subprotocol))
 
     app = Starlette(routes=[WebSocketRoute("/", serve)])
-    async with client(app, subprotocols=["v1", "v2"]) as connection:
+    async with client_of(app, subprotocols=["v1", "v2"]) as connection:
         assert connection.subprotocol == "v2"
         assert await connection.receive() == "v2"
 
@@ -96,7 +80,7 @@ async def test_registries_and_topics_have_members_from_there() -> None:
             ended.set()
 
         with assert_nothing_left(room):
-            async with client(websocket_app(serve)) as connection:
+            async with client_of(websocket_app(serve)) as connection:
                 await connection.send("hello")
                 assert await connection.receive() == "hello"
                 assert room.group("red").broadcast("all") == ws.BroadcastResult(1)
@@ -115,7 +99,7 @@ async def test_a_connection_has_its_request() -> None:
             await connection.send_json([request.path, request.query["x"], request.headers["x-name"]])
             await connection.send_json([connection.remote, list(request.client or ())])
 
-    async with client(websocket_app(serve), "/a%20b?x=1", headers={"X-Name": "Ann"}) as connection:
+    async with client_of(websocket_app(serve), "/a%20b?x=1", headers={"X-Name": "Ann"}) as connection:
         assert await connection.receive_json() == ["/a b", "1", "Ann"]
         remote, (host, port) = json.loads(await connection.receive())
         assert remote == f"{host}:{port}"
@@ -135,7 +119,7 @@ async def test_the_end_of_the_block_closes_the_connection(wrong: bool) -> None:
         except LookupError as error:
             caught.append(error)
 
-    async with client(websocket_app(serve)) as connection:
+    async with client_of(websocket_app(serve)) as connection:
         assert await connection.receive() == "hello"
         with pytest.raises(ws.ConnectionClosed) as closed:
             await connection.receive()
@@ -157,7 +141,7 @@ async def test_a_peers_end_is_no_failure_of_the_block(grouped: bool) -> None:
             await connection.receive()
         ended.set()
 
-    async with client(websocket_app(serve)) as connection:
+    async with client_of(websocket_app(serve)) as connection:
         await connection.aclose()
         await ended.wait()
 
@@ -176,7 +160,7 @@ async def test_a_cancelled_block_ends_and_leaves_no_task() -> None:
         ended.set()
 
     with assert_nothing_left():
-        async with client(websocket_app(serve)) as connection:
+        async with client_of(websocket_app(serve)) as connection:
             await ended.wait()
             assert await connection.receive() == "hello"
 
@@ -240,28 +224,3 @@ async def test_a_server_that_raises_for_a_peer_that_is_gone_ends_the_connection(
             connection.send_nowait("hello")
         with trio.fail_after(5):
             await connection.wait_closed()
-
-
-README = (Path(trio_ws_app.asgi.__file__).parent / "README.md").read_text()
-RUN = dict(re.findall(r"<!-- run: (\S+) -->\n```python\n(.*?)```", README, flags=re.DOTALL))
-
-
-async def test_the_readmes_fastapi_application_has_rooms() -> None:
-    """The block "fastapi", word for word."""
-    async with ws.open_registry() as members:
-        scope: dict[str, Any] = {"ws": ws, "FastAPI": FastAPI, "WebSocket": WebSocket, "members": members}
-        exec(compile(RUN["fastapi"], "asgi/README.md, fastapi", "exec"), scope)
-        async with client(scope["app"], "/rooms/red?name=ann") as connection:
-            await connection.send("hello")
-            assert await connection.receive() == "hello"
-
-
-async def test_the_readmes_plain_application_echoes() -> None:
-    """The block "asgi", word for word; there is no other."""
-    assert sorted(RUN) == ["asgi", "fastapi"]
-    assert README.count("```python") == len(RUN)
-    scope: dict[str, Any] = {"ws": ws}
-    exec(compile(RUN["asgi"], "asgi/README.md, asgi", "exec"), scope)
-    async with client(websocket_app(scope["app"]), subprotocols=["echo"]) as connection:
-        await connection.send("hello")
-        assert await connection.receive() == "hello"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any
 
 import hypercorn.trio
 import trio
 from hypercorn.config import Config
+
+import trio_ws_app as ws
 
 
 @asynccontextmanager
@@ -40,3 +42,15 @@ def websocket_app(serve_websocket: Any) -> Any:
             await send({"type": f"lifespan.{moment}.complete"})
 
     return app
+
+
+@asynccontextmanager
+async def client_of(app: Any, path: str = "/", **options: Any) -> AsyncIterator[ws.Connection]:
+    """A client of ``app``."""
+    with trio.fail_after(20):
+        async with hypercorn_serving(app) as port, _connect(port, path, **options) as connection:
+            yield connection
+
+
+def _connect(port: int, path: str, **options: Any) -> AbstractAsyncContextManager[ws.Connection]:
+    return ws.connect(f"ws://127.0.0.1:{port}{path}", **options)
