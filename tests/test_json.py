@@ -220,3 +220,15 @@ async def test_an_unknown_policy_is_refused(wrong: Any) -> None:
     async with connected_pair() as (connection, _):
         with pytest.raises(ValueError, match="on_error is 'close', 'ignore' or a function"):
             ws.json_messages(connection, on_error=wrong)
+
+
+async def test_an_async_policy_is_refused_with_what_is_right() -> None:
+    """Its answer would be a coroutine."""
+
+    async def answer(_error: ws.InvalidMessage) -> str:
+        return "sorry"
+
+    async with connected_pair() as (connection, client):
+        await client.send("bad")
+        with pytest.raises(TypeError, match="on_error is a plain function"):
+            await anext(ws.json_messages(connection, on_error=answer))  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from typing import Generic, Literal, TypeVar, overload
 
+from .callbacks import refuse_coroutine
 from .connection import Connection, Message
 from .errors import CloseCode, ConnectionClosed, InvalidMessage
 from .json_codec import unchanged
@@ -37,6 +38,7 @@ class JsonMessages(AsyncIterator[Value], Generic[Value]):
     async def _answer(self, error: InvalidMessage) -> None:
         if callable(self._on_error):
             answer = self._on_error(error)
+            refuse_coroutine(self._on_error, answer, "on_error is a plain function")
             if answer is not None:
                 await self._connection.send(answer)
         elif self._on_error == "close":
