@@ -15,7 +15,7 @@ from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 
 import trio_ws_app as ws
-from trio_ws_app.testing import assert_nothing_left
+from trio_ws_app.testing import assert_nothing_left, cancel_everywhere
 
 
 def user(websocket: WebSocket) -> str:
@@ -224,3 +224,31 @@ async def test_a_server_that_raises_for_a_peer_that_is_gone_ends_the_connection(
             connection.send_nowait("hello")
         with trio.fail_after(5):
             await connection.wait_closed()
+
+
+async def talk_over_asgi() -> None:
+    """A block that echoes, registered and in a group, with a server that is only ``receive`` and ``send``."""
+    give, take = trio.open_memory_channel[Any](10)
+    sent: list[Any] = []
+    for event in ({"type": "websocket.connect"}, {"type": "websocket.receive", "text": "hello"}):
+        give.send_nowait(event)
+
+    async def send(message: Any) -> None:
+        await trio.lowlevel.checkpoint()
+        sent.append(message)
+        if message["type"] == "websocket.send":
+            give.send_nowait({"type": "websocket.disconnect", "code": 1001})
+
+    scope = {"type": "websocket", "headers": [], "path": "/"}
+    async with ws.open_registry() as room:
+        with assert_nothing_left(room):
+            async with ws.from_asgi(scope, take.receive, send) as connection:
+                with room.register(connection) as member, member.join("key"):
+                    await ws.duplex(connection, consume=connection.send, produce=trio.sleep_forever)
+            assert connection.close_reason == ws.CloseReason(1001)
+            assert [message["type"] for message in sent] == ["websocket.accept", "websocket.send"]
+
+
+def test_a_conversation_over_asgi_survives_cancellation_anywhere() -> None:
+    """No task, registration or membership is left, wherever it is cancelled."""
+    assert len(cancel_everywhere(talk_over_asgi).points) > 10
