@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import trio
 import trio_websocket
+from hypercorn_server import client_of, websocket_app
 from redis_servers import RedisServer
 from running import PATIENCE, environment
 from trio.testing import wait_all_tasks_blocked
@@ -398,3 +399,78 @@ async def test_the_adapter_echoes() -> None:
                 await connection.send("hello")
                 assert await connection.receive() == "hello"
             nursery.cancel_scope.cancel()
+
+
+# -- applications, here and in ASGI's ------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("autojump_clock")
+async def test_the_app_looks_at_who_comes_and_where_to() -> None:
+    """The block "app"."""
+    async with serve_in_memory(block("app")["app"]) as server:
+        refused = (("/users", "", 200), ("/room/red", "", 401), ("/jobs/x", "user=ann", 404))
+        for path, cookie, status in refused:
+            with pytest.raises(ws.HandshakeRefused) as caught:
+                await server.connect(path, headers=[("Cookie", cookie)])
+            assert caught.value.status == status
+        for path, answer in (("/room/red", "ann is in red"), ("/jobs/7", "job 8 is next")):
+            client = await server.connect(path, headers=[("Cookie", "user=ann")])
+            assert await client.receive() == answer
+
+
+@pytest.mark.usefixtures("autojump_clock")
+async def test_moves_are_typed_and_bad_ones_are_answered() -> None:
+    """The block "json"."""
+    async with serve_in_memory(block("json")["app"]) as server:
+        client = await server.connect()
+        assert json.loads(await client.receive()) == {"type": "welcome"}
+        await client.send('{"piece": "king", "square": 3}')
+        assert json.loads(await client.receive()) == {"type": "moved", "square": 3}
+        await client.send("{}")
+        answer = await client.receive()
+        assert isinstance(answer, str)
+        assert answer.startswith("sorry, the message has not the right form")
+
+
+@pytest.mark.usefixtures("autojump_clock")
+async def test_rooms_and_users_are_groups() -> None:
+    """The block "rooms"."""
+    async with block("rooms")["application"]() as handler, serve_in_memory(handler) as server:
+        ann = await server.connect("/red?user=ann")
+        assert await ann.receive() == "ann joined, 1 are here"
+        bob = await server.connect("/red?user=bob")
+        assert await ann.receive() == await bob.receive() == "bob joined, 2 are here"
+        await server.connect("/blue?user=cleo")
+        await ann.send("hello")
+        assert await bob.receive() == "hello"
+        again = await server.connect("/red?user=ann")
+        assert await bob.receive() == await again.receive() == "ann joined, 2 are here"
+        await ann.wait_ended()
+        assert ann.close_reason == ws.CloseReason(4000, "you are playing somewhere else")
+
+
+@pytest.mark.usefixtures("autojump_clock")
+async def test_a_task_beside_the_handlers_runs_as_long_as_they() -> None:
+    """The block "background"; what comes of its failure is ``cli/test_failures.py``'s."""
+    async with block("background")["application"]() as handler, serve_in_memory(handler) as server:
+        client = await server.connect()
+        first, second = [str(await client.receive()) for _ in range(2)]
+        assert first.startswith("state ")
+        assert int(second.removeprefix("state ")) == int(first.removeprefix("state ")) + 1
+
+
+async def test_a_fastapi_application_has_rooms() -> None:
+    """The block "fastapi"."""
+    async with ws.open_registry() as members:
+        app = block("fastapi", members=members)["app"]
+        async with client_of(app, "/rooms/red?name=ann") as connection:
+            await connection.send("hello")
+            assert await connection.receive() == "hello"
+
+
+async def test_a_plain_asgi_application_echoes() -> None:
+    """The block "asgi"."""
+    app = websocket_app(block("asgi")["app"])
+    async with client_of(app, subprotocols=["echo"]) as connection:
+        await connection.send("hello")
+        assert await connection.receive() == "hello"

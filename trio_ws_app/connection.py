@@ -5,13 +5,18 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import AsyncIterable, Callable
 from contextlib import AbstractContextManager
+from typing import TypeVar, overload
 
 import trio
 
 from .errors import CloseCode, CloseReason, ConnectionClosed
+from .json_codec import JsonCodec, unchanged
 from .request import Request
 
 Message = str | bytes
+Value = TypeVar("Value")
+
+PLAIN_JSON = JsonCodec()
 
 
 class Connection(trio.abc.Channel[Message]):
@@ -130,6 +135,31 @@ class Connection(trio.abc.Channel[Message]):
 
         For what works *for* the peer and learns nothing by receiving: a producer, a subscription.
         """
+
+    @property
+    def json(self) -> JsonCodec:
+        """What ``receive_json`` and ``send_json`` use."""
+        return PLAIN_JSON
+
+    @overload
+    async def receive_json(self) -> object: ...
+    @overload
+    async def receive_json(self, convert: Callable[[object], Value]) -> Value: ...
+    async def receive_json(self, convert: Callable[[object], object] = unchanged) -> object:
+        """Wait for the next message, and return what ``convert`` makes of its JSON.
+
+        Raises:
+            InvalidMessage: it is no JSON, or ``convert`` has raised an exception. The connection is usable.
+            ConnectionClosed, trio.BusyResourceError, trio.ClosedResourceError: as ``receive`` does.
+        """
+        return self.json.decode(await self.receive(), convert)
+
+    async def send_json(self, value: object) -> None:
+        """Send ``value`` as JSON in one text message, as ``send`` does.
+
+        Raises what it does, and TypeError or ValueError for a value that can't be encoded.
+        """
+        await self.send(self.json.encode(value))
 
     async def consume_inline(self, consumer: Callable[[Message], object]) -> None:
         """Call ``consumer(message)`` for every message until the connection is over.

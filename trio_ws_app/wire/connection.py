@@ -22,6 +22,7 @@ from trio.lowlevel import (
 
 from ..connection import Connection, Message
 from ..errors import CloseCode, CloseReason, already_receiving
+from ..json_codec import JsonCodec
 from ..protocol.closing import State, close_payload
 from ..protocol.deflate import PerMessageDeflate
 from ..protocol.frames import Opcode
@@ -73,6 +74,11 @@ class WireConnection(Link, Connection):
     @property
     def subprotocol(self) -> str | None:
         return self._subprotocol
+
+    @property
+    def json(self) -> JsonCodec:
+        codec: JsonCodec = self.settings.json
+        return codec
 
     @property
     def latency(self) -> float | None:
