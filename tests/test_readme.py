@@ -7,7 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -314,6 +314,43 @@ async def test_a_client_comes_back_where_it_was() -> None:
         assert json.loads(await bob.receive())["message"] == "two"
         late = await server.connect("/?since=other-1-x")
         assert "missing" in json.loads(await late.receive())
+
+
+async def test_a_program_comes_back_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The block "resuming", against the block "returning": a lost connection costs no message."""
+    monkeypatch.setattr(ws.Backoff, "delay", lambda *_: 0.01)
+    names = {"json": json, "Awaitable": Awaitable, "Callable": Callable}
+    scope = block("imports", "returning", "resuming", **names)
+    application, listen = scope["application"], scope["listen"]
+    got: list[str] = []
+    all_got = trio.Event()
+    async with ws.open_memory_broker() as broker, application(broker) as handler:
+
+        async def publish(number: int) -> None:
+            await broker.publish("room:1", str(number), history=ws.History(100, 300))
+
+        async def restart() -> None:
+            await server.drain(code=1012)
+            await publish(2)
+            await publish(3)
+            await ws.serve(handler, port)
+
+        async def handle(content: dict[str, str]) -> None:
+            got.append(content["message"])
+            if got[-1] == "1":
+                nursery.start_soon(restart)
+            if got[-1] == "3":
+                all_got.set()
+
+        with trio.fail_after(PATIENCE):
+            async with trio.open_nursery() as nursery:
+                server: ws.Server = await nursery.start(ws.serve, handler, 0)
+                port = server.port
+                await publish(1)
+                nursery.start_soon(listen, f"ws://127.0.0.1:{port}/", handle)
+                await all_got.wait()
+                nursery.cancel_scope.cancel()
+    assert got == ["1", "2", "3"]
 
 
 async def test_people_see_each_other() -> None:
