@@ -232,3 +232,16 @@ async def test_an_async_policy_is_refused_with_what_is_right() -> None:
         await client.send("bad")
         with pytest.raises(TypeError, match="on_error is a plain function"):
             await anext(ws.json_messages(connection, on_error=answer))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wrong", [orjson, orjson.dumps, "orjson"])
+def test_a_library_is_no_codec(wrong: Any) -> None:
+    """A mistake that is easily made is told at once, not with the first message."""
+    with pytest.raises(TypeError, match="JsonCodec"):
+        ws.Settings(json=wrong)
+    with pytest.raises(TypeError, match="JsonCodec"):
+        ws.App(_handler, json=wrong)
+
+
+async def _handler(_connection: ws.Connection) -> None:
+    """Never called."""

@@ -164,4 +164,5 @@ class Settings:
     )
     compression: bool = _switch(False, "Negotiate permessage-deflate (RFC 7692) with peers that offer it.")
     compression_threshold: int = _limit(256, "Messages smaller than this are sent uncompressed.", "bytes")
-    json: JsonCodec = attrs.field(factory=JsonCodec)  # no option: an application that needs it says so
+    # No option: an application that needs it says so.
+    json: JsonCodec = attrs.field(factory=JsonCodec, validator=attrs.validators.instance_of(JsonCodec))

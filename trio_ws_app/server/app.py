@@ -26,6 +26,9 @@ def _is_handler(_app: object, _attribute: attrs.Attribute[Handler], handler: Han
     check_handler(handler)
 
 
+_is_codec = attrs.validators.optional(attrs.validators.instance_of(JsonCodec))
+
+
 @attrs.frozen
 class App:
     """An application, as ``serve`` and the command line take it: a handler and what belongs to it.
@@ -37,13 +40,13 @@ class App:
     its peer is gone. ``json`` is what connections read and write JSON with, instead of the setting.
     ``readiness()`` says in one line what the application lacks just now, or None.
 
-    Raises TypeError for a handler or a hook of a wrong type.
+    Raises TypeError for a handler, a hook or a codec of a wrong type.
     """
 
     handler: Handler = attrs.field(validator=_is_handler)
     process_request: tuple[ProcessRequest, ...] = attrs.field(default=(), converter=hooks_in, kw_only=True)
     cancel_on_disconnect: bool = attrs.field(default=False, kw_only=True)
-    json: JsonCodec | None = attrs.field(default=None, kw_only=True)
+    json: JsonCodec | None = attrs.field(default=None, validator=_is_codec, kw_only=True)
     readiness: Readiness = attrs.field(default=always_ready, kw_only=True)
 
     def hooks(self, before: Hooks = None) -> tuple[ProcessRequest, ...]:
