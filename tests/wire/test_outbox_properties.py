@@ -74,7 +74,11 @@ class Model:
     def replace(self, frame: Frame) -> bool:
         for chunks, start in ((self.chunks, self.free()), (self.held or [], 0)):
             for place in range(start, len(chunks)):
-                if isinstance(chunks[place], Frame):
+                old = chunks[place]
+                if isinstance(old, Frame):
+                    alone = sum(map(len, self.chunks + (self.held or []))) - self.sent == len(old)
+                    if len(frame) > len(old) and self.cost - len(old) + len(frame) > LIMIT and not alone:
+                        return False
                     chunks[place] = frame
                     return True
         return False

@@ -58,7 +58,7 @@ cdef class Link:
     cdef object _pause_or_go_on(self)
     cdef object _end_behind_full_inbox(self)
     cdef object _deliver(self)
-    @cython.locals(consumer=InlineConsumer)
+    @cython.locals(consumer=InlineConsumer, goes_on=bint)
     cdef object _run_consumer(self)
     cpdef object consume_on(self)
     cpdef object take(self)

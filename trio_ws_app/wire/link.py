@@ -240,9 +240,15 @@ class Link:
     def _run_consumer(self) -> object:
         """Give the inbox to the plain consumer, as far as the peer takes what it answers."""
         consumer: Any = self.consumer
-        if not consumer.run() or (self.closing.gone_at >= 0 and not self.inbox.messages):
-            self._wake_receiver()
+        if consumer.running:
+            return None  # it goes on with them itself
+        goes_on = consumer.run()
         self._write_now()
+        while goes_on and self.inbox.messages and self.outbox.has_room():
+            goes_on = consumer.run()
+            self._write_now()
+        if not goes_on or (self.closing.gone_at >= 0 and not self.inbox.messages):
+            self._wake_receiver()
         return None
 
     def consume_on(self) -> object:
@@ -335,12 +341,13 @@ class Link:
         """Queue one fragment of the streamed message."""
         self.check_sendable()
         self.outbox.push_streamed(encode_frame(opcode, payload, final))
+        if final:
+            self._messages.count += 1
         self._write_now()
 
     def end_stream(self) -> None:
         """The streamed message is over: what waited follows it."""
         self.outbox.end_stream()
-        self._messages.count += 1
         if not self.outbox.is_empty():
             self._mark_dirty()
         self.consume_on()
