@@ -1,4 +1,4 @@
-"""Run the tests on the wire's source, where it is compiled: ``pytest`` in a process that finds the source first.
+"""Run the tests on the package's source, if it is compiled: pytest in a process that finds the source first.
 
 python -m tests.helpers.uncompiled tests/wire
 """

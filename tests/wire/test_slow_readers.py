@@ -26,14 +26,13 @@ async def pieces() -> AsyncIterator[bytes]:
 
 async def test_a_streamed_message_goes_on_when_the_peer_reads_again() -> None:
     """The task that waits for room for the next fragment is woken by the write that makes it."""
-    async with open_ends(room=0) as ends, trio.open_nursery() as nursery:
-        nursery.start_soon(ends.connection.send_stream, pieces())
-        await wait_all_tasks_blocked()
-        assert ends.connection.queued < 3 * len(PIECE)
-        ends.open_up()
+    async with open_ends(room=0) as ends:
         with trio.fail_after(1):
-            while nursery.child_tasks:
-                await trio.sleep(0.01)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(ends.connection.send_stream, pieces())
+                await wait_all_tasks_blocked()
+                assert ends.connection.queued < 3 * len(PIECE)
+                ends.open_up()
         assert sum(len(payload) for _, payload in ends.seen()) == 5 * len(PIECE)
 
 

@@ -211,7 +211,6 @@ class PendingHandshake:
 
     def _linger(self) -> None:
         """Give the client a moment to take the answer: closing at once may destroy it on its way."""
-        self._owner.linger_timeout.stop(self)
         self._owner.linger_timeout.start(self, self._owner.now())
 
     # -- the end -----------------------------------------------------------------------------

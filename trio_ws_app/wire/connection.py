@@ -208,6 +208,8 @@ class WireConnection(Link, Connection):
 
         await wait_task_rescheduled(abort)
         self.check_sendable()
+        if self.closing.gone_at >= 0:
+            raise self._over()  # it was the end that has rescheduled this task
         return trio.current_time() - sent
 
     # -- closing -----------------------------------------------------------------------------

@@ -85,6 +85,7 @@ cdef class Link:
     cdef object _act_on_controls(self)
     cdef object _take_pong(self, object pong)
     cdef object _look_in_time(self, double now)
+    cdef object _check_at(self, double when)
     cdef object _queue_close(self, bytes payload)
     cdef object _limit_closing(self)
     cdef object _take_close(self, object close)

@@ -10,6 +10,7 @@ compiled, that is a direct call, while ``self.feed(...)`` looks for an override 
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable
 from math import inf
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from .deadlines import Deadline, Deadlines
     from .histogram import Histogram
     from .transport import Transport
+
+logger = logging.getLogger("trio_ws_app.wire")
 
 _BLOCKED = BLOCKED
 _LOST = LOST
@@ -204,12 +207,8 @@ class Link:
             self._paused = full
             self._watch()
             if not full and self.transport.pending():  # what no watch on the socket would show
-                self.engine.deadlines.at(self.engine.now(), self._read_pending)
+                self._check_at(self.engine.now())
         return None
-
-    def _read_pending(self, now: float) -> None:
-        if not self._paused and not self.closing.ended:
-            self.readable(bytearray(self._read_size), now)
 
     def _end_behind_full_inbox(self) -> object:
         """The stream has ended or broken; what lies before that, a Close perhaps, is still to be received."""
@@ -450,8 +449,11 @@ class Link:
     # -- deadlines ---------------------------------------------------------------------------
 
     def _look_in_time(self, now: float) -> object:
-        """Set the deadline at which something may be late; one that was set for later is taken back."""
-        when = self._timeouts.next_look(self.last_seen, now)
+        """Set the deadline at which something may be late."""
+        return self._check_at(self._timeouts.next_look(self.last_seen, now))
+
+    def _check_at(self, when: float) -> object:
+        """Call ``check`` at ``when``; a deadline that was set for later is taken back."""
         if when < self._deadline_at:
             self._stop_deadline()
             self._deadline_at = when
@@ -465,9 +467,21 @@ class Link:
         return None
 
     def check(self, now: float) -> None:
-        """Act on what is late, and set the deadline anew."""
+        """Read what no watch shows, act on what is late then, and set the deadline anew."""
         self._deadline = None
         self._deadline_at = inf
+        try:
+            if self.transport.pending() and not self._paused and not self.closing.ended:
+                self.readable(bytearray(self._read_size), now)
+                if self.closing.ended:
+                    return
+            self._act_on_late(now)
+        except Exception:
+            # One connection's failure is one connection's failure (G5), also when it is ours.
+            logger.exception("a connection failed at a deadline and is aborted")
+            self.failed()
+
+    def _act_on_late(self, now: float) -> None:
         late = self._timeouts.judge(self.last_seen, now)
         if late is Late.WRITE:
             return self.abort("the peer took no data for too long")

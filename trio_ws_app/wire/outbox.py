@@ -331,7 +331,7 @@ class Outbox:
         return False
 
     def _can_grow(self, old: int, new: int) -> bool:
-        """Whether a chunk of ``old`` bytes may give way to one of ``new``; alone in the queue it always may."""
+        """Whether a chunk of ``old`` bytes may give way to one of ``new``; a queue's only chunk always may."""
         return new <= old or self._bytes == old or self.queued_cost() - old + new <= self.limit
 
     # -- tasks that wait for room ------------------------------------------------------------
