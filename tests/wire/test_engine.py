@@ -229,7 +229,7 @@ async def test_a_close_that_came_during_a_standstill_counts(comes: bool) -> None
             nursery.start_soon(connection.aclose, 4000)
             await trio.sleep(1)
             if comes:
-                await peer.say_close(4001)
+                await peer.send_close(4001)
             stand_still(50)
         assert connection.close_reason is not None
         assert connection.close_reason.code == (4001 if comes else 1006)

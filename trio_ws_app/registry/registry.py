@@ -288,10 +288,10 @@ class Registry(Generic[Info]):
         return self._nursery
 
     def _begin_closing(self) -> None:
-        """Say goodbye to the members, and cancel them and those that are still to come."""
+        """Close the members' connections, and cancel them and those that are still to come."""
         self._closing = True
         for member in list(self._members):
-            _say_goodbye(member.connection)
+            _send_close(member.connection)
             member.cancel()
 
     async def _wait_left(self) -> None:
@@ -301,10 +301,10 @@ class Registry(Generic[Info]):
                 await self._left.wait()
 
 
-def _say_goodbye(connection: Connection) -> None:
-    goodbye = getattr(connection, "send_close", None)
-    if goodbye is not None:
-        goodbye(CloseCode.GOING_AWAY)
+def _send_close(connection: Connection) -> None:
+    send_close = getattr(connection, "send_close", None)
+    if send_close is not None:
+        send_close(CloseCode.GOING_AWAY)
 
 
 @asynccontextmanager

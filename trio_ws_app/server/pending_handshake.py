@@ -37,7 +37,7 @@ class Stage(Enum):
 
     TLS = auto()
     REQUEST = auto()
-    DECIDING = auto()  # the application looks at the request
+    DECIDING = auto()  # the application decides on the request
     ANSWERING = auto()  # an HTTP answer is being written; there will be no WebSocket
     OVER = auto()
 
@@ -85,7 +85,7 @@ class PendingHandshake:
         self.has_place = False  # among the connections
         self.has_spoken = False
         self.on_lost: Callable[[], None] | None = None
-        self.trailing = b""  # what came while the request was looked at
+        self.trailing = b""  # what came while the request was decided on
         self._owner = owner
         self._handshake = ServerHandshake(owner.settings)
         self._stage = Stage.REQUEST
@@ -218,7 +218,7 @@ class PendingHandshake:
     def on_timeout(self, now: float) -> None:  # noqa: ARG002  # a waiter's signature
         """``open_timeout`` is over, or the time to take leave."""
         if self._stage is Stage.DECIDING:
-            self.end_with(_APPLICATION_TOO_SLOW, "open_timeout is over, the application still looks")
+            self.end_with(_APPLICATION_TOO_SLOW, "open_timeout is over, the application has not decided")
         elif self._stage is Stage.REQUEST and self.has_spoken:
             self.end_with(_TOO_SLOW, "open_timeout is over, half a request has come")
         else:
@@ -264,7 +264,7 @@ class PendingHandshake:
         self._owner.ended(self)
 
     def _tell_lost(self) -> None:
-        """Cancel what still looks at the request."""
+        """Cancel what still decides on the request."""
         on_lost, self.on_lost = self.on_lost, None
         if on_lost is not None:
             on_lost()

@@ -48,9 +48,9 @@ _OPEN, _CLOSE_RECEIVED, _CLOSE_SENT, _GONE = map(int, State)
 MESSAGES_A_TURN = 64  # that one task sends and receives before it lets the others run
 _MESSAGES_A_TURN = MESSAGES_A_TURN
 _SMALLEST_READ, _LARGEST_READ = 4 * 1024, 256 * 1024
-_VANISHED = CloseReason(CloseCode.ABNORMAL, "the peer went away without a goodbye")
+_VANISHED = CloseReason(CloseCode.ABNORMAL, "the peer went away without a Close")
 _RESET = CloseReason(CloseCode.ABNORMAL, "the connection was reset")
-_SAYING_GOODBYE = CloseReason(CloseCode.GOING_AWAY, "the server is saying goodbye")
+_CLOSING = CloseReason(CloseCode.GOING_AWAY, "the server is closing the connection")
 
 
 class Host(Protocol):
@@ -62,7 +62,7 @@ class Host(Protocol):
     ping_latency: Histogram
     drops: Counter[str]
 
-    def mark_dirty(self, link: Link) -> None:
+    def flush_soon(self, link: Link) -> None:
         """Flush ``link`` when this turn is over."""
 
 
@@ -97,12 +97,12 @@ class Link:
         self._read_size = max(_SMALLEST_READ, min(settings.max_inbox_bytes, _LARGEST_READ))
         self._paused = False  # nothing is read: the inbox is full, and so is the read-ahead
         self._turn = _MESSAGES_A_TURN
-        self._is_behind = False  # bytes have come that are no whole message, or are kept
+        self._is_behind = False  # the decoder holds bytes: of a message that is not whole, or kept
         self._awaited = False  # a task was woken for the messages of the inbox, and has taken none yet
-        self._dirty = False  # to be flushed at the end of the turn
+        self._to_flush = False  # at the end of the turn
         self._deadline: Deadline | None = None
         self._deadline_at = inf
-        self._look_in_time(self.last_seen)
+        self._schedule_check(self.last_seen)
 
     # -- from the transport ------------------------------------------------------------------
 
@@ -191,7 +191,7 @@ class Link:
                 close = control
         if pings and self.closing.state == _OPEN:
             self._controls.pong(pings)
-            self._mark_dirty()
+            self._flush_soon()
         return None if close is None else self._take_close(close)
 
     def _take_pong(self, pong: Pong) -> object:
@@ -317,7 +317,7 @@ class Link:
             return False
         self._messages.push(message, False)
         if self.inbox.messages:
-            self._mark_dirty()  # what follows may leave in the same write
+            self._flush_soon()  # what follows may leave in the same write
         else:
             self._write_now()
         return True
@@ -327,13 +327,13 @@ class Link:
         Link.check_sendable(self)
         self._messages.push(message, True)
         if self.consumer is None or not self.consumer.running:
-            self._mark_dirty()
+            self._flush_soon()
 
     def offer(self, frame: Any) -> bool:
-        """Queue a frame that others share; False when it would pass the bound. For open links only."""
+        """Queue a shared frame; False if it would pass the bound. For open links only."""
         if not self._messages.offer(frame):
             return False
-        self._mark_dirty()
+        self._flush_soon()
         return True
 
     def push_fragment(self, opcode: int, payload: bytes, final: bool) -> None:
@@ -348,14 +348,14 @@ class Link:
         """The streamed message is over: what waited follows it."""
         self.outbox.end_stream()
         if not self.outbox.is_empty():
-            self._mark_dirty()
+            self._flush_soon()
         self.consume_on()
 
     def send_ping(self, task: trio.lowlevel.Task | None) -> bytes:
         """Queue a ping; ``task`` is rescheduled at its pong or at the end."""
         payload = self.keepalive.ping(self.engine.now(), task)
         self._controls.ping(payload)
-        self._mark_dirty()
+        self._flush_soon()
         return payload
 
     def check_sendable(self) -> object:
@@ -368,7 +368,7 @@ class Link:
 
     def _over(self) -> ConnectionClosed:
         connection: Any = self  # every link is a connection
-        unknown = _RESET if self.closing.broken else _SAYING_GOODBYE
+        unknown = _RESET if self.closing.broken else _CLOSING
         return ConnectionClosed(self.closing.reason or unknown, connection)
 
     @property
@@ -388,16 +388,16 @@ class Link:
         self.outbox.push_urgent(Urgent(answer))
         self._write()
 
-    def _mark_dirty(self) -> object:
+    def _flush_soon(self) -> object:
         """Have the queue written at the end of this turn of Trio's scheduler."""
-        if not self._dirty:
-            self._dirty = True
-            self.engine.mark_dirty(self)
+        if not self._to_flush:
+            self._to_flush = True
+            self.engine.flush_soon(self)
         return None
 
     def flush(self) -> bool:
         """Write what is queued; whether that may concern a task or a deadline."""
-        self._dirty = False
+        self._to_flush = False
         if self.outbox.is_empty() or self.outbox.blocked:
             return False
         return self._write()
@@ -424,7 +424,7 @@ class Link:
         if self._timeouts.blocked_since is None:
             self._timeouts.blocked_since = self.engine.now()
             self._watch()
-            self._look_in_time(self.engine.now())
+            self._schedule_check(self.engine.now())
         return None
 
     def _watch(self) -> object:
@@ -448,9 +448,9 @@ class Link:
 
     # -- deadlines ---------------------------------------------------------------------------
 
-    def _look_in_time(self, now: float) -> object:
+    def _schedule_check(self, now: float) -> object:
         """Set the deadline at which something may be late."""
-        return self._check_at(self._timeouts.next_look(self.last_seen, now))
+        return self._check_at(self._timeouts.next_check(self.last_seen, now))
 
     def _check_at(self, when: float) -> object:
         """Call ``check`` at ``when``; a deadline that was set for later is taken back."""
@@ -496,7 +496,7 @@ class Link:
         if late is Late.PING:
             self.send_ping(None)
             self.transport.limit_unacknowledged(self.settings.ping_timeout if self._paused else None)
-        self._look_in_time(now)
+        self._schedule_check(now)
         return None
 
     def _give_up_closing(self) -> None:
@@ -536,7 +536,7 @@ class Link:
     def _limit_closing(self) -> object:
         """What is left of the closing handshake must not take longer than ``close_timeout``."""
         self.closing.since = self.engine.now()
-        return self._look_in_time(self.closing.since)
+        return self._schedule_check(self.closing.since)
 
     def _take_close(self, close: Close) -> object:
         closing = self.closing

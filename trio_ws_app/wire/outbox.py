@@ -130,7 +130,7 @@ class Outbox:
         self._bytes += len(frame)
 
     def _first_free(self) -> int:
-        """The first place where a frame may be put: behind what is half sent or committed."""
+        """The first place that a frame may be put at: behind what is half sent or committed."""
         chunks = self._chunks
         place = self._first + (1 if self._in_frame else 0)
         reach = self._head_sent + self._committed
@@ -145,11 +145,6 @@ class Outbox:
         return place
 
     # -- a streamed message ------------------------------------------------------------------
-
-    @property
-    def is_streaming(self) -> bool:
-        """Whether a streamed message has begun and not ended."""
-        return self._held is not None
 
     def begin_stream(self) -> None:
         """A streamed message begins: what is pushed waits until ``end_stream``."""
@@ -300,7 +295,7 @@ class Outbox:
                 self._take_out(place)
                 gone += 1
             place += 1
-        # What was passed over is no shared frame and never will be: it is not looked at again.
+        # What was passed over is no shared frame and never will be: it is passed over again.
         self._drop_from = min(place, len(chunks))
         self._sweep()
         return gone
@@ -331,7 +326,7 @@ class Outbox:
         return False
 
     def _can_grow(self, old: int, new: int) -> bool:
-        """Whether a chunk of ``old`` bytes may give way to one of ``new``; a queue's only chunk always may."""
+        """Whether a chunk of ``old`` bytes may give way to one of ``new``; the only chunk always may."""
         return new <= old or self._bytes == old or self.queued_cost() - old + new <= self.limit
 
     # -- tasks that wait for room ------------------------------------------------------------
@@ -348,7 +343,7 @@ class Outbox:
             self._waiting.remove(task)
 
     def wake_waiting(self) -> None:
-        """Have every task that waits look again."""
+        """Reschedule every task that waits; each checks again whether there is room."""
         tasks = self._waiting
         self._waiting = None
         if tasks is not None:

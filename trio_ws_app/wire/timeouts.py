@@ -26,10 +26,10 @@ class Late(Enum):
 
 
 class Timeouts:
-    """Judges one connection's times; ``next_look`` says when to do so again.
+    """Judges one connection's times; ``next_check`` says when to do so again.
 
-    A time is compared by the very sum that ``next_look`` gives: a difference that is rounded otherwise would
-    have it looked at again at this instant, for ever.
+    A time is compared by the very sum that ``next_check`` gives: a difference that is rounded otherwise would
+    have it judged again at this instant, for ever.
     """
 
     __slots__ = ("_closing", "_keepalive", "_settings", "blocked_since", "message_since")
@@ -66,14 +66,14 @@ class Timeouts:
             return Late.PING
         return Late.PEER if verdict is Verdict.DEAD else Late.NOTHING
 
-    def next_look(self, last_seen: float, now: float) -> float:
+    def next_check(self, last_seen: float, now: float) -> float:
         """When something may be late next; infinity: never."""
         settings, since = self._settings, self._closing.since
         write = _end(self.blocked_since, settings.send_timeout)
         if since >= 0 and settings.close_timeout is not None:
             return min(write, since + settings.close_timeout)
-        alive = self._keepalive.next_look(last_seen, now)
-        # A message that begins has no deadline of its own: it is found late at the next look after that.
+        alive = self._keepalive.next_check(last_seen, now)
+        # A message that begins has no deadline of its own: it is found late at the next check after that.
         begun = now if self.message_since is None else self.message_since
         message = inf if since >= 0 else _end(begun, settings.message_timeout)
         return min(write, message, inf if alive is None else alive)
