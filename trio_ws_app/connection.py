@@ -1,4 +1,4 @@
-"""What every connection can do, whoever carries its bytes."""
+"""What every connection can do, whatever carries its bytes."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Connection(trio.abc.Channel[Message]):
     async def receive(self) -> Message:
         """Wait for the next message and return it.
 
-        Messages that arrived before the peer's goodbye are still delivered after it. When cancelled,
+        Messages that arrived before the peer's Close are still delivered after it. When cancelled,
         no message is lost or repeated (G3).
 
         Raises:
@@ -116,7 +116,7 @@ class Connection(trio.abc.Channel[Message]):
 
     @abstractmethod
     async def aclose(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
-        """Say goodbye, wait up to ``close_timeout`` for the peer's goodbye, and end the connection.
+        """Send a Close, wait up to ``close_timeout`` for the peer's Close, and end the connection.
 
         Closing twice does nothing. When cancelled, the connection is ended at once and
         ``trio.Cancelled`` is raised.

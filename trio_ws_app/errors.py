@@ -57,7 +57,7 @@ _RECONNECTABLE = frozenset(
 class CloseReason:
     """Why a connection is over: a close code and the text that came with it.
 
-    ``code`` is 1005 where the Close frame had no code and 1006 where the connection ended
+    ``code`` is 1005 if the Close frame had no code and 1006 if the connection ended
     without one (RFC 6455, section 7.1.5).
     """
 

@@ -77,7 +77,7 @@ class Member(Generic[Info]):
         is over 123 bytes.
         """
         close_payload(code, reason)
-        _say_goodbye(self.connection, code, reason)
+        _send_close(self.connection, code, reason)
         self.cancel()
 
     def join(self, key: Hashable) -> AbstractContextManager[None]:
@@ -330,7 +330,7 @@ class Registry(Generic[Info]):
         return self._nursery
 
     def _begin_closing(self) -> None:
-        """Say goodbye to the members, and cancel them and those that are still to come."""
+        """Close the members' connections, and cancel them and those that are still to come."""
         self._closing = True
         for member in list(self._members):
             member.close(CloseCode.GOING_AWAY)
@@ -342,10 +342,10 @@ class Registry(Generic[Info]):
                 await self._left.wait()
 
 
-def _say_goodbye(connection: Connection, code: int, reason: str) -> None:
-    goodbye = getattr(connection, "send_close", None)
-    if goodbye is not None:
-        goodbye(code, reason)
+def _send_close(connection: Connection, code: int, reason: str) -> None:
+    send_close = getattr(connection, "send_close", None)
+    if send_close is not None:
+        send_close(code, reason)
 
 
 @asynccontextmanager

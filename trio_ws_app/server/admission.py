@@ -39,7 +39,7 @@ _FULL_AT_ONCE = (
 class Admission:
     """Decides on handshakes. Async hooks run in ``nursery``; each connection gets a place and a task.
 
-    Each request is looked at in a context of its own, a copy of the one in which this was made, and its
+    Each request is decided on in a context of its own, a copy of the one in which this was made, and its
     handler gets a copy of that: so it sees what ``process_request`` has set, and no other request does.
     """
 

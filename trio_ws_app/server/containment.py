@@ -42,7 +42,7 @@ def close_code_for(error: BaseException, connection: WireConnection) -> int | No
 
     A failure becomes one ERROR record with its traceback, and 1011. An error that carries a ``close_code``
     of its own becomes one line, at WARNING, and that code. A ``ConnectionClosed`` of this connection, alone
-    or in groups, is no failure but how handlers learn of the peer's goodbye.
+    or in groups, is no failure but how handlers learn of the peer's Close.
     """
     if is_cancelled(error):
         return None

@@ -50,7 +50,7 @@ class Hooks:
             handshake.refuse(response, "readiness check")
 
     def ask(self, handshake: PendingHandshake, request: Request, let_pass: LetPass) -> None:
-        """Call ``let_pass`` if the application does not answer the request, now or when it has looked."""
+        """Call ``let_pass`` unless the application answers the request, now or when its hook has returned."""
         self._ask_next(iter(self._process_request), handshake, request, let_pass)
 
     def _ask_next(

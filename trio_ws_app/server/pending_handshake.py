@@ -38,7 +38,7 @@ class Stage(Enum):
 
     TLS = auto()
     REQUEST = auto()
-    DECIDING = auto()  # the application looks at the request
+    DECIDING = auto()  # the application decides on the request
     ANSWERING = auto()  # an HTTP answer is being written; there will be no WebSocket
     OVER = auto()
 
@@ -94,7 +94,7 @@ class PendingHandshake:
         self.has_place = False  # among the connections
         self.has_spoken = False
         self.on_lost: Callable[[], None] | None = None
-        self.trailing = b""  # what came while the request was looked at
+        self.trailing = b""  # what came while the request was decided on
         self._certificate = certificate
         self._owner = owner
         self._handshake = ServerHandshake(owner.settings)
@@ -228,7 +228,6 @@ class PendingHandshake:
 
     def _linger(self) -> None:
         """Give the client a moment to take the answer: closing at once may destroy it on its way."""
-        self._owner.linger_timeout.stop(self)
         self._owner.linger_timeout.start(self, self._owner.now())
 
     # -- the end -----------------------------------------------------------------------------
@@ -236,7 +235,7 @@ class PendingHandshake:
     def on_timeout(self, now: float) -> None:  # noqa: ARG002  # a waiter's signature
         """``open_timeout`` is over, or the time to take leave."""
         if self._stage is Stage.DECIDING:
-            self.end_with(_APPLICATION_TOO_SLOW, "open_timeout is over, the application still looks")
+            self.end_with(_APPLICATION_TOO_SLOW, "open_timeout is over, the application has not decided")
         elif self._stage is Stage.REQUEST and self.has_spoken:
             self.end_with(_TOO_SLOW, "open_timeout is over, half a request has come")
         else:
@@ -282,7 +281,7 @@ class PendingHandshake:
         self._owner.ended(self)
 
     def _tell_lost(self) -> None:
-        """Cancel what still looks at the request."""
+        """Cancel what still decides on the request."""
         on_lost, self.on_lost = self.on_lost, None
         if on_lost is not None:
             on_lost()

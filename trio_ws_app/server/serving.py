@@ -1,4 +1,4 @@
-"""``serve``: a server as one async function, whose cancellation becomes a goodbye."""
+"""``serve``: a server as one async function, whose cancellation becomes an orderly stop."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def serve(
     with that. KeyboardInterrupt and SystemExit stop the server as a cancellation does, and are raised here
     afterwards.
 
-    When cancelled, it refuses new connections, says goodbye with 1001, waits up to ``grace_period`` for
+    When cancelled, it refuses new connections, closes the others with 1001, waits up to ``grace_period`` for
     the handlers, cancels those that are left, and ends when they have (G7, G8). Ctrl-C does the same if this
     is the main task, and cuts it short when it comes again.
 

@@ -32,7 +32,6 @@ from .closing import CancelWhenGone
 from .engine import Engine
 from .inline import InlineConsumer
 from .link import Link
-from .outbox import WRITE_LIMIT
 from .transport import Transport
 
 
@@ -195,7 +194,7 @@ class WireConnection(Link, Connection):
             self.end_stream()
 
     async def _wait_for_fragment_room(self) -> None:
-        while self.outbox.blocked and self.outbox.cost >= WRITE_LIMIT and self.closing.can_send():
+        while not self.outbox.has_room_for_fragment() and self.closing.can_send():
             task = current_task()
             self.outbox.wait(task)
             await wait_task_rescheduled(self._leave_outbox(task))
@@ -215,6 +214,8 @@ class WireConnection(Link, Connection):
 
         await wait_task_rescheduled(abort)
         self.check_sendable()
+        if self.closing.gone_at >= 0:
+            raise self._over()  # it was the end that has rescheduled this task
         return trio.current_time() - sent
 
     # -- closing -----------------------------------------------------------------------------

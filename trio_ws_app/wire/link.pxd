@@ -41,7 +41,7 @@ cdef class Link:
     cdef int _turn
     cdef bint _is_behind
     cdef bint _awaited
-    cdef bint _dirty
+    cdef bint _to_flush
     cdef object _deadline
     cdef double _deadline_at
 
@@ -58,7 +58,7 @@ cdef class Link:
     cdef object _pause_or_go_on(self)
     cdef object _end_behind_full_inbox(self)
     cdef object _deliver(self)
-    @cython.locals(consumer=InlineConsumer)
+    @cython.locals(consumer=InlineConsumer, goes_on=bint)
     cdef object _run_consumer(self)
     cpdef object consume_on(self)
     cpdef object take(self)
@@ -74,7 +74,7 @@ cdef class Link:
     cpdef object check_sendable(self)
     cpdef object _over(self)
     cpdef bint offer(self, object frame) except -1
-    cdef object _mark_dirty(self)
+    cdef object _flush_soon(self)
     cpdef bint flush(self) except -1
     cdef object _write_now(self)
     @cython.locals(outcome=Py_ssize_t)
@@ -84,7 +84,8 @@ cdef class Link:
     cdef object _lose_writing(self)
     cdef object _act_on_controls(self)
     cdef object _take_pong(self, object pong)
-    cdef object _look_in_time(self, double now)
+    cdef object _schedule_check(self, double now)
+    cdef object _check_at(self, double when)
     cdef object _queue_close(self, bytes payload)
     cdef object _limit_closing(self)
     cdef object _take_close(self, object close)
