@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -11,8 +10,7 @@ import attrs
 
 from .delivery import Delivery, Gap, Item, Sink
 from .position import Position
-
-logger = logging.getLogger("trio_ws_app.broker")
+from .sinks import tell
 
 
 @attrs.frozen
@@ -33,7 +31,7 @@ class Feed(ABC):
     """A topic that is subscribed at the broker, within a block ``async with broker.open_feed(topic)``.
 
     Its sinks are called with every ``Delivery`` and every ``Gap``, in the broker's own task: they must not
-    wait and must not raise.
+    wait.
     """
 
     def __init__(self) -> None:
@@ -52,11 +50,7 @@ class Feed(ABC):
     def deliver(self, items: Iterable[Item]) -> None:
         """Call every sink with each item; one that fails is logged and costs the others nothing."""
         for item in items:
-            for sink in tuple(self._sinks):
-                try:
-                    sink(item)
-                except Exception:
-                    logger.exception("what follows a topic failed to take a message")
+            tell(self._sinks, item)
 
     @abstractmethod
     async def recover(self, since: Position | None, last: int = 0) -> Recovery:

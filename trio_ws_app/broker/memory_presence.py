@@ -11,6 +11,7 @@ import attrs
 import trio
 
 from .presence import AlreadyPresent, PresenceEvent, PresenceSink, Present, Roster, encoded_info, user_of
+from .sinks import tell
 
 
 @attrs.define(eq=False)
@@ -20,8 +21,7 @@ class _Room:
 
     def tell(self, events: list[PresenceEvent]) -> None:
         for event in events:
-            for sink in tuple(self.sinks):
-                sink(event)
+            tell(self.sinks, event)
 
 
 class MemoryPresence:

@@ -32,6 +32,7 @@ from .redis_lease import Lease
 from .redis_routes import Routes
 from .redis_script import Script, call_script
 from .redis_url import RedisTimeouts
+from .sinks import tell
 
 _EVENTS_KEPT: Final = (b"1000", b"60000")  # how many, and for how many milliseconds
 _MOST_AT_ONCE: Final = 500  # changes that one script makes
@@ -408,8 +409,7 @@ class _View:
 
     def _tell(self, events: list[PresenceEvent]) -> None:
         for event in events:
-            for sink in tuple(self.sinks):
-                sink(event)
+            tell(self.sinks, event)
 
 
 def _encoded(changes: Iterable[_Change], process: bytes) -> tuple[bytes, ...]:
