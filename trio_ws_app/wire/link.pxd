@@ -12,6 +12,7 @@ from trio_ws_app.wire.transport cimport Transport
 cdef Py_ssize_t _BLOCKED
 cdef Py_ssize_t _LOST
 cdef int _MESSAGES_A_TURN
+cdef int _REFILLS_A_TURN
 cdef int _OPEN
 cdef int _CLOSE_RECEIVED
 cdef int _CLOSE_SENT
@@ -49,7 +50,7 @@ cdef class Link:
     cpdef object readable(self, bytearray buffer, double now)
     @cython.locals(inbox=Inbox, before=Py_ssize_t)
     cpdef object feed(self, bytearray buffer, Py_ssize_t size)
-    @cython.locals(messages=list, decoder=Decoder, got=bint)
+    @cython.locals(messages=list, decoder=Decoder, got=bint, refills=int)
     cdef object _act(self, Py_ssize_t before, object failure)
     cdef object _note_unfinished(self, bint got)
     @cython.locals(inbox=Inbox)

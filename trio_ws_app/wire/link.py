@@ -47,6 +47,7 @@ _LOST = LOST
 _OPEN, _CLOSE_RECEIVED, _CLOSE_SENT, _GONE = map(int, State)
 MESSAGES_A_TURN = 64  # that one task sends and receives before it lets the others run
 _MESSAGES_A_TURN = MESSAGES_A_TURN
+_REFILLS_A_TURN = 2  # of the inbox for a plain consumer, from what was kept, before the others run
 _SMALLEST_READ, _LARGEST_READ = 4 * 1024, 256 * 1024
 _VANISHED = CloseReason(CloseCode.ABNORMAL, "the peer went away without a Close")
 _RESET = CloseReason(CloseCode.ABNORMAL, "the connection was reset")
@@ -141,10 +142,14 @@ class Link:
         """Act on what was decoded, of which the messages are those behind the first ``before``."""
         messages, decoder = self.inbox.messages, self._decoder
         got = len(messages) > before
+        refills = 0
         while True:
             if len(messages) > before:
                 self.messages_in += len(messages) - before
-                self._deliver()
+                if refills < _REFILLS_A_TURN or self.consumer is None:
+                    self._deliver()
+                else:  # each may be the work of a large message, so the others are served first
+                    self.engine.deadlines.at(self.engine.now(), self._consume_later)
             if decoder.controls:
                 self._act_on_controls()
             if failure is not None:
@@ -152,6 +157,7 @@ class Link:
             if messages or decoder.is_idle() or not decoder.kept:
                 break
             before, failure = 0, self._decode_kept()
+            refills += 1
         if self._is_behind or not decoder.is_idle():
             self._is_behind = not decoder.is_idle()
             self._note_unfinished(got)
@@ -258,6 +264,9 @@ class Link:
                 self._refill()
         return None
 
+    def _consume_later(self, now: float) -> None:  # noqa: ARG002  # a deadline's signature
+        self.consume_on()
+
     def take(self) -> str | bytes:
         """The next message of the inbox; decoding goes on when the inbox is empty."""
         message = self.inbox.pop()
@@ -268,6 +277,7 @@ class Link:
 
     def _refill(self) -> object:
         if self._decoder.kept:
+            self._turn = 1  # a refill may be the work of a large message: the others run before the next
             self._act(0, self._decode_kept())
         return None
 
