@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import click
 import pytest
+from signatures import FILE, public
 
 import trio_ws_app
 import trio_ws_app.testing
@@ -56,3 +57,8 @@ def test_every_command_shows_an_example(name: str) -> None:
     text = command.get_help(click.Context(command, info_name=f"trio-ws-app {name}"))
     assert "Examples:" in text
     assert f"trio-ws-app {name} " in text.partition("Examples:")[2]
+
+
+def test_the_interface_is_the_committed_one() -> None:
+    """What is added, taken away or changed is a decision: it shows in ``public.txt`` and the changelog."""
+    assert public() == FILE.read_text(), "after a decision: python tests/signatures.py"

@@ -122,7 +122,7 @@ class Shutdown:
         due, reported = _locked(), _locked()
         with suppress(RuntimeError):  # no more threads
             # `threading` takes locks that the main thread may hold when a signal interrupts it.
-            # Both start now: since Python 3.12 no thread starts once the interpreter waits for those that are left.
+            # Both start now: since Python 3.12 none starts while the interpreter waits for the last ones.
             _thread.start_new_thread(self._report_when, (due, reported))
             _thread.start_new_thread(self._end_after, (seconds, due, reported))
         with suppress(RuntimeError, OSError, ValueError):
