@@ -1,126 +1,142 @@
-"""What the README says is what happens: every block of code in it is run."""
+"""What the READMEs say is what happens: their Python is run, their commands and links are checked."""
 
 from __future__ import annotations
 
-import asyncio
-import itertools
+import json
 import re
 import shlex
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import pytest
 import trio
 import trio_websocket
-import websockets
-import websockets.asyncio.server
 from redis_servers import RedisServer
 from running import PATIENCE, environment
 from trio.testing import wait_all_tasks_blocked
 
 import trio_ws_app as ws
 from trio_ws_app.cli import main
-from trio_ws_app.cli.target import as_application
 from trio_ws_app.testing import MemoryServer, serve_in_memory
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
-RUN = dict(re.findall(r"<!-- run: (\S+) -->\n```python\n(.*?)```", README, flags=re.DOTALL))
-NAMES: dict[str, Any] = {
-    "ws": ws,
-    "trio": trio,
-    "asyncio": asyncio,
-    "itertools": itertools,
-    "asynccontextmanager": asynccontextmanager,
-    "AsyncGenerator": AsyncGenerator,
-    "AsyncIterator": AsyncIterator,
+READMES = [*ROOT.glob("README.md"), *ROOT.glob("[!.]*/README.md"), *ROOT.glob("trio_ws_app/*/README.md")]
+TEXTS = {str(path.relative_to(ROOT)): path.read_text() for path in READMES}
+RUN = {
+    name: code
+    for text in TEXTS.values()
+    for name, code in re.findall(
+        r"^<!-- run: (\S+) -->\n```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE
+    )
 }
+EACH = pytest.mark.parametrize("name", TEXTS)
 
 
-def fenced(language: str) -> list[str]:
-    """The README's code blocks in one language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+def fenced(language: str, text: str) -> list[str]:
+    """The code blocks in one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
 
 
-def block(name: str, **names: Any) -> dict[str, Any]:
-    """The names that a block defines when it is run after the common imports and with ``names``."""
-    scope = NAMES | {"__name__": "readme"} | names
-    exec(compile(RUN[name], f"README.md, {name}", "exec"), scope)
+# -- what is written ---------------------------------------------------------------------------
+
+
+def test_every_python_block_is_run() -> None:
+    """Each has a name of its own, which a test of this file mentions."""
+    assert len(RUN) == sum(len(fenced("python", text)) for text in TEXTS.values())
+    source = Path(__file__).read_text()
+    assert [name for name in RUN if f'"{name}"' not in source] == []
+
+
+def test_the_first_readme_is_short() -> None:
+    """It is read as a whole; the long parts are beside the code."""
+    assert len(TEXTS["README.md"].splitlines()) <= 300
+
+
+def test_ci_runs_the_command_that_the_readme_gives_for_the_tests() -> None:
+    """A reader who copies the test command runs what the continuous integration runs."""
+    (command,) = (text for text in fenced("sh", TEXTS["README.md"]) if "pytest" in text)
+    assert command in (ROOT / ".ci" / "run").read_text()
+
+
+def commands() -> set[str]:
+    """Every call of ``trio-ws-app`` with a subcommand, in blocks and within sentences."""
+    lines = [line for text in TEXTS.values() for block in fenced("sh", text) for line in block.splitlines()]
+    lines += [code for text in TEXTS.values() for code in re.findall(r"`([^`\n]+)`", text)]
+    calls = (re.search(r"(?:^|[|&] |bin/|=\S+ )trio-ws-app (?P<words>\w.*)", line) for line in lines)
+    return {call["words"] for call in calls if call is not None}
+
+
+@pytest.mark.parametrize("words", sorted(commands()))
+def test_every_command_has_valid_options(words: str) -> None:
+    """What a README tells to type is understood by the command line."""
+    name, *arguments = shlex.split(words, comments=True)
+    given = [word for word in arguments if word not in ("[TARGET]", "--help")]
+    assert main.commands[name].make_context(name, given).params
+
+
+def test_the_promises_are_in_order() -> None:
+    """Each once, and only those with lines that keep them in the table of the tests."""
+    promises = re.findall(r"^- \*\*(G\d+), ", TEXTS["README.md"], flags=re.MULTILINE)
+    assert promises == sorted(set(promises), key=lambda name: int(name[1:]))
+    kept = set(re.findall(r"^\| (G\d+) \|", TEXTS["tests/README.md"], flags=re.MULTILINE))
+    assert kept >= set(promises) >= {f"G{number}" for number in range(1, 11)}
+
+
+@EACH
+def test_links_lead_somewhere(name: str) -> None:
+    """The file exists, and so does the heading in it."""
+    here = (ROOT / name).parent
+    links = re.findall(r"\]\((?!http)([^)#]*)(?:#([^)]+))?\)", TEXTS[name])
+    for path, heading in links:
+        target = here / path if path else ROOT / name
+        assert target.exists(), path
+        assert not heading or heading in anchors(target.read_text()), f"{path}#{heading}"
+
+
+def anchors(text: str) -> list[str]:
+    """The names under which the headings of a text can be linked to."""
+    headings = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    return [re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings]
+
+
+# -- README.md: the patterns -------------------------------------------------------------------
+
+
+def block(*names: str, **given: Any) -> dict[str, Any]:
+    """The names that blocks define when they are run one after the other, with those ``given``."""
+    scope = {"__name__": "readme", **given}
+    for name in names:
+        exec(compile(RUN[name], f"README, {name}", "exec"), scope)
     return scope
 
 
 @asynccontextmanager
 async def served(handler: ws.Handler) -> AsyncIterator[MemoryServer]:
     """The handler behind a server in memory, bounded in time."""
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE):
         async with serve_in_memory(handler) as server:
             yield server
 
 
-def test_every_python_block_is_run_by_a_test_of_this_file() -> None:
-    """A block without a name, or with one that no test here mentions, is not run by anybody."""
-    assert len(RUN) == len(fenced("python"))
-    source = Path(__file__).read_text()
-    assert [name for name in RUN if f'"{name}"' not in source] == []
+@asynccontextmanager
+async def listening(handler: ws.Handler) -> AsyncIterator[str]:
+    """The URL of a server, bounded in time."""
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            server = await nursery.start(ws.serve, handler, 0)
+            yield f"ws://127.0.0.1:{server.port}"
+            server.cancel()
 
 
-def test_ci_runs_the_command_that_the_readme_gives_for_the_tests() -> None:
-    """A reader who copies the test command runs what the continuous integration runs."""
-    (command,) = (text for text in fenced("sh") if "pytest" in text)
-    assert command in (ROOT / ".ci" / "run").read_text()
-
-
-COMMANDS = [
-    line.rpartition("&& ")[2]
-    for text in fenced("sh")
-    for line in text.splitlines()
-    if re.search(r"(^|/)trio-ws-app (?=\w)", line)
-]
-
-
-@pytest.mark.parametrize("line", COMMANDS)
-def test_every_command_has_valid_options(line: str) -> None:
-    """What the README tells to type is understood by the command line."""
-    arguments = shlex.split(line.partition("trio-ws-app ")[2])
-    command = main.commands[arguments[0]]
-    context = command.make_context(arguments[0], arguments[1:])
-    assert context.params
-
-
-def test_the_promises_are_headings_in_order() -> None:
-    """All ten, each once."""
-    headings = re.findall(r"^### (G\d+): ", README, flags=re.MULTILINE)
-    assert headings == [f"G{number}" for number in range(1, 11)]
-
-
-def test_links_lead_somewhere() -> None:
-    """A file that the README names exists."""
-    for path in re.findall(r"\]\((?!http)([^)#]+)\)", README):
-        assert (ROOT / path).exists(), path
-
-
-# -- quick start and patterns ----------------------------------------------------------------
-
-
-async def test_hello_greets() -> None:
-    """The first handler of all."""
-    async with served(block("hello")["handler"]) as server:
-        client = await server.connect()
-        assert await client.receive() == "What is your name?"
-        await client.send("Ada")
-        assert await client.receive() == "Hello Ada!"
-        await client.wait_ended()
-        assert client.close_reason == ws.CloseReason(1000)
-
-
-@pytest.mark.parametrize("name", ["consumer", "plain"])
-async def test_consumers_echo(name: str) -> None:
-    """The asynchronous loop and the plain function do the same."""
-    async with served(block(name)["handler"]) as server:
+async def test_a_consumer_echoes() -> None:
+    """Texts and bytes."""
+    async with served(block("imports", "consumer")["handler"]) as server:
         client = await server.connect()
         for message in ("hello", b"bytes"):
             await client.send(message)
@@ -128,31 +144,12 @@ async def test_consumers_echo(name: str) -> None:
 
 
 @pytest.mark.usefixtures("autojump_clock")
-async def test_publishing_at_a_fixed_rate(nursery: trio.Nursery) -> None:
-    """Fifty states a second for whoever is registered."""
-    async with ws.open_registry() as room:
-
-        async def handler(connection: ws.Connection) -> None:
-            with room.register(connection):
-                await connection.wait_closed()
-
-        async with served(handler) as server:
-            client = await server.connect()
-            nursery.start_soon(block("ticks")["publish"], room)
-            assert await client.receive() == "state 1"
-            start = trio.current_time()
-            assert [await client.receive() for _ in range(50)] == [f"state {n}" for n in range(2, 52)]
-            assert trio.current_time() - start == pytest.approx(1)
-            nursery.cancel_scope.cancel()
-
-
-@pytest.mark.usefixtures("autojump_clock")
-async def test_producer_ticks() -> None:
+async def test_a_producer_ticks() -> None:
     """One message a second, until the client is gone."""
-    async with served(block("producer")["handler"]) as server:
+    async with served(block("imports", "producer")["handler"]) as server:
         client = await server.connect()
         start = trio.current_time()
-        assert [await client.receive() for _ in range(3)] == ["tick 0", "tick 1", "tick 2"]
+        assert [await client.receive() for _ in range(3)] == ["tick"] * 3
         assert trio.current_time() - start == pytest.approx(2, abs=0.1)
         await client.aclose()
         await wait_all_tasks_blocked()
@@ -162,19 +159,18 @@ async def test_producer_ticks() -> None:
 @pytest.mark.usefixtures("autojump_clock")
 async def test_duplex_does_both_and_says_who_ended_first(capsys: pytest.CaptureFixture[str]) -> None:
     """Answers and ticks; the peer's goodbye is named."""
-    handler = block("duplex", ticks=block("producer")["ticks"])["handler"]
-    async with served(handler) as server:
+    async with served(block("imports", "producer", "duplex")["handler"]) as server:
         client = await server.connect()
         await client.send("hello")
-        assert {await client.receive() for _ in range(2)} == {"tick 0", "you said 'hello'"}
+        assert {await client.receive() for _ in range(2)} == {"tick", "you said 'hello'"}
         await client.aclose()
         await wait_all_tasks_blocked()
     assert "ended first: 1000 (normal)" in capsys.readouterr().out
 
 
-async def test_registry_tells_the_others() -> None:
+async def test_a_registry_tells_the_others() -> None:
     """Who comes is announced; who speaks is heard by the others."""
-    application = block("registry")["application"]
+    application = block("imports", "registry")["application"]
     async with application() as handler, served(handler) as server:
         ada = await server.connect()
         assert await ada.receive() == "1 are here"
@@ -184,234 +180,221 @@ async def test_registry_tells_the_others() -> None:
         assert await ada.receive() == "good morning"
 
 
+@asynccontextmanager
+async def serving_topics(name: str) -> AsyncIterator[MemoryServer]:
+    """The application of a block, with a broker in memory."""
+    application = block("imports", name, json=json)["application"]
+    async with ws.open_memory_broker() as broker, application(broker) as handler, served(handler) as server:
+        yield server
+
+
 async def test_topics_reach_those_who_follow_them() -> None:
-    """Rooms by path, apart from each other."""
-    async with ws.open_memory_broker() as broker:
-        application = as_application(block("topics")["application"], "readme")
-        async with application(broker) as handler, served(handler) as server:
-            one, other = await server.connect("/one"), await server.connect("/other")
-            await wait_all_tasks_blocked()
-            await one.send("to one")
-            await other.send("to the other")
-            assert (await one.receive(), await other.receive()) == ("to one", "to the other")
+    """The block "topics": rooms by path, apart from each other."""
+    async with serving_topics("topics") as server:
+        one, other = await server.connect("/one"), await server.connect("/other")
+        await wait_all_tasks_blocked()
+        await one.send("to one")
+        await other.send("to the other")
+        assert (await one.receive(), await other.receive()) == ("to one", "to the other")
 
 
-async def test_a_broker_brings_what_is_published(redis_server: RedisServer) -> None:
-    """The block "broker", on a real Redis."""
-    code = RUN["broker"].replace("redis://localhost:6379", redis_server.url)
-    code = "".join(f"    {line}\n" for line in code.splitlines())
-    scope: dict[str, Any] = {"ws": ws}
-    exec(f"async def follow(print, read_everything_anew):\n{code}", scope)
-    said: list[object] = []
-    with trio.fail_after(PATIENCE), trio.CancelScope() as enough:
-
-        def say(item: object) -> None:
-            said.append(item)
-            enough.cancel()
-
-        await scope["follow"](say, None)
-    assert said == ["hello"]
-
-
-# -- side by side ----------------------------------------------------------------------------
-
-Conversation = Callable[[Any], Awaitable[None]]
+@pytest.mark.usefixtures("autojump_clock")
+async def test_the_application_publishes_a_mean() -> None:
+    """Of those who are there; what is no reading closes with 1007."""
+    application = block("sensors")["application"]
+    async with application() as handler, served(handler) as server:
+        warm, cold = await server.connect(), await server.connect()
+        await warm.send('{"celsius": 30}')
+        await cold.send('{"celsius": 10}')
+        assert await warm.receive() == '{"sensors": 2, "celsius": 20.0}'
+        for wrong in ("no JSON", "[]", '{"celsius": "warm"}', '{"celsius": null}'):
+            client = await server.connect()
+            await client.send(wrong)
+            await client.wait_ended()
+            assert client.close_reason == ws.CloseReason(1007, 'send {"celsius": 21.5}')
+        await cold.aclose()
+        while (news := await warm.receive()) != '{"sensors": 1, "celsius": 30.0}':
+            assert news == '{"sensors": 2, "celsius": 20.0}'
 
 
-async def with_websockets(handler: Any, conversation: Conversation) -> None:
-    """Let websockets serve the handler to a client of its own."""
-    async with websockets.asyncio.server.serve(handler, "127.0.0.1", 0) as server:
-        port = next(iter(server.sockets)).getsockname()[1]
-        async with websockets.connect(f"ws://127.0.0.1:{port}") as client:
-            await conversation(client)
+# -- README.md: whole files --------------------------------------------------------------------
 
 
-class Ours:
-    """A client in memory with the method names of websockets."""
-
-    def __init__(self, peer: Any) -> None:
-        self.send = peer.send
-        self.recv = peer.receive
-
-
-async def with_ours(handler: ws.Handler, conversation: Conversation) -> None:
-    """Let our server have the same conversation."""
-    async with served(handler) as server:
-        await conversation(Ours(await server.connect()))
-
-
-def side_by_side(name: str, conversation: Conversation, **names: Any) -> dict[str, Any]:
-    """Run the left column with websockets, and return what the right one defines."""
-    names |= {"broadcast": websockets.broadcast, "ConnectionClosed": websockets.ConnectionClosed}
-    left = block(f"websockets-{name}", produce=producer(asyncio.sleep), **names)
-    asyncio.run(asyncio.wait_for(with_websockets(left["handler"], conversation), PATIENCE))
-    return block(f"our-{name}", produce=producer(trio.sleep), **names)
-
-
-def producer(sleep: Callable[[float], Awaitable[None]]) -> Callable[[], Awaitable[str]]:
-    """News, now and then."""
-
-    async def produce() -> str:
-        await sleep(0.01)
-        return "news"
-
-    return produce
-
-
-def test_consumer_side_by_side() -> None:
-    """Both consume every message: "websockets-consumer" and "our-consumer"."""
-    consumed: list[object] = []
-
-    async def consume(message: object) -> None:
-        consumed.append(message)
-
-    async def conversation(client: Any) -> None:
-        for number in range(3):
-            await client.send(str(number))
-
-    right = side_by_side("consumer", conversation, consume=consume)
-    trio.run(with_ours, right["handler"], conversation)
-    assert consumed == ["0", "1", "2"] * 2
-
-
-def test_producer_side_by_side() -> None:
-    """Both produce until the client has enough: "websockets-producer" and "our-producer"."""
-
-    async def conversation(client: Any) -> None:
-        assert [await client.recv() for _ in range(3)] == ["news"] * 3
-
-    right = side_by_side("producer", conversation)
-    trio.run(with_ours, right["handler"], conversation)
-
-
-def test_both_side_by_side() -> None:
-    """Both do both: "websockets-both" and "our-both"."""
-
-    produce = producer(asyncio.sleep)
-
-    async def consume(_message: object) -> None:
-        pass
-
-    async def consumer_handler(websocket: Any) -> None:
-        async for message in websocket:
-            await consume(message)
-
-    async def producer_handler(websocket: Any) -> None:
-        while True:
-            await websocket.send(await produce())
-
-    async def conversation(client: Any) -> None:
-        await client.send("hello")
-        assert await client.recv() == "news"
-
-    names = {
-        "consume": consume,
-        "consumer_handler": consumer_handler,
-        "producer_handler": producer_handler,
-    }
-    right = side_by_side("both", conversation, **names)
-    trio.run(with_ours, right["handler"], conversation)
-
-
-def test_registration_side_by_side() -> None:
-    """Both greet whoever is connected: "websockets-registration" and "our-registration"."""
-
-    async def conversation(client: Any) -> None:
-        assert await client.recv() == "Hello!"
-
-    right = side_by_side("registration", conversation)
-
-    async def ours() -> None:
-        async with right["application"]() as handler:
-            await with_ours(handler, conversation)
-
-    trio.run(ours)
-
-
-async def test_servers_of_trio_websocket_and_ours_side_by_side() -> None:
-    """Both echo: "trio-websocket-server" and "our-server"; so do both clients."""
-    theirs = block("trio-websocket-server", ConnectionClosed=trio_websocket.ConnectionClosed)["handler"]
-    ours = block("our-server")["handler"]
-    with trio.fail_after(PATIENCE):
-        async with trio.open_nursery() as nursery:
-            serve = trio_websocket.serve_websocket
-            server = await nursery.start(
-                lambda task_status: serve(theirs, "127.0.0.1", 0, None, task_status=task_status)
-            )
-            await both_clients(f"ws://127.0.0.1:{server.port}")
-            nursery.cancel_scope.cancel()
-        async with trio.open_nursery() as nursery:
-            our_server = await nursery.start(ws.serve, ours, 0)
-            await both_clients(f"ws://127.0.0.1:{our_server.port}")
-            nursery.cancel_scope.cancel()
-
-
-async def both_clients(url: str) -> None:
-    """Run "trio-websocket-client" and "our-client" against the server."""
-    for name in ("trio-websocket-client", "our-client"):
-        indented = "".join(f"    {line}\n" for line in RUN[name].splitlines())
-        scope = {"ws": ws, "open_websocket_url": trio_websocket.open_websocket_url}
-        said: list[object] = []
-        exec(f"async def client(url, print):\n{indented}", scope)
-        await scope["client"](url, said.append)  # type: ignore[operator]
-        assert said == ["hello"]
-
-
-# -- embedding and testing -------------------------------------------------------------------
+def run_python(folder: Path, *arguments: str) -> str:
+    """What Python prints in a folder of the reader's; nothing goes wrong."""
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder, env=environment(), capture_output=True, text=True, timeout=3 * PATIENCE,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    return done.stdout
 
 
 def test_embedding_is_a_whole_program(tmp_path: Path) -> None:
-    """It runs, talks to itself and ends: the block "embedding"."""
+    """It runs, talks to itself and ends: "embedding" beside "hello"."""
+    (tmp_path / "hello.py").write_text(RUN["hello"])
     (tmp_path / "embedding.py").write_text(RUN["embedding"])
-    done = subprocess.run(
-        [sys.executable, "embedding.py"],
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert re.fullmatch(r"listening on port \d+\nhello\n", done.stdout)
+    assert run_python(tmp_path, "embedding.py") == "What is your name?\nHello Ada!\n"
 
 
-async def test_process_request_lets_in_who_has_the_key(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider")
+
+
+@pytest.mark.parametrize("name", ["testing", "testing-blocks"])
+def test_the_tests_of_the_reader_pass(name: str, tmp_path: Path) -> None:
+    """With pytest and pytest-trio alone, without a configuration."""
+    (tmp_path / "hello.py").write_text(RUN["hello"])
+    (tmp_path / "test_hello.py").write_text(RUN[name])
+    assert re.search(r"^[12] passed", run_python(tmp_path, *PYTEST), flags=re.MULTILINE)
+
+
+def test_the_test_of_the_reader_is_on_virtual_time(tmp_path: Path) -> None:
+    """An hour in its handler takes no time."""
+    greeting = '    await connection.send("What is your name?")\n'
+    assert greeting in RUN["hello"]
+    slow = RUN["hello"].replace(greeting, f"{greeting}    await trio.sleep(3600)\n")
+    (tmp_path / "hello.py").write_text(f"import trio\n{slow}")
+    (tmp_path / "test_hello.py").write_text(RUN["testing"])
+    assert "1 passed" in run_python(tmp_path, *PYTEST, "-k", "not survives")
+
+
+# -- trio_ws_app/broker ------------------------------------------------------------------------
+
+
+async def run_body(name: str, **given: Any) -> None:
+    """Run a block as the body of an async function."""
+    scope: dict[str, Any] = {"ws": ws, **given}
+    exec(compile(f"async def body():\n{indent(RUN[name], '    ')}", f"README, {name}", "exec"), scope)
+    with trio.fail_after(PATIENCE):
+        await scope["body"]()
+
+
+async def test_a_broker_brings_what_is_published(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without the key 401, with it a connection."""
-    (tmp_path / "public").mkdir()
-    monkeypatch.chdir(tmp_path)
-    program = block("process-request", handler=block("consumer")["handler"])
+    """The block "broker", on a real Redis."""
+
+    class Enough(Exception):
+        pass
+
+    printed: list[object] = []
+
+    def print_once(item: object) -> None:
+        printed.append(item)
+        raise Enough
+
+    assert '"redis://localhost:6379"' in RUN["broker"]
+    monkeypatch.setitem(RUN, "broker", RUN["broker"].replace("redis://localhost:6379", redis_server.url))
+    with pytest.raises(Enough):
+        await run_body("broker", print=print_once)
+    assert printed == ["hello"]
+
+
+async def test_a_position_leads_on() -> None:
+    """The block "history": what was published meanwhile comes, and the history has both."""
+    printed: list[object] = []
+    async with ws.open_memory_broker() as broker:
+        await run_body("history", broker=broker, print=printed.append)
+    assert printed == [True, "second", "second", "first"]
+
+
+async def test_a_client_comes_back_where_it_was() -> None:
+    """The block "returning": with the position of its last message it gets the ones after it."""
+    async with serving_topics("returning") as server:
+        ann, bob = await server.connect("/"), await server.connect("/")
+        await wait_all_tasks_blocked()
+        await ann.send("one")
+        one = json.loads(await bob.receive())
+        assert one["message"] == "one"
+        await bob.aclose()
+        await ann.send("two")
+        await wait_all_tasks_blocked()
+        bob = await server.connect(f"/?since={one['at']}")
+        assert json.loads(await bob.receive())["message"] == "two"
+        late = await server.connect("/?since=other-1-x")
+        assert "missing" in json.loads(await late.receive())
+
+
+async def test_people_see_each_other() -> None:
+    """The block "presence": who is here, who comes and who goes."""
+    async with serving_topics("presence") as server:
+        ann = await server.connect("/?name=ann")
+        assert await ann.receive() == "ann"
+        bob = await server.connect("/?name=bob")
+        assert await bob.receive() == "ann, bob"
+        assert await ann.receive() == "bob joined"
+
+
+# -- trio_ws_app/server ------------------------------------------------------------------------
+
+
+async def test_process_request_lets_in_who_has_the_key() -> None:
+    """Without the key 401, with it a connection whose handler knows the user."""
     with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
-            server = await nursery.start(program["main"])
+            server = await nursery.start(block("process-request")["main"])
             url = f"ws://127.0.0.1:{server.port}/"
             with pytest.raises(ws.HandshakeRefused, match="401"):
                 async with ws.connect(url):
                     pass
             async with ws.connect(f"{url}?key=swordfish") as connection:
                 await connection.send("hello")
-                assert await connection.receive() == "hello"
-            nursery.cancel_scope.cancel()
+                assert await connection.receive() == "Ada says hello"
+            server.cancel()
 
 
-async def test_reconnect_prints_what_comes(capsys: pytest.CaptureFixture[str]) -> None:
-    """The loop of "reconnect" ends when the server has nothing more to say."""
+async def test_a_drain_says_why() -> None:
+    """The block "drain": the clients get its reason, and the server ends."""
+
+    async def handler(connection: ws.Connection) -> None:
+        await connection.wait_closed()
+
+    async with served(handler) as server:
+        client = await server.connect()
+        await block("drain", ws=ws)["restart"](server.server)
+        await client.wait_ended()
+        assert client.close_reason == ws.CloseReason(1012, "a new version")
+
+
+# -- trio_ws_app/client ------------------------------------------------------------------------
+
+
+async def test_connect_asks_a_question() -> None:
+    """The block "connect"."""
+
+    async def handler(connection: ws.Connection) -> None:
+        question = await connection.receive()
+        await connection.send(f"{question}, {connection.request.headers['x-name']}?")
+
+    async with listening(handler) as url:
+        assert await block("connect", ws=ws)["ask"](url, "Who") == "Who, Ann?"
+
+
+@pytest.mark.parametrize(("name", "function"), [("reconnect", "listen"), ("backoff", "listen_patiently")])
+async def test_reconnect_prints_what_comes(
+    name: str, function: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The loops end when the server closes normally, and not before."""
+    closes = iter([4001, 1000] if name == "backoff" else [1000])
 
     async def handler(connection: ws.Connection) -> None:
         await connection.send("news")
+        await connection.aclose(next(closes))
 
+    async with listening(handler) as url:
+        await block(name, ws=ws)[function](url)
+    assert set(capsys.readouterr().out.splitlines()) == {"news"}
+    assert list(closes) == []
+
+
+async def test_the_adapter_echoes() -> None:
+    """The block "adapter", in a server of trio-websocket."""
+    handler = block("adapter", ws=ws, trio_websocket=trio_websocket)["handler"]
     with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
-            server = await nursery.start(ws.serve, handler, 0)
-            await block("reconnect")["listen"](f"ws://127.0.0.1:{server.port}")
+            serve = partial(trio_websocket.serve_websocket, handler, "127.0.0.1", 0, None)
+            server = await nursery.start(serve)
+            async with ws.connect(f"ws://127.0.0.1:{server.port}") as connection:
+                await connection.send("hello")
+                assert await connection.receive() == "hello"
             nursery.cancel_scope.cancel()
-    assert capsys.readouterr().out == "news\n"
-
-
-def test_the_tests_of_the_reader_pass() -> None:
-    """The blocks "testing" and "testing-blocks" hold, cancelled everywhere."""
-    tests = block("testing", handler=block("hello")["handler"])
-    trio.run(tests["test_hello"])
-    tests["test_hello_survives_cancellation_anywhere"]()
-    block("testing-blocks")["test_a_send_is_whole_or_nothing"]()

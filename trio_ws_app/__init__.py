@@ -1,9 +1,17 @@
 """A structured-concurrency WebSocket application server for Trio: one connection is one nursery."""
 
 from .broker import (
+    AlreadyPresent,
     Broker,
     BrokerUnavailable,
+    Delivery,
     Gap,
+    History,
+    Join,
+    Leave,
+    Position,
+    Present,
+    RedisTimeouts,
     Subscription,
     open_memory_broker,
     open_redis_broker,
@@ -19,6 +27,7 @@ from .patterns import consume, produce
 from .periodic import call_every
 from .registry.fanout import BroadcastResult, Overflow, broadcast
 from .registry.registry import Member, Registry, open_registry
+from .registry.topics import Following
 from .request import Headers, Request, Response
 from .server.options import Handler
 from .server.server import Server
@@ -27,6 +36,7 @@ from .server.statistics import Statistics
 from .settings import Settings
 
 __all__ = [
+    "AlreadyPresent",
     "Backoff",
     "BroadcastResult",
     "Broker",
@@ -35,14 +45,22 @@ __all__ = [
     "CloseReason",
     "Connection",
     "ConnectionClosed",
+    "Delivery",
     "Exit",
+    "Following",
     "Gap",
     "Handler",
     "HandshakeRefused",
     "Headers",
+    "History",
+    "Join",
+    "Leave",
     "Member",
     "Message",
     "Overflow",
+    "Position",
+    "Present",
+    "RedisTimeouts",
     "Registry",
     "Request",
     "Response",

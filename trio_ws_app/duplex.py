@@ -60,11 +60,23 @@ async def duplex(
     if not (consumers or producers):
         raise TypeError("duplex needs consume=, produce=, or both")
     parts = _Parts(has_consumer=bool(consumers))
-    work: list[tuple[Side, Awaitable[Exception | None]]] = []
-    if consumers:
-        work.append((Side.CONSUMER, consumption(channel, _in_turn(consumers), parts.has_producers)))
-    work += [(Side.PRODUCER, production(channel, producer)) for producer in producers]
-    return await parts.run(work)
+    try:
+        async with trio.open_nursery() as nursery:
+            parts.scope = nursery.cancel_scope
+            if consumers:
+                part = consumption(channel, _in_turn(consumers), parts.has_producers)
+                first = parts.run(Side.CONSUMER, part)
+            else:
+                first = parts.run(Side.PRODUCER, production(channel, producers.pop(0)))
+            for producer in producers:
+                nursery.start_soon(parts.run, Side.PRODUCER, production(channel, producer))
+            await first
+    except BaseException:
+        parts.cancelled = None  # it is on its way, and must not refer to itself
+        raise
+    finally:
+        parts.raise_failure()  # also instead of a cancellation: an error is not lost
+    return parts.result()
 
 
 def _listed(given: Any) -> list[Any]:
@@ -92,34 +104,16 @@ class _Parts:
     has_consumer: bool
     scope: trio.CancelScope = attrs.field(init=False)
     exit: Exit | None = None
-    errors: list[BaseException] = attrs.field(factory=list)
-    cancelled: list[BaseException] = attrs.field(factory=list)
+    errors: tuple[BaseException, ...] = ()
+    cancelled: BaseException | None = None
     _producing: bool = False
 
     def has_producers(self) -> bool:
         """Whether a producer has begun; the consumer's first step comes before that."""
         return self._producing
 
-    async def run(self, parts: list[tuple[Side, Awaitable[Exception | None]]]) -> Exit:
-        """Run the first part in this task, the others in tasks of their own."""
-        try:
-            async with trio.open_nursery() as nursery:
-                self.scope = nursery.cancel_scope
-                first, *others = parts
-                for side, part in others:
-                    nursery.start_soon(self._run_part, side, part)
-                await self._run_part(*first)
-        except BaseException:
-            self.cancelled.clear()  # it is on its way, and must not refer to itself
-            raise
-        finally:
-            if self.errors:  # also instead of a cancellation: an error is not lost
-                raise self._failure()
-        if self.exit is None:
-            raise self.cancelled.pop()  # it was taken back, but the parts have ended by it
-        return self.exit
-
-    async def _run_part(self, side: Side, part: Awaitable[Exception | None]) -> None:
+    async def run(self, side: Side, part: Awaitable[Exception | None]) -> None:
+        """Run one part; note how it ends, and cancel the others."""
         self._producing = self._producing or side is Side.PRODUCER
         try:
             cause = await part
@@ -140,18 +134,34 @@ class _Parts:
         """Note what is not a cancellation in ``error``; the cancellation, which goes its way."""
         cancelled, failure = _split(error)
         if failure is not None:
-            self.errors.append(failure)
+            self.errors += (failure,)
             self.scope.cancel()
         elif not self.scope.cancel_called:
-            self.cancelled = [error]  # from outside
+            self.cancelled = error  # from outside
         return cancelled
 
-    def _failure(self) -> BaseException:
-        """The error of the part that failed, or of all that did; it must not refer to itself."""
-        errors, self.errors = self.errors, []
-        if len(errors) == 1:
-            return errors[0]
-        return BaseExceptionGroup("several parts of one duplex failed", errors)
+    def raise_failure(self) -> None:
+        """Raise the error of the part that failed, or of all that did; it must not refer to itself."""
+        errors, self.errors = self.errors, ()
+        try:
+            if len(errors) == 1:
+                raise errors[0]
+            if errors:
+                raise BaseExceptionGroup("several parts of one duplex failed", errors)
+        finally:
+            del errors
+
+    def result(self) -> Exit:
+        """How it ended."""
+        if self.exit is None:
+            # A cancellation from outside was taken back, but the parts have ended by it.
+            error, self.cancelled = self.cancelled, None
+            assert error is not None
+            try:
+                raise error
+            finally:
+                del error
+        return self.exit
 
 
 def _split(error: BaseException) -> tuple[BaseException | None, BaseException | None]:

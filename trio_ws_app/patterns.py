@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterable, Awaitable, Callable
-from contextlib import aclosing, nullcontext
+from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from functools import partial
 from types import AsyncGeneratorType
 from typing import TypeGuard
@@ -53,17 +53,21 @@ def _never() -> bool:
     return False
 
 
-async def consumption(
+def consumption(
     channel: Channel, consumer: Consumer, has_siblings: Callable[[], bool] = _never
-) -> Exception:
-    """As ``consume``; returns what told of the channel's end.
+) -> Coroutine[object, object, Exception]:
+    """As ``consume``; the coroutine returns what told of the channel's end.
 
     Once ``has_siblings()``, this side may close the channel: that is a way to end, not a misuse.
     """
     if is_async(consumer):
-        return await _receive_all(channel, consumer, has_siblings)
-    if not isinstance(channel, Connection):
-        return await _receive_all(channel, partial(call_inline, consumer), has_siblings)
+        return _receive_all(channel, consumer, has_siblings)
+    if isinstance(channel, Connection):
+        return _consume_inline(channel, consumer)
+    return _receive_all(channel, partial(call_inline, consumer), has_siblings)
+
+
+async def _consume_inline(channel: Connection, consumer: InlineConsumer) -> Exception:
     try:
         await channel.consume_inline(consumer)
     except ConnectionClosed as error:
@@ -126,28 +130,26 @@ async def produce(channel: Channel, producer: Producer) -> None:
 
 async def production(channel: Channel, producer: Producer) -> Exception | None:
     """As ``produce``; returns what told of the peer's end, None for an exhausted producer."""
-    if not isinstance(channel, Connection):
-        return await _send_all(channel, producer)
-    with trio.CancelScope() as scope, channel.cancel_when_gone(scope):
-        ended = await _send_all(channel, producer)
-        if ended is not None or not scope.cancel_called:
-            return ended
-    # Here only when cancelled: by the scope itself, since an outer cancellation does not end up here.
+    with trio.CancelScope() as scope, _cancelled_when_gone(channel, scope):
+        if not isinstance(producer, AsyncIterable):
+            while True:
+                if ended := await _send(channel, await producer()):
+                    return ended
+        # A generator that is left half way is closed here, not by the garbage collector.
+        async with aclosing(producer) if isinstance(producer, AsyncGeneratorType) else nullcontext():
+            async for message in producer:
+                if ended := await _send(channel, message):
+                    return ended
+        if not scope.cancel_called:
+            return None
+    # Only a connection cancels the scope; an outer cancellation does not end up here.
+    assert isinstance(channel, Connection)
     return _known_end(channel)
 
 
-async def _send_all(channel: Channel, producer: Producer) -> Exception | None:
-    """Send until the producer is exhausted, or return what told of the peer's end."""
-    if not isinstance(producer, AsyncIterable):
-        while True:
-            if ended := await _send(channel, await producer()):
-                return ended
-    # A generator that is left half way is closed here, not by the garbage collector.
-    async with aclosing(producer) if isinstance(producer, AsyncGeneratorType) else nullcontext():
-        async for message in producer:
-            if ended := await _send(channel, message):
-                return ended
-    return None
+def _cancelled_when_gone(channel: Channel, scope: trio.CancelScope) -> AbstractContextManager[None]:
+    """Within the block, cancel ``scope`` when the peer is gone, if the channel can tell (G9)."""
+    return channel.cancel_when_gone(scope) if isinstance(channel, Connection) else nullcontext()
 
 
 async def _send(channel: Channel, message: Message) -> Exception | None:

@@ -6,12 +6,14 @@ one is taken if it is there.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import socket
 
 COMPILED = False
 BLOCKED = -1  # nothing now: the caller is told when there may be something again
 LOST = -2  # nothing ever again: the peer, or the way to it, is gone
+_SOCKADDR = 16  # bytes of an address; the first two are its family, and AF_UNSPEC is 0
 
 
 def receive(fd: int, buffer: bytearray, size: int) -> int:
@@ -38,6 +40,12 @@ def send(fd: int, data: bytes | memoryview, flags: int = 0) -> int:
         return LOST
     finally:
         sock.detach()
+
+
+def reset(fd: int) -> None:
+    """Reset a TCP connection, also if other processes hold its descriptor; do nothing to other sockets."""
+    # Connecting to an address of no family does that, and Python's sockets have none.
+    ctypes.CDLL(None).connect(fd, bytes(_SOCKADDR), _SOCKADDR)
 
 
 def encode_frame(opcode: int, payload: bytes, fin: bool = True, rsv1: bool = False) -> bytes:

@@ -15,6 +15,10 @@ cdef extern from "sys/socket.h" nogil:
     ssize_t recv(int descriptor, void *buffer, size_t size, int flags)
     ssize_t c_send "send"(int descriptor, const void *data, size_t size, int flags)
     int MSG_NOSIGNAL
+    int AF_UNSPEC
+    cdef struct sockaddr:
+        unsigned short sa_family
+    int c_connect "connect"(int descriptor, const sockaddr *address, unsigned int size)
 
 COMPILED = True
 BLOCKED = -1
@@ -45,6 +49,14 @@ cpdef Py_ssize_t send(int fd, object data, int flags=0) except -3:
         PyBuffer_Release(&view)
         return count
     return count if count >= 0 else _failure()
+
+
+cpdef object reset(int fd):
+    """Reset a TCP connection, also if other processes hold its descriptor; do nothing to other sockets."""
+    cdef sockaddr nowhere
+    nowhere.sa_family = AF_UNSPEC
+    c_connect(fd, &nowhere, sizeof(sockaddr))
+    return None
 
 
 cdef Py_ssize_t _failure() noexcept:

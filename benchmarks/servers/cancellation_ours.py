@@ -17,6 +17,7 @@ from .pure import check, prefer_sources
 prefer_sources("trio_ws_app")
 
 import trio_ws_app as ws  # noqa: E402  # the finder has to be there before
+from trio_ws_app.cli.process import rest_collector  # noqa: E402
 
 
 async def produce(business: Business) -> AsyncIterator[bytes]:
@@ -58,7 +59,9 @@ async def main() -> None:
         start = partial(ws.serve, partial(handle, room=room), 0, host=HOST, settings=settings)
         server: ws.Server = await nursery.start(start)
         announce(server.port)
-        if await stop_signal() == signal.SIGUSR1:
+        number = await stop_signal()
+        trio.lowlevel.spawn_system_task(rest_collector, CLOSE_TIMEOUT)  # as trio-ws-app serve does then
+        if number == signal.SIGUSR1:
             server.cancel()
         nursery.cancel_scope.cancel()
 

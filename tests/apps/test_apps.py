@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
+import trio_ws_app as ws
 from trio_ws_app.apps.chat import chat, free_name
 from trio_ws_app.apps.counter import counter
 from trio_ws_app.apps.echo import echo
@@ -91,6 +92,101 @@ async def test_chat_leaves_out_who_never_says_a_name() -> None:
         assert await told(ada) == []
 
 
+@asynccontextmanager
+async def two_servers() -> AsyncIterator[tuple[MemoryServer, MemoryServer]]:
+    """The chat in two servers that share a broker."""
+    async with (
+        ws.open_memory_broker() as broker,
+        chat(broker) as first,
+        chat(broker) as second,
+        serve_in_memory(first) as one,
+        serve_in_memory(second) as other,
+    ):
+        yield one, other
+
+
+async def test_chat_is_one_room_for_all_servers() -> None:
+    """Names, notices and lines of two servers: one list of names, and no two are equal."""
+    async with two_servers() as (one, other):
+        ada, also_ada = await join(one, "Ada"), await join(other, "Ada")
+        assert await told(also_ada) == ["* you are Ada2", "* here: Ada, Ada2"]
+        assert await told(ada) == ["* you are Ada", "* here: Ada", "* Ada2 joined"]
+        await also_ada.send("hello")
+        assert await told(ada) == ["Ada2: hello"]
+        await ada.aclose()
+        assert await told(also_ada) == ["* Ada left"]
+
+
+async def test_chat_begins_with_the_last_lines() -> None:
+    """A newcomer reads the last 50 lines first, without notices."""
+    async with two_servers() as (one, other):
+        ada = await join(one, "Ada")
+        for number in range(60):
+            await ada.send(f"line {number}")
+        await told(ada)
+        bob = await join(other, "Bob")
+        assert await told(bob) == [
+            *(f"Ada: line {number}" for number in range(10, 60)),
+            "* you are Bob",
+            "* here: Ada, Bob",
+        ]
+
+
+async def come_back(server: MemoryServer, name: str, query: str) -> Peer:
+    peer = await server.connect(query)
+    assert await peer.receive() == "* your name?"
+    await peer.send(name)
+    return peer
+
+
+async def test_chat_brings_a_program_what_it_missed() -> None:
+    """With its secret and a position it comes back under its name, to another server, and nobody notices."""
+    async with two_servers() as (one, other):
+        ada, bob = await join(one, "Ada"), await come_back(other, "Bob", "/?id=secret")
+        await ada.send("first")
+        (line,) = [str(message) for message in await told(bob) if str(message).startswith("@")]
+        position, _, text = line.removeprefix("@").partition(" ")
+        assert text == "Ada: first"
+        await told(ada)
+        bob.stream.abort()
+        await ada.send("second")
+        await ada.send("third")
+        bob = await come_back(one, "Bob", f"/?id=secret&since={position}")
+        missed = [str(message) for message in await told(bob)]
+        assert [message.partition(" ")[2] for message in missed[:2]] == ["Ada: second", "Ada: third"]
+        assert missed[2:] == ["* you are Bob", "* here: Ada, Bob"]
+        await bob.send("thanks")
+        assert await told(ada) == ["Bob: thanks"]
+        assert [str(message).partition(" ")[2] for message in await told(bob)] == ["Bob: thanks"]
+        await bob.aclose()
+        await trio.sleep(6)
+        assert await told(ada) == ["* Bob left"]
+
+
+async def test_chat_keeps_a_name_from_those_without_its_secret() -> None:
+    """While its program is away for a moment the name is not given to another."""
+    async with two_servers() as (one, other):
+        bob = await come_back(one, "Bob", "/?id=secret")
+        assert "* you are Bob" in await told(bob)
+        bob.stream.abort()
+        for query in ("/", "/?id=other"):
+            peer = await come_back(other, "Bob", query)
+            assert "* you are Bob2" in await told(peer)
+            await peer.aclose()
+            await trio.sleep(0.1)
+
+
+async def test_chat_says_where_lines_are_missing() -> None:
+    """A position that is not kept any more is told; one that is none is refused."""
+    async with served(chat) as server:
+        late = await come_back(server, "Ada", "/?id=secret&since=epoch-1-tag")
+        assert (await told(late))[0] == "* messages may be missing here"
+        wrong = await server.connect("/?id=secret&since=nonsense")
+        await wrong.wait_ended()
+        assert wrong.close_reason is not None
+        assert wrong.close_reason.code == 1008
+
+
 @pytest.mark.parametrize(
     ("wanted", "taken", "name"),
     [
@@ -130,6 +226,22 @@ async def test_counter_tells_everybody_the_new_value() -> None:
         assert await told(one) == []
         await two.aclose()
         assert json.loads((await told(one))[-1]) == {"value": 4, "people": 1}
+
+
+async def test_counter_is_one_value_for_all_servers() -> None:
+    """Changes at two servers at the same time all count, and a server that starts later knows the value."""
+    async with ws.open_memory_broker() as broker, counter(broker) as first, counter(broker) as second:
+        async with serve_in_memory(first) as one, serve_in_memory(second) as other:
+            peers = [await server.connect() for server in (one, other) for _ in range(3)]
+            await trio.testing.wait_all_tasks_blocked()
+            for number, peer in enumerate(peers):
+                for _ in range(5):
+                    await peer.send(f"{number:+}")
+            for peer in peers:
+                assert json.loads((await told(peer))[-1]) == {"value": 75, "people": 6}
+        async with counter(broker) as third, serve_in_memory(third) as later:
+            peer = await later.connect()
+            assert json.loads((await told(peer))[-1]) == {"value": 75, "people": 1}
 
 
 async def test_ticker_sends_twice_a_second_until_the_peer_is_gone() -> None:

@@ -5,25 +5,27 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trio_ws_app.broker.delivery import Delivery
 from trio_ws_app.broker.payload import BYTES_MARKER, decode_payload, encode_payload
 
 
 @given(st.text() | st.binary() | st.binary().map(lambda tail: BYTES_MARKER + tail))
 def test_every_message_survives(message: str | bytes) -> None:
     """What was text comes out as that text and what was bytes as those bytes."""
-    decoded = decode_payload(encode_payload(message))
-    assert decoded == message
-    assert type(decoded) is type(message)
+    for publish_id in (None, "1a2b"):
+        decoded = decode_payload(encode_payload(message, publish_id))
+        assert decoded == Delivery(message, publish_id)
+        assert type(decoded.message) is type(message)
 
 
 @given(st.text())
 def test_a_text_is_only_its_utf8(text: str) -> None:
     """Other programs read and write texts without knowing of any format."""
     assert encode_payload(text) == text.encode()
-    assert decode_payload(text.encode()) == text
+    assert decode_payload(text.encode()) == Delivery(text)
 
 
 def test_foreign_bytes_arrive_as_they_are() -> None:
     """Unmarked bytes that are no UTF-8 are bytes, also where they begin like a JPEG file."""
-    for payload in (b"\xff\xd8\xff\xe0", b"\x80", b"abc\xfe"):
-        assert decode_payload(payload) == payload
+    for payload in (b"\xff\xd8\xff\xe0", b"\x80", b"abc\xfe", b"\xffid:", b"\xffid:\xff\n"):
+        assert decode_payload(payload) == Delivery(payload)

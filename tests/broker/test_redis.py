@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 import trustme
-from redis_servers import RedisServer, free_port, running_redis, until
+from redis_servers import RedisServer, free_port, require_redis, running_redis, until
 
 from trio_ws_app.broker import BrokerUnavailable, RedisTimeouts, Subscription, open_redis_broker
 
@@ -98,10 +98,27 @@ async def test_an_error_in_the_block_comes_out_as_itself(redis_server: RedisServ
             raise KeyError
 
 
+async def test_an_error_while_cancelled_comes_out_as_itself(redis_server: RedisServer) -> None:
+    """What the block raises while it is cancelled is not lost in the cancellation of the broker's tasks."""
+
+    async def fail_in_the_clean_up() -> None:
+        with trio.CancelScope() as scope:
+            async with open_redis_broker(redis_server.url):
+                scope.cancel()
+                try:
+                    await trio.sleep_forever()
+                except trio.Cancelled:
+                    raise KeyError from None
+
+    with pytest.raises(KeyError):
+        await fail_in_the_clean_up()
+
+
 async def test_unix_socket(tmp_path: Path) -> None:
     """``unix://`` reaches a server that listens on a socket in the file system."""
     path = tmp_path / "redis.sock"
-    with running_redis("--unixsocket", str(path)):
+    with running_redis("--unixsocket", str(path)) as server:
+        server.cli("PING")  # it listens on the port a moment before
         async with open_redis_broker(f"unix://{path}") as broker, broker.subscribe("t") as messages:
             await broker.publish("t", "hello")
             await expect(messages, "hello")
@@ -143,6 +160,29 @@ async def test_tls(tmp_path: Path) -> None:
             with pytest.raises(BrokerUnavailable, match="certificate verify failed"):
                 async with open_redis_broker(url):
                     pass
+
+
+async def test_a_sentinel_is_no_server(tmp_path: Path) -> None:
+    """The address of a Sentinel is told from that of a server, in one line."""
+    configuration = tmp_path / "sentinel.conf"
+    port = free_port()
+    configuration.write_text(f"port {port}\nbind 127.0.0.1\n")
+    require_redis()
+    command = ["redis-server", str(configuration), "--sentinel"]
+    process = await trio.lowlevel.open_process(command, stdout=subprocess.DEVNULL)
+    try:
+        await until(lambda: _listens(port), 10)
+        with pytest.raises(BrokerUnavailable, match="it is a Sentinel"):
+            async with open_redis_broker(f"redis://127.0.0.1:{port}"):
+                pass
+    finally:
+        process.kill()
+        await process.wait()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 async def test_nobody_is_there() -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
+import time
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 from redis_servers import RedisServer, until
 
 from trio_ws_app.broker import Broker, BrokerUnavailable, Gap, RedisTimeouts, Subscription, open_redis_broker
@@ -133,6 +137,62 @@ async def test_a_publisher_learns_at_once_that_its_connection_broke(own_redis: R
                 nursery.start_soon(publish)
                 await trio.sleep(0.1)
                 own_redis.kill()
+
+
+async def test_what_waits_for_redis_is_bounded(own_redis: RedisServer) -> None:
+    """However much is published while Redis does not answer, the process holds a few MiB of it."""
+    async with open_redis_broker(own_redis.url, timeouts=RedisTimeouts(request=1.5)) as broker:
+        own_redis.pause()
+        message = bytes(100_000)
+        before = _resident_memory()
+
+        async def publish() -> None:
+            with pytest.raises(BrokerUnavailable):
+                await broker.publish("t", message)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(2000):
+                nursery.start_soon(publish)
+            await trio.sleep(1)
+            held = _resident_memory() - before
+        own_redis.resume()
+        await broker.publish("t", "again")
+    assert held < 40_000_000
+
+
+def _resident_memory() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+async def test_those_who_wait_for_redis_go_on_in_order(own_redis: RedisServer) -> None:
+    """Publishers that had to wait for room publish in the order in which they came."""
+    timeouts = RedisTimeouts(request=20, ping=20)
+    async with (
+        open_redis_broker(own_redis.url, timeouts=timeouts) as broker,
+        broker.subscribe("t", max_queue_bytes=100_000_000) as messages,
+    ):
+        own_redis.pause()
+        async with trio.open_nursery() as nursery:
+            for number in range(100):
+                nursery.start_soon(broker.publish, "t", str(number).ljust(100_000))
+                await trio.testing.wait_all_tasks_blocked()
+            own_redis.resume()
+        assert [int(str(await next_of(messages))) for _ in range(100)] == list(range(100))
+
+
+async def test_what_has_arrived_counts_before_a_deadline_that_has_passed(
+    own_redis: RedisServer, broker: Broker
+) -> None:
+    """A process that stood still for longer than its time takes the reply that came meanwhile (G14)."""
+    async with trio.open_nursery() as nursery:
+        own_redis.pause()
+        nursery.start_soon(broker.publish, "t", "hello")
+        await trio.testing.wait_all_tasks_blocked()
+        own_redis.resume()
+        time.sleep(QUICK.request + QUICK.ping_interval + QUICK.ping)  # noqa: ASYNC251 - this is the point
+    assert broker.statistics().published == 1
+    assert broker.problem is None
 
 
 async def test_a_short_absence_costs_a_publisher_nothing(own_redis: RedisServer, broker: Broker) -> None:

@@ -36,16 +36,50 @@ class FakeLink:
         on_reply([command, TOPIC, 1])
 
 
+def routes_to(in_charge: list[FakeLink], feeds: list[FakeFeed]) -> Routes:
+    """Routes whose topics are at the first of ``in_charge``; ``feeds`` gets the feeds that they make."""
+
+    def make_feed(_channel: bytes) -> FakeFeed:
+        feeds.append(FakeFeed())
+        return feeds[-1]
+
+    return Routes(
+        sharded=True,
+        timeout=5,
+        link_for=lambda _: in_charge[0],
+        layout_is_wrong=lambda: None,
+        make_feed=make_feed,
+    )
+
+
+@attrs.define(eq=False)
+class FakeFeed:
+    """Remembers what it is given."""
+
+    got: list[object] = attrs.field(factory=list)
+    closed: bool = False
+    subscribed_at: object = None
+
+    def message(self, payload: bytes) -> None:
+        self.got.append(payload)
+
+    def resume(self, why: str) -> None:
+        self.got.append(Gap(why))
+
+    def close(self) -> None:
+        self.closed = True
+
+
 async def test_an_old_servers_answer_is_not_the_new_ones() -> None:
     """A subscription that moved while it was asked for holds when the new server says so, not the old one."""
     old, new = FakeLink(), FakeLink()
     in_charge = [old]
-    routes = Routes(sharded=True, timeout=5, link_for=lambda _: in_charge[0], layout_is_wrong=lambda: None)
-    got: list[object] = []
+    feeds: list[FakeFeed] = []
+    routes = routes_to(in_charge, feeds)
     entered = trio.Event()
 
     async def follow() -> None:
-        async with routes.attach(TOPIC, got.append):
+        async with routes.open_feed(TOPIC):
             entered.set()
             await trio.sleep_forever()
 
@@ -61,7 +95,7 @@ async def test_an_old_servers_answer_is_not_the_new_ones() -> None:
         await trio.testing.wait_all_tasks_blocked()
         assert entered.is_set()
         routes.message(TOPIC, b"hello")
-        assert got == ["hello"]
+        assert feeds[0].got == [b"hello"]
         nursery.cancel_scope.cancel()
     assert [command for command, _ in new.connection.sent] == [b"sunsubscribe"]
     assert len(routes) == 0
@@ -71,12 +105,12 @@ async def test_a_move_is_told_once_the_new_server_has_taken_over() -> None:
     """The gap stands where the subscription begins at the new server."""
     old, new = FakeLink(), FakeLink()
     in_charge = [old]
-    routes = Routes(sharded=True, timeout=5, link_for=lambda _: in_charge[0], layout_is_wrong=lambda: None)
-    got: list[object] = []
+    feeds: list[FakeFeed] = []
+    routes = routes_to(in_charge, feeds)
     async with trio.open_nursery() as nursery:
 
         async def follow() -> None:
-            async with routes.attach(TOPIC, got.append):
+            async with routes.open_feed(TOPIC):
                 await trio.sleep_forever()
 
         nursery.start_soon(follow)
@@ -85,8 +119,9 @@ async def test_a_move_is_told_once_the_new_server_has_taken_over() -> None:
         routes.message(TOPIC, b"before")
         in_charge[0] = new
         routes.place_all()
-        assert got == ["before"]
+        assert feeds[0].got == [b"before"]
         new.answer()
         routes.message(TOPIC, b"after")
         nursery.cancel_scope.cancel()
-    assert got == ["before", Gap("the topic moved to another Redis server"), "after"]
+    assert feeds[0].got == [b"before", Gap("the topic moved to another Redis server"), b"after"]
+    assert feeds[0].closed

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from browser import CHROMIUM, Browser, Tab, chromium
+from redis_servers import RedisServer
 from running import Running, serving
 
 pytestmark = pytest.mark.skipif(
@@ -107,6 +108,30 @@ def test_the_page_comes_back_by_itself(browser: Browser) -> None:
         grace = join(browser, server, "Grace")
         grace.type("welcome back\n")
         tab.wait_for(says("welcome back"))
+
+
+def test_the_page_shows_what_it_missed(browser: Browser, own_redis: RedisServer) -> None:
+    """Lines that were said while the page was away come when it is back, and no line comes twice."""
+    broker = ("--broker", own_redis.url)
+    with serving("chat", *broker) as other:
+        with serving("chat", *broker) as server:
+            port = server.port
+            ada, grace = join(browser, server, "Ada"), join(browser, other, "Grace")
+            grace.type("before\n")
+            ada.wait_for(says("before"))
+            server.stop()
+            ada.wait_for(f"{STATUS} === 'reconnecting…'")
+        grace.type("meanwhile\n")
+        grace.wait_for(says("meanwhile"))
+        with serving("chat", *broker, "--port", str(port)):
+            ada.wait_for(f"{STATUS} === 'connected'")
+            ada.wait_for(says("meanwhile"))
+            grace.type("after\n")
+            ada.wait_for(says("after"))
+            lines = "[...document.querySelectorAll('#log .message')].map((item) => item.innerText).join()"
+            assert ada.value(lines).replace("\n", "") == "Gracebefore,Gracemeanwhile,Graceafter"
+            assert "missing" not in ada.text()
+            assert "you are Ada2" not in ada.text()
 
 
 def test_echo_page(browser: Browser) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import trio
 
 import trio_ws_app as ws
-from trio_ws_app.broker import MemoryBroker
+from trio_ws_app.broker import Delivery, MemoryBroker, RedisTimeouts
 from trio_ws_app.broker.redis_connection import OnReply
+from trio_ws_app.broker.redis_feed import RedisFeed, Shared
 from trio_ws_app.broker.redis_routes import Routes
 from trio_ws_app.testing import cancel_everywhere, cancelled_here, check_afterwards, connected_pair
 
@@ -94,17 +95,24 @@ def test_what_redis_was_asked_for_is_given_back() -> None:
     async def scenario() -> None:
         async with trio.open_nursery() as server:
             redis = SlowRedis(server)
-            routes = Routes(sharded=False, timeout=5, link_for=lambda _: redis, layout_is_wrong=lambda: None)
+            routes = Routes(
+                sharded=False,
+                timeout=5,
+                link_for=lambda _: redis,
+                layout_is_wrong=lambda: None,
+                make_feed=lambda channel: RedisFeed(channel, None, RedisTimeouts(), Shared(), server),
+            )
             check_afterwards(lambda: _assert_given_back(routes, redis))
             got: list[object] = []
 
             async def come_and_go() -> None:
                 with cancelled_here():
-                    async with routes.attach(b"topic", lambda _: None):
+                    async with routes.open_feed(b"topic"):
                         await trio.sleep(0.3)
 
             async def stay() -> None:
-                async with routes.attach(b"topic", got.append):
+                async with routes.open_feed(b"topic") as feed:
+                    feed.add(got.append)
                     await trio.sleep(2)
 
             async with trio.open_nursery() as nursery:
@@ -112,7 +120,7 @@ def test_what_redis_was_asked_for_is_given_back() -> None:
                 nursery.start_soon(stay)
                 await trio.sleep(2)
                 routes.message(b"topic", b"hello")
-            assert got == ["hello"]
+            assert got == [Delivery("hello")]
 
     assert len(cancel_everywhere(scenario).points) > 5
 

@@ -63,6 +63,15 @@ def test_a_peer_that_is_gone_is_lost(primitives: ModuleType, pair: Pair) -> None
     assert primitives.send(ours.fileno(), memoryview(b"x")) == primitives.LOST
 
 
+def test_resetting_what_is_no_tcp_connection_does_nothing(primitives: ModuleType, pair: Pair) -> None:
+    """A Unix socket goes on, and a descriptor that is closed is no error."""
+    ours, theirs = pair
+    primitives.reset(ours.fileno())
+    primitives.reset(-1)
+    assert primitives.send(ours.fileno(), b"hello") == 5
+    assert theirs.recv(10) == b"hello"
+
+
 def test_a_descriptor_that_is_no_socket_is_lost(primitives: ModuleType) -> None:
     """A closed descriptor is LOST too, and what is no socket stays open."""
     reading, writing = os.pipe()

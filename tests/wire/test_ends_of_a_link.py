@@ -79,6 +79,22 @@ async def test_a_close_is_answered_in_time_though_its_receiver_is_busy() -> None
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize("room", [1000, 3])
+async def test_a_close_that_is_not_answered_can_still_be_read(room: int) -> None:
+    """The connection ends in order if our Close was written, else with a reset, which gives memory back."""
+    async with open_ends(room=room, close_timeout=5) as ends:
+        await ends.connection.send("hello")
+        await ends.connection.aclose()
+        assert ends.transport.closed == ("orderly" if room == 1000 else "reset")
+
+
+async def test_a_silent_peer_is_reset() -> None:
+    """What the kernel still holds for it will not be read."""
+    async with open_ends(ping_interval=3, ping_timeout=2) as ends:
+        await trio.sleep(6)
+        assert ends.transport.closed == "reset"
+
+
 async def test_a_ping_after_the_peers_close_does_not_wait_for_ever() -> None:
     """Nothing is read after a Close, not even a pong."""
     async with open_ends() as ends, trio.open_nursery() as nursery:

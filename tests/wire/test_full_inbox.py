@@ -21,7 +21,7 @@ virtual_time = pytest.mark.usefixtures("autojump_clock")
 LIMIT = 10_000
 MASK = b"\x01\x02\x03\x04"
 EMPTY = encode_masked(Opcode.TEXT, b"", MASK)
-SMALL = encode_masked(Opcode.BINARY, b"x" * 94, MASK)
+SMALL = encode_masked(Opcode.BINARY, b"x" * 95, MASK)
 CLOSE = encode_masked(Opcode.CLOSE, b"\x0f\xa1bye", MASK)
 HALF = encode_masked(Opcode.BINARY, bytes(5000), MASK)[:2000]
 
@@ -73,7 +73,7 @@ async def test_a_close_behind_a_full_inbox_ends_the_producers_at_once() -> None:
         with trio.fail_after(0.1):
             await ws.produce(ends.connection, trio.sleep_forever)
         assert ends.connection.close_reason == ws.CloseReason(4001, "bye")
-        assert [message async for message in ends.connection] == [b"x" * 94] * 100
+        assert [message async for message in ends.connection] == [b"x" * 95] * 100
         nursery.cancel_scope.cancel()
 
 
@@ -179,7 +179,7 @@ async def test_a_peer_is_not_blamed_for_a_message_that_we_do_not_read() -> None:
         await peer.send_raw(SMALL * 500 + HALF)
         await trio.sleep(300)
         for _ in range(500):
-            assert await connection.receive() == b"x" * 94
+            assert await connection.receive() == b"x" * 95
         await trio.sleep(59)
         assert connection.close_reason is None
         await trio.sleep(2)

@@ -34,7 +34,7 @@ def test_a_peer_that_has_said_anything_is_alive(heard: float) -> None:
 
 
 def test_without_an_interval_there_is_no_look() -> None:
-    """And without a timeout nobody is given up."""
+    """And without a timeout no peer is given up."""
     assert Keepalive(None, 2.0).next_look(0.0, 1e9) is None
     assert Keepalive(None, 2.0).judge(0.0, 1e9) is Verdict.ALIVE
     patient = Keepalive(3.0, None)

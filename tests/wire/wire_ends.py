@@ -34,6 +34,7 @@ class ScriptedTransport(Transport):
         self.taken = b""
         self.arrived = b""
         self.lost = False
+        self.closed = ""
         self.watched = (True, False)  # for reading, for writing
         self.limits: list[float | None] = []  # for what is not acknowledged
 
@@ -61,7 +62,8 @@ class ScriptedTransport(Transport):
     def send_eof(self, peer_is_done: bool = False) -> bool:  # noqa: ARG002  # a transport's signature
         return False
 
-    def close(self, abort: bool = False) -> None: ...
+    def close(self, abort: bool = False) -> None:
+        self.closed = "reset" if abort else "orderly"
 
 
 class Ends:

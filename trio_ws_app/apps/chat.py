@@ -1,56 +1,130 @@
-"""Chat, consumer, registry and topic: what one says reaches all the others, in every process.
+"""Chat, a topic with a history and presence: what one says reaches all the others, in every process.
 
 Plain text, made for people and easy for programs. In: first your name, then what you say; ``/who``
 asks who is here. Out, one message each: ``NAME: TEXT`` (names have neither blanks nor colons), and
 notices, which start with a star: ``* your name?``, ``* you are NAME``, ``* here: NAME, NAME``,
-``* NAME joined``, ``* NAME left``.
+``* NAME joined``, ``* NAME left``, ``* messages may be missing here``. The last 50 lines come first.
+
+A program that comes back asks with ``?id=ID``, a secret text of its own. Each line then has ``@POSITION`` and
+a blank in front, its own lines come too, and ``&since=POSITION`` brings what it has missed instead of the
+last 50 lines. Its name stays its own for some seconds while it is away.
 """
 
+import hashlib
 import itertools
 import re
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
-
-import trio
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 
 import trio_ws_app as ws
+
+TOPIC = "chat"
+HISTORY = {TOPIC: ws.History(size=500, ttl=24 * 3600.0)}
+FIRST_LINES = 50
+LINGER = 5.0
 
 
 @asynccontextmanager
 async def chat(broker: ws.Broker | None = None) -> AsyncGenerator[ws.Handler]:
     """The application: its room lives as long as this block."""
-    room: ws.Registry[str]
-    async with ws.open_registry(broker=broker, on_gap=lambda *_: "* messages may be missing here") as room:
+    people: ws.Registry[None]
+    programs: ws.Registry[None]
+    async with AsyncExitStack() as stack:
+        if broker is None:
+            broker = await stack.enter_async_context(ws.open_memory_broker())
+        people = await stack.enter_async_context(open_room(broker))
+        programs = await stack.enter_async_context(open_room(broker, at_position))
 
-        def who() -> str:
-            return "* here: " + ", ".join(sorted(member.info for member in room))
-
-        async def say(line: str, connection: ws.Connection) -> None:
+        async def handler(connection: ws.Connection) -> None:
+            query = connection.request.query
             try:
-                await room.publish("chat", line, exclude=[connection])
+                since = ws.Position.parse(query["since"]) if "since" in query else None
+            except ValueError as error:
+                await connection.aclose(ws.CloseCode.POLICY_VIOLATION, str(error))
+                return
+            await connection.send("* your name?")
+            name = free_name(await connection.receive(), set())
+            room = programs if "id" in query else people
+            with room.register(connection) as member:
+                async with AsyncExitStack() as block:
+                    name = await come_in(block, member, room, name, since, proof_in(query))
+                    await connection.send(f"* you are {name}")
+                    await connection.send(await who(room))
+                    async for message in connection:
+                        if message == "/who":
+                            await connection.send(await who(room))
+                        else:
+                            await say(room, f"{name}: {text(message)}", connection)
+
+        async def say(room: ws.Registry[None], line: str, connection: ws.Connection) -> None:
+            try:
+                await room.publish(TOPIC, line, exclude=[connection] if room is people else [])
             except ws.BrokerUnavailable:
                 with suppress(ws.ConnectionClosed):
                     await connection.send("* the others cannot be reached now, please say that again later")
 
-        async def handler(connection: ws.Connection) -> None:
-            await connection.send("* your name?")
-            name = free_name(await connection.receive(), {member.info for member in room})
-            with room.register(connection, name) as member:
-                async with member.follow("chat"):
-                    await connection.send(f"* you are {name}")
-                    await say(f"* {name} joined", connection)
-                    await connection.send(who())
-                    try:
-                        async for message in connection:
-                            if message == "/who":
-                                await connection.send(who())
-                            else:
-                                await say(f"{name}: {text(message)}", connection)
-                    finally:
-                        with trio.move_on_after(0.5, shield=True):
-                            await say(f"* {name} left", connection)
-
         yield handler
+
+
+def open_room(
+    broker: ws.Broker, envelope: Callable[[str, ws.Message, ws.Position | None], str] | None = None
+) -> AbstractAsyncContextManager[ws.Registry[None]]:
+    """A registry whose members are told of each other, and where lines may be missing."""
+    return ws.open_registry(
+        broker=broker,
+        history=HISTORY,
+        envelope=envelope,
+        on_gap=lambda *_: "* messages may be missing here",
+        on_presence=lambda _, event: f"* {event.user} {'joined' if isinstance(event, ws.Join) else 'left'}",
+    )
+
+
+async def come_in(
+    block: AsyncExitStack,
+    member: ws.Member[None],
+    room: ws.Registry[None],
+    wanted: str,
+    since: ws.Position | None,
+    proof: str | None,
+) -> str:
+    """Follow the chat in ``block`` under the wanted name, or a free one like it, which is returned."""
+    present = await room.presence(TOPIC)
+    own = {one.user for one in present if proof is not None and proof_of(one) == proof}
+    taken = {one.user for one in present} - own
+    while True:
+        name = free_name(wanted, taken)
+        following = member.follow(
+            TOPIC,
+            since=since,
+            last=FIRST_LINES,
+            presence={"key": name, "proof": proof},
+            linger=0.0 if proof is None else LINGER,
+            exclusive=name not in own,
+        )
+        try:
+            await block.enter_async_context(following)
+        except ws.AlreadyPresent:
+            taken.add(name)
+        else:
+            return name
+
+
+async def who(room: ws.Registry[None]) -> str:
+    """The notice of who is here."""
+    return "* here: " + ", ".join(sorted({one.user for one in await room.presence(TOPIC)}))
+
+
+def at_position(_topic: str, line: ws.Message, position: ws.Position | None) -> str:
+    return f"@{position} {text(line)}"
+
+
+def proof_in(query: Mapping[str, str]) -> str | None:
+    """What others can see of a program's secret, and not say in its place."""
+    return hashlib.sha256(query["id"].encode()).hexdigest() if "id" in query else None
+
+
+def proof_of(present: ws.Present) -> object:
+    return present.info.get("proof") if isinstance(present.info, dict) else None
 
 
 def text(message: ws.Message) -> str:

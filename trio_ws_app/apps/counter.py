@@ -1,41 +1,99 @@
-"""Counter, a shared value: every client can change it, everybody is told.
+"""Counter, a value that all servers share: every client can change it, everybody is told.
 
-In: a whole number to add, like ``+1`` or ``-5``, as text. Out: ``{"value": NUMBER, "people": COUNT}``
-after each change, or ``{"error": TEXT}`` to the one who sent something else.
+In: a whole number to add, like ``+1`` or ``-5``, as text. Out: ``{"value": NUMBER, "people": COUNT}`` at
+first and after each change, or ``{"error": TEXT}`` to the one who sent something else.
+
+What is published is what to add, and the value at an earlier position: so every server adds the same numbers
+in the same order, and one that starts later needs the newest messages only.
 """
 
 import json
 import re
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import attrs
+import trio
 
 import trio_ws_app as ws
 
+TOPIC = "counter"
+KEPT = ws.History(size=1000, ttl=7 * 24 * 3600.0)
 WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,6}")
 
 
 @asynccontextmanager
-async def counter() -> AsyncGenerator[ws.Handler]:
-    """The application: its value lives as long as this block."""
+async def counter(broker: ws.Broker | None = None) -> AsyncGenerator[ws.Handler]:
+    """The application: it knows the value for as long as this block."""
     everybody: ws.Registry[None]
-    value = 0
-    async with ws.open_registry() as everybody:
+    async with AsyncExitStack() as stack:
+        if broker is None:
+            broker = await stack.enter_async_context(ws.open_memory_broker())
+        everybody = await stack.enter_async_context(ws.open_registry(broker=broker))
+        people = await stack.enter_async_context(broker.watch_presence(TOPIC, lambda _: tell()))
+        total = Total(broker)
 
         def tell() -> None:
-            everybody.broadcast(json.dumps({"value": value, "people": len(everybody)}))
+            everybody.broadcast(json.dumps({"value": total.value, "people": people.users}))
 
         async def handler(connection: ws.Connection) -> None:
-            nonlocal value
-            try:
-                with everybody.register(connection):
-                    tell()
+            with everybody.register(connection):
+                async with broker.join(TOPIC, None):
                     async for message in connection:
                         if WHOLE_NUMBER.fullmatch(str(message)):
-                            value += int(message)
-                            tell()
+                            await add(int(message), connection)
                         else:
                             await connection.send(json.dumps({"error": "send a whole number, like +1"}))
-            finally:
-                tell()
 
+        async def add(number: int, connection: ws.Connection) -> None:
+            try:
+                await total.add(number)
+            except ws.BrokerUnavailable:
+                await connection.send(json.dumps({"error": "nothing can be added now, please try again"}))
+
+        nursery = await stack.enter_async_context(trio.open_nursery())
+        await total.read()
+        nursery.start_soon(total.follow, tell)
         yield handler
+        nursery.cancel_scope.cancel()
+
+
+@attrs.define
+class Total:
+    """The sum of all that has been added on the topic, as far as ``position``."""
+
+    broker: ws.Broker
+    value: int = 0
+    position: ws.Position | None = None
+
+    async def add(self, number: int) -> None:
+        """Have every server add a number. Raises BrokerUnavailable."""
+        at = None if self.position is None else str(self.position)
+        change = {"add": number, "value": self.value, "at": at}
+        await self.broker.publish(TOPIC, json.dumps(change), history=KEPT)
+
+    async def read(self) -> None:
+        """Find the sum: the newest change's value, and what was added since that was true."""
+        self.position = None
+        for newest in deliveries(await self.broker.history(TOPIC, limit=1, reverse=True)):
+            change = json.loads(newest.message)
+            at = None if change["at"] is None else ws.Position.parse(change["at"])
+            added = deliveries(await self.broker.history(TOPIC, since=at))
+            self.value = change["value"] + sum(json.loads(one.message)["add"] for one in added)
+            self.position = added[-1].position if added else newest.position
+
+    async def follow(self, changed: Callable[[], object]) -> None:
+        """Add what is published, for ever, and call ``changed()`` each time."""
+        while True:
+            async with self.broker.subscribe(TOPIC, since=self.position, last=KEPT.size) as messages:
+                async for change in messages:
+                    if isinstance(change, ws.Gap):
+                        await self.read()
+                        break
+                    self.value += json.loads(change)["add"]
+                    self.position = messages.position
+                    changed()
+
+
+def deliveries(page: list[ws.Delivery | ws.Gap]) -> list[ws.Delivery]:
+    return [item for item in page if isinstance(item, ws.Delivery)]

@@ -5,18 +5,32 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager
 
 from ..errors import UsageError
-from .base import Broker, BrokerStatistics, BrokerUnavailable, Sink
+from .base import Broker, BrokerStatistics, BrokerUnavailable
+from .delivery import Delivery, Gap, Item, Sink
+from .history import History
 from .memory import MemoryBroker, open_memory_broker
+from .position import Position
+from .presence import AlreadyPresent, Join, Leave, PresenceEvent, Present, Roster
 from .redis_url import RedisTimeouts
-from .subscription import Gap, Subscription
+from .subscription import Subscription
 
 __all__ = [
+    "AlreadyPresent",
     "Broker",
     "BrokerStatistics",
     "BrokerUnavailable",
+    "Delivery",
     "Gap",
+    "History",
+    "Item",
+    "Join",
+    "Leave",
     "MemoryBroker",
+    "Position",
+    "PresenceEvent",
+    "Present",
     "RedisTimeouts",
+    "Roster",
     "Sink",
     "Subscription",
     "open_memory_broker",
@@ -35,8 +49,9 @@ def open_redis_broker(
 
     A cluster (Redis 7 or newer) is recognized by itself; its topics are sharded channels, which other
     programs reach with SPUBLISH and SSUBSCRIBE. On a single server these are PUBLISH and SUBSCRIBE:
-    ``redis-cli PUBLISH topic "hello"`` reaches everybody here. ``payload.py`` says how text and bytes look
-    on the wire.
+    ``redis-cli PUBLISH topic "hello"`` reaches every subscriber here. Of several servers that are no cluster
+    (a primary and its replicas), the primary is used, and looked for again when it is lost. ``payload.py``
+    says how text and bytes look on the wire.
 
     While Redis is away the broker tries to come back; ``publish`` and new subscriptions fail after
     ``timeouts.request``. When it is back, every subscription is taken again and gets a ``Gap`` before the

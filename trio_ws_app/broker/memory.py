@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import OrderedDict
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Final
 
 import trio
 
 from ..connection import Message
-from .base import Broker, BrokerStatistics, Sink, checked, deliver
+from .background import background
+from .base import KEYS_ARE_KEPT, Broker, BrokerStatistics, checked
+from .delivery import Delivery, Gap
+from .feed import Feed, Recovery, recovery
+from .history import History
+from .memory_history import MemoryHistories
+from .memory_presence import MemoryPresence
+from .position import Position
+from .presence import PresenceSink, Present, Roster
+from .ring import FORK, TOO_OLD, Ring, page
+
+_MAX_KEYS: Final = 100_000  # idempotency keys that are kept, the newest
 
 
 class MemoryBroker(Broker):
@@ -18,41 +30,134 @@ class MemoryBroker(Broker):
     shared = False
     problem = None
 
-    def __init__(self) -> None:
-        self._sinks: dict[str, Counter[Sink]] = {}
+    def __init__(self, nursery: trio.Nursery | None = None) -> None:
+        self._presence = MemoryPresence(nursery)
+        self._feeds: dict[str, _MemoryFeed] = {}
+        self._histories = MemoryHistories()
+        self._keys: OrderedDict[tuple[str, str], tuple[float, Position | None]] = OrderedDict()
         self._published = 0
         self._received = 0
 
-    async def publish(self, topic: str, message: Message) -> None:
+    async def publish(
+        self,
+        topic: str,
+        message: Message,
+        *,
+        history: History | None = None,
+        idempotency_key: str | None = None,
+        publish_id: str | None = None,
+    ) -> Position | None:
         await trio.lowlevel.checkpoint_if_cancelled()
-        item = checked(topic, message)
-        self._published += 1
-        if sinks := self._sinks.get(topic):
-            self._received += 1
-            deliver(sinks, item)
+        message = checked(topic, message)
+        if idempotency_key is None:
+            position = self._publish(topic, message, history, publish_id)
+        else:
+            position = self._publish_once(topic, message, history, publish_id, idempotency_key)
         await trio.lowlevel.cancel_shielded_checkpoint()
+        return position
+
+    def _publish(
+        self, topic: str, message: Message, history: History | None, publish_id: str | None
+    ) -> Position | None:
+        if history is None:
+            delivery = Delivery(message, publish_id)
+        else:
+            delivery = self._histories.record(topic, message, publish_id, history)
+        self._published += 1
+        if (feed := self._feeds.get(topic)) is not None:
+            self._received += 1
+            feed.deliver((delivery,))
+        return delivery.position
+
+    def _publish_once(
+        self, topic: str, message: Message, history: History | None, publish_id: str | None, key: str
+    ) -> Position | None:
+        checked(key, "")
+        now = trio.current_time()
+        while self._keys and next(iter(self._keys.values()))[0] <= now:
+            self._keys.popitem(last=False)
+        if (topic, key) in self._keys:
+            return self._keys[topic, key][1]
+        position = self._publish(topic, message, history, publish_id)
+        self._keys[topic, key] = (now + KEYS_ARE_KEPT, position)
+        if len(self._keys) > _MAX_KEYS:
+            self._keys.popitem(last=False)
+        return position
 
     @asynccontextmanager
-    async def attach(self, topic: str, sink: Sink) -> AsyncGenerator[None]:
+    async def open_feed(self, topic: str) -> AsyncGenerator[Feed]:
         checked(topic, "")
         await trio.lowlevel.checkpoint()
-        sinks = self._sinks.setdefault(topic, Counter())
-        sinks[sink] += 1
+        feed = self._feeds.get(topic)
+        if feed is None:
+            feed = self._feeds[topic] = _MemoryFeed(topic, self._histories)
+        feed.visits += 1
         try:
-            yield
+            yield feed
         finally:
-            sinks[sink] -= 1
-            if not sinks[sink]:
-                del sinks[sink]
-            if not sinks:
-                del self._sinks[topic]
+            feed.visits -= 1
+            if not feed.visits:
+                del self._feeds[topic]
+
+    async def history(
+        self,
+        topic: str,
+        *,
+        since: Position | None = None,
+        before: Position | None = None,
+        limit: int | None = None,
+        reverse: bool = False,
+    ) -> list[Delivery | Gap]:
+        checked(topic, "")
+        await trio.lowlevel.checkpoint()
+        kept = self._histories.ring(topic)
+        return page(kept.newest(len(kept)) if kept else [], since, before, limit, reverse)
+
+    def join(
+        self, topic: str, info: object, *, linger: float = 0.0, exclusive: bool = False
+    ) -> AbstractAsyncContextManager[Present]:
+        return self._presence.join(topic, info, linger, exclusive)
+
+    async def presence(self, topic: str) -> list[Present]:
+        await trio.lowlevel.checkpoint()
+        return list(self._presence.roster(topic))
+
+    async def presence_count(self, topic: str) -> int:
+        await trio.lowlevel.checkpoint()
+        return self._presence.roster(topic).users
+
+    def watch_presence(self, topic: str, sink: PresenceSink) -> AbstractAsyncContextManager[Roster]:
+        return self._presence.watch(topic, sink)
 
     def statistics(self) -> BrokerStatistics:
-        return BrokerStatistics(self._published, self._received, 0, len(self._sinks))
+        return BrokerStatistics(self._published, self._received, 0, len(self._feeds))
+
+
+class _MemoryFeed(Feed):
+    """A topic that is followed in the process."""
+
+    def __init__(self, topic: str, histories: MemoryHistories) -> None:
+        super().__init__()
+        self.visits = 0
+        self._topic = topic
+        self._histories = histories
+
+    async def recover(self, since: Position | None, last: int = 0) -> Recovery:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        kept = self._histories.ring(self._topic)
+        missed = None if since is None else _missed(kept, since)
+        return recovery(missed, kept.newest(last) if kept else [], kept.last if kept else None)
+
+
+def _missed(kept: Ring | None, since: Position) -> list[Delivery] | Gap:
+    missed = kept.after(since) if kept is not None else None
+    if missed is not None:
+        return missed
+    return FORK if kept is not None and kept.holds_place_of(since) else TOO_OLD
 
 
 @asynccontextmanager
 async def open_memory_broker() -> AsyncGenerator[MemoryBroker]:
-    """Open a broker for one process; the default wherever none is given."""
-    await trio.lowlevel.checkpoint()
-    yield MemoryBroker()
+    """Open a broker for one process; the default of a registry."""
+    async with background() as nursery:
+        yield MemoryBroker(nursery)

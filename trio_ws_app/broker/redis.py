@@ -2,186 +2,137 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import partial
 
 import trio
 from coredis.exceptions import RedisError
 
 from ..connection import Message
-from .base import Broker, BrokerStatistics, BrokerUnavailable, Sink, checked, logger
+from .background import background
+from .base import Broker, BrokerStatistics, BrokerUnavailable, checked
+from .delivery import Delivery, Gap, cost
+from .feed import Feed
+from .history import History
 from .payload import encode_payload
-from .redis_cluster import Layout, discover
-from .redis_connection import ConnectionLost
-from .redis_link import Link
-from .redis_routes import NOT_IN_CHARGE, Routes
-from .redis_url import Address, RedisTimeouts, RedisUrl, parse_redis_url
+from .position import Position
+from .presence import PresenceSink, Present, Roster
+from .redis_cluster import discover
+from .redis_deployment import CommandFailed, Deployment
+from .redis_feed import RedisFeed, Shared
+from .redis_history import RedisHistories, unavailable
+from .redis_presence import RedisPresence
+from .redis_routes import Routes
+from .redis_url import RedisTimeouts, parse_redis_url
 
 
 class RedisBroker(Broker):
-    """Every process that opens a broker on the same Redis takes part; see ``open_redis_broker``.
-
-    Publishing and subscribing have a connection each for every server in use, so that a flood of messages
-    to this process does not hold up what it publishes.
-    """
+    """Every process that opens a broker on the same Redis takes part; see ``open_redis_broker``."""
 
     shared = True
 
-    def __init__(
-        self, url: RedisUrl, timeouts: RedisTimeouts, layout: Layout, nursery: trio.Nursery
-    ) -> None:
-        self._url = url
-        self._timeouts = timeouts
-        self._layout = layout
-        self._nursery = nursery
+    def __init__(self, deployment: Deployment, timeouts: RedisTimeouts, nursery: trio.Nursery) -> None:
+        self._deployment = deployment
+        self._histories = RedisHistories(deployment)
+        self._shared = Shared()
         self._published = 0
-        self._publishers: dict[Address, Link] = {}
-        self._subscribers: dict[Address, Link] = {}
-        self._changed = trio.Event()  # replaced when a connection comes or goes or the layout changes
-        self._away_since: float | None = None
-        self._layout_is_wrong = trio.Event()
         self._routes = Routes(
-            sharded=layout.sharded,
+            sharded=deployment.layout.sharded,
             timeout=timeouts.request,
-            link_for=self._subscriber_for,
-            layout_is_wrong=lambda: self._layout_is_wrong.set(),
+            link_for=deployment.subscriber_for,
+            layout_is_wrong=deployment.look_for_servers,
+            make_feed=lambda channel: RedisFeed(channel, self._histories, timeouts, self._shared, nursery),
         )
 
-    async def publish(self, topic: str, message: Message) -> None:
-        channel, payload = topic.encode(), encode_payload(checked(topic, message))
-        command = b"SPUBLISH" if self._layout.sharded else b"PUBLISH"
-        sent = False
-        with trio.move_on_after(self._timeouts.request):
-            while True:
-                link = self._publisher_for(channel)
-                if link is None or link.connection is None:
-                    await self._changed.wait()
-                    continue
-                sent = True
-                reply = await link.connection.request(command, channel, payload)
-                if isinstance(reply, ConnectionLost):
-                    raise BrokerUnavailable(f"{reply}; the message may be published or not")
-                if not isinstance(reply, RedisError):
-                    self._published += 1
-                    return
-                if not isinstance(reply, NOT_IN_CHARGE):
-                    raise BrokerUnavailable(f"Redis refuses to publish: {reply}")
-                sent = False
-                self._layout_is_wrong.set()
-                await self._changed.wait()
-        if sent:
-            problem = f"Redis does not answer within {self._timeouts.request:g} s"
-            raise BrokerUnavailable(f"{problem}; the message may be published or not")
-        raise BrokerUnavailable(f"{self.problem or 'no Redis server takes it'}; the message is not published")
+        self._presence = RedisPresence(deployment, self._routes, timeouts, nursery)
+
+    async def start(self) -> None:
+        await self._deployment.start(self._routes)
+
+    async def aclose(self) -> None:
+        await self._presence.aclose()
+
+    async def publish(
+        self,
+        topic: str,
+        message: Message,
+        *,
+        history: History | None = None,
+        idempotency_key: str | None = None,
+        publish_id: str | None = None,
+    ) -> Position | None:
+        channel, message = topic.encode(), checked(topic, message)
+        position = None
+        try:
+            if history is None and idempotency_key is None:
+                await self._publish_plainly(channel, message, publish_id)
+            else:
+                checked(idempotency_key or "", "")
+                position = await self._histories.publish(
+                    channel, message, history, idempotency_key, publish_id
+                )
+        except CommandFailed as failure:
+            outcome = "may be published or not" if failure.sent else "is not published"
+            raise BrokerUnavailable(f"{failure}; the message {outcome}") from None
+        except RedisError as refusal:
+            raise BrokerUnavailable(f"Redis refuses to publish: {refusal}") from None
+        self._published += 1
+        return position
+
+    async def _publish_plainly(self, channel: bytes, message: Message, publish_id: str | None) -> None:
+        command = self._deployment.publish_command
+        await self._deployment.call(
+            channel, lambda: (command, channel, encode_payload(message, publish_id)), cost(message)
+        )
 
     async def subscribers(self, topic: str) -> int:
         """How many processes subscribe to the topic now. Raises BrokerUnavailable."""
         channel = topic.encode()
-        link = self._publisher_for(channel)
-        count = b"SHARDNUMSUB" if self._layout.sharded else b"NUMSUB"
-        if link is not None and link.connection is not None:
-            with trio.move_on_after(self._timeouts.request):
-                reply = await link.connection.request(b"PUBSUB", count, channel)
-                if isinstance(reply, list) and isinstance(reply[1], int):
-                    return reply[1]
-        raise BrokerUnavailable(f"{self.problem or 'Redis does not say'}: how many subscribe is unknown")
+        count = b"SHARDNUMSUB" if self._deployment.layout.sharded else b"NUMSUB"
+        try:
+            reply = await self._deployment.call(channel, lambda: (b"PUBSUB", count, channel), 0)
+        except (CommandFailed, RedisError) as failure:
+            unavailable(failure, "how many subscribe is unknown")
+        assert isinstance(reply, list)
+        return int(reply[1])
 
-    def attach(self, topic: str, sink: Sink) -> AbstractAsyncContextManager[None]:
-        return self._routes.attach(topic.encode(), sink)
+    def open_feed(self, topic: str) -> AbstractAsyncContextManager[Feed]:
+        return self._routes.open_feed(topic.encode())
+
+    async def history(
+        self,
+        topic: str,
+        *,
+        since: Position | None = None,
+        before: Position | None = None,
+        limit: int | None = None,
+        reverse: bool = False,
+    ) -> list[Delivery | Gap]:
+        try:
+            return await self._histories.page(topic.encode(), since, before, limit, reverse)
+        except (CommandFailed, RedisError) as failure:
+            unavailable(failure, "the history is not read")
+
+    def join(
+        self, topic: str, info: object, *, linger: float = 0.0, exclusive: bool = False
+    ) -> AbstractAsyncContextManager[Present]:
+        return self._presence.join(topic.encode(), info, linger, exclusive)
+
+    async def presence(self, topic: str) -> list[Present]:
+        return await self._presence.present(topic.encode())
+
+    async def presence_count(self, topic: str) -> int:
+        return await self._presence.count(topic.encode())
+
+    def watch_presence(self, topic: str, sink: PresenceSink) -> AbstractAsyncContextManager[Roster]:
+        return self._presence.watch(topic.encode(), sink)
 
     @property
     def problem(self) -> str | None:
-        return next((link.problem for link in self._links() if link.problem is not None), None)
+        return self._deployment.problem
 
     def statistics(self) -> BrokerStatistics:
-        routes = self._routes
-        return BrokerStatistics(self._published, routes.received, routes.gaps, len(routes))
-
-    # -- connections
-
-    async def start(self) -> None:
-        """Start to connect, and wait until that worked everywhere or a connection's time is over."""
-        self._nursery.start_soon(self._keep_layout)
-        self._connect_publishers()
-        with trio.move_on_after(self._timeouts.connect):
-            while self.problem is not None:
-                await self._changed.wait()
-
-    def _connect_publishers(self) -> None:
-        for server in self._layout.servers - self._publishers.keys():
-            self._publishers[server] = self._start(Link(server, self._note_change, self._note_loss))
-
-    def _publisher_for(self, channel: bytes) -> Link | None:
-        server = self._layout.server_for(channel)
-        return None if server is None else self._publishers[server]
-
-    def _subscriber_for(self, channel: bytes) -> Link | None:
-        server = self._layout.server_for(channel)
-        if server is not None and server not in self._subscribers:
-            self._subscribers[server] = self._start(Link(server, self._subscriber_up, self._subscriber_down))
-        return None if server is None else self._subscribers[server]
-
-    def _start(self, link: Link) -> Link:
-        self._nursery.start_soon(
-            partial(
-                link.run,
-                self._url,
-                self._timeouts,
-                on_message=self._routes.message,
-                on_dropped=self._routes.dropped,
-            ),
-            name=f"Redis at {link.address}",
-        )
-        return link
-
-    def _links(self) -> tuple[Link, ...]:
-        return (*self._publishers.values(), *self._subscribers.values())
-
-    def _note_change(self, _link: Link | None = None) -> None:
-        changed, self._changed = self._changed, trio.Event()
-        changed.set()
-        lost = next((link for link in self._links() if link.is_lost), None)
-        if lost is not None and self._away_since is None:
-            self._away_since = trio.current_time()
-            logger.warning("%s", lost.problem)
-        elif lost is None and self._away_since is not None:
-            logger.info("Redis is back after %.1f s", trio.current_time() - self._away_since)
-            self._away_since = None
-
-    def _note_loss(self, link: Link) -> None:
-        if self._layout.sharded:
-            self._layout_is_wrong.set()
-        self._note_change(link)
-
-    def _subscriber_up(self, link: Link) -> None:
-        self._routes.place_all()
-        self._note_change(link)
-
-    def _subscriber_down(self, link: Link) -> None:
-        self._routes.lose_link(link, link.problem or "Redis was away")
-        self._note_loss(link)
-
-    async def _keep_layout(self) -> None:
-        while True:
-            await self._layout_is_wrong.wait()
-            self._layout_is_wrong = trio.Event()
-            known = random.sample(sorted(self._layout.servers, key=str), len(self._layout.servers))
-            try:
-                self._use_layout(await discover((*known, *self._url.addresses), self._url, self._timeouts))
-            except BrokerUnavailable:
-                self._layout_is_wrong.set()
-            await trio.sleep(random.uniform(self._timeouts.backoff / 2, self._timeouts.backoff))
-
-    def _use_layout(self, layout: Layout) -> None:
-        self._layout = layout
-        for links in (self._publishers, self._subscribers):
-            for server in links.keys() - layout.servers:
-                links.pop(server).scope.cancel()
-        self._connect_publishers()
-        self._routes.place_all()
-        self._note_change()
+        return BrokerStatistics(self._published, self._shared.received, self._shared.gaps, len(self._routes))
 
 
 @asynccontextmanager
@@ -189,14 +140,10 @@ async def open_broker(url: str, timeouts: RedisTimeouts) -> AsyncGenerator[Redis
     """See ``trio_ws_app.broker.open_redis_broker``."""
     parsed = parse_redis_url(url)
     layout = await discover(parsed.addresses, parsed, timeouts)
-    failure: Exception | None = None
-    async with trio.open_nursery() as nursery:
-        broker = RedisBroker(parsed, timeouts, layout, nursery)
+    async with background() as nursery:
+        broker = RedisBroker(Deployment(parsed, timeouts, layout, nursery), timeouts, nursery)
         await broker.start()
         try:
             yield broker
-        except Exception as error:
-            failure = error  # raised outside the nursery, so that it comes out as itself
-        nursery.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
+        finally:
+            await broker.aclose()

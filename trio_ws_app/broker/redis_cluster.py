@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import binascii
+import itertools
 from bisect import bisect_right
 from collections.abc import Sequence
+from functools import cache
 from typing import Final
 
 import attrs
@@ -32,7 +34,7 @@ class Layout:
         return frozenset(server for _, _, server in self.ranges)
 
     def server_for(self, channel: bytes) -> Address | None:
-        """The server in charge of a channel; None while nobody is (a cluster that is being repaired)."""
+        """The server in charge of a channel; None while there is none (a cluster that is being repaired)."""
         slot = slot_of(channel) if self.sharded else 0
         index = bisect_right(self.ranges, slot, key=lambda item: item[0]) - 1
         if index < 0 or slot > self.ranges[index][1]:
@@ -47,10 +49,33 @@ def slot_of(channel: bytes) -> int:
     return binascii.crc_hqx(tag if opened and closed and tag else channel, 0) % SLOTS
 
 
-async def discover(addresses: Sequence[Address], url: RedisUrl, timeouts: RedisTimeouts) -> Layout:
-    """Ask the first server that answers.
+def key_for(kind: str, channel: bytes) -> bytes:
+    """A key for a channel, in the slot of the channel, whatever that is made of."""
+    tag, suffix = channel, b""
+    if not channel or b"}" in channel:
+        _, opened, rest = channel.partition(b"{")
+        own, closed, _ = rest.partition(b"}")
+        tag = own if opened and closed and own else _tags()[slot_of(channel)]
+        suffix = b":" + channel
+    return b"ws:%b:{%b}%b" % (kind.encode(), tag, suffix)
 
-    Raises BrokerUnavailable with what the last one said when none does.
+
+@cache
+def _tags() -> dict[int, bytes]:
+    """For each slot, a text that has it: for channels that cannot stand between braces."""
+    tags: dict[int, bytes] = {}
+    for number in itertools.count():
+        text = b"%d" % number
+        tags.setdefault(binascii.crc_hqx(text, 0) % SLOTS, text)
+        if len(tags) == SLOTS:
+            return tags
+    raise AssertionError
+
+
+async def discover(addresses: Sequence[Address], url: RedisUrl, timeouts: RedisTimeouts) -> Layout:
+    """Ask the first server that answers and is not a replica.
+
+    Raises BrokerUnavailable with what the last one said if there is none.
     """
     problem = BrokerUnavailable("there is no Redis server to ask")
     for address in addresses:

@@ -33,7 +33,10 @@ OnReply = Callable[[Reply], object]
 OnMessage = Callable[[bytes, bytes], object]  # channel, payload
 
 _RECEIVE_SIZE: Final = 64 * 1024
-_TURN: Final = 0.005  # seconds of delivering before other tasks get their turn
+_TURN: Final = 32  # messages that are delivered, or
+_TURN_SECONDS: Final = 0.005  # how long that takes, before other tasks get their turn
+_MAX_UNANSWERED: Final = 4 * 1024 * 1024  # bytes of commands without a reply, as long as more than one waits
+_COST_OF_A_COMMAND: Final = 256  # bytes that one takes besides its own until its reply
 _MESSAGES: Final = (b"message", b"smessage")
 _PUSHED_REPLIES: Final = (b"subscribe", b"unsubscribe", b"ssubscribe", b"sunsubscribe")
 
@@ -42,10 +45,15 @@ class ConnectionLost(RedisError):
     """The reply to what was waiting when the connection ended: it may have been done or not."""
 
 
+class NotSent(ConnectionLost):
+    """The reply to a command for a connection that has ended already: it is not done."""
+
+
 @attrs.define(eq=False)
 class _Expected:
     on_reply: OnReply
-    pushed: tuple[bytes, bytes] | None  # kind and channel where the reply comes as a push
+    pushed: tuple[bytes, bytes] | None  # kind and channel of a reply that comes as a push
+    size: int
 
 
 @contextmanager
@@ -58,6 +66,16 @@ def explained(address: Address, timeouts: RedisTimeouts) -> Iterator[None]:
         raise BrokerUnavailable(f"Redis at {address} does not answer within {timeouts.connect:g} s") from None
     except (OSError, trio.BrokenResourceError, RedisError, ValueError) as error:
         raise BrokerUnavailable(f"cannot use Redis at {address}: {_said(error)}") from error
+
+
+async def wait_for_reply(answered: trio.Event) -> None:
+    """Wait for what the reading task sets; what has arrived counts, also after the deadline (G14)."""
+    try:
+        await answered.wait()
+    except trio.Cancelled:
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        if not answered.is_set():
+            raise
 
 
 async def connect(address: Address, url: RedisUrl, timeouts: RedisTimeouts) -> RedisConnection:
@@ -106,6 +124,9 @@ class RedisConnection:
         self._timeouts = timeouts
         self._parser = Parser()
         self._expected: deque[_Expected] = deque()
+        self._unanswered = 0  # what ``_expected`` takes, in bytes
+        self._turn = trio.Lock()  # of the one task that waits for ``_answered``; the others queue here
+        self._answered = trio.Event()
         self._outgoing = bytearray()
         self._has_outgoing = trio.Event()
         self._heard = 0.0
@@ -119,6 +140,10 @@ class RedisConnection:
         if not isinstance(hello, dict):
             raise ValueError("the answer to HELLO is not Redis 6 or newer")
         self.mode = hello.get(b"mode", b"standalone").decode()
+        if self.mode == "sentinel":
+            raise ValueError("it is a Sentinel, which carries no messages; give the servers that it watches")
+        if self.mode == "standalone" and hello.get(b"role") in (b"replica", b"slave"):
+            raise ValueError("it is a replica, and its primary is needed")
 
     async def call(self, *command: bytes) -> Reply:
         """Send one command and return its reply; only before ``run``.
@@ -135,11 +160,29 @@ class RedisConnection:
     def send(self, *command: bytes, on_reply: OnReply, pushed: tuple[bytes, bytes] | None = None) -> None:
         """Queue one command; ``on_reply`` is called once, with a ``ConnectionLost`` if no reply will come."""
         if self._end is not None:
-            on_reply(ConnectionLost(self._end))
+            on_reply(NotSent(self._end))
             return
-        self._expected.append(_Expected(on_reply, pushed))
-        self._outgoing += _packed(command)
+        packed = _packed(command)
+        size = len(packed) + _COST_OF_A_COMMAND
+        self._expected.append(_Expected(on_reply, pushed, size))
+        self._unanswered += size
+        self._outgoing += packed
         self._has_outgoing.set()
+
+    async def wait_for_room(self, size: int) -> None:
+        """Wait until the commands without a reply leave room for ``size`` bytes, or the connection has ended.
+
+        The tasks that wait go on in the order in which they came.
+        """
+        if self._has_room(size) and not self._turn.locked():
+            return
+        async with self._turn:
+            while not self._has_room(size):
+                self._answered = trio.Event()
+                await self._answered.wait()
+
+    def _has_room(self, size: int) -> bool:
+        return not self._expected or self._unanswered + size + _COST_OF_A_COMMAND <= _MAX_UNANSWERED
 
     async def request(self, *command: bytes) -> Reply:
         """Send one command and wait for its reply. When cancelled, the command may be carried out or not."""
@@ -151,8 +194,14 @@ class RedisConnection:
             answered.set()
 
         self.send(*command, on_reply=on_reply)
-        await answered.wait()
+        await wait_for_reply(answered)
         return replies[0]
+
+    def _answer(self, reply: Reply) -> None:
+        expected = self._expected.popleft()
+        self._unanswered -= expected.size
+        self._answered.set()
+        expected.on_reply(reply)
 
     def give_up(self, why: str) -> None:
         """End the connection; ``run`` returns ``why``."""
@@ -173,7 +222,7 @@ class RedisConnection:
         finally:
             self._end = self._end or "the connection was closed"
             while self._expected:
-                self._expected.popleft().on_reply(ConnectionLost(self._end))
+                self._answer(ConnectionLost(self._end))
             await self.aclose()
         return self._end
 
@@ -196,7 +245,7 @@ class RedisConnection:
     async def _read(self, on_message: OnMessage, on_dropped: Callable[[bytes], object]) -> None:
         while True:
             self._parser.feed(await self._receive())
-            turn_ends = time.perf_counter() + _TURN
+            left, turn_ends = _TURN, time.perf_counter() + _TURN_SECONDS
             while not isinstance(reply := self._parser.parse(), NotEnoughData):
                 item = reply[1]
                 if isinstance(item, list) and item and item[0] in _MESSAGES:
@@ -206,10 +255,11 @@ class RedisConnection:
                     on_message(channel, payload)
                 else:
                     self._handle(item, on_dropped)
-                if time.perf_counter() >= turn_ends:
+                left -= 1
+                if not left or time.perf_counter() >= turn_ends:
                     await trio.lowlevel.checkpoint()
-                    self._heard = trio.current_time()  # who is busy with what Redis sent has not lost it
-                    turn_ends = time.perf_counter() + _TURN
+                    self._heard = trio.current_time()  # a task that is busy with messages has not lost Redis
+                    left, turn_ends = _TURN, time.perf_counter() + _TURN_SECONDS
 
     def _handle(self, item: Reply, on_dropped: Callable[[bytes], object]) -> None:
         if isinstance(item, list) and len(item) == 3 and item[0] in _PUSHED_REPLIES:
@@ -217,8 +267,8 @@ class RedisConnection:
                 on_dropped(item[1])
                 return
         elif not self._expected:
-            raise ValueError("Redis answered what nobody asked")
-        self._expected.popleft().on_reply(item)
+            raise ValueError("Redis sent a reply to no command")
+        self._answer(item)
 
     async def _write(self) -> None:
         while True:
@@ -235,6 +285,7 @@ class RedisConnection:
             heard = self._heard
             self.send(b"PING", on_reply=lambda _: None)
             await trio.sleep(self._timeouts.ping)
+            await trio.lowlevel.checkpoint()  # what has come while the process stood still is read first
             if self._heard == heard:
                 silence = self._timeouts.ping_interval + self._timeouts.ping
                 raise ConnectionLost(f"Redis does not answer pings for {silence:g} s")

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 
 import attrs
 import trio
-from coredis.exceptions import AskError, ClusterDownError, RedisError, TryAgainError
+from coredis.exceptions import RedisError
 
-from .base import BrokerUnavailable, Sink, deliver
-from .payload import decode_payload
-from .redis_connection import ConnectionLost, RedisConnection, Reply
+from .base import BrokerUnavailable
+from .redis_connection import ConnectionLost, RedisConnection, Reply, wait_for_reply
+from .redis_deployment import NOT_IN_CHARGE
+from .redis_feed import RedisFeed
 from .redis_link import Link
-from .subscription import Gap
-
-NOT_IN_CHARGE = (AskError, ClusterDownError, TryAgainError)  # MOVED is an AskError: ask another server
 
 
 @attrs.define(eq=False)
 class _Visit:
-    """One block that attaches a sink, which gets messages once Redis has acknowledged or refused."""
+    """One block that opens the feed, which begins once Redis has acknowledged or refused."""
 
-    sink: Sink
-    attached: bool = False
+    begun: bool = False
     answered: trio.Event = attrs.field(factory=trio.Event)
     refusal: RedisError | None = None
 
@@ -33,16 +29,17 @@ class _Visit:
 @attrs.define(eq=False)
 class _Route:
     channel: bytes
-    sinks: Counter[Sink] = attrs.field(factory=Counter)
+    feed: RedisFeed
+    visits: int = 0  # of blocks that have begun
     waiting: dict[_Visit, None] = attrs.field(factory=dict)
     link: Link | None = None  # whose server is in charge of the topic
     asked: RedisConnection | None = None  # where SUBSCRIBE was sent and neither refused nor lost
     acknowledged: bool = False
-    lost: str | None = None  # why messages may be missing, until the sinks are told
+    lost: str | None = None  # why messages may be missing, until the feed is told
 
 
 class Routes:
-    """Which sinks want which topic, and how far each topic's subscription at Redis is.
+    """How far each topic's subscription at Redis is, and the feed that its messages go to.
 
     ``link_for(channel)`` is the link to the server in charge or None, ``layout_is_wrong()`` is called when
     a server says that another one is. ``timeout`` bounds the wait for an acknowledgement, in seconds.
@@ -55,53 +52,53 @@ class Routes:
         timeout: float,
         link_for: Callable[[bytes], Link | None],
         layout_is_wrong: Callable[[], object],
+        make_feed: Callable[[bytes], RedisFeed],
     ) -> None:
         self._subscribe = b"ssubscribe" if sharded else b"subscribe"
         self._unsubscribe = b"sunsubscribe" if sharded else b"unsubscribe"
         self._timeout = timeout
         self._link_for = link_for
         self._layout_is_wrong = layout_is_wrong
+        self._make_feed = make_feed
         self._routes: dict[bytes, _Route] = {}
-        self.received = 0
-        self.gaps = 0
 
     def __len__(self) -> int:
         return len(self._routes)
 
     @asynccontextmanager
-    async def attach(self, channel: bytes, sink: Sink) -> AsyncGenerator[None]:
-        """See ``Broker.attach``."""
+    async def open_feed(self, channel: bytes) -> AsyncGenerator[RedisFeed]:
+        """See ``Broker.open_feed``."""
         await trio.lowlevel.checkpoint()
         route = self._routes.get(channel)
         if route is None:
-            route = self._routes[channel] = _Route(channel)
-        visit = _Visit(sink)
+            route = self._routes[channel] = _Route(channel, self._make_feed(channel))
+        visit = _Visit()
         try:
             if route.acknowledged:
-                _attach(route, visit)
+                _begin(route, visit)
             else:
                 await self._acknowledgement(route, visit)
-            yield
+            yield route.feed
         finally:
             route.waiting.pop(visit, None)
-            if visit.attached:
-                _detach(route, visit)
-            if not route.sinks and not route.waiting:
+            route.visits -= visit.begun
+            if not route.visits and not route.waiting:
                 self._forget(route)
 
     async def _acknowledgement(self, route: _Route, visit: _Visit) -> None:
         route.waiting[visit] = None
         self._place(route)
         with trio.move_on_after(self._timeout):
-            await visit.answered.wait()
+            await wait_for_reply(visit.answered)
         if visit.refusal is not None:
             raise BrokerUnavailable(f"Redis refuses the topic {route.channel.decode()!r}: {visit.refusal}")
-        if not visit.attached:
+        if not visit.begun:
             why = route.link.problem if route.link and route.link.problem else "Redis does not acknowledge"
             raise BrokerUnavailable(f"no subscription within {self._timeout:g} s: {why}")
 
     def _forget(self, route: _Route) -> None:
         del self._routes[route.channel]
+        route.feed.close()
         self._leave(route)
 
     def _leave(self, route: _Route) -> None:
@@ -151,12 +148,12 @@ class Routes:
 
     def _acknowledged(self, route: _Route) -> None:
         route.acknowledged = True
+        route.feed.subscribed_at = route.asked
         if route.lost is not None:
-            self.gaps += 1
-            deliver(route.sinks, Gap(route.lost))
-            route.lost = None
+            why, route.lost = route.lost, None
+            route.feed.resume(why)
         for visit in route.waiting:
-            _attach(route, visit)
+            _begin(route, visit)
             visit.answered.set()
         route.waiting.clear()
 
@@ -165,12 +162,13 @@ class Routes:
             visit.refusal = refusal
             visit.answered.set()
         route.waiting.clear()
-        if route.sinks and route.link is not None:
+        if route.visits and route.link is not None:
             route.link.problem = f"Redis refuses the topic {route.channel.decode()!r}: {refusal}"
 
     def _lose(self, route: _Route, why: str) -> None:
         if route.acknowledged:
             route.acknowledged = False
+            route.feed.subscribed_at = None
             route.lost = why
 
     def lose_link(self, link: Link, why: str) -> None:
@@ -188,20 +186,12 @@ class Routes:
         self._layout_is_wrong()
 
     def message(self, channel: bytes, payload: bytes) -> None:
-        """Hand one message to the sinks of its topic."""
+        """Hand one message to the feed of its topic."""
         route = self._routes.get(channel)
         if route is not None:
-            self.received += 1
-            deliver(route.sinks, decode_payload(payload))
+            route.feed.message(payload)
 
 
-def _attach(route: _Route, visit: _Visit) -> None:
-    route.sinks[visit.sink] += 1
-    visit.attached = True
-
-
-def _detach(route: _Route, visit: _Visit) -> None:
-    route.sinks[visit.sink] -= 1
-    if not route.sinks[visit.sink]:
-        del route.sinks[visit.sink]
-
+def _begin(route: _Route, visit: _Visit) -> None:
+    route.visits += 1
+    visit.begun = True

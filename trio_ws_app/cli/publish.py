@@ -8,7 +8,8 @@ from contextlib import suppress
 import click
 import trio
 
-from ..broker import Broker, BrokerUnavailable
+from ..broker import Broker, BrokerUnavailable, History
+from ..broker.history import MAX_SIZE
 from ..errors import UsageError
 from .broker import OpenBroker, broker_for
 from .options import variable
@@ -16,6 +17,7 @@ from .options import variable
 _EXAMPLES = """\b
 Examples:
   trio-ws-app publish news "We are open" --broker redis://localhost:6379
+  trio-ws-app publish news "We are open" --history 100 --ttl 3600 --broker redis://localhost:6379
   tail -f events.log | trio-ws-app publish events - --broker redis://localhost:6379
 """
 
@@ -30,35 +32,50 @@ Examples:
     metavar="URL",
     help="Redis that the servers use: redis://, rediss:// or unix://.",
 )
-def publish_command(topic: str, message: str, broker: str) -> None:
+@click.option(
+    "--history",
+    type=click.IntRange(1, MAX_SIZE),
+    metavar="N",
+    help="Keep the last N messages of the topic for those who come later.",
+)
+@click.option(
+    "--ttl",
+    type=click.FloatRange(0.001, 1e9, max_open=True),
+    default=300.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="With --history: keep them this long after the last one.",
+)
+def publish_command(topic: str, message: str, broker: str, history: int | None, ttl: float) -> None:
     """Publish MESSAGE to TOPIC; with - for MESSAGE, every line of standard input.
 
     Who follows the topic gets it, on every server that was started with the same --broker. How many processes
     received it is printed.
     """
-    trio.run(_publish, topic, message, broker_for(broker))
+    kept = None if history is None else History(history, ttl)
+    trio.run(_publish, topic, message, broker_for(broker), kept)
 
 
-async def _publish(topic: str, message: str, open_broker: OpenBroker) -> None:
+async def _publish(topic: str, message: str, open_broker: OpenBroker, kept: History | None) -> None:
     async with open_broker() as broker:
         if not broker.shared:
             raise UsageError("--broker: publishing needs one that is shared, such as redis://localhost:6379")
         try:
             if message == "-":
-                count = await _publish_lines(broker, topic)
+                count = await _publish_lines(broker, topic, kept)
                 what = f"{_counted(count, 'message')} published, the last one received by "
             else:
-                await broker.publish(topic, message)
+                await broker.publish(topic, message, history=kept)
                 what = "received by "
             await _say_received(broker, topic, what)
         except BrokerUnavailable as problem:
             raise UsageError(f"not published: {problem}") from None
 
 
-async def _publish_lines(broker: Broker, topic: str) -> int:
+async def _publish_lines(broker: Broker, topic: str, kept: History | None) -> int:
     count = 0
     async for line in trio.wrap_file(sys.stdin):
-        await broker.publish(topic, line.rstrip("\n"))
+        await broker.publish(topic, line.rstrip("\n"), history=kept)
         count += 1
     return count
 

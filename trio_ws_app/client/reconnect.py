@@ -40,7 +40,7 @@ class ConnectOptions(TypedDict, total=False):
 
 @asynccontextmanager
 async def reconnect(
-    url: str,
+    url: str | Callable[[], str],
     *,
     backoff: Backoff | None = None,
     retry: Callable[[Exception], bool] = is_transient,
@@ -54,7 +54,8 @@ async def reconnect(
 
     Each turn of the loop has an open connection. The next turn closes it if it is still open, waits as
     ``backoff`` says, and connects. A failed attempt is repeated likewise. Both are logged with level INFO.
-    ``options`` are those of ``connect``.
+    ``options`` are those of ``connect``. ``url`` may be a function, which is asked before each attempt: with
+    the position of the last message in the query, a server that follows topics sends what was missed.
 
     The loop ends normally when a connection ends with 1000 or without a code. When ``retry(failure)`` is
     false, since waiting will not help, the loop raises the failure: ``ConnectionClosed``,
@@ -67,9 +68,14 @@ async def reconnect(
     Raises:
         ValueError: the URL is not valid.
     """
-    parse_url(url)
-    open_connection = partial(connect, url, **options)
-    async with connections_in_turn(open_connection, backoff or Backoff(), retry, name=url) as connections:
+    current_url = url if callable(url) else partial(str, url)
+    name = current_url()
+    parse_url(name)
+
+    def open_connection() -> AbstractAsyncContextManager[Connection]:
+        return connect(current_url(), **options)
+
+    async with connections_in_turn(open_connection, backoff or Backoff(), retry, name) as connections:
         yield connections
 
 

@@ -45,21 +45,33 @@ function notice(text) {
   showPeople();
 }
 
+// A line is "@POSITION NAME: TEXT"; what was said here comes back like all others.
+const LINE = /^@(\S+) (\S+?): ([^]*)$/;
+
 function received(message) {
   if (message.startsWith("* ")) return notice(message.slice(2));
-  const colon = message.indexOf(": ");
-  line("message", message.slice(colon + 2), message.slice(0, colon));
+  const [, , author, text] = message.match(LINE);
+  if (author === name) line("message mine", text);
+  else line("message", text, author);
+}
+
+// This tab's own secret: with it the name is kept while the tab is away.
+function secret() {
+  const known = sessionStorage.getItem("secret") ?? [...crypto.getRandomValues(new Uint32Array(4))].join("-");
+  sessionStorage.setItem("secret", known);
+  return known;
 }
 
 function join(wanted) {
-  name = wanted;
   find("join").hidden = true;
   find("room").hidden = false;
   find("text").focus();
   const button = find("say").querySelector("button");
   const socket = connect({
+    query: { id: secret() },
+    positionOf: (message) => message.match(LINE)?.[1],
     onOpen: () => {
-      socket.send(name);
+      socket.send(name ?? wanted);
       button.disabled = false;
     },
     onClose: () => {
@@ -74,7 +86,6 @@ function join(wanted) {
     const text = find("text").value.trim();
     if (!text || !socket.isOpen()) return;
     socket.send(text);
-    line("message mine", text);
     find("text").value = "";
   });
 }

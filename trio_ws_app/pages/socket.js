@@ -1,4 +1,24 @@
-// A WebSocket that comes back by itself: exponential backoff with full jitter.
+// A WebSocket that comes back by itself, and resumes where it was.
+//
+//   import { connect } from "./socket.js";
+//   const socket = connect({ onMessage: (text) => ..., positionOf: (text) => ... });
+//   socket.send("hello");
+//
+// connect(options) dials at once, and again with exponential backoff and full jitter whenever the connection
+// is lost, at once when the page is looked at again or the network is back. It does not come back after the
+// codes 1000, 1008 and 4000-4999. All options may be left out:
+//
+//   url            where to; the place of this page by default, with the page's own query
+//   query          an object of further parameters for the query
+//   onOpen()       the connection is open; what a server wants to be told first is sent here
+//   onClose()      it is lost, or over
+//   onMessage(m)   a message, a string or a Blob
+//   positionOf(m)  the position that a message has, if any: the newest one is sent as ?since=POSITION with the
+//                  next connection, so that the server sends what was missed
+//   onState(s, t)  "open", "waiting" or "over", and a text for people; by default they are shown in the
+//                  element with the class "status"
+//
+// The result has send(message), isOpen(), close() and position(), the newest one or undefined.
 
 const FIRST_WAIT = 250;
 const LONGEST_WAIT = 10_000;
@@ -6,25 +26,41 @@ const PROVEN_AFTER = 3_000; // a connection that lasted this long starts the bac
 
 const isFinal = (code) => code === 1000 || code === 1008 || code >= 4000;
 
-// The server that sent this page, at the same place, with the page's own query.
-function address() {
+function here() {
   const url = new URL(".", location.href);
-  url.protocol = url.protocol.replace("http", "ws");
   url.search = location.search;
   return url;
 }
 
-function show(state, text) {
+function showState(state, text) {
   const status = document.querySelector(".status");
+  if (!status) return;
   status.dataset.state = state;
   status.textContent = text;
 }
 
-export function connect({ onOpen = () => {}, onClose = () => {}, onMessage }) {
+export function connect({
+  url = here(),
+  query = {},
+  onOpen = () => {},
+  onClose = () => {},
+  onMessage = () => {},
+  positionOf = () => undefined,
+  onState = showState,
+} = {}) {
   let socket;
   let attempts = 0;
   let timer;
   let opened = 0;
+  let position;
+
+  function address() {
+    const target = new URL(url, location.href);
+    target.protocol = target.protocol.replace("http", "ws");
+    for (const [name, value] of Object.entries(query)) target.searchParams.set(name, value);
+    if (position !== undefined) target.searchParams.set("since", position);
+    return target;
+  }
 
   function dial() {
     clearTimeout(timer);
@@ -32,35 +68,54 @@ export function connect({ onOpen = () => {}, onClose = () => {}, onMessage }) {
     socket = new WebSocket(address());
     socket.addEventListener("open", () => {
       opened = performance.now();
-      show("open", "connected");
+      onState("open", "connected");
       onOpen();
     });
-    socket.addEventListener("message", (event) => onMessage(event.data));
+    socket.addEventListener("message", ({ data }) => {
+      position = positionOf(data) ?? position;
+      onMessage(data);
+    });
     socket.addEventListener("close", lost);
   }
 
   function lost({ code, reason }) {
     onClose();
     if (isFinal(code)) {
-      show("over", reason ? `closed: ${reason}` : "closed");
+      over(reason ? `closed: ${reason}` : "closed");
       return;
     }
     if (opened && performance.now() - opened > PROVEN_AFTER) attempts = 0;
     opened = 0;
-    show("waiting", navigator.onLine ? "reconnecting…" : "offline, reconnecting…");
+    onState("waiting", navigator.onLine ? "reconnecting…" : "offline, reconnecting…");
     timer = setTimeout(dial, Math.random() * Math.min(LONGEST_WAIT, FIRST_WAIT * 2 ** attempts));
     attempts += 1;
+  }
+
+  function over(text) {
+    removeEventListener("online", hurry);
+    document.removeEventListener("visibilitychange", hurry);
+    onState("over", text);
+  }
+
+  function close() {
+    socket.removeEventListener("close", lost);
+    clearTimeout(timer);
+    timer = undefined;
+    socket.close(1000);
+    over("closed");
   }
 
   const hurry = () => timer !== undefined && document.visibilityState === "visible" && dial();
   addEventListener("online", hurry);
   document.addEventListener("visibilitychange", hurry);
 
-  show("waiting", "connecting…");
+  onState("waiting", "connecting…");
   dial();
   return {
     isOpen: () => socket.readyState === WebSocket.OPEN,
-    send: (text) => socket.send(text),
+    send: (message) => socket.send(message),
+    position: () => position,
+    close,
   };
 }
 

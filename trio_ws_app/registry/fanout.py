@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from enum import StrEnum
-from functools import lru_cache
 from typing import Protocol
 
 import attrs
@@ -47,10 +46,6 @@ class BroadcastResult:
     sent: int = 0
     dropped: int = 0
     disconnected: int = 0
-
-
-# The result of nearly every broadcast; making one costs more than finding it.
-sent_to = lru_cache(maxsize=64)(BroadcastResult)
 
 
 class Encoded:
@@ -131,14 +126,14 @@ def broadcast(connections: Iterable[Connection], message: Message) -> BroadcastR
     receivers = list(connections)
     plain, rest = queue_on_all(receivers, message)
     if not rest:
-        return sent_to(len(receivers))
+        return BroadcastResult(len(receivers))
     encoded = Encoded(message, plain)
     outcomes = [send_encoded(receivers[place], encoded, Overflow.DISCONNECT) for place in rest]
     return _tally(len(receivers) - len(rest), outcomes)
 
 
 class Receiver(Protocol):
-    """Who gets shared messages by a policy of its own: a member of a registry."""
+    """A connection with an overflow policy of its own: a member of a registry."""
 
     @property
     def connection(self) -> Connection: ...
@@ -149,20 +144,13 @@ class Receiver(Protocol):
 def send_to_members(
     members: Sequence[Receiver], message: Message, key: object = None, exclude: Collection[object] = ()
 ) -> BroadcastResult:
-    """Send a shared message to everybody who is not in ``exclude``."""
+    """Send a shared message to the members that are not in ``exclude``, nor their connections."""
     if exclude:
         members = [one for one in members if one not in exclude and one.connection not in exclude]
     latest = any(one.overflow is Overflow.LATEST for one in members)
     plain, rest = queue_on_all([one.connection for one in members], message, key, latest)
-    return send_to_rest(members, rest, message, plain)
-
-
-def send_to_rest(
-    members: Sequence[Receiver], rest: list[int], message: Message, plain: Frame
-) -> BroadcastResult:
-    """Do as the policies say of those who have not simply taken the message: ``rest``, their places."""
     if not rest:
-        return sent_to(len(members))
+        return BroadcastResult(len(members))
     encoded = Encoded(message, plain)
     slow = (members[place] for place in rest)
     return _tally(

@@ -5,7 +5,7 @@ A registration is a cancel scope and a set entry in one; the registry is a block
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
 from typing import Any, Generic, TypeVar, overload
@@ -13,13 +13,16 @@ from typing import Any, Generic, TypeVar, overload
 import attrs
 import trio
 
+from ..broker.background import background
 from ..broker.base import Broker
+from ..broker.history import History
 from ..broker.memory import MemoryBroker
+from ..broker.position import Position
+from ..broker.presence import Present
 from ..connection import Connection, Message
 from ..errors import CloseCode
-from ..wire.broadcast import queue_on_all
-from .fanout import BroadcastResult, Overflow, send_to_members, send_to_rest, sent_to
-from .topics import OnGap, Topics
+from .fanout import BroadcastResult, Overflow, send_to_members
+from .topics import Envelope, Following, OnGap, OnPresence, TopicHooks, Topics
 
 Info = TypeVar("Info")
 
@@ -31,7 +34,7 @@ class Member(Generic[Info]):
     the block, whatever ends it, leaves both (G4).
     """
 
-    __slots__ = ("_overflow", "_registry", "connection", "info", "scope")
+    __slots__ = ("_overflow", "_registry", "_subscriptions", "connection", "info", "scope")
 
     def __init__(
         self, registry: Registry[Info], connection: Connection, info: Info, overflow: Overflow
@@ -40,6 +43,7 @@ class Member(Generic[Info]):
         self.connection = connection
         self.info = info
         self._overflow = overflow
+        self._subscriptions: dict[str, _Subscription] = {}
         self.scope = trio.CancelScope()
 
     def __enter__(self) -> Member[Info]:
@@ -62,16 +66,104 @@ class Member(Generic[Info]):
         """Cancel what runs in the member's block."""
         self.scope.cancel()
 
-    def follow(self, topic: str) -> AbstractAsyncContextManager[None]:
+    def follow(
+        self,
+        topic: str,
+        *,
+        since: Position | None = None,
+        last: int = 0,
+        presence: object = None,
+        linger: float = 0.0,
+        exclusive: bool = False,
+    ) -> AbstractAsyncContextManager[Following]:
         """Within the block, send the member what is published to ``topic``, here or in any process.
 
-        Entering waits for the broker's acknowledgement. A message that does not fit into the member's
-        queue is treated as a broadcast that does not, by its ``overflow`` policy. Following a topic twice
-        at once brings each message once.
+        Entering waits for the broker's acknowledgement. With ``since`` it then sends what was published
+        after that position, waiting for the member's peer, or what ``on_gap`` says if that is not kept as a
+        whole; the block's value says which. Otherwise it sends the newest ``last`` messages that are kept
+        (True is one). What is live follows, with nothing lost or repeated in between.
 
-        Raises BrokerUnavailable when the broker does not acknowledge in time; nothing stays behind then.
+        With ``presence``, a JSON value, the member is present on the topic within the block, and ``linger``
+        seconds after it, see ``Broker.join``; it is then sent what ``on_presence`` says of the others. With
+        ``exclusive`` it is the only member of its user.
+
+        A live message that does not fit into the member's queue is treated as a broadcast that does not,
+        by its ``overflow`` policy. Following a topic twice at once brings each message once.
+
+        Raises:
+            BrokerUnavailable: the broker did not acknowledge, or the history could not be read, in time;
+                nothing stays behind then.
+            AlreadyPresent: the member's user is present already, and this was to be ``exclusive``.
+            ConnectionClosed: the member's connection ended while it was sent what it had missed.
         """
-        return self._registry._topics.follow(topic, self)
+        return self._registry._topics.follow(topic, self, since, last, presence, linger, exclusive)
+
+    async def subscribe(
+        self,
+        topic: str,
+        *,
+        since: Position | None = None,
+        last: int = 0,
+        presence: object = None,
+        linger: float = 0.0,
+    ) -> Following:
+        """Follow ``topic``, as ``follow`` does, until ``unsubscribe`` or the end of the registration.
+
+        When cancelled, or when it raises what ``follow`` does, the topic is not subscribed.
+
+        Raises:
+            ValueError: the member has subscribed to the topic already.
+        """
+        if topic in self._subscriptions:
+            raise ValueError(f"the member has subscribed to {topic!r} already")
+        await trio.lowlevel.checkpoint_if_cancelled()
+        subscription = self._subscriptions[topic] = _Subscription()
+        block = self.follow(topic, since=since, last=last, presence=presence, linger=linger)
+        try:
+            following: Following = await self._registry._background().start(subscription.keep, block)
+        except BaseException:
+            self._subscriptions.pop(topic, None)
+            raise
+        return following
+
+    async def unsubscribe(self, topic: str) -> None:
+        """End ``subscribe``: at once, even if this is cancelled.
+
+        Raises:
+            ValueError: the member has not subscribed to the topic.
+        """
+        subscription = self._subscriptions.pop(topic, None)
+        if subscription is None:
+            raise ValueError(f"the member has not subscribed to {topic!r}")
+        subscription.scope.cancel()
+        await subscription.ended.wait()
+
+    def _end_subscriptions(self) -> None:
+        for topic, subscription in self._subscriptions.items():
+            subscription.scope.cancel()
+            self._registry._topics.drop(topic, self)
+        self._subscriptions.clear()
+
+
+@attrs.define(eq=False)
+class _Subscription:
+    """A block that follows a topic, held by a task of the registry."""
+
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    ended: trio.Event = attrs.field(factory=trio.Event)
+
+    async def keep(
+        self,
+        block: AbstractAsyncContextManager[Following],
+        task_status: trio.TaskStatus[Following] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        try:
+            with self.scope:
+                async with block as following:
+                    task_status.started(following)
+                    await trio.sleep_forever()
+        finally:
+            self.ended.set()
 
 
 @attrs.define(eq=False)
@@ -80,12 +172,11 @@ class Registry(Generic[Info]):
 
     overflow: Overflow
     broker: Broker = attrs.field(factory=MemoryBroker)
-    on_gap: OnGap | None = None
+    _hooks: TopicHooks = attrs.field(factory=TopicHooks, kw_only=True)
+    _history: Mapping[str, History] = attrs.field(factory=dict, kw_only=True)
+    _nursery: trio.Nursery | None = attrs.field(default=None, kw_only=True)  # of members' subscriptions
     _topics: Topics = attrs.field(init=False)
-    _members: dict[Member[Info], Connection] = attrs.field(factory=dict, init=False)
-    # Those of ``_members``, until somebody enters or leaves: copying them would fetch each from memory.
-    _connections: list[Connection] | None = attrs.field(default=None, init=False)
-    _latest: int = attrs.field(default=0, init=False)  # how many members have that policy
+    _members: dict[Member[Info], None] = attrs.field(factory=dict, init=False)
     _closing: bool = attrs.field(default=False, init=False)
     _left: trio.Event = attrs.field(factory=trio.Event, init=False)
     sent: int = attrs.field(default=0, init=False)
@@ -93,7 +184,7 @@ class Registry(Generic[Info]):
     disconnected: int = attrs.field(default=0, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._topics = Topics(self.broker, self.on_gap, self._count)
+        self._topics = Topics(self.broker, self._hooks, self._count, self._history)
 
     def __len__(self) -> int:
         return len(self._members)
@@ -136,17 +227,8 @@ class Registry(Generic[Info]):
         Encodes once, never waits (G10). ``key`` is what the policy ``latest`` compares. Returns how many
         members it was sent to, dropped for, and disconnected.
         """
-        if where is not None or exclude:
-            members = list(self._members) if where is None else self.find(where)
-            return self._count(send_to_members(members, message, key, exclude))
-        connections = self._connections
-        if connections is None:
-            connections = self._connections = list(self._members.values())
-        plain, rest = queue_on_all(connections, message, key, self._latest > 0)
-        if rest:
-            return self._count(send_to_rest(list(self._members), rest, message, plain))
-        self.sent += len(connections)
-        return sent_to(len(connections))
+        members = list(self._members) if where is None else self.find(where)
+        return self._count(send_to_members(members, message, key, exclude))
 
     def _count(self, result: BroadcastResult) -> BroadcastResult:
         self.sent += result.sent
@@ -155,42 +237,65 @@ class Registry(Generic[Info]):
         return result
 
     async def publish(
-        self, topic: str, message: Message, *, exclude: Collection[Connection | Member[Info]] = ()
-    ) -> None:
-        """Send ``message`` to all that follow ``topic``, in every process that shares the broker.
+        self,
+        topic: str,
+        message: Message,
+        *,
+        exclude: Collection[Connection | Member[Info]] = (),
+        idempotency_key: str | None = None,
+    ) -> Position | None:
+        """Send ``message`` to all members that follow ``topic``, in every process that shares the broker.
 
         Each process encodes it once. ``exclude`` names members of this registry that do not get it,
-        such as the one who said it. Returns when the broker has accepted the message, which is before
-        others have received it. When cancelled, it is published or not, but never in part.
+        such as its author; an equal message that is published by itself reaches them. If the registry's
+        ``history`` has a rule for the topic, the message is kept and its position returned. A repeated
+        ``idempotency_key`` publishes nothing, see ``Broker.publish``.
 
-        Raises BrokerUnavailable when the broker does not accept it in time.
+        Returns when the broker has accepted the message, which is before the followers have received it.
+        When cancelled, it is published or not, but never in part.
+
+        Raises:
+            BrokerUnavailable: the broker did not accept it in time.
         """
-        await self._topics.publish(topic, message, exclude)
+        return await self._topics.publish(topic, message, exclude, idempotency_key)
+
+    async def presence(self, topic: str) -> list[Present]:
+        """The members that are present on ``topic``, in every process. Raises BrokerUnavailable."""
+        return await self.broker.presence(topic)
+
+    async def presence_count(self, topic: str) -> int:
+        """How many users are present on ``topic``. Raises BrokerUnavailable."""
+        return await self.broker.presence_count(topic)
 
     def find(self, where: Callable[[Member[Info]], bool]) -> list[Member[Info]]:
         """The members for which ``where(member)`` holds, the oldest first."""
         return [member for member in self._members if where(member)]
 
     def _enter(self, member: Member[Info]) -> None:
-        self._members[member] = member.connection
-        self._connections = None
-        self._latest += member._overflow is Overflow.LATEST
+        self._members[member] = None
         if self._closing:
             member.cancel()
 
     def _leave(self, member: Member[Info]) -> None:
         del self._members[member]
-        self._connections = None
-        self._latest -= member._overflow is Overflow.LATEST
+        member._end_subscriptions()
         if self._closing and not self._members:
             self._left.set()
 
-    async def _close(self) -> None:
-        """Say goodbye to the members, cancel them, and wait until the last one has left."""
+    def _background(self) -> trio.Nursery:
+        if self._nursery is None:
+            raise RuntimeError("members subscribe in a registry that open_registry() made")
+        return self._nursery
+
+    def _begin_closing(self) -> None:
+        """Say goodbye to the members, and cancel them and those that are still to come."""
         self._closing = True
         for member in list(self._members):
             _say_goodbye(member.connection)
             member.cancel()
+
+    async def _wait_left(self) -> None:
+        """Wait until the last member has left."""
         if self._members:
             with trio.CancelScope(shield=True):
                 await self._left.wait()
@@ -207,7 +312,10 @@ async def open_registry(
     *,
     overflow: Overflow | str = Overflow.DISCONNECT,
     broker: Broker | None = None,
+    history: Mapping[str, History] | None = None,
     on_gap: OnGap | None = None,
+    envelope: Envelope | None = None,
+    on_presence: OnPresence | None = None,
 ) -> AsyncIterator[Registry[Any]]:
     """A registry that lives as long as the block.
 
@@ -215,18 +323,36 @@ async def open_registry(
     before ``async with open_registry() as room``.
 
     ``overflow`` is what happens to a broadcast for a member whose queue is full: ``"disconnect"``
-    (1013), ``"drop-newest"``, ``"drop-oldest"`` or ``"latest"``.
+    (1013), ``"drop-newest"``, ``"drop-oldest"`` or ``"latest"``, which keeps one message for each key of
+    ``broadcast`` and for each topic.
 
     ``broker`` carries what is published to the topics that members follow; without one they stay within
-    this registry. ``on_gap(topic, gap)`` is called when messages of a topic may have been lost, since the
-    broker was away: what it returns is sent to the topic's followers, None sends nothing.
+    this registry. ``history`` says how much is kept of which topics: ``{"room:*": History(100, 300)}``,
+    where ``*`` stands for any text and the most specific pattern holds.
+
+    ``on_gap(topic, gap)`` is called when messages of a topic may have been lost: what it returns is sent
+    to the topic's followers, or to the one that returned too late; None sends nothing.
+    ``envelope(topic, message, position)`` makes what followers are sent of a message, once a message and
+    process; a client that is sent positions can come back with the last one.
+    ``on_presence(topic, event)``, with a ``Join`` or ``Leave``, says what those who follow with ``presence``
+    are sent of the others; None sends nothing.
 
     Leaving the block closes the members with 1001, cancels their blocks, and waits until the last one
     has left, so nothing that was registered outlives it (G4). That wait is not cancelled: it ends when
     the members' clean-up does. Raises ValueError for an unknown policy.
     """
-    registry: Registry[Any] = Registry(Overflow(overflow), broker or MemoryBroker(), on_gap)
+    hooks = TopicHooks.calling(on_gap, envelope, on_presence)
+    policy = Overflow(overflow)
+    registry: Registry[Any] | None = None
     try:
-        yield registry
+        async with background() as nursery:
+            registry = Registry(
+                policy, broker or MemoryBroker(nursery), hooks=hooks, history=history or {}, nursery=nursery
+            )
+            try:
+                yield registry
+            finally:
+                registry._begin_closing()
     finally:
-        await registry._close()
+        if registry is not None:
+            await registry._wait_left()

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import asynccontextmanager
-from typing import Protocol
+import secrets
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final, Protocol
 
 import attrs
+import trio
 
-from ..broker.base import Broker, checked
-from ..broker.subscription import Gap
+from ..broker.base import Broker
+from ..broker.delivery import Delivery, Gap, Item, cost
+from ..broker.feed import Feed, Recovery
+from ..broker.history import History, HistoryRules
+from ..broker.position import Position
+from ..broker.presence import PresenceEvent, Present
+from ..callbacks import in_own_context
 from ..connection import Connection, Message
 from .fanout import BroadcastResult, Overflow, send_to_members
 
 OnGap = Callable[[str, Gap], Message | None]
+OnPresence = Callable[[str, PresenceEvent], Message | None]
+Envelope = Callable[[str, Message, Position | None], Message]
+
+_MAX_EXCLUDED: Final = 20_000  # messages of one topic whose exclusion is remembered until they come back
+_AT_ONCE: Final = 64 * 1024  # bytes that a returning member has missed, and that are sent without waiting
+_MAX_ENVELOPES: Final = 256  # messages of one topic that are kept in their envelope, for those who return
 
 
 class Follower(Protocol):
@@ -26,104 +38,249 @@ class Follower(Protocol):
     def overflow(self) -> Overflow: ...
 
 
-Left = Collection[object]  # those who do not get a message: members or their connections
+Excluded = Collection[object]  # members or their connections, which do not get a message
+
+
+@attrs.frozen
+class Following:
+    """How a member began to follow a topic.
+
+    ``recovered`` is True if it has been sent all that it had missed since a position, False if that is not
+    kept as a whole, and None if it named no position. ``position`` is that of the last message before those
+    that come live, or None if the topic has none.
+    """
+
+    recovered: bool | None
+    position: Position | None
+
+
+@attrs.frozen
+class TopicHooks:
+    """What the application has to say about the messages of topics; see ``open_registry``."""
+
+    on_gap: OnGap | None = None
+    envelope: Envelope | None = None
+    on_presence: OnPresence | None = None
+
+    @classmethod
+    def calling(
+        cls, on_gap: OnGap | None, envelope: Envelope | None, on_presence: OnPresence | None
+    ) -> TopicHooks:
+        """By the rule for the user's functions."""
+        return cls(
+            None if on_gap is None else in_own_context(on_gap),
+            None if envelope is None else in_own_context(envelope),
+            None if on_presence is None else in_own_context(on_presence),
+        )
 
 
 @attrs.define(eq=False)
 class _Topic:
-    """Who follows one topic here. It is the topic's one sink at the broker."""
+    """The followers of one topic in this registry. It is the topic's one sink at the broker.
+
+    ``excluded`` has, by the identity of its publishing, who does not get a message that has not come yet.
+    """
 
     name: str
-    on_gap: OnGap | None
+    hooks: TopicHooks
     count: Callable[[BroadcastResult], object]
+    feed: Feed | None = None  # while there are followers
     visits: int = 0  # of blocks that follow, those included that still wait for the acknowledgement
     followers: dict[Follower, int] = attrs.field(factory=dict)
-    left_out: dict[Message, deque[Left]] = attrs.field(factory=dict)
+    present: dict[Follower, Present] = attrs.field(factory=dict)
+    excluded: dict[str, Excluded] = attrs.field(factory=dict)
+    envelopes: dict[Position, Message] = attrs.field(factory=dict)
 
-    def __call__(self, item: Message | Gap) -> None:
+    def __call__(self, item: Item) -> None:
+        excluded: Excluded = ()
+        if isinstance(item, Delivery) and item.publish_id is not None:
+            excluded = self.excluded.pop(item.publish_id, ())
+        message = self.message_for(item)
+        if message is not None:
+            # The policy "latest" keeps one message for each key: a topic's own, which no broadcast can have.
+            key = (_Topic, self.name)
+            self.count(send_to_members(list(self.followers), message, key, excluded))
+
+    def on_presence(self, event: PresenceEvent) -> None:
+        """Tell those who are present, but not the user that comes or goes."""
+        assert self.hooks.on_presence is not None
+        message = self.hooks.on_presence(self.name, event)
+        others = [follower for follower, present in self.present.items() if present.user != event.user]
+        if message is not None and others:
+            self.count(send_to_members(others, message))
+
+    def message_for(self, item: Item) -> Message | None:
+        """What a follower is sent for an item; None if nothing."""
         if isinstance(item, Gap):
-            self.left_out.clear()  # what they wait for may have been lost
-            message = None if self.on_gap is None else self.on_gap(self.name, item)
-            if message is not None:
-                self._send(message, ())
+            return None if self.hooks.on_gap is None else self.hooks.on_gap(self.name, item)
+        if self.hooks.envelope is None:
+            return item.message
+        message = None if item.position is None else self.envelopes.get(item.position)
+        return message if message is not None else self._put_into_envelope(item)
+
+    def _put_into_envelope(self, item: Delivery) -> Message:
+        assert self.hooks.envelope is not None
+        message = self.hooks.envelope(self.name, item.message, item.position)
+        if item.position is not None:
+            if len(self.envelopes) >= _MAX_ENVELOPES:
+                del self.envelopes[next(iter(self.envelopes))]
+            self.envelopes[item.position] = message
+        return message
+
+    def exclude(self, excluded: Excluded) -> str:
+        """Remember who does not get the message that is published with the identity that this returns."""
+        publish_id = secrets.token_hex(8)
+        if len(self.excluded) >= _MAX_EXCLUDED:
+            del self.excluded[next(iter(self.excluded))]  # the oldest, which is not coming any more
+        self.excluded[publish_id] = tuple(excluded)
+        return publish_id
+
+    # -- followers
+
+    async def begin(
+        self, feed: Feed, follower: Follower, since: Position | None, last: int, history: History | None
+    ) -> Following:
+        """Send what the follower has missed, as fast as its peer takes it, then let it have what is live."""
+        if follower in self.followers:
+            self.followers[follower] += 1
+            return Following(None, None)
+        if since is None and not last and history is not None:
+            # Read only to know where this begins, so that nothing after it can be missed unnoticed.
+            recovery = attrs.evolve(await feed.recover(None, 1), items=())
         else:
-            self._send(item, self._take_left_out(item))
+            recovery = await feed.recover(since, last)
+        began = Following(recovery.recovered, recovery.position)
+        while recovery.items:
+            await self._send_missed(follower, recovery)
+            if recovery.position is None:
+                break
+            recovery = await feed.recover(recovery.position)
+            began = attrs.evolve(began, position=recovery.position)
+        if not self.followers:
+            feed.add(self)
+            self.feed = feed
+        self.followers[follower] = self.followers.get(follower, 0) + 1
+        return began
 
-    def _send(self, message: Message, left_out: Left) -> None:
-        self.count(send_to_members(list(self.followers), message, exclude=left_out))
+    async def _send_missed(self, follower: Follower, recovery: Recovery) -> None:
+        size = sum(cost(item.message) for item in recovery.items if isinstance(item, Delivery))
+        for item in recovery.items:
+            message = self.message_for(item)
+            if message is None:
+                continue
+            if isinstance(item, Gap):
+                self.count(send_to_members([follower], message))
+            else:
+                await _send(follower.connection, message, at_once=size <= _AT_ONCE)
 
-    def _take_left_out(self, message: Message) -> Left:
-        waiting = self.left_out.get(message)
-        if waiting is None:
-            return ()
-        left_out = waiting.popleft()
-        if not waiting:
-            del self.left_out[message]
-        return left_out
+    def end(self, follower: Follower) -> None:
+        """Take back one ``begin``, unless ``drop`` has."""
+        if follower in self.followers:
+            self.followers[follower] -= 1
+            if not self.followers[follower]:
+                self.drop(follower)
 
-    def leave_out(self, message: Message, left_out: Left) -> None:
-        self.left_out.setdefault(message, deque()).append(left_out)
+    def drop(self, follower: Follower) -> None:
+        """Take back every ``begin`` of the follower."""
+        if self.followers.pop(follower, 0) and not self.followers:
+            assert self.feed is not None
+            self.feed.discard(self)
+            self.feed = None
 
-    def take_back(self, message: Message, left_out: Left) -> None:
-        """Forget what ``leave_out`` has noted, unless the message has come."""
-        waiting = self.left_out.get(message, deque())
-        if left_out in waiting:
-            waiting.remove(left_out)
-            if not waiting:
-                del self.left_out[message]
+
+async def _send(connection: Connection, message: Message, *, at_once: bool) -> None:
+    """Send a message, waiting for the peer; or ``at_once``, with others in one write, if there is room."""
+    if at_once:
+        try:
+            connection.send_nowait(message)
+            return
+        except trio.WouldBlock:
+            pass
+    await connection.send(message)
 
 
 class Topics:
-    """Which members follow which topics, with one subscription at the broker for each topic.
+    """The followers of each topic, with one subscription at the broker for each topic.
 
-    ``on_gap(topic, gap)`` says what followers are sent where messages may be missing (None: nothing);
     ``count`` gets the result of each message that is sent to followers.
     """
 
     def __init__(
-        self, broker: Broker, on_gap: OnGap | None, count: Callable[[BroadcastResult], object]
+        self,
+        broker: Broker,
+        hooks: TopicHooks,
+        count: Callable[[BroadcastResult], object],
+        history: Mapping[str, History] | None = None,
     ) -> None:
         self.broker = broker
-        self._on_gap = on_gap
+        self._hooks = hooks
         self._count = count
+        self._history = HistoryRules(history or {})
         self._topics: dict[str, _Topic] = {}
 
     @asynccontextmanager
-    async def follow(self, name: str, follower: Follower) -> AsyncIterator[None]:
+    async def _presence(
+        self, topic: _Topic, follower: Follower, info: object, linger: float, exclusive: bool
+    ) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            if self._hooks.on_presence is not None:
+                await stack.enter_async_context(self.broker.watch_presence(topic.name, topic.on_presence))
+            joined = self.broker.join(topic.name, info, linger=linger, exclusive=exclusive)
+            present = await stack.enter_async_context(joined)
+            topic.present[follower] = present
+            try:
+                yield
+            finally:
+                topic.present.pop(follower, None)
+
+    @asynccontextmanager
+    async def follow(
+        self,
+        name: str,
+        follower: Follower,
+        since: Position | None = None,
+        last: int = 0,
+        presence: object = None,
+        linger: float = 0.0,
+        exclusive: bool = False,
+    ) -> AsyncIterator[Following]:
         """See ``Member.follow``."""
         topic = self._topics.get(name)
         if topic is None:
-            topic = self._topics[name] = _Topic(name, self._on_gap, self._count)
+            topic = self._topics[name] = _Topic(name, self._hooks, self._count)
         topic.visits += 1
         try:
-            async with self.broker.attach(name, topic):
-                topic.followers[follower] = topic.followers.get(follower, 0) + 1
+            async with AsyncExitStack() as stack:
+                feed = await stack.enter_async_context(self.broker.open_feed(name))
+                if presence is not None:
+                    block = self._presence(topic, follower, presence, linger, exclusive)
+                    await stack.enter_async_context(block)
+                following = await topic.begin(feed, follower, since, last, self._history[name])
                 try:
-                    yield
+                    yield following
                 finally:
-                    topic.followers[follower] -= 1
-                    if not topic.followers[follower]:
-                        del topic.followers[follower]
+                    topic.end(follower)
         finally:
             topic.visits -= 1
             if not topic.visits:
                 del self._topics[name]
 
-    async def publish(self, name: str, message: Message, exclude: Left) -> None:
-        """See ``Registry.publish``.
+    def drop(self, name: str, follower: Follower) -> None:
+        """Let a follower have no more messages of a topic, from now on."""
+        if (topic := self._topics.get(name)) is not None:
+            topic.drop(follower)
+            topic.present.pop(follower, None)
 
-        The broker carries a message and nothing else, so ``exclude`` waits here until the message comes
-        back: the next equal one of its topic is it, or cannot be told from it.
-        """
+    async def publish(
+        self, name: str, message: Message, exclude: Excluded, idempotency_key: str | None = None
+    ) -> Position | None:
+        """See ``Registry.publish``."""
         topic = self._topics.get(name)
-        if not exclude or topic is None:
-            await self.broker.publish(name, message)
-            return
-        message = checked(name, message)
-        left_out = tuple(exclude)
-        topic.leave_out(message, left_out)
-        try:
-            await self.broker.publish(name, message)
-        except BaseException:
-            topic.take_back(message, left_out)
-            raise
+        publish_id = topic.exclude(exclude) if exclude and topic is not None else None
+        return await self.broker.publish(
+            name,
+            message,
+            history=self._history[name],
+            idempotency_key=idempotency_key,
+            publish_id=publish_id,
+        )

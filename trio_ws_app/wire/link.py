@@ -480,11 +480,12 @@ class Link:
 
     def _give_up_closing(self) -> None:
         if self.closing.ended:
-            self._drop_transport(True)  # the peer has both Closes, but does not end its side
+            self._drop_transport(False)  # the peer has both Closes, but does not end its side
         elif self.closing.state == _CLOSE_RECEIVED:
             self._reply_to_close()
         else:
-            self.abort("the peer did not answer our Close")
+            # What is written may still be read, our Close too; what is not would keep its memory.
+            self.abort("the peer did not answer our Close", reset=not self.outbox.is_empty())
 
     # -- closing -----------------------------------------------------------------------------
 
@@ -572,13 +573,13 @@ class Link:
             self._peer_is_gone(reason)
         return self._drop_transport(False)
 
-    def abort(self, why: str) -> None:
-        """End at once: no Close, and nothing that is queued."""
+    def abort(self, why: str, reset: bool = True) -> None:
+        """End at once: no Close, and nothing that is queued; with ``reset`` nothing that the kernel holds."""
         if self.closing.state != _GONE:
             self.closing.blame("us")
             self.closing.turn(Turn.LOSE_PEER)
             self._peer_is_gone(CloseReason(CloseCode.ABNORMAL, why))
-        self._drop_transport(True)
+        self._drop_transport(reset)
 
     def failed(self) -> None:
         """Something of ours went wrong with this connection."""

@@ -1,4 +1,4 @@
-from trio_ws_app.primitives cimport receive, send
+from trio_ws_app.primitives cimport receive, reset, send
 
 cdef Py_ssize_t _BLOCKED
 cdef Py_ssize_t _LOST

@@ -8,11 +8,10 @@ import os
 import select
 import socket
 import ssl
-import struct
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from ..primitives import BLOCKED, LOST, receive, send
+from ..primitives import BLOCKED, LOST, receive, reset, send
 
 # What a non-blocking TLS socket raises instead of waiting.
 _WOULD_BLOCK = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -20,7 +19,6 @@ _WOULD_BLOCK = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSL
 _END = select.EPOLLRDHUP
 _BLOCKED = BLOCKED
 _LOST = LOST
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 _TCP = (socket.AF_INET, socket.AF_INET6)
 
 
@@ -211,10 +209,10 @@ class SocketTransport(Transport):
         if self._fd < 0:
             return
         self._unwatch()
+        if abort:
+            reset(self._fd)
         sock = self._socket()
         with contextlib.suppress(OSError):  # the peer's reset may be news to the kernel even now
-            if abort:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
             # A child process that was forked may hold the descriptor too: closing ours would not end it.
             sock.shutdown(socket.SHUT_RDWR)
         with contextlib.suppress(OSError):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import trio
+from redis_servers import RedisServer, until
 
-from trio_ws_app.broker import Broker, Gap, Subscription
+from trio_ws_app.broker import Broker, Gap, Subscription, open_redis_broker
 
 SIZE = 1000  # of a message; with the queue's own cost of 64 bytes each, ten fit into the bound
 BOUND = 10 * (SIZE + 64)
@@ -66,6 +67,40 @@ async def test_empty_messages_count_too(broker: Broker, topic: str) -> None:
             for _ in range(100):
                 await anext(quick)
         assert slow.missed == 90
+
+
+async def test_wide_texts_count_what_they_take(broker: Broker, topic: str) -> None:
+    """A text with characters beyond ASCII may take four bytes each in memory, and counts them."""
+    async with broker.subscribe(topic) as messages:
+        await broker.publish(topic, "🌍" * 100)
+        await until(lambda: messages.queued_bytes > 0, 5)
+        assert messages.queued_bytes == 464
+
+
+async def test_a_burst_arrives_whole(broker: Broker, topic: str) -> None:
+    """A subscriber that takes what comes gets all of 2,000 messages that are published at once."""
+    async with broker.subscribe(topic) as messages, trio.open_nursery() as nursery:
+        for number in range(2000):
+            nursery.start_soon(broker.publish, topic, message(number))
+        taken = await drain(messages, 2000)
+        assert sorted(int(number) for number in taken if not isinstance(number, Gap)) == list(range(2000))
+
+
+async def test_a_long_burst_leaves_a_small_queue(redis_server: RedisServer, topic: str) -> None:
+    """The subscriber has its turn before more than a few messages wait, however many come in one read."""
+    longest = 0
+    async with (
+        open_redis_broker(redis_server.url) as broker,
+        broker.subscribe(topic, max_queue_bytes=64 * 200) as messages,
+        trio.open_nursery() as nursery,
+    ):
+        for _ in range(5000):
+            nursery.start_soon(broker.publish, topic, b"")
+        with trio.fail_after(10):
+            for _ in range(5000):
+                assert await anext(messages) == b""
+                longest = max(longest, messages.queued_bytes // 64)
+    assert 0 < longest < 200
 
 
 async def test_an_unknown_policy_is_refused(broker: Broker, topic: str) -> None:

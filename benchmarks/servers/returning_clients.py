@@ -1,0 +1,44 @@
+"""Clients that come back at once with a position, and read until they have what they missed.
+
+PORT POSITION CLIENTS MESSAGES SIZE on the command line; prints the seconds from the first connection to the
+last byte.
+"""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import sys
+import time
+
+HEAD = "GET /?since={} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+KEY = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+
+
+def main(port: int, position: str, clients: int, messages: int, size: int) -> None:
+    header = 2 if size < 126 else 4
+    expected = messages * (size + header)
+    waiting = selectors.DefaultSelector()
+    start = time.perf_counter()
+    for _ in range(clients):
+        client = socket.create_connection(("127.0.0.1", port))
+        client.sendall((HEAD.format(position) + KEY).encode())
+        client.setblocking(False)
+        waiting.register(client, selectors.EVENT_READ, bytearray())
+    left = clients
+    while left:
+        for key, _ in waiting.select():
+            assert isinstance(key.fileobj, socket.socket)
+            data = key.fileobj.recv(1 << 20)
+            if not data:
+                raise SystemExit("the server closed a connection")
+            key.data.extend(data)
+            _, end, frames = key.data.partition(b"\r\n\r\n")
+            if end and len(frames) >= expected:
+                waiting.unregister(key.fileobj)
+                left -= 1
+    print(time.perf_counter() - start)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:]))

@@ -1,0 +1,36 @@
+"""The benchmark of topics in short runs: what it measures is there, and is judged."""
+
+from __future__ import annotations
+
+import pytest
+from redis_servers import RedisServer
+
+from benchmarks import topics
+
+
+async def test_publishing_is_measured(own_redis: RedisServer) -> None:
+    """With and without a history, in memory and through Redis."""
+    figures = await topics.memory(50) | await topics.redis_cpu(own_redis.url, 200)
+    assert figures["memory_plain_us"] > 0
+    assert figures["redis_plain_us"] > 0
+    assert set(figures) >= {"memory_extra_us", "redis_cpu_ratio"}
+
+
+async def test_returning_clients_are_measured(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All get what they missed, and Redis is read once for them."""
+    monkeypatch.setattr(topics, "CLIENTS", 20)
+    figures = await topics.recovery(own_redis.url)
+    assert 0 < figures["recovery_s"] < 10
+    assert figures["storm_reads"] == 1
+
+
+def test_figures_are_judged() -> None:
+    """Each figure that has a limit is said to keep it or not."""
+    lines = topics._judged({"recovery_s": 0.5, "redis_cpu_ratio": 9.0, "joins_a_second": 10.0})
+    assert [line.split()[:2] for line in lines] == [
+        ["MISS", "redis_cpu_ratio"],
+        ["ok", "recovery_s"],
+        ["MISS", "joins_a_second"],
+    ]

@@ -1,0 +1,219 @@
+"""Who is present is known everywhere: members, users, joins and leaves, in order and each once."""
+
+from __future__ import annotations
+
+import random
+from contextlib import AsyncExitStack, suppress
+
+import pytest
+import trio
+from redis_servers import until
+
+from trio_ws_app.broker import AlreadyPresent, Broker, Join, Leave, PresenceEvent
+
+
+async def settled(events: list[PresenceEvent], count: int) -> list[PresenceEvent]:
+    """The events, once there are so many; and no more come in a moment."""
+    await until(lambda: len(events) >= count, 5)
+    await trio.sleep(0.05)
+    return events
+
+
+async def infos(broker: Broker, topic: str) -> list[object]:
+    return sorted(str(present.info) for present in await broker.presence(topic))
+
+
+async def test_members_are_present_within_their_block(broker: Broker, topic: str) -> None:
+    """Each member is there when its block begins, and gone when it has ended, whatever ends it."""
+    assert await broker.presence(topic) == []
+    async with broker.join(topic, "ann") as ann, broker.join(topic, "bob"):
+        assert ann.user == ann.info == "ann"
+        assert await infos(broker, topic) == ["ann", "bob"]
+        assert await broker.presence_count(topic) == 2
+        with suppress(KeyError):
+            async with broker.join(topic, "eve"):
+                assert len(await broker.presence(topic)) == 3
+                raise KeyError
+        with trio.fail_after(5):
+            while len(await broker.presence(topic)) > 2:
+                pass
+    with trio.fail_after(5):
+        while await broker.presence_count(topic):
+            pass
+    assert await broker.presence(topic) == []
+
+
+async def test_joins_and_leaves_are_told(broker: Broker, topic: str) -> None:
+    """Those who watch get what changes after the list that they began with."""
+    events: list[PresenceEvent] = []
+    async with broker.join(topic, "ann"), broker.watch_presence(topic, events.append) as roster:
+        assert [present.info for present in roster] == ["ann"]
+        async with broker.join(topic, {"name": "Bob"}) as bob:
+            assert await settled(events, 1) == [Join(bob.user, {"name": "Bob"})]
+            assert len(roster) == roster.users == 2
+        assert await settled(events, 2) == [Join(bob.user, {"name": "Bob"}), Leave(bob.user, {"name": "Bob"})]
+        assert [present.info for present in roster] == ["ann"]
+
+
+async def test_two_tabs_are_one_person(broker: Broker, topic: str) -> None:
+    """A user joins with the first member of the same key and leaves with the last."""
+    events: list[PresenceEvent] = []
+    async with broker.watch_presence(topic, events.append) as roster:
+        async with broker.join(topic, {"key": "ann", "tab": 1}):
+            async with broker.join(topic, {"key": "ann", "tab": 2}):
+                await until(lambda: len(roster) == 2, 5)
+                assert roster.users == await broker.presence_count(topic) == 1
+            await until(lambda: len(roster) == 1, 5)
+        told = await settled(events, 2)
+        assert told == [Join("ann", {"key": "ann", "tab": 1}), Leave("ann", {"key": "ann", "tab": 1})]
+
+
+async def test_a_user_may_be_there_once_only(broker: Broker, topic: str) -> None:
+    """Of many who come at the same time to be one user's only member, one is let in."""
+    let_in: list[int] = []
+    refused: list[int] = []
+    everyone = trio.Event()
+
+    async def come(number: int) -> None:
+        try:
+            async with broker.join(topic, {"key": "ann", "n": number}, exclusive=True):
+                let_in.append(number)
+                await everyone.wait()
+        except AlreadyPresent:
+            refused.append(number)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(20):
+            nursery.start_soon(come, number)
+        await until(lambda: len(let_in) + len(refused) == 20, 5)
+        assert len(let_in) == 1
+        assert [present.info for present in await broker.presence(topic)] == [{"key": "ann", "n": let_in[0]}]
+        everyone.set()
+    async with broker.join(topic, "ann", exclusive=True), broker.join(topic, "ann"):
+        assert len(await broker.presence(topic)) == 2
+
+
+async def test_a_member_that_lingers_may_come_back_unnoticed(broker: Broker, topic: str) -> None:
+    """Within the time there is neither a leave nor a join; after it there is the leave."""
+    events: list[PresenceEvent] = []
+    async with broker.watch_presence(topic, events.append):
+        for _ in range(3):
+            async with broker.join(topic, "ann", linger=0.5):
+                await trio.sleep(0.01)
+            await trio.sleep(0.1)
+        assert events == [Join("ann", "ann")]
+        assert await settled(events, 2) == [Join("ann", "ann"), Leave("ann", "ann")]
+
+
+async def test_a_sink_that_fails_costs_the_others_nothing(
+    broker: Broker, topic: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is logged, the other sinks are called, and the member that joins does not notice."""
+
+    def fail(_event: PresenceEvent) -> None:
+        raise ZeroDivisionError
+
+    events: list[PresenceEvent] = []
+    async with broker.watch_presence(topic, fail), broker.watch_presence(topic, events.append):
+        async with broker.join(topic, "ann"):
+            await until(lambda: len(events) == 1, 5)
+        await until(lambda: len(events) == 2, 5)
+    assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"]
+    caplog.clear()
+
+
+async def test_topics_are_apart(broker: Broker, topic: str) -> None:
+    """The members of one topic are not on another, nor are its events messages."""
+    events: list[PresenceEvent] = []
+    async with (
+        broker.watch_presence(topic + "}{", events.append),
+        broker.subscribe(topic) as messages,
+        broker.join(topic, "ann"),
+    ):
+        assert await broker.presence(topic + "}{") == []
+        await broker.publish(topic, "hello")
+        with trio.fail_after(5):
+            assert await anext(messages) == "hello"
+        assert events == []
+
+
+@pytest.mark.parametrize(
+    "info", ["Jürgen\n🌍", {"key": 'a"b\\:{}', "n": [1, None, {"x": "ü"}]}, 5, None, [], ""]
+)
+async def test_any_json_value_may_be_told(broker: Broker, topic: str, info: object) -> None:
+    """What a member tells of itself arrives as it was, in the list and in the events."""
+    events: list[PresenceEvent] = []
+    async with broker.watch_presence(topic, events.append):
+        async with broker.join(topic, info) as present:
+            assert [one.info for one in await broker.presence(topic)] == [info]
+            await settled(events, 1)
+        assert await settled(events, 2) == [Join(present.user, info), Leave(present.user, info)]
+
+
+@pytest.mark.parametrize(("info", "error"), [(b"bytes", TypeError), ("x" * 20_000, ValueError)])
+async def test_what_cannot_be_told_is_refused(
+    broker: Broker, topic: str, info: object, error: type[Exception]
+) -> None:
+    """No member is there whose info is no JSON value or too long."""
+    with pytest.raises(error):
+        async with broker.join(topic, info):
+            pass
+    assert await broker.presence(topic) == []
+
+
+@pytest.mark.parametrize("ticks", range(10))
+async def test_wherever_joining_is_cancelled_nobody_stays(broker: Broker, topic: str, ticks: int) -> None:
+    """A member whose entering is cancelled is not present afterwards, and the topic works."""
+    events: list[PresenceEvent] = []
+    async with broker.watch_presence(topic, events.append) as roster:
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_cancel_after, scope, ticks)
+                async with broker.join(topic, "ann"):
+                    await trio.sleep_forever()
+        async with broker.join(topic, "bob"):
+            await until(lambda: "bob" in [one.info for one in roster], 5)
+        await until(lambda: not len(roster), 5)
+    assert await broker.presence(topic) == []
+
+
+async def _cancel_after(scope: trio.CancelScope, ticks: int) -> None:
+    for _ in range(ticks):
+        await trio.lowlevel.checkpoint()
+    scope.cancel()
+
+
+async def test_who_comes_to_watch_while_all_change_sees_the_same(broker: Broker, topic: str) -> None:
+    """A list and the events after it lead to the same members, whenever the watching begins."""
+    pace = random.Random(1)
+
+    async def come_and_go(name: str) -> None:
+        for _ in range(20):
+            async with broker.join(topic, name):
+                await trio.sleep(pace.random() / 100)
+
+    async def watch() -> None:
+        for _ in range(10):
+            present: set[str] = set()
+
+            def take(event: PresenceEvent, present: set[str] = present) -> None:
+                if isinstance(event, Join):
+                    assert event.user not in present
+                    present.add(event.user)
+                else:
+                    present.remove(event.user)
+
+            async with broker.watch_presence(topic, take) as roster:
+                present |= {one.user for one in roster}
+                await trio.sleep(pace.random() / 20)
+                assert present == {one.user for one in roster}
+
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery, AsyncExitStack():
+            for name in "abcde":
+                nursery.start_soon(come_and_go, name)
+            for _ in range(3):
+                nursery.start_soon(watch)
+    with trio.fail_after(5):
+        while await broker.presence(topic):
+            pass

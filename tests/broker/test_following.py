@@ -1,0 +1,434 @@
+"""Members follow topics that remember: what they missed, the newest, and subscriptions without a block."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+
+import attrs
+import pytest
+import trio
+from redis_servers import RedisServer, until
+from trio.testing import wait_all_tasks_blocked
+
+import trio_ws_app as ws
+from trio_ws_app.testing import MemoryServer, Peer, cancel_everywhere, check_afterwards, serve_in_memory
+
+virtual = pytest.mark.usefixtures("autojump_clock")
+KEEP = {"room:*": ws.History(size=100, ttl=300)}
+
+
+def envelope(topic: str, message: ws.Message, position: ws.Position | None) -> str:
+    return json.dumps([topic, message, str(position)])
+
+
+def on_gap(topic: str, gap: ws.Gap) -> str:
+    return json.dumps([topic, "gap", gap.reason])
+
+
+@attrs.define
+class App:
+    """Members follow the topics of their query: ``topic``, ``since``, ``last``."""
+
+    registry: ws.Registry[None]
+    began: list[ws.Following] = attrs.field(factory=list)
+
+    async def handler(self, connection: ws.Connection) -> None:
+        query = connection.request.query
+        since = ws.Position.parse(query["since"]) if "since" in query else None
+        with self.registry.register(connection) as member:
+            async with member.follow(
+                query["topic"], since=since, last=int(query.get("last", 0))
+            ) as following:
+                self.began.append(following)
+                await connection.wait_closed()
+
+
+@asynccontextmanager
+async def app(**options: object) -> AsyncIterator[tuple[App, MemoryServer]]:
+    registry: ws.Registry[None]
+    options = {"history": KEEP, "envelope": envelope, "on_gap": on_gap} | options
+    async with ws.open_registry(**options) as registry:  # type: ignore[arg-type]
+        application = App(registry)
+        async with serve_in_memory(application.handler) as server:
+            yield application, server
+
+
+async def receive(peer: Peer, count: int) -> list[object]:
+    with trio.fail_after(5):
+        return [json.loads(await peer.receive())[1] for _ in range(count)]
+
+
+@virtual
+async def test_a_client_comes_back_with_its_position() -> None:
+    """It gets what it missed, in order, then what is live; the envelope tells it where it is."""
+    async with app() as (application, server):
+        ann = await server.connect("/?topic=room:1")
+        await wait_all_tasks_blocked()
+        await application.registry.publish("room:1", "1")
+        _, message, position = json.loads(await ann.receive())
+        assert message == "1"
+        await ann.aclose()
+        for number in range(2, 60):
+            await application.registry.publish("room:1", str(number))
+        ann = await server.connect(f"/?topic=room:1&since={position}")
+        assert await receive(ann, 58) == [str(number) for number in range(2, 60)]
+        newest = await application.registry.publish("room:1", "60")
+        assert json.loads(await ann.receive()) == ["room:1", "60", str(newest)]
+        assert [following.recovered for following in application.began] == [None, True]
+
+
+@virtual
+async def test_a_client_that_comes_back_too_late_is_told() -> None:
+    """What ``on_gap`` says comes to that client alone, then what is live."""
+    async with app(history={"*": ws.History(size=2, ttl=300)}) as (application, server):
+        other = await server.connect("/?topic=t")
+        await wait_all_tasks_blocked()
+        first = await application.registry.publish("t", "1")
+        for number in range(2, 6):
+            await application.registry.publish("t", str(number))
+        assert await receive(other, 5) == ["1", "2", "3", "4", "5"]
+        late = await server.connect(f"/?topic=t&since={first}")
+        assert await receive(late, 1) == ["gap"]
+        await application.registry.publish("t", "6")
+        assert await receive(late, 1) == ["6"]
+        assert await receive(other, 1) == ["6"]
+        assert application.began[-1].recovered is False
+
+
+@virtual
+async def test_a_newcomer_begins_with_the_newest() -> None:
+    """``last`` sends the newest messages that are kept, and nothing where nothing is kept."""
+    async with app() as (application, server):
+        for number in range(5):
+            await application.registry.publish("room:1", str(number))
+            await application.registry.publish("plain", str(number))
+        assert await receive(await server.connect("/?topic=room:1&last=1"), 1) == ["4"]
+        assert await receive(await server.connect("/?topic=room:1&last=3"), 3) == ["2", "3", "4"]
+        plain = await server.connect("/?topic=plain&last=3")
+        await wait_all_tasks_blocked()
+        await application.registry.publish("plain", "live")
+        assert await receive(plain, 1) == ["live"]
+
+
+@virtual
+async def test_a_slow_client_gets_all_that_it_missed() -> None:
+    """What was missed is sent as fast as the client takes it, whatever its queue holds; live ones follow."""
+    async with app(history={"t": ws.History(size=1000, ttl=300)}) as (application, server):
+        first = await application.registry.publish("t", "first")
+        texts = [f"{number}".ljust(20_000) for number in range(500)]
+        for text in texts:
+            await application.registry.publish("t", text)
+        slow = await server.connect(f"/?topic=t&since={first}", capacity=10_000)
+        got = []
+        for number in range(500):
+            got += await receive(slow, 1)
+            if number % 50 == 0:
+                texts.append(f"live {number}")
+                await application.registry.publish("t", texts[-1])
+        got += await receive(slow, len(texts) - 500)
+        assert got == texts
+        assert application.registry.disconnected == 0
+
+
+@virtual
+async def test_an_envelope_is_made_once_for_each_message() -> None:
+    """However many follow, and however many come back for it."""
+    made: list[ws.Message] = []
+
+    def counted(topic: str, message: ws.Message, position: ws.Position | None) -> str:
+        made.append(message)
+        return envelope(topic, message, position)
+
+    async with app(envelope=counted) as (application, server):
+        first = await application.registry.publish("room:1", "0")
+        peers = [await server.connect("/?topic=room:1") for _ in range(3)]
+        await wait_all_tasks_blocked()
+        for number in range(1, 4):
+            await application.registry.publish("room:1", str(number))
+        for peer in peers:
+            assert await receive(peer, 3) == ["1", "2", "3"]
+        for _ in range(3):
+            assert await receive(await server.connect(f"/?topic=room:1&since={first}"), 3) == ["1", "2", "3"]
+        assert made == ["1", "2", "3"]
+
+
+@virtual
+async def test_the_most_specific_rule_holds() -> None:
+    """Of the patterns that match a topic, the one with the most of its own text."""
+    rules = {
+        "*": ws.History(1, 9),
+        "room:*": ws.History(2, 9),
+        "room:vip:*": ws.History(3, 9),
+        "room:vip:1": ws.History(4, 9),
+        "*:news": ws.History(5, 9),
+    }
+    async with ws.open_memory_broker() as broker, ws.open_registry(broker=broker, history=rules) as registry:
+        sizes = {"x": 1, "room:1": 2, "room:vip:2": 3, "room:vip:1": 4, "a:news": 5, "": 1, "room:[1]\n": 2}
+        for topic, size in sizes.items():
+            for number in range(8):
+                await registry.publish(topic, str(number))
+            assert len(await broker.history(topic)) == size, topic
+
+
+@pytest.mark.parametrize("rule", [(0, 1), (10**9, 1), (1, 0), (1, -1), (1, 1e12)])
+def test_a_history_has_bounds(rule: tuple[int, float]) -> None:
+    """What cannot be kept is refused with one line."""
+    with pytest.raises(ValueError, match="a history"):
+        ws.History(*rule)
+
+
+@virtual
+async def test_topics_are_subscribed_and_unsubscribed_while_the_handler_runs() -> None:
+    """Without a block of their own, until they are given back or the registration ends."""
+    async with ws.open_memory_broker() as broker, ws.open_registry(broker=broker, history=KEEP) as registry:
+
+        async def handler(connection: ws.Connection) -> None:
+            with registry.register(connection) as member:
+                async for line in connection:
+                    verb, topic = str(line).split()
+                    if verb == "+":
+                        await member.subscribe(topic, last=True)
+                    elif verb == "-":
+                        await member.unsubscribe(topic)
+                    else:
+                        break
+            await connection.send("left")
+            await trio.sleep(1)
+
+        async with serve_in_memory(handler) as server:
+            await registry.publish("room:1", "kept")
+            peer = await server.connect()
+            for command in ("+ room:1", "+ a", "+ b", "- a"):
+                await peer.send(command)
+            assert await peer.receive() == "kept"
+            await wait_all_tasks_blocked()
+            assert broker.statistics().topics == 2
+            for topic in ("room:1", "a", "b"):
+                await registry.publish(topic, topic)
+            assert [await peer.receive(), await peer.receive()] == ["room:1", "b"]
+            await peer.send("leave now")
+            assert await peer.receive() == "left"
+            await registry.publish("b", "too late")
+            await wait_all_tasks_blocked()
+            assert broker.statistics().topics == 0
+
+
+@virtual
+async def test_subscribing_twice_is_a_mistake() -> None:
+    """And so is giving back what was not subscribed; the subscription itself is not touched."""
+    async with ws.open_registry() as registry:
+        said: list[str] = []
+
+        async def handler(connection: ws.Connection) -> None:
+            with registry.register(connection) as member:
+                await member.subscribe("t")
+                for call in (member.subscribe, member.unsubscribe):
+                    try:
+                        await call("t" if call == member.subscribe else "u")
+                    except ValueError as error:
+                        said.append(str(error))
+                await registry.publish("t", "hello")
+                await connection.wait_closed()
+
+        async with serve_in_memory(handler) as server:
+            assert await (await server.connect()).receive() == "hello"
+        assert said == [
+            "the member has subscribed to 't' already",
+            "the member has not subscribed to 'u'",
+        ]
+
+
+def test_wherever_a_subscription_is_cancelled_nothing_stays() -> None:
+    """Subscribing with recovery, following, publishing and unsubscribing, in memory."""
+
+    async def scenario() -> None:
+        registry: ws.Registry[None]
+        async with (
+            ws.open_memory_broker() as broker,
+            ws.open_registry(broker=broker, history=KEEP) as registry,
+        ):
+            check_afterwards(partial(_assert_nothing, broker, registry))
+            position = await registry.publish("room:1", "1", idempotency_key="k")
+            await registry.publish("room:1", "2")
+
+            async def handler(connection: ws.Connection) -> None:
+                with registry.register(connection) as member:
+                    await member.subscribe("room:1", since=position)
+                    async with member.follow("room:2", last=True):
+                        await registry.publish("room:2", "3", exclude=[member])
+                        await registry.publish("room:1", "4")
+                        await member.unsubscribe("room:1")
+                        await member.subscribe("room:1", last=2)
+                        await trio.sleep(1)
+
+            async with serve_in_memory(handler) as server:
+                peer = await server.connect()
+                assert [await peer.receive() for _ in range(4)] == ["2", "4", "2", "4"]
+            assert len(await broker.history("room:1", limit=2)) == 2
+
+    assert len(cancel_everywhere(scenario).points) > 20
+
+
+def _assert_nothing(broker: ws.Broker, registry: ws.Registry[None]) -> None:
+    assert broker.statistics().topics == 0
+    assert registry._topics._topics == {}
+    assert len(registry) == 0
+
+
+async def test_members_in_two_processes_heal_and_come_back(own_redis: RedisServer) -> None:
+    """After an absence of Redis the followers get what was published meanwhile, and no gap."""
+    quick = ws.RedisTimeouts(request=0.5, backoff=0.1)
+    async with (
+        ws.open_redis_broker(own_redis.url, timeouts=quick) as here,
+        ws.open_redis_broker(own_redis.url, timeouts=quick) as there,
+        app(broker=here) as (application, server),
+        app(broker=there) as (_other, elsewhere),
+    ):
+        ann = await server.connect("/?topic=room:1")
+        await until(lambda: len(application.began) == 1, 5)
+        await trio.to_thread.run_sync(own_redis.cli, "CLIENT", "KILL", "TYPE", "pubsub")
+        for number in range(10):
+            last = await application.registry.publish("room:1", str(number))
+        assert await receive(ann, 10) == [str(number) for number in range(10)]
+        await application.registry.publish("room:1", "10", exclude=application.registry.find(_everyone()))
+        await application.registry.publish("room:1", "11")
+        assert await receive(ann, 1) == ["11"]
+        bob = await elsewhere.connect(f"/?topic=room:1&since={last}")
+        assert await receive(bob, 2) == ["10", "11"]
+
+
+def _everyone() -> Callable[[object], bool]:
+    return lambda _: True
+
+
+@virtual
+async def test_members_see_each_other_come_and_go() -> None:
+    """Those who are present are told of the other users, and of each once, however many tabs it has."""
+
+    def on_presence(topic: str, event: ws.Join | ws.Leave) -> str:
+        return f"{topic}: {event.user} {type(event).__name__}"
+
+    registry: ws.Registry[None]
+    async with ws.open_registry(on_presence=on_presence) as registry:
+
+        async def handler(connection: ws.Connection) -> None:
+            info = {"key": connection.request.query["name"]}
+            with registry.register(connection) as member:
+                async with member.follow("t", presence=info, linger=1):
+                    await connection.wait_closed()
+
+        async def told(peer: Peer) -> list[ws.Message]:
+            messages = []
+            with trio.move_on_after(0.1):
+                while True:
+                    messages.append(await peer.receive())
+            return messages
+
+        async with serve_in_memory(handler) as server:
+            ann = await server.connect("/?name=ann")
+            tabs = [await server.connect("/?name=bob") for _ in range(2)]
+            assert await told(ann) == ["t: bob Join"]
+            assert await told(tabs[0]) == []
+            assert await registry.presence_count("t") == 2
+            assert [present.user for present in await registry.presence("t")] == ["ann", "bob", "bob"]
+            await tabs[0].aclose()
+            await trio.sleep(2)
+            assert await told(ann) == []
+            await tabs[1].aclose()
+            await trio.sleep(0.5)
+            back = await server.connect("/?name=bob")
+            await trio.sleep(2)
+            assert await told(ann) == []
+            await back.aclose()
+            await trio.sleep(2)
+            assert await told(ann) == ["t: bob Leave"]
+
+
+@virtual
+async def test_presence_ends_with_the_registration() -> None:
+    """Also for a topic that was subscribed without a block, and for one that is given back."""
+    registry: ws.Registry[None]
+    async with ws.open_registry() as registry:
+
+        async def handler(connection: ws.Connection) -> None:
+            with registry.register(connection) as member:
+                await member.subscribe("a", presence="ann")
+                await member.subscribe("b", presence="ann")
+                await member.unsubscribe("b")
+                await connection.send("ready")
+                await connection.wait_closed()
+
+        async with serve_in_memory(handler) as server:
+            peer = await server.connect()
+            await peer.receive()
+            assert await registry.presence_count("a") == 1
+            assert await registry.presence_count("b") == 0
+            await peer.aclose()
+            await wait_all_tasks_blocked()
+            assert await registry.presence_count("a") == 0
+
+
+def test_wherever_presence_is_cancelled_nobody_stays() -> None:
+    """Following with presence, its events and its end, in memory."""
+
+    async def scenario() -> None:
+        registry: ws.Registry[None]
+        async with (
+            ws.open_memory_broker() as broker,
+            ws.open_registry(broker=broker, on_presence=lambda _topic, event: event.user) as registry,
+        ):
+            check_afterwards(partial(_assert_nobody, broker))
+
+            async def handler(connection: ws.Connection) -> None:
+                with registry.register(connection) as member:
+                    async with member.follow("t", presence={"key": connection.request.query["name"]}):
+                        await connection.wait_closed()
+
+            async with serve_in_memory(handler) as server:
+                ann = await server.connect("/?name=ann")
+                await server.connect("/?name=bob")
+                assert await ann.receive() == "bob"
+                assert await registry.presence_count("t") == 2
+
+    assert len(cancel_everywhere(scenario).points) > 10
+
+
+async def _assert_nobody(broker: ws.Broker) -> None:
+    assert await broker.presence("t") == []
+
+
+async def test_presence_is_the_same_in_every_process(own_redis: RedisServer) -> None:
+    """Members of two registries on one Redis see each other, and the end of a block is the leave."""
+
+    def on_presence(_topic: str, event: ws.Join | ws.Leave) -> str:
+        return f"{event.user} {type(event).__name__}"
+
+    async with (
+        ws.open_redis_broker(own_redis.url) as here,
+        ws.open_redis_broker(own_redis.url) as there,
+        ws.open_registry(broker=here, on_presence=on_presence) as room,
+        ws.open_registry(broker=there, on_presence=on_presence) as other_room,
+    ):
+
+        async def handler(registry: ws.Registry[None], connection: ws.Connection) -> None:
+            with registry.register(connection) as member:
+                async with member.follow("t", presence=connection.request.query["name"]):
+                    await connection.send("here")
+                    await connection.wait_closed()
+
+        async with serve_in_memory(partial(handler, room)) as server:
+            ann = await server.connect("/?name=ann")
+            assert await ann.receive() == "here"
+            async with serve_in_memory(partial(handler, other_room)) as elsewhere:
+                bob = await elsewhere.connect("/?name=bob")
+                assert await bob.receive() == "here"
+                with trio.fail_after(5):
+                    assert await ann.receive() == "bob Join"
+                assert {present.user for present in await room.presence("t")} == {"ann", "bob"}
+                assert await other_room.presence_count("t") == 2
+                await bob.aclose()
+            with trio.fail_after(5):
+                assert await ann.receive() == "bob Leave"

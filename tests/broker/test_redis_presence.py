@@ -1,0 +1,270 @@
+"""Presence in a real Redis, where processes are killed and stopped and Redis itself goes away."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+
+import pytest
+import trio
+from redis_servers import RedisServer, until
+
+from trio_ws_app.broker import (
+    Broker,
+    BrokerUnavailable,
+    Join,
+    Leave,
+    PresenceEvent,
+    RedisTimeouts,
+    open_redis_broker,
+    redis_lease,
+)
+
+QUICK = RedisTimeouts(connect=0.5, request=2, ping_interval=0.5, ping=0.5, backoff=0.1)
+
+MEMBERS = """
+import sys
+import trio
+from trio_ws_app.broker import open_redis_broker, redis_lease
+
+async def main(url, lease, count):
+    redis_lease.LEASE, redis_lease.RENEWED_EVERY = lease, lease / 3
+
+    async def be_there(broker, number, task_status):
+        async with broker.join("t", f"member {number}"):
+            task_status.started()
+            await trio.sleep_forever()
+
+    async with open_redis_broker(url) as broker, trio.open_nursery() as nursery:
+        for number in range(count):
+            nursery.start_soon(nursery.start, be_there, broker, number)
+        while len(nursery.child_tasks) > count or await broker.presence_count("t") < count:
+            await trio.sleep(0.01)
+        print("present", flush=True)
+        await trio.sleep_forever()
+
+trio.run(main, sys.argv[1], float(sys.argv[2]), int(sys.argv[3]))
+"""
+
+
+@pytest.fixture(autouse=True)
+def short_leases(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leases of 1.5 s instead of 15, so that tests need not wait."""
+    monkeypatch.setattr(redis_lease, "LEASE", 1.5)
+    monkeypatch.setattr(redis_lease, "RENEWED_EVERY", 0.5)
+
+
+@asynccontextmanager
+async def process_with_members(server: RedisServer, count: int) -> AsyncIterator[trio.Process]:
+    """Another process, with members that are present."""
+    command = [sys.executable, "-c", MEMBERS, server.url, "1.5", str(count)]
+    process = await trio.lowlevel.open_process(command, stdout=-1)
+    assert process.stdout is not None
+    try:
+        with trio.fail_after(20):
+            assert (await process.stdout.receive_some()).startswith(b"present")
+        yield process
+    finally:
+        process.kill()
+        await process.wait()
+        await process.stdout.aclose()
+
+
+@pytest.fixture
+async def broker(own_redis: RedisServer) -> AsyncIterator[Broker]:
+    async with open_redis_broker(own_redis.url, timeouts=QUICK) as broker:
+        yield broker
+
+
+def counted(events: list[PresenceEvent]) -> tuple[Counter[str], Counter[str]]:
+    joins = Counter(event.user for event in events if isinstance(event, Join))
+    leaves = Counter(event.user for event in events if isinstance(event, Leave))
+    return joins, leaves
+
+
+async def users(broker: Broker) -> list[str]:
+    return sorted(present.user for present in await broker.presence("t"))
+
+
+async def test_a_killed_process_leaves_within_its_lease(own_redis: RedisServer, broker: Broker) -> None:
+    """Everyone sees each of its 500 members leave, once, and its other traces are gone from Redis too."""
+    events: list[PresenceEvent] = []
+    others: list[PresenceEvent] = []
+    async with (
+        process_with_members(own_redis, 500) as process,
+        open_redis_broker(own_redis.url, timeouts=QUICK) as other,
+        broker.join("t", "ann"),
+        broker.watch_presence("t", events.append) as roster,
+        other.watch_presence("t", others.append),
+    ):
+        assert len(roster) == 501
+        await trio.sleep(2)
+        assert events == others == []  # the lease is renewed
+        process.kill()
+        await until(lambda: len(roster) == 1, 1.5 + 0.5 + 1)
+        await until(lambda: len(others) == 500, 1)
+        await trio.sleep(1)
+        for seen in (events, others):
+            joins, leaves = counted(seen)
+            assert not joins
+            assert leaves == Counter({f"member {number}": 1 for number in range(500)})
+        assert await users(broker) == ["ann"]
+    keys = await trio.to_thread.run_sync(own_redis.cli, "KEYS", "*")
+    assert not any(key.startswith(("ws:members", "ws:users", "ws:{leases}:dying")) for key in keys.split())
+
+
+async def test_a_stopped_process_joins_again(own_redis: RedisServer, broker: Broker) -> None:
+    """Stopped for longer than its lease it has left; when it goes on its members are there again."""
+    events: list[PresenceEvent] = []
+    async with (
+        process_with_members(own_redis, 20) as process,
+        broker.watch_presence("t", events.append) as roster,
+    ):
+        process.send_signal(signal.SIGSTOP)
+        await until(lambda: len(roster) == 0, 5)
+        process.send_signal(signal.SIGCONT)
+        await until(lambda: len(roster) == 20, 5)
+        await trio.sleep(2.5)
+        assert len(roster) == roster.users == 20
+        joins, leaves = counted(events)
+        assert joins == leaves == Counter({f"member {number}": 1 for number in range(20)})
+        assert len(await broker.presence("t")) == await broker.presence_count("t") == 20
+
+
+async def test_redis_is_away_for_longer_than_a_lease(own_redis: RedisServer, broker: Broker) -> None:
+    """When it is back with its data everyone is still there: no ghosts, no doubles, no leave."""
+    events: list[PresenceEvent] = []
+    async with (
+        process_with_members(own_redis, 10),
+        broker.join("t", "ann"),
+        broker.watch_presence("t", events.append) as roster,
+    ):
+        own_redis.pause()
+        await trio.sleep(4)
+        own_redis.resume()
+        await until(lambda: broker.problem is None, 5)
+        await trio.sleep(2.5)
+        assert len(roster) == 11
+        assert events == []
+        async with broker.join("t", "bob"):
+            await until(lambda: len(events) == 1, 5)
+        assert len(await broker.presence("t")) in (11, 12)
+
+
+@pytest.mark.parametrize("how", ["restart", "FLUSHALL"])
+async def test_a_redis_that_lost_everything_is_told_again(
+    own_redis: RedisServer, broker: Broker, how: str
+) -> None:
+    """Members of the processes that live are present again in Redis and in every list, once each."""
+    events: list[PresenceEvent] = []
+    async with (
+        process_with_members(own_redis, 10),
+        broker.join("t", "ann"),
+        broker.watch_presence("t", events.append) as roster,
+    ):
+        if how == "restart":
+            own_redis.kill()
+            await trio.sleep(0.5)
+            await trio.to_thread.run_sync(own_redis.start)
+        else:
+            await trio.to_thread.run_sync(own_redis.cli, "FLUSHALL")
+        await trio.sleep(4)
+        expected = sorted(["ann", *(f"member {number}" for number in range(10))])
+        assert await users(broker) == expected
+        assert await broker.presence_count("t") == 11
+        assert sorted(present.user for present in roster) == expected
+
+
+async def test_leaving_while_redis_is_away(own_redis: RedisServer, broker: Broker) -> None:
+    """A block that ends meanwhile ends at once, and the leave is told when Redis is back."""
+    events: list[PresenceEvent] = []
+    async with open_redis_broker(own_redis.url, timeouts=QUICK) as other, AsyncExitStack() as stack:
+        await stack.enter_async_context(other.watch_presence("t", events.append))
+        async with broker.join("t", "ann"):
+            await until(lambda: len(events) == 1, 5)
+            own_redis.pause()
+            await until(lambda: broker.problem is not None, 5)
+            began = trio.current_time()
+        assert trio.current_time() - began < 0.1
+        with pytest.raises(BrokerUnavailable, match="not present within"):
+            async with broker.join("t", "eve"):
+                pass
+        own_redis.resume()
+        await until(lambda: len(events) == 2, 5)
+        await trio.sleep(0.3)
+        assert events == [Join("ann", "ann"), Leave("ann", "ann")]
+        assert await other.presence("t") == []
+
+
+async def test_a_planned_restart_within_the_linger_is_not_noticed(own_redis: RedisServer) -> None:
+    """A process that ends leaves its lingering members for as long; others of it leave at once."""
+    events: list[PresenceEvent] = []
+    opened = partial(open_redis_broker, own_redis.url, timeouts=QUICK)
+    async with opened() as other, other.watch_presence("t", events.append) as roster:
+        async with (
+            opened() as old,
+            old.join("t", "ann", linger=1),
+            old.join("t", "bob"),
+            old.join("t", "eve", linger=1),
+        ):
+            await until(lambda: len(events) == 3, 5)
+        await until(lambda: len(events) == 4, 5)
+        assert events[3] == Leave("bob", "bob")
+        async with opened() as new, new.join("t", "ann", linger=1):
+            await until(lambda: len(events) == 5, 5)
+            assert events[4] == Leave("eve", "eve")
+            assert [present.user for present in roster] == ["ann"]
+        await until(lambda: len(events) == 6, 5)
+        assert events[5] == Leave("ann", "ann")
+
+
+async def test_being_there_costs_one_command_a_process(own_redis: RedisServer, broker: Broker) -> None:
+    """However many are present, Redis is asked for nothing but the renewal of the lease."""
+    async with AsyncExitStack() as stack, trio.open_nursery() as nursery:
+
+        async def be_there(number: int) -> None:
+            async with broker.join(f"topic {number % 7}", {"n": number}):
+                await trio.sleep_forever()
+
+        for number in range(300):
+            nursery.start_soon(be_there, number)
+        await stack.enter_async_context(broker.watch_presence("topic 1", lambda _: None))
+        await trio.sleep(1)
+        await trio.to_thread.run_sync(own_redis.cli, "CONFIG", "RESETSTAT")
+        await trio.sleep(2)
+        stats = await trio.to_thread.run_sync(own_redis.cli, "INFO", "commandstats")
+        calls = {
+            line.partition(":")[0].removeprefix("cmdstat_"): int(line.split("calls=")[1].split(",")[0])
+            for line in stats.splitlines()
+            if "calls=" in line
+        }
+        scripted = {"zadd", "zscore", "zrange", "smembers", "time"}
+        others = {name: count for name, count in calls.items() if name not in scripted}
+        assert 3 <= others.pop("evalsha") <= 5
+        assert set(others) <= {"ping", "config|resetstat", "info", "hello", "client|setinfo", "command|docs"}
+        nursery.cancel_scope.cancel()
+
+
+async def test_many_who_fail_to_come_leave_nothing_behind(own_redis: RedisServer, broker: Broker) -> None:
+    """Those who tried while Redis was away are forgotten: it hears of none of them later."""
+    own_redis.pause()
+    await until(lambda: broker.problem is not None, 5)
+
+    async def try_to_come(number: int) -> None:
+        with pytest.raises(BrokerUnavailable):
+            async with broker.join("t", f"{number}"):
+                pass
+
+    async with trio.open_nursery() as nursery:
+        for number in range(2000):
+            nursery.start_soon(try_to_come, number)
+    events: list[PresenceEvent] = []
+    own_redis.resume()
+    await until(lambda: broker.problem is None, 5)
+    async with broker.watch_presence("t", events.append), broker.join("t", "ann"):
+        await until(lambda: Join("ann", "ann") in events, 5)
+        assert await users(broker) == ["ann"]

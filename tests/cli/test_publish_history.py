@@ -1,0 +1,34 @@
+"""``trio-ws-app publish --history``: what is published is kept for those who come later."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from redis_servers import RedisServer
+from running import run
+
+from trio_ws_app.broker import Delivery, open_redis_broker
+
+
+async def kept(url: str, topic: str) -> list[str | bytes]:
+    async with open_redis_broker(url) as broker:
+        return [item.message for item in await broker.history(topic) if isinstance(item, Delivery)]
+
+
+def test_what_is_published_is_kept_on_request(own_redis: RedisServer) -> None:
+    """The newest messages, for the time that was asked for; without the option nothing is."""
+    for number in range(4):
+        ended = run("publish", "t", f"{number}", "--history", "3", "--ttl", "60", "--broker", own_redis.url)
+        assert ended.status == 0
+    assert run("publish", "t", "plain", "--broker", own_redis.url).status == 0
+    assert trio.run(kept, own_redis.url, "t") == ["1", "2", "3"]
+    assert 50_000 < int(own_redis.cli("PTTL", "ws:history:{t}")) <= 60_000
+
+
+@pytest.mark.parametrize(
+    "options", [("--history", "0"), ("--history", "x"), ("--history", "5", "--ttl", "0")]
+)
+def test_what_cannot_be_kept_is_refused(options: tuple[str, ...]) -> None:
+    """A bad number is told in the usual way, before anything is published."""
+    ended = run("publish", "t", "x", "--broker", "redis://127.0.0.1:1", *options)
+    assert ended.status == 2

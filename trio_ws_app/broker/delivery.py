@@ -1,0 +1,59 @@
+"""What a broker hands over: messages, and the places where messages may be missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import attrs
+
+from ..connection import Message
+from .position import Position
+
+COST_OF_AN_ITEM: Final = 64  # bytes that a queued message takes besides its own, so that empty ones count too
+
+
+@attrs.frozen
+class Gap:
+    """Messages are missing here: a copy of something that is kept by them has to be read anew.
+
+    ``reason`` says why; ``missed`` counts them, or is None if the number is not known.
+    """
+
+    reason: str
+    missed: int | None = None
+
+
+@attrs.frozen
+class Delivery:
+    """One message as it comes from the broker.
+
+    ``publish_id`` is what its publisher passed to ``publish``. A message that was published with a history
+    has a ``position``, and ``previous``, the tag of the message before it, or "" for the first of its epoch.
+    """
+
+    message: Message
+    publish_id: str | None = None
+    position: Position | None = None
+    previous: str = ""
+
+    def follows(self, position: Position) -> bool:
+        """Whether this is the message right after that at ``position``, in the same history."""
+        own = self.position
+        return (
+            own is not None
+            and own.epoch == position.epoch
+            and own.offset == position.offset + 1
+            and self.previous == position.tag
+        )
+
+
+Item = Delivery | Gap
+Sink = Callable[[Item], object]
+
+
+def cost(message: Message) -> int:
+    """What a queued message takes, in bytes: a text that is not ASCII may take four for each character."""
+    if isinstance(message, str) and not message.isascii():
+        return 4 * len(message) + COST_OF_AN_ITEM
+    return len(message) + COST_OF_AN_ITEM

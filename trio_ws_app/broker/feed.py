@@ -1,0 +1,92 @@
+"""One topic in one process: what comes on it, and who takes that here."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+import attrs
+
+from .delivery import Delivery, Gap, Item, Sink
+from .position import Position
+
+Taken = TypeVar("Taken")
+
+logger = logging.getLogger("trio_ws_app.broker")
+
+
+@attrs.frozen
+class Recovery:
+    """Where a subscriber stands when it begins, and what it gets before what is live.
+
+    ``recovered`` is True if ``items`` are all it has missed, False if that is not known and the first item
+    is a ``Gap``, and None if it asked for nothing. ``position`` is that of the last message before the live
+    ones.
+    """
+
+    recovered: bool | None
+    items: tuple[Item, ...]
+    position: Position | None
+
+
+class Feed(ABC):
+    """A topic that is subscribed at the broker, within a block ``async with broker.open_feed(topic)``.
+
+    Its sinks are called with every ``Delivery`` and every ``Gap``, in the broker's own task: they must not
+    wait and must not raise.
+    """
+
+    def __init__(self) -> None:
+        self._sinks: Counter[Sink] = Counter()
+
+    def add(self, sink: Sink) -> None:
+        """Have ``sink`` called from now on; one that is added several times is called once for an item."""
+        self._sinks[sink] += 1
+
+    def discard(self, sink: Sink) -> None:
+        """Take back one ``add``."""
+        self._sinks[sink] -= 1
+        if not self._sinks[sink]:
+            del self._sinks[sink]
+
+    def deliver(self, items: Iterable[Item]) -> None:
+        """Call every sink with each item; one that fails is logged and costs the others nothing."""
+        call_sinks(self._sinks, items)
+
+    @abstractmethod
+    async def recover(self, since: Position | None, last: int = 0) -> Recovery:
+        """Find what a subscriber has missed that has come as far as ``since``.
+
+        What this returns ends where the sinks are when it returns: a sink that is added before the next
+        checkpoint gets what follows, with nothing lost or repeated in between. Unless ``since`` can be
+        recovered from, the newest ``last`` messages that are kept are returned.
+
+        Raises:
+            BrokerUnavailable: the history could not be read within a bounded time.
+        """
+
+
+def call_sinks(sinks: Iterable[Callable[[Taken], object]], items: Iterable[Taken]) -> None:
+    """Call every sink with each item; one that fails is logged and costs the others nothing."""
+    for item in items:
+        for sink in tuple(sinks):
+            try:
+                sink(item)
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException:  # a panic of an extension is one, too (G5)
+                logger.exception("what follows a topic failed to take a message")
+
+
+def recovery(
+    missed: Sequence[Delivery] | Gap | None, newest: Sequence[Delivery], position: Position | None
+) -> Recovery:
+    """What ``recover`` returns: ``missed`` is None if there is no position to recover from."""
+    if isinstance(missed, Gap):
+        return Recovery(False, (missed, *newest), position)
+    if missed is None:
+        return Recovery(None, tuple(newest), position)
+    return Recovery(True, tuple(missed), position)

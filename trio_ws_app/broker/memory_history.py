@@ -1,0 +1,83 @@
+"""The histories of a broker that keeps them in its own memory."""
+
+from __future__ import annotations
+
+import random
+from collections import OrderedDict
+
+import attrs
+import trio
+
+from ..connection import Message
+from .delivery import Delivery
+from .history import History
+from .position import Position
+from .ring import Ring
+
+
+@attrs.define(eq=False)
+class _Kept:
+    """The newest messages of one topic, and when they expire."""
+
+    ring: Ring
+    epoch: str
+    expires: float = 0.0
+
+
+class MemoryHistories:
+    """By topic. What has expired is forgotten, whether it is asked for or not."""
+
+    def __init__(self) -> None:
+        self._by_ttl: dict[float, OrderedDict[str, _Kept]] = {}  # each with the next to expire in front
+        self._ttl: dict[str, float] = {}
+
+    def record(self, topic: str, message: Message, publish_id: str | None, history: History) -> Delivery:
+        """Keep a message, and return it with its position."""
+        self._forget_expired()
+        kept = self._get(topic) or _Kept(Ring(history.size), random_tag())
+        last = kept.ring.last
+        offset = 1 if last is None else last.offset + 1
+        delivery = Delivery(
+            message, publish_id, Position(kept.epoch, offset, random_tag()), "" if last is None else last.tag
+        )
+        kept.ring.size = history.size
+        kept.ring.append(delivery)
+        self._keep(topic, kept, history.ttl)
+        return delivery
+
+    def ring(self, topic: str) -> Ring | None:
+        """The newest messages of a topic; None if none are kept."""
+        self._forget_expired()
+        kept = self._get(topic)
+        return None if kept is None else kept.ring
+
+    def _get(self, topic: str) -> _Kept | None:
+        ttl = self._ttl.get(topic)
+        return None if ttl is None else self._by_ttl[ttl][topic]
+
+    def _keep(self, topic: str, kept: _Kept, ttl: float) -> None:
+        before = self._ttl.get(topic)
+        if before is not None and before != ttl:
+            self._forget(topic)
+        self._ttl[topic] = ttl
+        kept.expires = trio.current_time() + ttl
+        order = self._by_ttl.setdefault(ttl, OrderedDict())
+        order[topic] = kept
+        order.move_to_end(topic)
+
+    def _forget_expired(self) -> None:
+        now = trio.current_time()
+        for order in tuple(self._by_ttl.values()):
+            while order and (oldest := next(iter(order.items())))[1].expires <= now:
+                self._forget(oldest[0])
+
+    def _forget(self, topic: str) -> None:
+        ttl = self._ttl.pop(topic)
+        del self._by_ttl[ttl][topic]
+        if not self._by_ttl[ttl]:
+            del self._by_ttl[ttl]
+
+
+def random_tag() -> str:
+    """A text of 12 characters that no other message or history has."""
+    return f"{random.getrandbits(48):012x}"

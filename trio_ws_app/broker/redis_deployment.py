@@ -1,0 +1,206 @@
+"""The Redis servers in use: which they are, and a connection to each for commands and for subscriptions."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+import trio
+from coredis.exceptions import (
+    AskError,
+    BusyLoadingError,
+    ClusterDownError,
+    ReadOnlyError,
+    RedisError,
+    TryAgainError,
+)
+
+from .base import BrokerUnavailable
+from .feed import logger
+from .redis_cluster import Layout, discover
+from .redis_connection import ConnectionLost, NotSent, RedisConnection, Reply
+from .redis_link import Link
+from .redis_url import Address, RedisTimeouts, RedisUrl
+
+# MOVED is an AskError: ask another server. A primary that has become a replica is read-only.
+NOT_IN_CHARGE = (AskError, BusyLoadingError, ClusterDownError, ReadOnlyError, TryAgainError)
+
+
+class CommandFailed(Exception):
+    """A command got no useful reply; its text says why. If it was ``sent``, it may have been carried out."""
+
+    def __init__(self, why: str, *, sent: bool) -> None:
+        super().__init__(why)
+        self.sent = sent
+
+
+class Subscriptions(Protocol):
+    """What is subscribed, at the servers in charge; told when those or their connections change."""
+
+    def place_all(self) -> None: ...
+    def lose_link(self, link: Link, why: str) -> None: ...
+    def message(self, channel: bytes, payload: bytes) -> None: ...
+    def dropped(self, channel: bytes) -> None: ...
+
+
+class Deployment:
+    """One server, a primary with replicas, or a cluster.
+
+    Commands and subscriptions have a connection each for every server in use, so that a flood of messages
+    to this process does not hold up its commands.
+    """
+
+    def __init__(self, url: RedisUrl, timeouts: RedisTimeouts, layout: Layout, nursery: trio.Nursery) -> None:
+        self.layout = layout
+        self._url = url
+        self._timeouts = timeouts
+        self._nursery = nursery
+        self._commands: dict[Address, Link] = {}
+        self._subscribers: dict[Address, Link] = {}
+        self._subscriptions: Subscriptions | None = None
+        self._changed = trio.Event()  # replaced when a connection comes or goes or the layout changes
+        self._away_since: float | None = None
+        self._layout_is_wrong = trio.Event()
+
+    async def start(self, subscriptions: Subscriptions) -> None:
+        """Start to connect, and wait until that worked everywhere or a connection's time is over."""
+        self._subscriptions = subscriptions
+        self._nursery.start_soon(self._keep_layout)
+        self._connect_for_commands()
+        with trio.move_on_after(self._timeouts.connect):
+            while self.problem is not None:
+                await self._changed.wait()
+
+    @property
+    def problem(self) -> str | None:
+        return next((link.problem for link in self._links() if link.problem is not None), None)
+
+    @property
+    def publish_command(self) -> bytes:
+        return b"SPUBLISH" if self.layout.sharded else b"PUBLISH"
+
+    # -- commands
+
+    async def call(self, channel: bytes, command: Callable[[], tuple[bytes, ...]], size: int) -> Reply:
+        """Have a command carried out by the server in charge of ``channel`` and return its reply.
+
+        Waits for Redis to come back, for a server to be in charge, and for room for ``size`` bytes, together
+        for ``timeouts.request`` at most. ``command()`` makes it when it can be sent, so that what waits is
+        not encoded yet.
+
+        Raises:
+            CommandFailed: there is no reply.
+            RedisError: Redis refuses.
+        """
+        sent = False
+        with trio.move_on_after(self._timeouts.request):
+            while True:
+                connection = self._connection_for(channel)
+                if connection is None:
+                    await self._changed.wait()
+                    continue
+                await connection.wait_for_room(size)
+                sent = True
+                reply = await connection.request(*command())
+                if not isinstance(reply, RedisError):
+                    return reply
+                if isinstance(reply, ConnectionLost) and not isinstance(reply, NotSent):
+                    raise CommandFailed(str(reply), sent=True)
+                sent = False
+                if isinstance(reply, NOT_IN_CHARGE):
+                    self.look_for_servers()
+                elif not isinstance(reply, NotSent):
+                    raise reply
+                await self._changed.wait()
+        if sent:
+            raise CommandFailed(f"Redis does not answer within {self._timeouts.request:g} s", sent=True)
+        raise CommandFailed(self.problem or "Redis does not take it", sent=False)
+
+    def _connection_for(self, channel: bytes) -> RedisConnection | None:
+        server = self.layout.server_for(channel)
+        return None if server is None else self._commands[server].connection
+
+    # -- connections
+
+    def subscriber_for(self, channel: bytes) -> Link | None:
+        """The link for subscriptions to the server in charge of ``channel``, made with the first use."""
+        server = self.layout.server_for(channel)
+        if server is not None and server not in self._subscribers:
+            self._subscribers[server] = self._start(Link(server, self._subscriber_up, self._subscriber_down))
+        return None if server is None else self._subscribers[server]
+
+    def _connect_for_commands(self) -> None:
+        for server in self.layout.servers - self._commands.keys():
+            self._commands[server] = self._start(Link(server, self._note_change, self._note_loss))
+
+    def _start(self, link: Link) -> Link:
+        assert self._subscriptions is not None
+        self._nursery.start_soon(
+            partial(
+                link.run,
+                self._url,
+                self._timeouts,
+                on_message=self._subscriptions.message,
+                on_dropped=self._subscriptions.dropped,
+            ),
+            name=f"Redis at {link.address}",
+        )
+        return link
+
+    def _links(self) -> tuple[Link, ...]:
+        return (*self._commands.values(), *self._subscribers.values())
+
+    def _note_change(self, _link: Link | None = None) -> None:
+        changed, self._changed = self._changed, trio.Event()
+        changed.set()
+        lost = next((link for link in self._links() if link.is_lost), None)
+        if lost is not None and self._away_since is None:
+            self._away_since = trio.current_time()
+            logger.warning("%s", lost.problem)
+        elif lost is None and self._away_since is not None:
+            logger.info("Redis is back after %.1f s", trio.current_time() - self._away_since)
+            self._away_since = None
+
+    def _note_loss(self, link: Link) -> None:
+        if self.layout.sharded or len(self._url.addresses) > 1:
+            self.look_for_servers()
+        self._note_change(link)
+
+    def _subscriber_up(self, link: Link) -> None:
+        assert self._subscriptions is not None
+        self._subscriptions.place_all()
+        self._note_change(link)
+
+    def _subscriber_down(self, link: Link) -> None:
+        assert self._subscriptions is not None
+        self._subscriptions.lose_link(link, link.problem or "Redis was away")
+        self._note_loss(link)
+
+    # -- the layout
+
+    def look_for_servers(self) -> None:
+        """Ask anew which server is in charge of what."""
+        self._layout_is_wrong.set()
+
+    async def _keep_layout(self) -> None:
+        while True:
+            await self._layout_is_wrong.wait()
+            self._layout_is_wrong = trio.Event()
+            known = random.sample(sorted(self.layout.servers, key=str), len(self.layout.servers))
+            try:
+                self._use_layout(await discover((*known, *self._url.addresses), self._url, self._timeouts))
+            except BrokerUnavailable:
+                self._layout_is_wrong.set()
+            await trio.sleep(random.uniform(self._timeouts.backoff / 2, self._timeouts.backoff))
+
+    def _use_layout(self, layout: Layout) -> None:
+        assert self._subscriptions is not None
+        self.layout = layout
+        for links in (self._commands, self._subscribers):
+            for server in links.keys() - layout.servers:
+                links.pop(server).scope.cancel()
+        self._connect_for_commands()
+        self._subscriptions.place_all()
+        self._note_change()

@@ -1,0 +1,195 @@
+"""A topic of this process at Redis: live messages and those that are read from the history, in one order."""
+
+from __future__ import annotations
+
+import random
+from typing import Final
+
+import attrs
+import trio
+from coredis.exceptions import RedisError
+
+from .base import BrokerUnavailable
+from .delivery import Gap, Item
+from .feed import Feed, Recovery, recovery
+from .merge import Merge
+from .payload import decode_payload
+from .position import Position
+from .redis_connection import RedisConnection
+from .redis_deployment import CommandFailed
+from .redis_history import RedisHistories, unavailable
+from .redis_url import RedisTimeouts
+from .ring import FORK, Ring, RingBudget, after
+
+RING_SIZE: Final = 1000  # messages that a process keeps of a topic, to answer those who return
+RING_BYTES: Final = 4 * 1024 * 1024
+CATCH_UP_SIZE: Final = 200  # messages that are read at once of those that did not come live
+ALL_RINGS_BYTES: Final = 64 * 1024 * 1024  # of all topics together
+
+
+@attrs.define
+class Shared:
+    """What the feeds of one broker have counted, and the budget that they share."""
+
+    received: int = 0
+    gaps: int = 0
+    rings: RingBudget = attrs.field(factory=lambda: RingBudget(ALL_RINGS_BYTES))
+
+
+class RedisFeed(Feed):
+    """Reads the history where live messages are missing, and for those who have missed some.
+
+    It is read once for all who ask at the same time, and kept in a ring for those who ask later.
+    """
+
+    def __init__(
+        self,
+        channel: bytes,
+        histories: RedisHistories,
+        timeouts: RedisTimeouts,
+        shared: Shared,
+        nursery: trio.Nursery,
+    ) -> None:
+        super().__init__()
+        self._channel = channel
+        self._histories = histories
+        self._timeouts = timeouts
+        self._shared = shared
+        self._nursery = nursery
+        self.subscribed_at: RedisConnection | None = None  # while the subscription holds
+        self._merge = Merge(Ring(RING_SIZE, RING_BYTES))
+        self._resumed = 0  # how often the live subscription has begun again
+        self._healing = trio.CancelScope()
+        self._healed: trio.Event | None = None  # while the history is read for what did not come live
+        self._reading = trio.Lock()
+        self._reads = 0  # how often the ring was filled, or began to be
+
+    # -- live
+
+    def message(self, payload: bytes) -> None:
+        """A message has come on the channel."""
+        self._shared.received += 1
+        self._hand_out(self._merge.live(decode_payload(payload)))
+
+    def resume(self, why: str) -> None:
+        """The subscription holds again, after it was lost as ``why`` says."""
+        self._resumed += 1
+        self._hand_out(self._merge.resume(why))
+
+    def close(self) -> None:
+        """Nothing is subscribed any more."""
+        self._healing.cancel()
+        self._shared.rings.forget(self._merge.ring)
+
+    def _hand_out(self, items: list[Item]) -> None:
+        if self._merge.last is not None:
+            self._shared.rings.note(self._merge.ring)
+        if not items and self._merge.behind is None:
+            return
+        self._shared.gaps += sum(isinstance(item, Gap) for item in items)
+        self.deliver(items)
+        if self._merge.behind is not None and self._healed is None:
+            self._healed = trio.Event()
+            self._nursery.start_soon(self._heal)
+
+    # -- the history
+
+    async def _heal(self) -> None:
+        """Read what has not come live, until nothing is missing."""
+        assert self._healed is not None
+        try:
+            with self._healing:
+                while self._merge.behind is not None:
+                    await self._catch_up()
+        finally:
+            self._healed.set()
+            self._healed = None
+
+    async def _catch_up(self) -> None:
+        resumed = self._resumed
+        self._merge.begin_reading()
+        try:
+            entries = await self._histories.read(self._channel, start=self._merge.last, oldest=CATCH_UP_SIZE)
+            newest = entries[-1:]
+            if not 0 < len(entries) < CATCH_UP_SIZE:
+                newest = await self._histories.read(self._channel, count=1)
+        except CommandFailed:
+            await trio.sleep(random.uniform(self._timeouts.backoff / 2, self._timeouts.backoff))
+            return
+        except RedisError:
+            entries, newest = [], []  # it refuses, now and later
+        if resumed == self._resumed:  # otherwise what was read may end before the subscription begins
+            all_of_it = len(entries) < CATCH_UP_SIZE
+            newest_one = newest[-1] if newest else None
+            self._hand_out(self._merge.catch_up(entries, newest_one, all_of_it=all_of_it))
+
+    async def recover(self, since: Position | None, last: int = 0) -> Recovery:
+        if since is None and not last:
+            return recovery(None, (), self._merge.last)
+        try:
+            with trio.fail_after(self._timeouts.request):
+                return await self._recover(since, last)
+        except trio.TooSlowError:
+            problem = f"the history is not read within {self._timeouts.request:g} s"
+            raise BrokerUnavailable(problem) from None
+        except (CommandFailed, RedisError) as failure:
+            unavailable(failure, "the history is not read")
+
+    async def _recover(self, since: Position | None, last: int) -> Recovery:
+        asked = self._reads
+        while True:
+            while self._healed is not None:
+                await self._healed.wait()
+            answer = self._answer(since, last)
+            if answer is not None:
+                return answer
+            if self._reads == asked:
+                await self._fill(since, last, asked)
+            elif not self._merge.filled:
+                asked = self._reads  # the topic has begun anew meanwhile
+            elif since is not None and (answer := await self._read_back(since, last)) is not None:
+                return answer
+
+    def _answer(self, since: Position | None, last: int) -> Recovery | None:
+        """What the ring knows; None if the history has to be read first."""
+        missed = None if since is None else self._merge.missed_after(since)
+        if since is not None and missed is None:
+            return None
+        if last and not isinstance(missed, list) and not self._merge.filled:
+            return None
+        return recovery(missed, self._merge.ring.newest(last), self._merge.last)
+
+    async def _fill(self, since: Position | None, last: int, asked: int) -> None:
+        """Fill the ring, unless that has begun since ``asked``, or has brought the answer meanwhile."""
+        async with self._reading:
+            if self._reads == asked and self._answer(since, last) is None:
+                self._reads += 1
+                entries = await self._histories.read(self._channel, count=RING_SIZE)
+                while not await self._has_what_was_published():
+                    await trio.sleep(random.uniform(self._timeouts.backoff / 2, self._timeouts.backoff))
+                    entries = await self._histories.read(self._channel, count=RING_SIZE)
+                self._hand_out(self._merge.fill(entries, all_of_it=len(entries) < RING_SIZE))
+
+    async def _has_what_was_published(self) -> bool:
+        """Whether all that was published before this call, and since the subscription began, has come live.
+
+        Redis answers on the connection of the subscription after it has sent those messages.
+        """
+        connection = self.subscribed_at
+        if connection is None:
+            return False
+        reply = await connection.request(b"PING")
+        return not isinstance(reply, RedisError) and self.subscribed_at is connection
+
+    async def _read_back(self, since: Position, last: int) -> Recovery | None:
+        """For a position that the ring does not reach; None if the two do not join any more."""
+        entries = await self._histories.read(self._channel, start=since)
+        if self._healed is not None:
+            return None
+        older = after(entries, since)
+        if older is None:
+            return recovery(FORK, self._merge.ring.newest(last), self._merge.last)
+        newest = entries[-1].position
+        assert newest is not None
+        newer = self._merge.missed_after(newest)
+        return recovery([*older, *newer], [], self._merge.last) if isinstance(newer, list) else None
