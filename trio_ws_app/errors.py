@@ -40,7 +40,11 @@ class CloseCode(IntEnum):
 
     @property
     def may_reconnect(self) -> bool:
-        """Whether a client that was closed with this code may come back by itself."""
+        """Whether a client that was closed with this code may come back by itself.
+
+        >>> [code.name for code in CloseCode if code.may_reconnect]
+        ['GOING_AWAY', 'ABNORMAL', 'SERVICE_RESTART', 'TRY_AGAIN_LATER']
+        """
         return self in _RECONNECTABLE
 
 
@@ -55,6 +59,9 @@ class CloseReason:
 
     ``code`` is 1005 where the Close frame had no code and 1006 where the connection ended
     without one (RFC 6455, section 7.1.5).
+
+    >>> str(CloseReason(1012, "back in a minute"))
+    '1012 (service restart): back in a minute'
     """
 
     code: int
