@@ -8,6 +8,9 @@ from collections.abc import Iterator
 import pytest
 from redis_servers import RedisServer, running_cluster, running_redis
 
+# Not by an option in pyproject.toml, which comes before tests.helpers.uncompiled and imports the package.
+pytest_plugins = ["trio_ws_app.testing.plugin"]
+
 
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[RedisServer]:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import inspect
+import re
 import types
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
+from signatures import FILE, public
 
 import trio_ws_app
 import trio_ws_app.testing
 from trio_ws_app.cli import main
 
 MODULES = [trio_ws_app, trio_ws_app.testing]
+PACKAGE = Path(trio_ws_app.__file__).parent
+EXAMPLES = [path for path in sorted(PACKAGE.rglob("*.py")) if ">>>" in path.read_text()]
 
 
 def undocumented(module: types.ModuleType) -> Iterator[str]:
@@ -49,6 +56,20 @@ def test_all_names_what_the_module_defines(module: types.ModuleType) -> None:
     assert sorted(module.__all__) == sorted(set(module.__all__))
 
 
+def test_help_begins_with_an_overview() -> None:
+    """``help(trio_ws_app)`` names everything public before it shows each, among what is inherited."""
+    assert trio_ws_app.__doc__ is not None
+    assert set(trio_ws_app.__all__) <= set(re.findall(r"\w+", trio_ws_app.__doc__))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_examples_in_docstrings_are_true(path: Path) -> None:
+    """Each line after ``>>>`` gives what stands below it."""
+    name = ".".join([PACKAGE.name, *path.relative_to(PACKAGE).with_suffix("").parts])
+    results = doctest.testmod(importlib.import_module(name))
+    assert results.attempted > results.failed == 0
+
+
 @pytest.mark.parametrize("name", sorted(main.commands))
 def test_every_command_shows_an_example(name: str) -> None:
     """``--help`` ends with lines to copy, which the command itself understands."""
@@ -56,3 +77,8 @@ def test_every_command_shows_an_example(name: str) -> None:
     text = command.get_help(click.Context(command, info_name=f"trio-ws-app {name}"))
     assert "Examples:" in text
     assert f"trio-ws-app {name} " in text.partition("Examples:")[2]
+
+
+def test_the_interface_is_the_committed_one() -> None:
+    """What is added, taken away or changed is a decision: it shows in ``public.txt`` and the changelog."""
+    assert public() == FILE.read_text(), "after a decision: python tests/signatures.py"

@@ -1,4 +1,39 @@
-"""A structured-concurrency WebSocket application server for Trio: one connection is one nursery."""
+"""A structured-concurrency WebSocket application server for Trio: one connection is one nursery.
+
+    import trio_ws_app as ws
+
+    async def handler(connection: ws.Connection) -> None:
+        async for message in connection:
+            await connection.send(message)
+
+    async with trio.open_nursery() as nursery:
+        server = await nursery.start(ws.serve, handler, 8765)
+
+Serving
+    serve(handler, port) runs a Server with Settings for each Handler; Server.statistics are Statistics.
+    Request, Response and Headers are what a connection began with, and what may refuse it.
+
+One connection
+    Connection sends and receives a Message; ConnectionClosed and its CloseReason (a CloseCode) are its end.
+    consume, produce and duplex are the patterns; duplex returns an Exit, whose first is a Side.
+    call_every calls a function at a fixed rate.
+
+Many connections
+    broadcast sends to any connections and returns a BroadcastResult.
+    open_registry opens a Registry, whose Member follows topics; Overflow is what happens to a slow peer.
+
+Topics
+    open_memory_broker and open_redis_broker (RedisTimeouts) open a Broker, BrokerUnavailable if it is away.
+    Its Subscription gives a Delivery or a Gap; a History keeps messages, and a Position is a place in it.
+    Following says how a member began to follow one. Present, Join and Leave say who is here, AlreadyPresent
+    who is already.
+
+Outgoing connections
+    connect and reconnect (with a Backoff; is_transient decides) raise HandshakeRefused.
+    from_trio_websocket adapts a connection of trio-websocket.
+
+UsageError is raised for a mistake in the call. trio_ws_app.testing has what tests of handlers need.
+"""
 
 from .asgi.adapter import from_asgi, from_starlette
 from .broker import (

@@ -44,7 +44,11 @@ class CloseCode(IntEnum):
 
     @property
     def may_reconnect(self) -> bool:
-        """Whether a client that was closed with this code may come back by itself."""
+        """Whether a client that was closed with this code may come back by itself.
+
+        >>> [code.name for code in CloseCode if code.may_reconnect]
+        ['GOING_AWAY', 'ABNORMAL', 'SERVICE_RESTART', 'TRY_AGAIN_LATER']
+        """
         return self in _RECONNECTABLE
 
 
@@ -59,6 +63,9 @@ class CloseReason:
 
     ``code`` is 1005 if the Close frame had no code and 1006 if the connection ended
     without one (RFC 6455, section 7.1.5).
+
+    >>> str(CloseReason(1012, "back in a minute"))
+    '1012 (service restart): back in a minute'
     """
 
     code: int

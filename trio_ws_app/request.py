@@ -26,7 +26,11 @@ def _by_name(fields: Iterable[Sequence[str]]) -> dict[str, tuple[str, ...]]:
 
 
 class Headers(Mapping[str, str]):
-    """HTTP header fields: names compare without case, repeated fields are joined with ``, ``."""
+    """HTTP header fields: names compare without case, repeated fields are joined with ``, ``.
+
+    >>> Headers([("Accept", "text/html"), ("accept", "*/*")])["ACCEPT"]
+    'text/html, */*'
+    """
 
     __slots__ = ("_by_name", "_text")
 

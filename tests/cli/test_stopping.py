@@ -142,6 +142,16 @@ def test_it_ends_within_the_grace_period_and_a_second(
         assert re.search(rf"{'consume' if name == 'spins_in_place' else name} \(app\.py:\d+\)", lines[0])
 
 
+def test_a_thread_that_is_left_is_reported_by_a_log_that_was_empty(directory: Path) -> None:
+    """The log's own thread cannot start any more while the interpreter ends (Python 3.12 and later)."""
+    arguments = ("app:leaves_a_thread", "--grace-period", str(GRACE), "--log-level", "error")
+    with serving(*arguments, cwd=directory) as server, connect(server.url, close_timeout=0) as client:
+        client.recv(timeout=10)
+        ended = server.stop()
+    assert ended.status == 0
+    assert [line for line in ended.errors.splitlines() if "this does not end: a thread" in line]
+
+
 @pytest.mark.parametrize("options", [(), WORKERS], ids=["alone", "workers"])
 @pytest.mark.parametrize("name", ["shields", "spins", "never_ends"])
 def test_a_second_signal_ends_it_at_once(directory: Path, name: str, options: tuple[str, ...]) -> None:

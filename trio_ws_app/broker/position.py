@@ -20,6 +20,9 @@ class Position:
 
     ``str(position)`` and ``Position.parse(text)`` are inverse. The text is made of ``0-9a-z-`` and has 81
     characters at most.
+
+    >>> Position.parse("4f0c9a-17-b2e8")
+    Position(epoch='4f0c9a', offset=17, tag='b2e8')
     """
 
     epoch: str

@@ -22,7 +22,6 @@ from .redis_cluster import Layout, discover
 from .redis_connection import ConnectionLost, NotSent, RedisConnection, Reply
 from .redis_link import Link
 from .redis_url import Address, RedisTimeouts, RedisUrl
-from .sinks import logger
 
 # MOVED is an AskError: ask another server. A primary that has become a replica is read-only.
 NOT_IN_CHARGE = (AskError, BusyLoadingError, ClusterDownError, ReadOnlyError, TryAgainError)

@@ -10,6 +10,7 @@ from .publish import publish_command
 from .serve import serve_command
 from .token import token_command
 from .top import top_command
+from .version import show_version
 
 _EXAMPLES = """\b
 Examples:
@@ -25,7 +26,14 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 @click.group(cls=OneLineErrors, epilog=_EXAMPLES, context_settings=_CONTEXT)
-@click.version_option(package_name="trio-ws-app", message="%(prog)s %(version)s")
+@click.option(
+    "--version",
+    help="Show the version, whether it is compiled, and what it runs on.",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=show_version,
+)
 def main() -> None:
     """A WebSocket application server for Trio: one connection is one nursery."""
 

@@ -50,8 +50,18 @@ class LogWriter(logging.Handler):
             self._waiting += len(line)
             self._changed.notify_all()
             if self._thread is None:
-                self._thread = threading.Thread(target=self._write, name="log", daemon=True)
-                self._thread.start()
+                self._start()
+
+    def _start(self) -> None:
+        thread = threading.Thread(target=self._write, name="log", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # since Python 3.12 none starts while the interpreter ends
+            write_all(self._descriptor, b"".join(self._lines))
+            self._lines.clear()
+            self._waiting = 0
+        else:
+            self._thread = thread
 
     def flush(self, timeout: float = FLUSH_TIMEOUT) -> None:
         """Wait until everything is written, or for ``timeout`` seconds."""

@@ -23,6 +23,7 @@ from .reload import inherited_lifeline, restart_on_change
 from .run import run
 from .shutdown import Shutdown
 from .supervisor import MARGIN, inherited
+from .version import report_missing_extensions
 from .workers import run_workers
 
 _HELP = f"""Serve TARGET until a signal ends it.
@@ -110,6 +111,8 @@ def serve_command(*, reload: bool, log_level: str, log_format: str, **values: An
         return 0
     log = LogWriter()
     configure_logging(log_level, log_format, log)
+    if worker is None:
+        report_missing_extensions()
     _expect_one_place(click.get_current_context())
     config = configure(worker, **values)
     status = _run(config, shutdown, log)

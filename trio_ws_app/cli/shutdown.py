@@ -119,26 +119,34 @@ class Shutdown:
 
     def _end_within(self, seconds: float) -> None:
         seconds += self._margin
+        due, reported = _locked(), _locked()
         with suppress(RuntimeError):  # no more threads
             # `threading` takes locks that the main thread may hold when a signal interrupts it.
-            _thread.start_new_thread(self._end_after, (seconds,))
+            # Both start now: since Python 3.12 none starts while the interpreter waits for the last ones.
+            _thread.start_new_thread(self._report_when, (due, reported))
+            _thread.start_new_thread(self._end_after, (seconds, due, reported))
         with suppress(RuntimeError, OSError, ValueError):
             # For code that holds the interpreter's lock: a thread of C that needs no lock, and has status 1.
             faulthandler.dump_traceback_later(seconds + _BACKSTOP, exit=True, file=STANDARD_ERROR)
 
-    def _end_after(self, seconds: float) -> None:
+    def _end_after(self, seconds: float, due: _thread.LockType, reported: _thread.LockType) -> None:
         time.sleep(seconds)
-        reported = _thread.allocate_lock()
-        reported.acquire()
-        with suppress(RuntimeError):  # in a thread of its own, since what does not end may hold a lock
-            _thread.start_new_thread(self._report_to, (reported,))
-            reported.acquire(timeout=_REPORT)
+        due.release()
+        reported.acquire(timeout=_REPORT)
         os._exit(self.status)
 
-    def _report_to(self, reported: _thread.LockType) -> None:
+    def _report_when(self, due: _thread.LockType, reported: _thread.LockType) -> None:
+        """Report in a thread of its own, since what does not end may hold a lock."""
+        due.acquire()
         with suppress(Exception):
             self._report()
         reported.release()
+
+
+def _locked() -> _thread.LockType:
+    lock = _thread.allocate_lock()
+    lock.acquire()
+    return lock
 
 
 def _exit(_number: int) -> None:

@@ -51,7 +51,11 @@ class Backoff:
     longest_retry_after: float = 3600.0
 
     def limit(self, failures: int) -> float:
-        """The longest wait after so many failures."""
+        """The longest wait after so many failures.
+
+        >>> [Backoff().limit(failures) for failures in (0, 1, 2, 10)]
+        [1.0, 2.0, 4.0, 60.0]
+        """
         return min(self.longest, self.first * 2.0 ** min(failures, 64))
 
     def delay(self, failures: int, error: Exception) -> float:
