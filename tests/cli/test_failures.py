@@ -65,6 +65,11 @@ async def fails_and_does_not_end():
         nursery.start_soon(fail_soon)
         yield handler
 
+@asynccontextmanager
+async def panics_at_its_start():
+    raise GeneratorExit("a panic")
+    yield
+
 async def exits(connection):
     await connection.send("hello")
     sys.exit(await connection.receive() or None)
@@ -114,6 +119,7 @@ def directory(tmp_path: Path) -> Path:
             ["fails_to_start", "connect_to_database"],
         ),
         ("fails_in_a_nursery", "RuntimeError: the ticker stopped", ["fail_soon"]),
+        ("panics_at_its_start", "GeneratorExit: a panic", ["panics_at_its_start"]),
         (
             "fails_in_a_library",
             "OSError: all attempts to connect to 127.0.0.1:1 failed",

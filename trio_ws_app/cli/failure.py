@@ -30,7 +30,8 @@ def exit_status(error: BaseException, target: str) -> int:
     mistakes of the caller's is in it.
     """
     leaves = list(_leaves(error))
-    failures = [leaf for leaf in leaves if isinstance(leaf, Exception) and not isinstance(leaf, UsageError)]
+    no_failures = UsageError | KeyboardInterrupt | SystemExit
+    failures = [leaf for leaf in leaves if not isinstance(leaf, no_failures)]
     for failure in failures:
         say(f"{PROGRAM}: {target} failed: {_described(failure)}", err=True)
     requests = [leaf for leaf in leaves if isinstance(leaf, SystemExit | KeyboardInterrupt)]
