@@ -11,16 +11,20 @@
 
 Serving
     serve(handler, port) runs a Server with Settings for each Handler; Server.statistics are Statistics.
-    Request, Response and Headers are what a connection began with, and what may refuse it.
+    An App is a Handler with its ProcessRequest and Readiness; Routes are a handler for each path.
+    Request (with State), Response and Headers are what a connection began with, and what may refuse it; an
+    Upgrade says more in the answer that accepts it.
 
 One connection
     Connection sends and receives a Message; ConnectionClosed and its CloseReason (a CloseCode) are its end.
     consume, produce and duplex are the patterns; duplex returns an Exit, whose first is a Side.
+    json_messages iterates over JsonMessages by a JsonCodec; InvalidMessage is what none of them can read.
     call_every calls a function at a fixed rate.
 
 Many connections
     broadcast sends to any connections and returns a BroadcastResult.
-    open_registry opens a Registry, whose Member follows topics; Overflow is what happens to a slow peer.
+    open_registry opens a Registry, whose Member follows topics and joins a Group; Overflow is what happens
+    to a slow peer.
 
 Topics
     open_memory_broker and open_redis_broker (RedisTimeouts) open a Broker, BrokerUnavailable if it is away.
@@ -30,7 +34,8 @@ Topics
 
 Outgoing connections
     connect and reconnect (with a Backoff; is_transient decides) raise HandshakeRefused.
-    from_trio_websocket adapts a connection of trio-websocket.
+    from_trio_websocket adapts a connection of trio-websocket, from_asgi and from_starlette those of ASGI
+    servers on Trio.
 
 UsageError is raised for a mistake in the call. trio_ws_app.testing has what tests of handlers need.
 """
