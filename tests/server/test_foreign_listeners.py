@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 import trio
+import trio.testing
 from serving import echo
 
 import trio_ws_app as ws
@@ -51,8 +52,10 @@ class FailingStream(trio.abc.HalfCloseableStream):
         await self._stream.send_eof()
 
     async def aclose(self) -> None:
-        await self._stream.aclose()
-        self._step("aclose")
+        try:
+            await self._stream.aclose()
+        finally:
+            self._step("aclose")
 
 
 class ForeignListener(trio.abc.Listener[trio.abc.Stream]):
@@ -76,6 +79,9 @@ class ForeignListener(trio.abc.Listener[trio.abc.Stream]):
         peer = Peer(await self._memory.connect())
         await peer.open("/", (), ())
         return peer
+
+    async def connect_raw(self) -> MemoryStream:
+        return await self._memory.connect()
 
     async def knock(self) -> None:
         """Have ``accept`` raise."""
@@ -189,3 +195,23 @@ async def test_a_listener_that_ends_ends_alone(end: type[Exception]) -> None:
         nursery.start_soon(peer.run)
         assert await is_served(peer)
         nursery.cancel_scope.cancel()
+
+
+async def test_a_refused_stream_that_fails_to_close_ends_alone() -> None:
+    """One that comes when there are too many handshakes: also with an error that is no ``Exception``."""
+    listener = ForeignListener()
+    listener.wrap = lambda stream: FailingStream(stream, "aclose", Panic("a panic"), later=False)
+    settings = ws.Settings(max_handshakes=1, open_timeout=1)
+    async with trio.open_nursery() as nursery:
+        server: ws.Server = await nursery.start(
+            lambda task_status: ws.serve(
+                echo, listeners=[listener], settings=settings, task_status=task_status
+            )
+        )
+        silent, refused = await listener.connect_raw(), await listener.connect_raw()
+        assert await refused.receive_some() == b""
+        await silent.aclose()
+        await trio.testing.wait_all_tasks_blocked()
+        await listener.connect()
+        assert len(server.connections) == 1
+        await server.drain(grace_period=0)

@@ -138,7 +138,9 @@ async def _close_forcefully(resource: trio.abc.AsyncResource) -> None:
     """Close it without waiting; what it raises is of no interest any more."""
     try:
         await trio.aclose_forcefully(resource)
-    except Exception as error:
+    except BaseException as error:
+        if is_cancelled(error) or interrupt_in(error) is not None:
+            raise
         logger.debug("closing %r failed: %r", resource, error)
 
 
