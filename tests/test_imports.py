@@ -13,12 +13,14 @@ import trio_ws_app
 ROOT = Path(trio_ws_app.__file__).parent
 LAYERS = [
     "errors",
+    "json_codec",
     "settings",
     "primitives",
     "callbacks",
     "request",
     "connection",
     "patterns",
+    "json_messages",
     "duplex",
     "periodic",
     "protocol",
@@ -27,6 +29,7 @@ LAYERS = [
     "registry",
     "server",
     "client",
+    "asgi",
     "observability",
     "testing",
     "pages",

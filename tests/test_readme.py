@@ -7,7 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import trio
 import trio_websocket
+from hypercorn_server import client_of, websocket_app
 from redis_servers import RedisServer
 from running import PATIENCE, environment
 from trio.testing import wait_all_tasks_blocked
@@ -315,6 +316,43 @@ async def test_a_client_comes_back_where_it_was() -> None:
         assert "missing" in json.loads(await late.receive())
 
 
+async def test_a_program_comes_back_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The block "resuming", against the block "returning": a lost connection costs no message."""
+    monkeypatch.setattr(ws.Backoff, "delay", lambda *_: 0.01)
+    names = {"json": json, "Awaitable": Awaitable, "Callable": Callable}
+    scope = block("imports", "returning", "resuming", **names)
+    application, listen = scope["application"], scope["listen"]
+    got: list[str] = []
+    all_got = trio.Event()
+    async with ws.open_memory_broker() as broker, application(broker) as handler:
+
+        async def publish(number: int) -> None:
+            await broker.publish("room:1", str(number), history=ws.History(100, 300))
+
+        async def restart() -> None:
+            await server.drain(code=1012)
+            await publish(2)
+            await publish(3)
+            await ws.serve(handler, port)
+
+        async def handle(content: dict[str, str]) -> None:
+            got.append(content["message"])
+            if got[-1] == "1":
+                nursery.start_soon(restart)
+            if got[-1] == "3":
+                all_got.set()
+
+        with trio.fail_after(PATIENCE):
+            async with trio.open_nursery() as nursery:
+                server: ws.Server = await nursery.start(ws.serve, handler, 0)
+                port = server.port
+                await publish(1)
+                nursery.start_soon(listen, f"ws://127.0.0.1:{port}/", handle)
+                await all_got.wait()
+                nursery.cancel_scope.cancel()
+    assert got == ["1", "2", "3"]
+
+
 async def test_people_see_each_other() -> None:
     """The block "presence": who is here, who comes and who goes."""
     async with serving_topics("presence") as server:
@@ -398,3 +436,78 @@ async def test_the_adapter_echoes() -> None:
                 await connection.send("hello")
                 assert await connection.receive() == "hello"
             nursery.cancel_scope.cancel()
+
+
+# -- applications, here and in ASGI's ------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("autojump_clock")
+async def test_the_app_looks_at_who_comes_and_where_to() -> None:
+    """The block "app"."""
+    async with serve_in_memory(block("app")["app"]) as server:
+        refused = (("/users", "", 200), ("/room/red", "", 401), ("/jobs/x", "user=ann", 404))
+        for path, cookie, status in refused:
+            with pytest.raises(ws.HandshakeRefused) as caught:
+                await server.connect(path, headers=[("Cookie", cookie)])
+            assert caught.value.status == status
+        for path, answer in (("/room/red", "ann is in red"), ("/jobs/7", "job 8 is next")):
+            client = await server.connect(path, headers=[("Cookie", "user=ann")])
+            assert await client.receive() == answer
+
+
+@pytest.mark.usefixtures("autojump_clock")
+async def test_moves_are_typed_and_bad_ones_are_answered() -> None:
+    """The block "json"."""
+    async with serve_in_memory(block("json")["app"]) as server:
+        client = await server.connect()
+        assert json.loads(await client.receive()) == {"type": "welcome"}
+        await client.send('{"piece": "king", "square": 3}')
+        assert json.loads(await client.receive()) == {"type": "moved", "square": 3}
+        await client.send("{}")
+        answer = await client.receive()
+        assert isinstance(answer, str)
+        assert answer.startswith("sorry, the message has not the right form")
+
+
+@pytest.mark.usefixtures("autojump_clock")
+async def test_rooms_and_users_are_groups() -> None:
+    """The block "rooms"."""
+    async with block("rooms")["application"]() as handler, serve_in_memory(handler) as server:
+        ann = await server.connect("/red?user=ann")
+        assert await ann.receive() == "ann joined, 1 are here"
+        bob = await server.connect("/red?user=bob")
+        assert await ann.receive() == await bob.receive() == "bob joined, 2 are here"
+        await server.connect("/blue?user=cleo")
+        await ann.send("hello")
+        assert await bob.receive() == "hello"
+        again = await server.connect("/red?user=ann")
+        assert await bob.receive() == await again.receive() == "ann joined, 2 are here"
+        await ann.wait_ended()
+        assert ann.close_reason == ws.CloseReason(4000, "you are playing somewhere else")
+
+
+@pytest.mark.usefixtures("autojump_clock")
+async def test_a_task_beside_the_handlers_runs_as_long_as_they() -> None:
+    """The block "background"; what comes of its failure is ``cli/test_failures.py``'s."""
+    async with block("background")["application"]() as handler, serve_in_memory(handler) as server:
+        client = await server.connect()
+        first, second = [str(await client.receive()) for _ in range(2)]
+        assert first.startswith("state ")
+        assert int(second.removeprefix("state ")) == int(first.removeprefix("state ")) + 1
+
+
+async def test_a_fastapi_application_has_rooms() -> None:
+    """The block "fastapi"."""
+    async with ws.open_registry() as members:
+        app = block("fastapi", members=members)["app"]
+        async with client_of(app, "/rooms/red?name=ann") as connection:
+            await connection.send("hello")
+            assert await connection.receive() == "hello"
+
+
+async def test_a_plain_asgi_application_echoes() -> None:
+    """The block "asgi"."""
+    app = websocket_app(block("asgi")["app"])
+    async with client_of(app, subprotocols=["echo"]) as connection:
+        await connection.send("hello")
+        assert await connection.receive() == "hello"

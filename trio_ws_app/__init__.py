@@ -35,6 +35,7 @@ Outgoing connections
 UsageError is raised for a mistake in the call. trio_ws_app.testing has what tests of handlers need.
 """
 
+from .asgi.adapter import from_asgi, from_starlette
 from .broker import (
     AlreadyPresent,
     Broker,
@@ -57,14 +58,19 @@ from .client.connect import connect
 from .client.reconnect import reconnect
 from .connection import Connection, Message
 from .duplex import Exit, Side, duplex
-from .errors import CloseCode, CloseReason, ConnectionClosed, HandshakeRefused, UsageError
+from .errors import CloseCode, CloseReason, ConnectionClosed, HandshakeRefused, InvalidMessage, UsageError
+from .json_codec import JsonCodec
+from .json_messages import JsonMessages, json_messages
 from .patterns import consume, produce
 from .periodic import call_every
 from .registry.fanout import BroadcastResult, Overflow, broadcast
+from .registry.groups import Group
 from .registry.registry import Member, Registry, open_registry
 from .registry.topics import Following
-from .request import Headers, Request, Response
-from .server.options import Handler
+from .request import Headers, Request, Response, State, Upgrade
+from .server.app import App
+from .server.options import Handler, ProcessRequest, Readiness
+from .server.routes import Routes
 from .server.server import Server
 from .server.serving import serve
 from .server.statistics import Statistics
@@ -72,6 +78,7 @@ from .settings import Settings
 
 __all__ = [
     "AlreadyPresent",
+    "App",
     "Backoff",
     "BroadcastResult",
     "Broker",
@@ -84,34 +91,46 @@ __all__ = [
     "Exit",
     "Following",
     "Gap",
+    "Group",
     "Handler",
     "HandshakeRefused",
     "Headers",
     "History",
+    "InvalidMessage",
     "Join",
+    "JsonCodec",
+    "JsonMessages",
     "Leave",
     "Member",
     "Message",
     "Overflow",
     "Position",
     "Present",
+    "ProcessRequest",
+    "Readiness",
     "RedisTimeouts",
     "Registry",
     "Request",
     "Response",
+    "Routes",
     "Server",
     "Settings",
     "Side",
+    "State",
     "Statistics",
     "Subscription",
+    "Upgrade",
     "UsageError",
     "broadcast",
     "call_every",
     "connect",
     "consume",
     "duplex",
+    "from_asgi",
+    "from_starlette",
     "from_trio_websocket",
     "is_transient",
+    "json_messages",
     "open_memory_broker",
     "open_redis_broker",
     "open_registry",

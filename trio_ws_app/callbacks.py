@@ -1,7 +1,7 @@
 """The one rule for the user's functions, plain or async, wherever they are called from.
 
 Each has a context of its own, so that nothing it sets is seen by the next connection. A KeyboardInterrupt
-may be raised inside it and nowhere else in this package, where it would leave half of a change behind.
+may be raised inside it and nowhere else in this package: there it would leave half of a change behind.
 What it raises goes to the caller, whose policy it is.
 """
 

@@ -1,17 +1,22 @@
-"""What every connection can do, whoever carries its bytes."""
+"""What every connection can do, whatever carries its bytes."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import AsyncIterable, Callable
 from contextlib import AbstractContextManager
+from typing import TypeVar, overload
 
 import trio
 
 from .errors import CloseCode, CloseReason, ConnectionClosed
+from .json_codec import JsonCodec, unchanged
 from .request import Request
 
 Message = str | bytes
+Value = TypeVar("Value")
+
+PLAIN_JSON = JsonCodec()
 
 
 class Connection(trio.abc.Channel[Message]):
@@ -61,7 +66,7 @@ class Connection(trio.abc.Channel[Message]):
     async def receive(self) -> Message:
         """Wait for the next message and return it.
 
-        Messages that arrived before the peer's goodbye are still delivered after it. When cancelled,
+        Messages that arrived before the peer's Close are still delivered after it. When cancelled,
         no message is lost or repeated (G3).
 
         Raises:
@@ -111,7 +116,7 @@ class Connection(trio.abc.Channel[Message]):
 
     @abstractmethod
     async def aclose(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
-        """Say goodbye, wait up to ``close_timeout`` for the peer's goodbye, and end the connection.
+        """Send a Close, wait up to ``close_timeout`` for the peer's Close, and end the connection.
 
         Closing twice does nothing. When cancelled, the connection is ended at once and
         ``trio.Cancelled`` is raised.
@@ -130,6 +135,31 @@ class Connection(trio.abc.Channel[Message]):
 
         For what works *for* the peer and learns nothing by receiving: a producer, a subscription.
         """
+
+    @property
+    def json(self) -> JsonCodec:
+        """What ``receive_json`` and ``send_json`` use."""
+        return PLAIN_JSON
+
+    @overload
+    async def receive_json(self) -> object: ...
+    @overload
+    async def receive_json(self, convert: Callable[[object], Value]) -> Value: ...
+    async def receive_json(self, convert: Callable[[object], object] = unchanged) -> object:
+        """Wait for the next message, and return what ``convert`` makes of its JSON.
+
+        Raises:
+            InvalidMessage: it is no JSON, or ``convert`` has raised an exception. The connection is usable.
+            ConnectionClosed, trio.BusyResourceError, trio.ClosedResourceError: as ``receive`` does.
+        """
+        return self.json.decode(await self.receive(), convert)
+
+    async def send_json(self, value: object) -> None:
+        """Send ``value`` as JSON in one text message, as ``send`` does.
+
+        Raises what it does, and TypeError or ValueError for a value that can't be encoded.
+        """
+        await self.send(self.json.encode(value))
 
     async def consume_inline(self, consumer: Callable[[Message], object]) -> None:
         """Call ``consumer(message)`` for every message until the connection is over.

@@ -44,12 +44,12 @@ async def duplex(
 ) -> Exit:
     """Run consumers and producers in parallel; when one ends, cancel the others and wait for them (G1).
 
-    Several consumers share the messages: each message goes to every one of them, in turn. When the
+    With several consumers, each message goes to every one of them, in turn. When the
     peer is gone, producers are cancelled at once, consumers first finish what had arrived.
 
     Each part is one task from its beginning to its end: the consumers in the caller's, if there are any,
     each producer in one of its own. Returns after every ``finally`` block has run. One error comes out as
-    itself, several as one ExceptionGroup; the peer's goodbye is no error. When cancelled, all parts are,
+    itself, several as one ExceptionGroup; the peer's Close is no error. When cancelled, all parts are,
     and are waited for.
 
     Raises:

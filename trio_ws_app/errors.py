@@ -5,6 +5,8 @@
     trio.BrokenResourceError ┘
     Exception
       ├── HandshakeRefused                       the server answered with something else than 101
+      ├── ValueError
+      │     └── InvalidMessage                   a message is no JSON, or not what was expected
       └── UsageError                             a mistake of the caller's, said in one line
 
 Misuse of a connection by its owner is Trio's own ``BusyResourceError`` and ``ClosedResourceError``.
@@ -18,6 +20,8 @@ from enum import IntEnum
 
 import attrs
 import trio
+
+_LONGEST_PROBLEM = 200  # characters; libraries may quote the message itself
 
 
 class CloseCode(IntEnum):
@@ -57,7 +61,7 @@ _RECONNECTABLE = frozenset(
 class CloseReason:
     """Why a connection is over: a close code and the text that came with it.
 
-    ``code`` is 1005 where the Close frame had no code and 1006 where the connection ended
+    ``code`` is 1005 if the Close frame had no code and 1006 if the connection ended
     without one (RFC 6455, section 7.1.5).
 
     >>> str(CloseReason(1012, "back in a minute"))
@@ -101,6 +105,18 @@ class HandshakeRefused(Exception):
         self.status = status
         self.headers = headers
         self.body = body
+
+
+class InvalidMessage(ValueError):
+    """A message is no JSON, or has not the form that the application expects; its text says why, in one line.
+
+    It has a ``close_code``: raised by a handler, it closes the connection with 1007 and is no failure.
+    """
+
+    close_code = CloseCode.INVALID_PAYLOAD
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(" ".join(problem.split())[:_LONGEST_PROBLEM])
 
 
 def not_a_message(thing: object) -> TypeError:

@@ -12,6 +12,8 @@ from urllib.parse import parse_qsl, unquote
 import attrs
 
 _PLAIN_PATH = re.compile(r"/[^%?#]*")
+_PROTOCOL = "sec-websocket-protocol"
+_NO_PARAMS: Mapping[str, Any] = MappingProxyType({})
 _TARGET = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*)?([^?#]*)(?:\?([^#]*))?")
 
 
@@ -97,20 +99,38 @@ class State(dict[str, Any]):
             raise AttributeError(f"nothing has set {name!r} in this request's state") from None
 
 
+@attrs.define
+class Upgrade:
+    """What the answer 101 is to say beside what the protocol demands; ``process_request`` sets it.
+
+    ``headers`` are added as they are, several of one name too: ``headers.append(("Set-Cookie", "a=1"))``.
+    ``subprotocol`` is one of ``request.subprotocols``, or None to leave the choice to the setting. A header
+    that HTTP or the handshake forbids, or a subprotocol that was not offered, is answered with 500.
+    """
+
+    headers: list[tuple[str, str]] = attrs.field(factory=list)
+    subprotocol: str | None = None
+
+
 @attrs.frozen
 class Request:
     """The request that opens a connection (RFC 6455, section 4.1).
 
     ``target`` is as sent, ``path`` its decoded path; ``query`` maps each name to its last value. ``client``
-    is the IP address and port that it came from, None for a Unix socket or a stream in memory. ``state`` is
-    for the application: what ``process_request`` puts there, the handler finds there.
+    is the IP address and port that it came from, None for a Unix socket or a stream in memory.
+    ``certificate`` is the client's verified TLS certificate, as ``ssl.SSLSocket.getpeercert`` gives it, None
+    if there is none. ``state`` is for the application: what ``process_request`` puts there, the handler finds
+    there. ``path_params`` are what ``Routes`` has found in the path.
     """
 
     method: str
     target: str
     headers: Headers = attrs.field(factory=Headers)
     client: tuple[str, int] | None = None
+    certificate: Mapping[str, object] | None = attrs.field(default=None, eq=False, repr=False)
     _state: State | None = attrs.field(default=None, init=False, eq=False, repr=False)
+    _upgrade: Upgrade | None = attrs.field(default=None, init=False, eq=False, repr=False)
+    _path_params: Mapping[str, Any] | None = attrs.field(default=None, init=False, eq=False, repr=False)
 
     @property
     def state(self) -> State:
@@ -119,6 +139,29 @@ class Request:
             object.__setattr__(self, "_state", State())
         assert self._state is not None
         return self._state
+
+    @property
+    def upgrade(self) -> Upgrade:
+        """What the answer 101 is to say; nothing reads it once that is sent."""
+        if self._upgrade is None:
+            object.__setattr__(self, "_upgrade", Upgrade())
+        assert self._upgrade is not None
+        return self._upgrade
+
+    @property
+    def path_params(self) -> Mapping[str, Any]:
+        """The parameters that ``Routes`` has found in the path, by name and converted; else empty."""
+        return _NO_PARAMS if self._path_params is None else self._path_params
+
+    def set_path_params(self, params: Mapping[str, Any]) -> None:
+        """Set ``path_params``, which is for what dispatches by path."""
+        object.__setattr__(self, "_path_params", MappingProxyType(dict(params)))
+
+    @property
+    def subprotocols(self) -> tuple[str, ...]:
+        """The subprotocols that the client offers, the preferred one first."""
+        tokens = (token.strip() for value in self.headers.get_all(_PROTOCOL) for token in value.split(","))
+        return tuple(token for token in tokens if token)
 
     @property
     def path(self) -> str:
@@ -177,8 +220,9 @@ def _are_fields(_response: object, _attribute: object, headers: object) -> None:
 class Response:
     """An HTTP answer instead of a WebSocket: ``Response(401, "who are you?")``.
 
-    ``body`` is sent with a Content-Length; a text is encoded as UTF-8. The server closes the
-    HTTP connection after it.
+    ``body`` is sent with a Content-Length; a text is encoded as UTF-8. ``headers`` that have a name several
+    times are ``Headers([("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")])``. The server closes the HTTP
+    connection after it.
 
     Raises TypeError for a status, body or headers of a wrong type.
     """

@@ -12,6 +12,8 @@ from typing import Any
 
 import attrs
 
+from .json_codec import JsonCodec
+
 KIB = 1024
 MIB = 1024 * KIB
 
@@ -162,3 +164,5 @@ class Settings:
     )
     compression: bool = _switch(False, "Negotiate permessage-deflate (RFC 7692) with peers that offer it.")
     compression_threshold: int = _limit(256, "Messages smaller than this are sent uncompressed.", "bytes")
+    # No option: an application that needs it says so.
+    json: JsonCodec = attrs.field(factory=JsonCodec, validator=attrs.validators.instance_of(JsonCodec))

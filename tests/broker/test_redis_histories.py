@@ -67,6 +67,7 @@ async def test_a_topic_heals_itself(own_redis: RedisServer) -> None:
             start = 2 + 10 * round_
             await cli(own_redis, "CLIENT", "KILL", "TYPE", "pubsub")
             await publish(there, *range(start, start + 10))
+            await until_back(here)
             assert await take(first, 10) == list(range(start, start + 10))
         assert await take(second, 51) == list(range(1, 52))
         async with here.subscribe("t", since=since) as late:

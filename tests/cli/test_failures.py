@@ -13,6 +13,7 @@ APP = """
 import sys
 from contextlib import asynccontextmanager
 import trio
+import trio_ws_app as ws
 
 def connect_to_database():
     raise ConnectionError("no database\\x1b[2J\\nsecond line")
@@ -41,6 +42,50 @@ async def fails_with_a_cause():
     except ConnectionError as error:
         raise RuntimeError("cannot start") from error
     yield
+
+class Panic(BaseException):
+    pass
+
+async def panic():
+    raise Panic("index out of bounds")
+
+@asynccontextmanager
+async def fails_with_a_panic():
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(panic)
+        await trio.sleep_forever()
+        yield
+
+@asynccontextmanager
+async def fails_after_a_group():
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fail_soon)
+            await trio.sleep_forever()
+    except* RuntimeError as group:
+        raise ValueError("cannot start") from group
+    yield
+
+@asynccontextmanager
+async def fails_out_of_a_group():
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fail_soon)
+            await trio.sleep_forever()
+    except ExceptionGroup as group:
+        raise group.exceptions[0]
+    yield
+
+def tick(number):
+    if number == 2:
+        raise RuntimeError("the ticker stopped")
+
+@asynccontextmanager
+async def fails_in_a_call():
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ws.call_every, 0.1, tick)
+        await trio.sleep_forever()
+        yield
 
 async def fail_soon():
     await trio.sleep(0.3)
@@ -114,6 +159,8 @@ def directory(tmp_path: Path) -> Path:
             ["fails_to_start", "connect_to_database"],
         ),
         ("fails_in_a_nursery", "RuntimeError: the ticker stopped", ["fail_soon"]),
+        ("fails_with_a_panic", "app.Panic: index out of bounds", ["panic"]),
+        ("fails_in_a_call", "RuntimeError: the ticker stopped", ["tick"]),
         (
             "fails_in_a_library",
             "OSError: all attempts to connect to 127.0.0.1:1 failed",
@@ -142,6 +189,21 @@ def test_what_caused_a_failure_is_told(directory: Path) -> None:
     assert ended.status == 1
     assert ended.errors.startswith("trio-ws-app: app:fails_with_a_cause failed: RuntimeError: cannot start\n")
     assert "\nafter ConnectionError: no database" in ended.errors
+
+
+def test_a_cause_that_came_in_a_group_is_told_by_itself(directory: Path) -> None:
+    """The group's own text and frames would say nothing."""
+    ended = run("serve", "app:fails_after_a_group", "--port", "0", cwd=directory)
+    assert ended.status == 1
+    assert "\nafter RuntimeError: the ticker stopped\n" in ended.errors
+    assert "Group" not in ended.errors
+
+
+def test_an_error_that_is_raised_out_of_its_group_is_told_once(directory: Path) -> None:
+    """It is in what caused it."""
+    ended = run("serve", "app:fails_out_of_a_group", "--port", "0", cwd=directory)
+    assert ended.status == 1
+    assert ended.errors.count("the ticker stopped\n") == 1
 
 
 @pytest.mark.parametrize("name", ["fails_in_the_background", "fails_and_does_not_end"])

@@ -20,7 +20,7 @@ from trio_ws_app.cli.options import (
     variable,
 )
 
-FIELDS = attrs.fields(Settings)
+FIELDS = [field for field in attrs.fields(Settings) if field.name != "json"]
 
 
 def read(*arguments: str, **variables: str) -> tuple[Settings | None, str]:

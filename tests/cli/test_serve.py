@@ -14,7 +14,7 @@ from urllib.request import urlopen
 import pytest
 import trustme
 from running import run, serving
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect, unix_connect
 
 STUBBORN = """
@@ -29,6 +29,28 @@ async def slow(connection):
         await trio.sleep_forever()
     finally:
         print("cleaned up", flush=True)
+"""
+
+
+WITH_HOOKS = """
+from contextlib import asynccontextmanager
+import trio_ws_app as ws
+
+async def room(connection):
+    await connection.send(f"{connection.request.state.user} is in {connection.request.path_params['name']}")
+
+async def check(request):
+    if request.path == "/api/users":
+        return ws.Response(200, "ann")
+    if request.cookies.get("session") != "1":
+        return ws.Response(401, "log in first")
+    request.state.user = "ann"
+    request.upgrade.headers.append(("Set-Cookie", "seen=1"))
+    request.upgrade.headers.append(("Set-Cookie", "more=2"))
+
+@asynccontextmanager
+async def application():
+    yield ws.App(ws.Routes({"/room/{name}": room}), process_request=check)
 """
 
 
@@ -312,3 +334,19 @@ def test_a_reloading_server_ends_with_its_supervisor(tmp_path: Path) -> None:
         assert connection.recv(timeout=10) == "one"
         server.process.kill()
         assert closed(connection) == 1001
+
+
+def test_an_app_answers_http_looks_at_handshakes_and_has_routes(tmp_path: Path) -> None:
+    """What an application has beside its handler works from the command line."""
+    (tmp_path / "app.py").write_text(WITH_HOOKS)
+    with serving("app:application", cwd=tmp_path) as server:
+        with urlopen(f"http://127.0.0.1:{server.port}/api/users", timeout=10) as answer:
+            assert answer.read() == b"ann"
+        for path, cookie, status in (("/room/red", "", 401), ("/rooms", "session=1", 404)):
+            with pytest.raises(InvalidStatus) as caught:
+                connect(server.url + path, additional_headers={"Cookie": cookie}).close()
+            assert caught.value.response.status_code == status
+        with connect(f"{server.url}/room/red", additional_headers={"Cookie": "session=1"}) as connection:
+            assert connection.recv(timeout=10) == "ann is in red"
+            assert connection.response is not None
+            assert connection.response.headers.get_all("Set-Cookie") == ["seen=1", "more=2"]

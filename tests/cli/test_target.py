@@ -10,10 +10,12 @@ import pytest
 from trio_ws_app.broker import MemoryBroker
 from trio_ws_app.cli.target import load
 from trio_ws_app.errors import UsageError
+from trio_ws_app.server.app import App
 
 GOOD = """
 from contextlib import asynccontextmanager
 from functools import partial
+import trio_ws_app as ws
 
 async def handler(connection):
     pass
@@ -30,6 +32,13 @@ async def application():
     events.append("opened")
     yield handler
     events.append("closed")
+
+app = ws.App(handler, process_request=print)
+routes = ws.Routes({"/": handler})
+
+@asynccontextmanager
+async def yields_app(broker):
+    yield app
 
 class Holder:
     handler = handler
@@ -91,8 +100,8 @@ def _modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", ["handler", "instance", "filled", "Holder.handler"])
 async def test_an_async_callable_is_a_handler(name: str) -> None:
     """Functions, partials and objects with an async ``__call__`` are served as they are."""
-    async with load(f"good_app:{name}")(MemoryBroker()) as handler:
-        await handler(None)  # type: ignore[arg-type]  # these handlers ignore the connection
+    async with load(f"good_app:{name}")(MemoryBroker()) as app:
+        await app.handler(None)  # type: ignore[arg-type]  # these handlers ignore the connection
 
 
 async def test_a_context_manager_function_is_an_application() -> None:
@@ -101,8 +110,8 @@ async def test_a_context_manager_function_is_an_application() -> None:
     import good_app  # type: ignore[import-not-found]  # made by the fixture
 
     assert good_app.events == []
-    async with application(MemoryBroker()) as handler:
-        assert handler is good_app.handler
+    async with application(MemoryBroker()) as app:
+        assert app == App(good_app.handler)
         assert good_app.events == ["opened"]
     assert good_app.events == ["opened", "closed"]
 
@@ -110,8 +119,20 @@ async def test_a_context_manager_function_is_an_application() -> None:
 @pytest.mark.parametrize("name", ["chat", "counter", "echo", "ticker"])
 async def test_built_in_apps_have_short_names(name: str) -> None:
     """A built-in app is named without a module."""
-    async with load(name)(MemoryBroker()) as handler:
-        assert callable(handler)
+    async with load(name)(MemoryBroker()) as app:
+        assert callable(app.handler)
+
+
+async def test_an_app_is_an_application_by_itself_or_as_the_value_of_a_block() -> None:
+    """Nothing of it is lost on the way, and routes are a handler."""
+    applications = {name: load(f"good_app:{name}") for name in ("app", "yields_app", "routes")}
+    import good_app
+
+    for name in ("app", "yields_app"):
+        async with applications[name](MemoryBroker()) as app:
+            assert app is good_app.app
+    async with applications["routes"](MemoryBroker()) as app:
+        assert app == App(good_app.routes)
 
 
 @pytest.mark.parametrize(

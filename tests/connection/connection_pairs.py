@@ -10,8 +10,10 @@ from typing import Any
 
 import attrs
 import trio
+from hypercorn_server import hypercorn_serving, websocket_app
 from trio_websocket import wrap_client_stream, wrap_server_stream
 
+from trio_ws_app.asgi.adapter import from_asgi
 from trio_ws_app.client.adapter import from_trio_websocket
 from trio_ws_app.client.connect import connect
 from trio_ws_app.connection import Connection
@@ -139,10 +141,32 @@ async def client() -> AsyncIterator[Pair]:
         yield Pair(local, remote, lambda: remote.abort("vanished"))
 
 
+@asynccontextmanager
+async def asgi() -> AsyncIterator[Pair]:
+    """A connection of an ASGI application on Hypercorn; the remote end is an adapted client."""
+    give, take = trio.open_memory_channel[Connection](1)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async with from_asgi(scope, receive, send, settings=SETTINGS) as connection:
+            give.send_nowait(connection)
+            await trio.sleep_forever()
+
+    async with hypercorn_serving(websocket_app(app)) as port, trio.open_nursery() as nursery:
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        try:
+            opened = await wrap_client_stream(nursery, stream, "localhost", "/chat?room=1")
+            remote = from_trio_websocket(opened, settings=SETTINGS)
+            yield Pair(await take.receive(), remote, stream.socket.close)
+        finally:
+            stream.socket.close()
+            nursery.cancel_scope.cancel()
+
+
 KINDS: dict[str, Callable[[], AbstractAsyncContextManager[Pair]]] = {
     "wire": wire,
     "wire-in-memory": wire_in_memory,
     "client": client,
     "adapted-server": adapted_server,
     "adapted-client": adapted_client,
+    "asgi": asgi,
 }

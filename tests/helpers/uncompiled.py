@@ -1,6 +1,6 @@
-"""Run the tests on the wire's source, where it is compiled: a plugin for pytest.
+"""Run the tests on the package's source, if it is compiled: pytest in a process that finds the source first.
 
-python -m pytest -p tests.helpers.uncompiled tests/wire
+python -m tests.helpers.uncompiled tests/wire
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from importlib.util import spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
+import pytest
+
 
 class SourceFinder(MetaPathFinder):
-    """Finds the package's modules as source, before anybody finds them compiled."""
+    """Finds the package's modules as source, before they are found compiled."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, _target: ModuleType | None = None
@@ -27,14 +29,20 @@ class SourceFinder(MetaPathFinder):
         return next((spec_from_file_location(name, source) for source in sources if source.exists()), None)
 
 
-assert "trio_ws_app" not in sys.modules, "too late: the package is imported already"
-sys.meta_path.insert(0, SourceFinder())
+class Report:
+    """Says in pytest's header that nothing compiled runs, once that is known to be true."""
+
+    def pytest_report_header(self) -> str:
+        """The line; raises AssertionError for a module that is compiled after all."""
+        import trio_ws_app
+        from trio_ws_app.primitives import COMPILED
+
+        modules = [module for name, module in sys.modules.items() if name.startswith(trio_ws_app.__name__)]
+        assert all(str(module.__file__).endswith(".py") for module in modules)
+        assert not COMPILED
+        return "wire: uncompiled"
 
 
-def pytest_report_header() -> str:
-    """Say so, once it is known to be true."""
-    import trio_ws_app
-
-    modules = [module for name, module in sys.modules.items() if name.startswith(trio_ws_app.__name__)]
-    assert all(str(module.__file__).endswith(".py") for module in modules)
-    return "wire: uncompiled"
+if __name__ == "__main__":
+    sys.meta_path.insert(0, SourceFinder())
+    sys.exit(pytest.main(sys.argv[1:], plugins=[Report()]))

@@ -12,8 +12,8 @@ import trio
 
 from trio_ws_app import pages
 from trio_ws_app.apps import BUILT_IN
-from trio_ws_app.pages import first_of, page_for, static_files
-from trio_ws_app.request import Headers, Request, Response
+from trio_ws_app.pages import page_for, static_files
+from trio_ws_app.request import Headers, Request
 
 
 def get(target: str, method: str = "GET", **headers: str) -> Request:
@@ -152,24 +152,3 @@ async def test_a_stripped_handshake_asks_for_no_page(site: Path) -> None:
     request = Request("GET", "/", Headers([("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")]))
     assert page_for("echo")(request) is None
     assert await static_files(site)(request) is None
-
-
-async def test_first_of_takes_the_first_answer() -> None:
-    """Plain and async hooks mix; those after the first answer are not asked."""
-    asked: list[str] = []
-
-    def silent(_request: Request) -> Response | None:
-        asked.append("silent")
-        return None
-
-    async def answering(_request: Request) -> Response | None:
-        asked.append("answering")
-        return Response(204)
-
-    def never(_request: Request) -> Response | None:
-        raise AssertionError("asked although the answer was there")
-
-    answer = await first_of(silent, None, answering, never)(get("/"))
-    assert answer == Response(204)
-    assert asked == ["silent", "answering"]
-    assert await first_of(silent)(get("/")) is None

@@ -173,10 +173,13 @@ def test_healing_at_redis() -> None:
                         redis.entries = chain(9)
                         feed.message(b"\xffat:e-9-t9 t8 -\n9")
                         await trio.sleep(1)
+                        redis.entries = chain(12)
+                        feed.message(b"\xffat:e-12-t12 t11 -\n12")
+                        await trio.sleep(1)
 
             await follow()
             numbers = [item.message for item in got if isinstance(item, Delivery)]
-            assert numbers == ["5", "6", "7", "8", "9"][: len(numbers)]
+            assert numbers == [str(number) for number in range(5, 13)][: len(numbers)]
 
     assert cancel_everywhere(scenario).points
 

@@ -10,6 +10,7 @@ import pytest
 import trio
 
 import trio_ws_app as ws
+from trio_ws_app.server.containment import interrupt_in
 from trio_ws_app.testing import serve_in_memory
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")
@@ -237,3 +238,46 @@ async def test_a_close_code_that_may_not_be_sent_is_1011(
 async def listen(connection: ws.Connection) -> None:
     async for _ in connection:
         pass
+
+
+class Lying(Exception):
+    """An error whose own code fails when it is asked what it means."""
+
+    @property
+    def close_code(self) -> int:
+        raise Panic
+
+
+class Speechless(Exception):
+    """An error with a close code, and no text."""
+
+    close_code = 4000
+
+    def __str__(self) -> str:
+        raise Panic
+
+
+@pytest.mark.parametrize("error", [Lying(), Speechless()])
+async def test_an_error_that_fails_to_say_what_it_is_ends_one_connection(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is a failure like any other: that peer gets 1011, the log one record, the server goes on."""
+
+    async def handler(connection: ws.Connection) -> None:
+        await in_handler(connection, error)
+
+    async with serve_in_memory(handler) as memory:
+        for _ in range(2):
+            peer = await memory.connect()
+            await peer.send("go")
+            await peer.wait_ended()
+            assert peer.close_reason == ws.CloseReason(1011)
+    assert [record.levelno for record in problems(caplog)] == [logging.ERROR] * 2
+
+
+def test_groups_may_be_nested_to_any_depth() -> None:
+    """What lies in them is found without recursion."""
+    error: BaseException = KeyboardInterrupt()
+    for _ in range(5000):
+        error = BaseExceptionGroup("", [ValueError(), error])
+    assert isinstance(interrupt_in(error), KeyboardInterrupt)

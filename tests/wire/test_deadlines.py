@@ -36,6 +36,9 @@ class Waiter:
     def on_timeout(self, now: float) -> None:
         self.over_at = now
 
+    def failed(self) -> None:
+        raise AssertionError("on_timeout did not raise")
+
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 50), st.booleans()), max_size=100))
@@ -152,3 +155,38 @@ def test_no_time_is_for_ever(waiters: int) -> None:
     for _ in range(waiters):
         timeout.start(Waiter(), 0.0)
     assert table.next == inf
+
+
+def test_a_waiter_that_starts_again_has_its_whole_time_again() -> None:
+    """And those that started between keep theirs."""
+    table = Table()
+    timeout = FixedTimeout(table, 10.0)
+    again, between = Waiter(), Waiter()
+    timeout.start(again, 0.0)
+    timeout.start(between, 3.0)
+    timeout.start(again, 6.0)
+    table.run_until(100)
+    assert between.over_at == 13.0
+    assert again.over_at == 16.0
+
+
+def test_a_waiter_that_fails_is_the_only_one_that_does(caplog: pytest.LogCaptureFixture) -> None:
+    """It is told so, the log has one record, and those behind it are called in their time (G5)."""
+    table = Table()
+    timeout = FixedTimeout(table, 10.0)
+    failed = []
+
+    class Failing(Waiter):
+        def on_timeout(self, now: float) -> None:
+            raise KeyError(now)
+
+        def failed(self) -> None:
+            failed.append(self)
+
+    first, second = Failing(), Waiter()
+    timeout.start(first, 0.0)
+    timeout.start(second, 0.0)
+    table.run_until(100)
+    assert failed == [first]
+    assert second.over_at == 10.0
+    assert [record.levelname for record in caplog.records] == ["ERROR"]

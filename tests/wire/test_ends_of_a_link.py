@@ -163,3 +163,50 @@ async def test_a_send_that_waits_ends_when_our_close_was_queued(kind: str) -> No
 async def _told(sending: object) -> None:
     with pytest.raises(ws.ConnectionClosed):
         await sending  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("answers", [False, True])
+async def test_without_a_close_timeout_a_vanished_peer_ends_by_keepalive(answers: bool) -> None:
+    """Before its Close it is pinged; after that, if it does not end its side, it is dropped (G9)."""
+    timeouts = {"close_timeout": None, "ping_interval": 10, "ping_timeout": 5}
+    async with open_ends(**timeouts) as ends, trio.open_nursery() as nursery:
+        nursery.start_soon(ends.connection.aclose)
+        await wait_all_tasks_blocked()
+        if answers:
+            ends.arrive(CLOSE)
+        await trio.sleep(9.9)
+        assert not ends.transport.closed
+        await trio.sleep(5.2)
+        assert ends.transport.closed == ("orderly" if answers else "reset")
+
+
+async def test_without_a_close_timeout_a_peer_that_lives_may_take_its_time() -> None:
+    """As long as it answers pings."""
+    async with open_ends(close_timeout=None, ping_interval=10, ping_timeout=5) as ends:
+        ends.connection.send_close(1000)
+        for _ in range(20):
+            await trio.sleep(12)
+            ping = ends.transport.taken[-10:]
+            assert ping[:2] == b"\x89\x08"
+            ends.arrive(encode_masked(Opcode.PONG, ping[2:], MASK))
+        assert not ends.transport.closed
+        ends.arrive(CLOSE)
+        assert ends.connection.close_reason == ws.CloseReason(4001, "bye")
+
+
+async def test_a_ping_that_waits_when_the_peer_closes_has_no_answer() -> None:
+    """Also if what came before the Close is still to be answered: the end is not taken for a pong."""
+    async with open_ends() as ends, trio.open_nursery() as nursery:
+
+        async def ping() -> None:
+            with pytest.raises(ws.ConnectionClosed):
+                await ends.connection.ping()
+
+        async def answer(message: ws.Message) -> None:
+            await trio.sleep(1)
+            await ends.connection.send(message)
+
+        nursery.start_soon(ws.consume, ends.connection, answer)
+        nursery.start_soon(ping)
+        await wait_all_tasks_blocked()
+        ends.arrive(HELLO + CLOSE)

@@ -86,6 +86,24 @@ class Failing(ScriptedTransport):
         raise self._error
 
 
+class FailingWhenJudged(ScriptedTransport):
+    """Raises when the time has come to ask the peer."""
+
+    def limit_unacknowledged(self, seconds: float | None) -> None:
+        raise ValueError(seconds)
+
+
+@virtual_time
+async def test_a_deadline_that_fails_ends_its_connection_alone(caplog: pytest.LogCaptureFixture) -> None:
+    """The log has one record, and the engine goes on (G5)."""
+    async with open_ends(transport=FailingWhenJudged(), ping_interval=5) as ends:
+        await trio.sleep(6)
+        assert ends.transport.closed == "reset"
+        assert [record.levelname for record in caplog.records] == ["ERROR"]
+        with trio.fail_after(5):
+            await ends.connection.wait_closed()
+
+
 async def test_what_is_no_bug_in_the_flush_ends_the_block() -> None:
     """Such as the SystemExit of a signal handler: Trio would go on without reading, writing and deadlines."""
 
@@ -211,7 +229,7 @@ async def test_a_close_that_came_during_a_standstill_counts(comes: bool) -> None
             nursery.start_soon(connection.aclose, 4000)
             await trio.sleep(1)
             if comes:
-                await peer.say_close(4001)
+                await peer.send_close(4001)
             stand_still(50)
         assert connection.close_reason is not None
         assert connection.close_reason.code == (4001 if comes else 1006)

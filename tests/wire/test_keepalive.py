@@ -35,7 +35,7 @@ def test_a_peer_that_has_said_anything_is_alive(heard: float) -> None:
 
 def test_without_an_interval_there_is_no_look() -> None:
     """And without a timeout no peer is given up."""
-    assert Keepalive(None, 2.0).next_look(0.0, 1e9) is None
+    assert Keepalive(None, 2.0).next_check(0.0, 1e9) is None
     assert Keepalive(None, 2.0).judge(0.0, 1e9) is Verdict.ALIVE
     patient = Keepalive(3.0, None)
     assert patient.judge(0.0, 3.0) is Verdict.ASK
@@ -44,21 +44,21 @@ def test_without_an_interval_there_is_no_look() -> None:
 
 @settings(deadline=None)
 @given(seconds, spans, seconds, st.lists(st.one_of(st.none(), st.floats(0, 5)), max_size=20))
-def test_looks_never_stand_still(
+def test_checks_never_stand_still(
     interval: float, timeout: float | None, start: float, heard: list[float | None]
 ) -> None:
-    """A look that gives no verdict of death comes later than the one before, however floats are rounded."""
+    """A check that gives no verdict of death comes later than the one before, however floats are rounded."""
     keepalive = Keepalive(interval, timeout)
     last_seen = now = start
     for pause in heard:
         stuck = 0
-        while (look := keepalive.next_look(last_seen, now)) is not None and look <= now:
+        while (check := keepalive.next_check(last_seen, now)) is not None and check <= now:
             if keepalive.judge(last_seen, now) is Verdict.DEAD:
                 return
             stuck += 1
             assert stuck < 3
-        assert look is not None
-        now = look
+        assert check is not None
+        now = check
         if keepalive.judge(last_seen, now) is Verdict.DEAD:
             return
         if pause is not None:

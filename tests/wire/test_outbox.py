@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
 
 import pytest
 import trio
@@ -215,6 +216,37 @@ def test_the_latest_frame_takes_the_place_of_an_older_one_with_its_key() -> None
     box.end_stream()
     write(box, 100)
     assert taken(box) == b"a1 longer a2 c2 "
+
+
+def test_a_later_frame_does_not_grow_the_queue_beyond_its_bound() -> None:
+    """It takes an older one's place only if it fits there; alone in the queue any frame does (G10)."""
+    box = outbox(limit=1000)
+    box.push(Frame(bytes(100)))
+    box.push(bytes(500))
+    assert not box.replace_latest(Frame(bytes(1000 - 500 - 2 * CHUNK_OVERHEAD + 1)))
+    assert box.replace_latest(Frame(bytes(1000 - 500 - 2 * CHUNK_OVERHEAD)))
+    assert box.cost == 1000
+    alone = outbox(limit=1000)
+    alone.push(Frame(bytes(100)))
+    assert alone.replace_latest(Frame(bytes(2000)))
+
+
+def test_what_was_dropped_leaves_nothing_behind() -> None:
+    """However many frames give way to newer ones while a peer reads nothing (G10)."""
+    box = outbox(limit=1000)
+    frame = Frame(bytes(100))
+    box.push(b"begun")
+    write(box, 1)
+    tracemalloc.start()
+    for _ in range(50_000):
+        box.drop_oldest(100)
+        box.push(frame)
+    grown = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert grown < 50_000
+    write(box, 1 << 20)
+    assert taken(box) == b"begun" + 5 * frame
+    assert box.is_empty()
 
 
 def test_an_outbox_whose_transport_is_lost_says_so() -> None:

@@ -74,7 +74,11 @@ class Model:
     def replace(self, frame: Frame) -> bool:
         for chunks, start in ((self.chunks, self.free()), (self.held or [], 0)):
             for place in range(start, len(chunks)):
-                if isinstance(chunks[place], Frame):
+                old = chunks[place]
+                if isinstance(old, Frame):
+                    alone = sum(map(len, self.chunks + (self.held or []))) - self.sent == len(old)
+                    if len(frame) > len(old) and self.cost - len(old) + len(frame) > LIMIT and not alone:
+                        return False
                     chunks[place] = frame
                     return True
         return False
@@ -177,11 +181,14 @@ class Encrypting(ScriptedTransport):
 def test_what_tls_has_encrypted_is_repeated(script: list[tuple[str, int]]) -> None:
     """Nothing is put into bytes that a write was refused with, dropped from them or replaced in them."""
     box = Outbox(Encrypting(), LIMIT)
+    held: list[bytes] | None = None  # while a message is streamed
     for kind, size in script:
         if kind in ("drop", "replace"):
             _shrink(box, kind, size)
         else:
-            do((kind, size), box, Model(held=[] if box.is_streaming else None))
+            model = Model(held=held)
+            do((kind, size), box, model)
+            held = model.held
     transport = box.transport
     assert isinstance(transport, Encrypting)
     box.end_stream()

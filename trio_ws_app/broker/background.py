@@ -12,18 +12,31 @@ import trio
 async def background() -> AsyncGenerator[trio.Nursery]:
     """A nursery whose tasks are cancelled when the block ends.
 
-    What the block raises comes out as itself, also while the block is cancelled.
+    What the block raises comes out as itself, also while the block is cancelled. If a task fails, that comes
+    out as from any nursery, together with what the block then raised besides its cancellation.
     """
     failure: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
             try:
                 yield nursery
-            except trio.Cancelled:
-                raise
             except BaseException as error:
-                failure = error  # raised outside the nursery, so that nothing is wrapped around it
+                failure = _failure_in(error)
+                if failure is None:
+                    raise
             nursery.cancel_scope.cancel()
-    finally:
-        if failure is not None:
-            raise failure
+    except BaseException as error:
+        of_tasks = _failure_in(error)
+        if failure is None:
+            raise
+        if of_tasks is not None:
+            raise BaseExceptionGroup("a block and a task behind it failed", [failure, of_tasks]) from None
+    if failure is not None:
+        raise failure
+
+
+def _failure_in(error: BaseException) -> BaseException | None:
+    """What is raised besides cancellations, if anything."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(trio.Cancelled)[1]
+    return None if isinstance(error, trio.Cancelled) else error

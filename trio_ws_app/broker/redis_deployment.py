@@ -18,7 +18,6 @@ from coredis.exceptions import (
 )
 
 from .base import BrokerUnavailable
-from .feed import logger
 from .redis_cluster import Layout, discover
 from .redis_connection import ConnectionLost, NotSent, RedisConnection, Reply
 from .redis_link import Link

@@ -59,7 +59,7 @@ class RedisFeed(Feed):
         self.subscribed_at: RedisConnection | None = None  # while the subscription holds
         self._merge = Merge(Ring(RING_SIZE, RING_BYTES))
         self._resumed = 0  # how often the live subscription has begun again
-        self._healing = trio.CancelScope()
+        self._healing = trio.CancelScope()  # of the newest reading
         self._healed: trio.Event | None = None  # while the history is read for what did not come live
         self._reading = trio.Lock()
         self._reads = 0  # how often the ring was filled, or began to be
@@ -89,7 +89,7 @@ class RedisFeed(Feed):
         self._shared.gaps += sum(isinstance(item, Gap) for item in items)
         self.deliver(items)
         if self._merge.behind is not None and self._healed is None:
-            self._healed = trio.Event()
+            self._healed, self._healing = trio.Event(), trio.CancelScope()
             self._nursery.start_soon(self._heal)
 
     # -- the history

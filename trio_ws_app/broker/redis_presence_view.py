@@ -57,7 +57,9 @@ class View:
     def _take(self, item: Item) -> None:
         if self._is_loaded and (isinstance(item, Gap) or self._begins_anew(item)):
             self._is_loaded = False
-            self._nursery.start_soon(self._load_again)
+            self._reloading.cancel()
+            self._reloading = trio.CancelScope()
+            self._nursery.start_soon(self._load_again, self._reloading)
         if isinstance(item, Gap):
             return
         if self._is_loaded:
@@ -70,8 +72,8 @@ class View:
         before, self._epoch = self._epoch, _epoch_of(event.position)
         return before != self._epoch
 
-    async def _load_again(self) -> None:
-        with self._reloading:
+    async def _load_again(self, scope: trio.CancelScope) -> None:
+        with scope:
             while not self._is_loaded:
                 try:
                     await self.load()

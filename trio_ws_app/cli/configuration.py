@@ -12,7 +12,8 @@ import trio
 
 from ..apps import BUILT_IN
 from ..errors import UsageError
-from ..pages import Hook, page_for, static_files
+from ..pages import page_for, static_files
+from ..server.options import ProcessRequest
 from ..settings import Settings
 from .broker import OpenBroker, broker_for
 from .listeners import inherited_listeners, tcp_listeners, unix_listener
@@ -36,7 +37,7 @@ class Configuration:
     listeners: AbstractAsyncContextManager[list[trio.SocketListener]]
     settings: Settings
     ssl_context: SSLContext | None
-    pages: list[Hook]
+    pages: list[ProcessRequest]
     observability: Observability
 
 
@@ -100,7 +101,7 @@ def _observability(
     )
 
 
-def _pages(target: str, page: bool, static: str | None) -> list[Hook]:
+def _pages(target: str, page: bool, static: str | None) -> list[ProcessRequest]:
     if static is not None:
         if not Path(static).is_dir():
             raise UsageError(f"--static: there is no directory {static}")

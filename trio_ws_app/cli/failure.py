@@ -23,6 +23,10 @@ _NOT_THE_APPLICATIONS = (
 )
 
 
+# A BaseException of the application's own is a failure: a panic in Rust arrives as one.
+_NO_FAILURES = (UsageError, SystemExit, KeyboardInterrupt, trio.Cancelled)
+
+
 def exit_status(error: BaseException, target: str) -> int:
     """The exit status for what came out of the event loop; failures are printed.
 
@@ -30,7 +34,7 @@ def exit_status(error: BaseException, target: str) -> int:
     mistakes of the caller's is in it.
     """
     leaves = list(_leaves(error))
-    failures = [leaf for leaf in leaves if isinstance(leaf, Exception) and not isinstance(leaf, UsageError)]
+    failures = [leaf for leaf in leaves if not isinstance(leaf, _NO_FAILURES)]
     for failure in failures:
         say(f"{PROGRAM}: {target} failed: {_described(failure)}", err=True)
     requests = [leaf for leaf in leaves if isinstance(leaf, SystemExit | KeyboardInterrupt)]
@@ -61,12 +65,27 @@ def requested_status(request: SystemExit | KeyboardInterrupt) -> int:
 
 
 def _described(error: BaseException) -> str:
-    """The exception in one line, then where it comes from, then what caused it."""
+    """The exception in one line, then where it comes from, then the same of what caused it."""
+    texts, told = [_described_alone(error)], {id(error)}
+    # One that is raised out of its group is in what caused it.
+    while (cause := _cause(error)) is not None and id(cause) not in told:
+        texts.append(f"after {_described_alone(cause)}")
+        told.add(id(cause))
+        error = cause
+    return "\n".join(texts)
+
+
+def _described_alone(error: BaseException) -> str:
     line = escaped("".join(traceback.format_exception_only(error)).strip())
     frames = "".join(traceback.format_list(_own_frames(error))).rstrip()
-    text = f"{line}\n{frames}" if frames else line
+    return f"{line}\n{frames}" if frames else line
+
+
+def _cause(error: BaseException) -> BaseException | None:
+    """What ``error`` was raised from, or while it was handled; of a group, the first failure in it."""
     cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    return text if cause is None else f"{text}\nafter {_described(cause)}"
+    leaves = () if cause is None else _leaves(cause)
+    return next((leaf for leaf in leaves if not isinstance(leaf, trio.Cancelled)), None)
 
 
 def _own_frames(error: BaseException) -> list[traceback.FrameSummary]:

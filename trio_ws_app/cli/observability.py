@@ -13,8 +13,8 @@ from ..connection import Connection
 from ..errors import UsageError
 from ..observability.inspection.gather import gather
 from ..observability.inspection.hook import Inspector
-from ..pages import Hook, first_of
 from ..request import Request, Response
+from ..server.options import ProcessRequest
 from ..server.serving import serve
 from .listeners import tcp_listeners, unix_listener
 
@@ -26,7 +26,7 @@ class AdminListener:
     """Listeners beside the server's own, which answer HTTP alone."""
 
     listeners: Listeners
-    hook: Hook
+    hook: ProcessRequest
 
 
 @attrs.frozen
@@ -37,7 +37,7 @@ class Observability:
     """
 
     inspector: Inspector
-    hooks: list[Hook] = attrs.field(factory=list)
+    hooks: list[ProcessRequest] = attrs.field(factory=list)
     listeners: list[AdminListener] = attrs.field(factory=list)
     measures_lag: bool = False
 
@@ -70,7 +70,7 @@ def configure_observability(
     return made
 
 
-def _metrics_hook(inspector: Inspector, siblings: Sequence[str]) -> Hook:
+def _metrics_hook(inspector: Inspector, siblings: Sequence[str]) -> ProcessRequest:
     try:
         from ..observability.metrics import metrics_hook
     except ModuleNotFoundError:
@@ -93,9 +93,9 @@ async def serve_admin(
 ) -> None:
     """Answer on the admin listener until cancelled."""
     async with admin.listeners as listeners:
-        hook = first_of(admin.hook, _not_found)
+        hooks = [admin.hook, _not_found]
         async with trio.open_nursery() as nursery:
-            await nursery.start(partial(serve, _unused, listeners=listeners, process_request=hook))
+            await nursery.start(partial(serve, _unused, listeners=listeners, process_request=hooks))
             task_status.started()
 
 

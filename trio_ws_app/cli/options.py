@@ -1,4 +1,4 @@
-"""An option of ``serve`` for every field of ``Settings``, derived from the field itself."""
+"""An option of ``serve`` for each field of ``Settings`` that has a help text, derived from the field."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from .errors import mistakes
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+OPTIONS = [field for field in attrs.fields(Settings) if "help" in field.metadata]
 _MULTIPLES = {"gib": 1024**3, "mib": 1024**2, "kib": 1024}
 
 
@@ -45,7 +46,7 @@ class CommandWithSettings(click.Command):
             raise
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        names = {field.name for field in attrs.fields(Settings)}
+        names = {field.name for field in OPTIONS}
         sections: dict[str, list[tuple[str, str]]] = {"Options": [], "Limits and timeouts": []}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
@@ -67,9 +68,9 @@ def _with_variables(message: str, ctx: click.Context) -> str:
 
 
 def settings_options(command: Command) -> Command:
-    """Give the command one option per field of ``Settings``, in the order of the fields."""
+    """Give the command one option for each of ``OPTIONS``, in their order."""
     kinds = get_type_hints(Settings)
-    for field in reversed(attrs.fields(Settings)):
+    for field in reversed(OPTIONS):
         command = _option(field, kinds[field.name])(command)
     return command
 
@@ -79,7 +80,7 @@ def settings_from(values: Mapping[str, Any]) -> Settings:
 
     Raises UsageError for a value that makes no sense.
     """
-    names = [field.name for field in attrs.fields(Settings)]
+    names = [field.name for field in OPTIONS]
     try:
         return Settings(**{name: values[name] for name in names})
     except ValueError as problem:

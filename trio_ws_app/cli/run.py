@@ -15,8 +15,7 @@ import trio
 
 from ..broker import Broker
 from ..errors import CloseCode
-from ..pages import first_of
-from ..server.options import Handler
+from ..server.app import App
 from ..server.server import Server
 from ..server.serving import serve
 from ..server.tasks import running_place, users_places
@@ -69,29 +68,28 @@ async def run(config: Configuration, shutdown: Shutdown, log: LogWriter) -> None
             async with (
                 config.listeners as listeners,
                 config.broker() as broker,
-                config.application(broker) as handler,
+                config.application(broker) as app,
             ):
-                await _serve(config, listeners, handler, broker, state)
+                await _serve(config, listeners, app, broker, state)
             nursery.cancel_scope.cancel()
 
 
 async def _serve(
     config: Configuration,
     listeners: list[trio.SocketListener],
-    handler: Handler,
+    app: App,
     broker: Broker,
     state: _Run,
 ) -> None:
     """Serve until a signal has come and the goodbyes are said."""
     observability = config.observability
-    hooks = [*observability.hooks, *config.pages]
     start = partial(
         serve,
-        handler,
+        app,
         listeners=listeners,
         ssl_context=config.ssl_context,
         settings=config.settings,
-        process_request=first_of(*hooks) if hooks else None,
+        process_request=[*observability.hooks, *config.pages],
         readiness=lambda: broker.problem,
     )
     async with trio.open_nursery() as nursery:

@@ -29,8 +29,8 @@ from .workers import run_workers
 _HELP = f"""Serve TARGET until a signal ends it.
 
 TARGET is package.module:name or a built-in app: {", ".join(BUILT_IN)} (default: chat). The name is a
-handler (async def) or, for an application with state, a function that returns an async context
-manager whose value is the handler; a parameter named broker gets the one of --broker. Modules are
+handler (async def), an App or, for an application with state, a function that returns an async context
+manager whose value is one of these; a parameter named broker gets the one of --broker. Modules are
 looked for in the current directory first.
 
 Every option can be given as a variable as well: TRIO_WS_APP_PORT for --port.

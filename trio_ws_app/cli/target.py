@@ -14,10 +14,11 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from ..apps import BUILT_IN
 from ..broker import Broker
 from ..errors import UsageError
-from ..server.options import Handler
+from ..server.app import App, as_app
+from ..server.options import is_async
 from .shutdown import Stopped
 
-Application = Callable[[Broker], AbstractAsyncContextManager[Handler]]
+Application = Callable[[Broker], AbstractAsyncContextManager[App]]
 
 
 def load(target: str) -> Application:
@@ -40,15 +41,17 @@ def load(target: str) -> Application:
 
 
 def as_application(thing: object, target: str) -> Application:
-    """A handler, or a function that returns an async context manager of one, as the latter.
+    """A handler, an ``App``, or a function that returns an async context manager of one, as the latter.
 
     A function with a parameter ``broker`` gets the broker of ``--broker``, else one within the process.
 
     Raises UsageError for anything else, with what would be right.
     """
-    if _is_async(thing):
+    if isinstance(thing, App):
+        return _stateless(thing)
+    if is_async(thing):
         _expect_arguments(thing, 1, f"{target} has to take one argument, the connection")
-        return _stateless(thing)  # type: ignore[arg-type]  # checked above
+        return _stateless(App(thing))  # type: ignore[arg-type]  # checked above
     if inspect.isasyncgenfunction(thing):
         raise UsageError(f"{target} yields: it needs @contextlib.asynccontextmanager above it")
     if not callable(thing):
@@ -57,7 +60,7 @@ def as_application(thing: object, target: str) -> Application:
     return _stateful(thing, target)
 
 
-_WANTED = "a handler (async def) or a function that returns an async context manager of one"
+_WANTED = "a handler (async def), an App or a function that returns an async context manager of one"
 
 
 def _built_in(name: str) -> Application:
@@ -117,10 +120,6 @@ def _one_line(problem: BaseException) -> str:
     return text if last.filename == __file__ else f"{text} ({last.filename}, line {last.lineno})"
 
 
-def _is_async(thing: object) -> bool:
-    return inspect.iscoroutinefunction(thing) or inspect.iscoroutinefunction(type(thing).__call__)
-
-
 def _broker_argument(function: Callable[..., object], broker: Broker | None) -> dict[str, Broker | None]:
     """The broker by its name, for a function that has a parameter of that name."""
     return {"broker": broker} if "broker" in _names(function) else {}
@@ -153,26 +152,25 @@ def _names(function: Callable[..., object]) -> Iterable[str]:
     return inspect.signature(function).parameters
 
 
-def _stateless(handler: Handler) -> Application:
+def _stateless(app: App) -> Application:
     @asynccontextmanager
-    async def application(_broker: Broker) -> AsyncIterator[Handler]:
-        yield handler
+    async def application(_broker: Broker) -> AsyncIterator[App]:
+        yield app
 
     return application
 
 
 def _stateful(function: Callable[..., object], target: str) -> Application:
     @asynccontextmanager
-    async def application(broker: Broker) -> AsyncIterator[Handler]:
+    async def application(broker: Broker) -> AsyncIterator[App]:
         context = function(**_broker_argument(function, broker))
         if not isinstance(context, AbstractAsyncContextManager):
             raise UsageError(f"{target}() returned {_article(type(context).__name__)}, not {_WANTED}")
-        async with context as handler:
-            if not _is_async(handler):
-                raise UsageError(
-                    f"{target}() has to yield the handler (async def), not {_article(type(handler).__name__)}"
-                )
-            yield handler
+        async with context as given:
+            if not isinstance(given, App) and not is_async(given):
+                kind = _article(type(given).__name__)
+                raise UsageError(f"{target}() has to yield the handler (async def) or an App, not {kind}")
+            yield as_app(given)
 
     return application
 

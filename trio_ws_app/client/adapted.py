@@ -1,4 +1,4 @@
-"""The connection behind ``from_trio_websocket`` and ``connect``."""
+"""The connection behind ``from_trio_websocket``, ``connect`` and ``from_asgi``."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from functools import partial
 from typing import NoReturn
 
 import trio
-import trio_websocket
 
 from ..connection import Connection, Message
 from ..errors import CloseCode, CloseReason, ConnectionClosed, already_receiving, not_a_message
+from ..json_codec import JsonCodec
 from ..protocol.closing import close_payload
 from ..request import Request
 from ..settings import Settings
 from .inbox import Inbox, Task
 from .outbox import Outbox
+from .peer import Peer
 from .pings import PendingPing
 from .timeouts import seconds
 
@@ -24,7 +25,7 @@ _VANISHED = CloseReason(CloseCode.ABNORMAL)
 
 
 class AdaptedConnection(Connection):
-    """A trio-websocket connection as a ``Connection``.
+    """A connection of another library as a ``Connection``.
 
     ``nursery`` runs its tasks: one that receives ahead, one that writes while there is something to
     write, and one for each ping. None says that the connection is over.
@@ -48,7 +49,7 @@ class AdaptedConnection(Connection):
 
     def __init__(
         self,
-        peer: trio_websocket.WebSocketConnection,
+        peer: Peer,
         nursery: trio.Nursery | None,
         *,
         remote: str,
@@ -88,6 +89,10 @@ class AdaptedConnection(Connection):
     @property
     def subprotocol(self) -> str | None:
         return self._peer.subprotocol
+
+    @property
+    def json(self) -> JsonCodec:
+        return self._settings.json
 
     @property
     def latency(self) -> float | None:

@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 
 import attrs
 import trio
-import trio_websocket
 
 from ..connection import Message
+from .peer import Peer, PeerClosed
 
 MESSAGE_OVERHEAD = 128
 """Bytes that a message counts in a queue besides its own: an empty one takes memory too."""
@@ -25,7 +25,7 @@ class Inbox:
     ``start`` starts a task, ``on_end`` is called when trio-websocket says that the connection is over.
     """
 
-    peer: trio_websocket.WebSocketConnection
+    peer: Peer
     max_bytes: int
     start: Callable[[Task], None]
     on_end: Callable[[], None]
@@ -51,7 +51,7 @@ class Inbox:
         """Receive one of the messages that trio-websocket still holds at the end; False if there is none."""
         try:
             self._put(await self.peer.get_message())
-        except trio_websocket.ConnectionClosed:
+        except PeerClosed:
             self.on_end()
             return False
         return True
@@ -71,7 +71,7 @@ class Inbox:
         try:
             while self._has_room:
                 self._put(await self.peer.get_message())
-        except trio_websocket.ConnectionClosed:
+        except PeerClosed:
             self.on_end()
         except trio.Cancelled:
             self.on_end()

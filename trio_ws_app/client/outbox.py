@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import attrs
 import trio
-import trio_websocket
 
 from ..connection import Message
 from .inbox import MESSAGE_OVERHEAD, Task
+from .peer import Peer, PeerClosed
 
 
 @attrs.define(eq=False)
@@ -33,7 +33,7 @@ class Outbox:
     ``start`` starts a task, ``on_end`` is called when trio-websocket says that the connection is over.
     """
 
-    peer: trio_websocket.WebSocketConnection
+    peer: Peer
     max_bytes: int
     start: Callable[[Task], None]
     on_end: Callable[[], None]
@@ -97,7 +97,7 @@ class Outbox:
         try:
             await self.peer.send_message(entry.message)
             written = True
-        except trio_websocket.ConnectionClosed:
+        except PeerClosed:
             self.on_end()
         finally:
             self._settle(entry, failed=not written)

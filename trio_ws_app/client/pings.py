@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import attrs
 import trio
-import trio_websocket
+
+from .peer import Peer, PeerClosed
 
 
 @attrs.define(eq=False)
@@ -17,7 +18,7 @@ class PendingPing:
     ``seconds`` is its round trip, None without a pong.
     """
 
-    peer: trio_websocket.WebSocketConnection
+    peer: Peer
     on_end: Callable[[], None]
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     settled: trio.Event = attrs.field(factory=trio.Event)
@@ -29,7 +30,7 @@ class PendingPing:
             try:
                 await self.peer.ping()
                 self.seconds = trio.current_time() - started
-            except trio_websocket.ConnectionClosed:
+            except PeerClosed:
                 self.on_end()
         self.settled.set()
 

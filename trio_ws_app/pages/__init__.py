@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import mimetypes
 import os
 import stat
@@ -13,8 +12,6 @@ from pathlib import Path, PurePosixPath
 import trio
 
 from ..request import Request, Response
-
-Hook = Callable[[Request], Response | Awaitable[Response | None] | None]
 
 _SHARED = ("socket.js", "style.css", "icon.svg")
 _POLICY = (
@@ -68,21 +65,6 @@ def static_files(directory: str | Path) -> Callable[[Request], Awaitable[Respons
         return await trio.to_thread.run_sync(read, request.path, abandon_on_cancel=True)
 
     return static
-
-
-def first_of(*hooks: Hook | None) -> Callable[[Request], Awaitable[Response | None]]:
-    """One hook of several: the first answer counts. Hooks may be plain or async; None is left out."""
-
-    async def process_request(request: Request) -> Response | None:
-        for hook in hooks:
-            answer = hook(request) if hook else None
-            if inspect.isawaitable(answer):
-                answer = await answer
-            if answer is not None:
-                return answer
-        return None
-
-    return process_request
 
 
 def _asks_for_a_file(request: Request) -> bool:

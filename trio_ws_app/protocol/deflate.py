@@ -60,7 +60,7 @@ def negotiate(offers: str) -> DeflateParameters | None:
 
 
 def _well_formed(parameters: tuple[tuple[str, str | None], ...]) -> bool:
-    """Whether an offer has only known parameters, each once, with a value where it needs one (7.1)."""
+    """Whether an offer has only known parameters, each once, with a value if it needs one (7.1)."""
     names = [name for name, _ in parameters]
     return len(names) == len(set(names)) and all(_valid(name, value) for name, value in parameters)
 

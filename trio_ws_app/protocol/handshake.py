@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from binascii import b2a_base64
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha1
 
 import attrs
@@ -31,6 +31,7 @@ _SWITCHING = (
 _ZERO = ("0",)
 _WEBSOCKET = ("websocket",)
 _USUAL_CONNECTIONS = (("Upgrade",), ("keep-alive, Upgrade",))
+_OURS = frozenset({"connection", "content-length", "transfer-encoding", "upgrade"})
 _UPGRADE = {"Upgrade": "websocket"}
 _KEY = re.compile(r"[A-Za-z0-9+/]{22}==")
 _TARGET = re.compile(r"/[^#]*|(?:http|ws)s?://[^/?#]+(?:[/?][^#]*)?", re.IGNORECASE)
@@ -187,26 +188,28 @@ class ServerHandshake:
             return "a list of subprotocols or extensions is malformed"
         return None
 
-    def accept(self, request: Request, *, headers: Iterable[tuple[str, str]] = ()) -> Accepted:
-        """Accept a request that has no ``upgrade_problem``; ``headers`` are added to the answer.
+    def accept(self, request: Request) -> Accepted:
+        """Accept a request that has no ``upgrade_problem``, and say what ``request.upgrade`` wants said.
 
-        Raises ValueError for a header that HTTP does not allow.
+        Raises ValueError or TypeError for what can't be said.
         """
         fields = request.headers.by_name
         key = fields["sec-websocket-key"][0].encode()
         digest = sha1(key + _GUID, usedforsecurity=False).digest()
         response = _SWITCHING + b2a_base64(digest)[:-1] + b"\r\n"
-        subprotocol = deflate = None
-        if "sec-websocket-protocol" in fields:
+        upgrade, subprotocol, deflate = request._upgrade, None, None
+        if upgrade is not None and upgrade.subprotocol is not None:
+            subprotocol = _offered(upgrade.subprotocol, request)
+        elif "sec-websocket-protocol" in fields:
             subprotocol = self._subprotocol(fields["sec-websocket-protocol"])
-            if subprotocol is not None:
-                response += b"Sec-WebSocket-Protocol: %b\r\n" % subprotocol.encode()
+        if subprotocol is not None:
+            response += b"Sec-WebSocket-Protocol: %b\r\n" % subprotocol.encode()
         if "sec-websocket-extensions" in fields and self._settings.compression:
             deflate = negotiate(", ".join(fields["sec-websocket-extensions"]))
             if deflate is not None:
                 response += b"Sec-WebSocket-Extensions: %b\r\n" % deflate.header.encode()
-        if headers:
-            response += encode_fields(headers)
+        if upgrade is not None:
+            response += encode_fields(_allowed(upgrade.headers))
         return Accepted(response + b"\r\n", subprotocol, deflate, self._trailing)
 
     def _subprotocol(self, offers: tuple[str, ...]) -> str | None:
@@ -220,6 +223,19 @@ class ServerHandshake:
         Raises ValueError for a status or a header that HTTP does not allow.
         """
         return encode_response(response, with_body=self._method != "HEAD")
+
+
+def _offered(subprotocol: str, request: Request) -> str:
+    if subprotocol not in request.subprotocols:
+        raise ValueError(f"the client has not offered the subprotocol {subprotocol!r}")
+    return subprotocol
+
+
+def _allowed(headers: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    for name, value in headers:
+        if name.lower() in _OURS or name.lower().startswith("sec-websocket-"):
+            raise ValueError(f"the handshake sets the header {name!r} itself")
+        yield name, value
 
 
 def _refusal(status: int, text: str, reason: str, headers: dict[str, str] | None = None) -> Refusal:

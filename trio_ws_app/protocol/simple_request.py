@@ -16,7 +16,7 @@ _HEAD = re.compile(rb"GET ([!-~]++) HTTP/1\.1\r\n((?:%b)++)\r\n" % _FIELD)
 
 
 def parse_simple_request(data: bytes, limit: int) -> tuple[Request, int] | None:
-    """The GET request that ``data`` begins with, and its size; None when h11 has to look at it.
+    """The GET request that ``data`` begins with, and its size; None if h11 has to parse it.
 
     That is so for a request that is incomplete, larger than ``limit`` bytes or wrong, and for one with a
     body, without a field, or with an empty field, a folded one, or one that is not plain ASCII text.

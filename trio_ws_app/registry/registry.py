@@ -5,8 +5,8 @@ A registration is a cancel scope and a set entry in one; the registry is a block
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Hashable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, nullcontext
 from types import TracebackType
 from typing import Any, Generic, TypeVar, overload
 
@@ -21,7 +21,9 @@ from ..broker.position import Position
 from ..broker.presence import Present
 from ..connection import Connection, Message
 from ..errors import CloseCode
+from ..protocol.closing import close_payload
 from .fanout import BroadcastResult, Overflow, send_to_members
+from .groups import Group, Groups
 from .topics import Envelope, Following, OnGap, OnPresence, TopicHooks, Topics
 
 Info = TypeVar("Info")
@@ -63,8 +65,27 @@ class Member(Generic[Info]):
         return self._overflow
 
     def cancel(self) -> None:
-        """Cancel what runs in the member's block."""
+        """Cancel what runs in the member's block; from here on it is not listed, nor in a group."""
+        self._registry._withdraw(self)
         self.scope.cancel()
+
+    def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
+        """Say goodbye to the member's peer with ``code`` and ``reason``, and cancel the member's block.
+
+        An adapted connection is not told, only cancelled: its goodbye is its owner's to say.
+        Raises ValueError, and does nothing, if ``code`` may not be sent (RFC 6455, section 7.4) or ``reason``
+        is over 123 bytes.
+        """
+        close_payload(code, reason)
+        _send_close(self.connection, code, reason)
+        self.cancel()
+
+    def join(self, key: Hashable) -> AbstractContextManager[None]:
+        """Within the block, be in the registry's group ``key``; it ends with the registration at the latest.
+
+        A member that was cancelled joins nothing. Raises RuntimeError before and after the member's block.
+        """
+        return self._registry._join(self, key)
 
     def follow(
         self,
@@ -177,6 +198,8 @@ class Registry(Generic[Info]):
     _nursery: trio.Nursery | None = attrs.field(default=None, kw_only=True)  # of members' subscriptions
     _topics: Topics = attrs.field(init=False)
     _members: dict[Member[Info], None] = attrs.field(factory=dict, init=False)
+    _groups: Groups[Member[Info]] = attrs.field(factory=Groups, init=False)
+    _blocks: int = attrs.field(default=0, init=False)  # of members, those included that were cancelled
     _closing: bool = attrs.field(default=False, init=False)
     _left: trio.Event = attrs.field(factory=trio.Event, init=False)
     sent: int = attrs.field(default=0, init=False)
@@ -271,15 +294,34 @@ class Registry(Generic[Info]):
         """The members for which ``where(member)`` holds, the oldest first."""
         return [member for member in self._members if where(member)]
 
+    def group(self, key: Hashable) -> Group[Member[Info]]:
+        """The members that have joined ``key``: ``with member.join(key):``. It may be empty, and be kept."""
+        return Group(self._groups, key, self._count)
+
     def _enter(self, member: Member[Info]) -> None:
+        self._blocks += 1
         self._members[member] = None
         if self._closing:
             member.cancel()
 
+    def _join(self, member: Member[Info], key: Hashable) -> AbstractContextManager[None]:
+        if member in self._members:
+            return self._groups.join(key, member)
+        if not member.scope.cancel_called:
+            raise RuntimeError("a member joins a group within the block of its registration")
+        return nullcontext()
+
+    def _withdraw(self, member: Member[Info]) -> None:
+        """The member is not present any more, though its block may still be cleaning up."""
+        if member in self._members:
+            del self._members[member]
+            self._groups.leave_all(member)
+
     def _leave(self, member: Member[Info]) -> None:
-        del self._members[member]
+        self._withdraw(member)
         member._end_subscriptions()
-        if self._closing and not self._members:
+        self._blocks -= 1
+        if self._closing and not self._blocks:
             self._left.set()
 
     def _background(self) -> trio.Nursery:
@@ -288,23 +330,22 @@ class Registry(Generic[Info]):
         return self._nursery
 
     def _begin_closing(self) -> None:
-        """Say goodbye to the members, and cancel them and those that are still to come."""
+        """Close the members' connections, and cancel them and those that are still to come."""
         self._closing = True
         for member in list(self._members):
-            _say_goodbye(member.connection)
-            member.cancel()
+            member.close(CloseCode.GOING_AWAY)
 
     async def _wait_left(self) -> None:
         """Wait until the last member has left."""
-        if self._members:
+        if self._blocks:
             with trio.CancelScope(shield=True):
                 await self._left.wait()
 
 
-def _say_goodbye(connection: Connection) -> None:
-    goodbye = getattr(connection, "send_close", None)
-    if goodbye is not None:
-        goodbye(CloseCode.GOING_AWAY)
+def _send_close(connection: Connection, code: int, reason: str) -> None:
+    send_close = getattr(connection, "send_close", None)
+    if send_close is not None:
+        send_close(code, reason)
 
 
 @asynccontextmanager

@@ -23,7 +23,7 @@ from .draining import Stop
 from .hooks import Hooks
 from .limits import PendingHandshakes, Places
 from .options import Options
-from .pending_handshake import AnyTransport, PendingHandshake
+from .pending_handshake import AnyTransport, Certificate, PendingHandshake
 from .statistics import Counters
 
 _LINGER = 2.0  # seconds for a client to take its answer and close
@@ -39,7 +39,7 @@ _FULL_AT_ONCE = (
 class Admission:
     """Decides on handshakes. Async hooks run in ``nursery``; each connection gets a place and a task.
 
-    Each request is looked at in a context of its own, a copy of the one in which this was made, and its
+    Each request is decided on in a context of its own, a copy of the one in which this was made, and its
     handler gets a copy of that: so it sees what ``process_request`` has set, and no other request does.
     """
 
@@ -86,9 +86,11 @@ class Admission:
             handshake.drop("can't be served")
             raise
 
-    def begin(self, transport: AnyTransport, client: Client) -> PendingHandshake:
+    def begin(
+        self, transport: AnyTransport, client: Client, certificate: Certificate | None = None
+    ) -> PendingHandshake:
         """The handshake that will come over ``transport``."""
-        handshake = PendingHandshake(transport, client, self, self.now())
+        handshake = PendingHandshake(transport, client, self, self.now(), certificate)
         self.pending.add(handshake)
         return handshake
 
@@ -160,7 +162,12 @@ class Admission:
 
     def _connect(self, handshake: PendingHandshake, request: Request) -> None:
         handshake.has_place = False  # it is the connection's from here on
-        accepted = handshake.accept(request)
+        try:
+            accepted = handshake.accept(request)
+        except (TypeError, ValueError) as error:
+            handshake.has_place = True
+            self._hooks.failed("process_request", handshake, error)
+            return
         request.headers.pack()
         deflate = accepted.deflate
         connection = WireConnection(

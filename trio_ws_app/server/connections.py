@@ -58,7 +58,7 @@ class Connections:
                 else:
                     await await_interruptible(self._handler(connection))
             except BaseException as error:
-                code = self._code_after(error, connection)
+                code = self._close_code(error, connection)
             finally:
                 self._handler_has_ended(connection)
             if code is not None:
@@ -70,7 +70,7 @@ class Connections:
         with trio.CancelScope() as scope, connection.cancel_when_gone(scope):
             await await_interruptible(self._handler(connection))
 
-    def _code_after(self, error: BaseException, connection: WireConnection) -> int | None:
+    def _close_code(self, error: BaseException, connection: WireConnection) -> int | None:
         """The code to close with after the handler has raised ``error``, or None if it was cancelled."""
         interrupt = interrupt_in(error)
         if interrupt is None:

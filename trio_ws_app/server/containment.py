@@ -17,11 +17,13 @@ logger = logging.getLogger("trio_ws_app.server")
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
     """The errors in a group and in the groups within it; an error that is no group, itself."""
-    if isinstance(error, BaseExceptionGroup):
-        for part in error.exceptions:
-            yield from leaves(part)
-    else:
-        yield error
+    waiting = [error]  # no recursion: how deep they lie is the user's matter
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, BaseExceptionGroup):
+            waiting += reversed(part.exceptions)
+        else:
+            yield part
 
 
 def interrupt_in(error: BaseException) -> KeyboardInterrupt | SystemExit | None:
@@ -42,19 +44,20 @@ def close_code_for(error: BaseException, connection: WireConnection) -> int | No
 
     A failure becomes one ERROR record with its traceback, and 1011. An error that carries a ``close_code``
     of its own becomes one line, at WARNING, and that code. A ``ConnectionClosed`` of this connection, alone
-    or in groups, is no failure but how handlers learn of the peer's goodbye.
+    or in groups, is no failure but how handlers learn of the peer's Close.
     """
     if is_cancelled(error):
         return None
     failures = [leaf for leaf in leaves(error) if not _is_expected(leaf, connection)]
     if not failures:
         return CloseCode.NORMAL
-    codes = [_own_close_code(failure) for failure in failures]
-    if None not in codes:
-        _log_condition(failures[0], codes[0], connection)
-        return codes[0]
-    _log_failure(error, connection)
-    return CloseCode.INTERNAL_ERROR
+    conditions = [condition for failure in failures if (condition := _own_condition(failure)) is not None]
+    if len(conditions) < len(failures):
+        _log_failure(error, connection)
+        return CloseCode.INTERNAL_ERROR
+    code, text = conditions[0]
+    _log_condition(text, code, connection)
+    return code
 
 
 def _is_expected(leaf: BaseException, connection: WireConnection) -> bool:
@@ -63,17 +66,24 @@ def _is_expected(leaf: BaseException, connection: WireConnection) -> bool:
     return isinstance(leaf, trio.Cancelled) and trio.current_effective_deadline() == -inf
 
 
-def _own_close_code(error: BaseException) -> int | None:
-    code = getattr(error, "close_code", None)
-    return int(code) if isinstance(code, int) and is_legal_close_code(code) else None
+def _own_condition(error: BaseException) -> tuple[int, str] | None:
+    """The close code and the text of an error that carries a code; None for any other.
+
+    Both are read by code of the user's, so what that raises makes it an error like any other.
+    """
+    try:
+        code = getattr(error, "close_code", None)
+        return (int(code), str(error)) if isinstance(code, int) and is_legal_close_code(code) else None
+    except BaseException:
+        return None
 
 
-def _log_condition(error: BaseException, code: int | None, connection: WireConnection) -> None:
+def _log_condition(text: str, code: int, connection: WireConnection) -> None:
     logger.warning(
         "%s: the connection is closed with %s: %s",
         connection.id,
         code,
-        error,
+        text,
         extra={"connection": connection.id, "remote": connection.remote},
     )
 

@@ -21,19 +21,19 @@ logger = logging.getLogger("trio_ws_app.server")
 _STUBBORN = 5.0  # seconds after the cancellation until a task that has not ended is named
 
 
-def _not_negative(_goodbye: object, attribute: attrs.Attribute[float], value: float) -> None:
+def _not_negative(_shutdown: object, attribute: attrs.Attribute[float], value: float) -> None:
     if isnan(value) or value < 0:
         raise ValueError(f"{attribute.name} must not be negative, not {value!r}")
 
 
-def _positive(_goodbye: object, attribute: attrs.Attribute[int | None], value: int | None) -> None:
+def _positive(_shutdown: object, attribute: attrs.Attribute[int | None], value: int | None) -> None:
     if value is not None and value < 1:
         raise ValueError(f"{attribute.name} must be at least 1, not {value!r}")
 
 
 @attrs.frozen(kw_only=True)
-class Goodbye:
-    """How a stop says goodbye: to how many at once, how far apart, and how long it waits.
+class Shutdown:
+    """How a server closes its connections: how many at once, how far apart, and how long it waits.
 
     Raises ValueError for a close code that may not be sent, a reason over 123 bytes, a negative time, or a
     batch of none.
@@ -50,26 +50,26 @@ class Goodbye:
 
 
 class Stop:
-    """Whether a server is to stop, and how: the first goodbye that is asked for counts.
+    """Whether a server is to stop, and how: the first shutdown that is asked for counts.
 
     ``grace`` is the scope of everything that is waited for before the handlers are cancelled.
     """
 
     def __init__(self, grace_period: float) -> None:
-        self.goodbye = Goodbye(grace_period=grace_period)
+        self.shutdown = Shutdown(grace_period=grace_period)
         self.requested = trio.Event()
         self.finished = trio.Event()
         self.grace = trio.CancelScope()
         self.interrupt: KeyboardInterrupt | SystemExit | None = None  # what ``serve`` raises afterwards
 
-    def request(self, goodbye: Goodbye | None = None) -> None:
-        """Stop in an orderly way; without a goodbye, with 1001 and the grace period of the settings."""
+    def request(self, shutdown: Shutdown | None = None) -> None:
+        """Stop in an orderly way; without a ``shutdown``, with 1001 and the grace period of the settings."""
         if not self.requested.is_set():
-            self.goodbye = goodbye or self.goodbye
+            self.shutdown = shutdown or self.shutdown
             self.requested.set()
 
     def cut_short(self) -> None:
-        """Stop without a goodbye, or give up waiting for what it has begun."""
+        """Stop without closing handshakes, or give up waiting for what it has begun."""
         self.grace.cancel()
         self.request()
 
@@ -98,15 +98,15 @@ class Stop:
             self.interrupted(interrupt)
 
 
-async def say_goodbye(connections: Iterable[WireConnection], goodbye: Goodbye) -> None:
+async def close_all(connections: Iterable[WireConnection], shutdown: Shutdown) -> None:
     """Send each connection its Close, batch by batch, with a jitter of a half between them."""
     waiting = list(connections)
-    size = goodbye.batch_size or len(waiting) or 1
+    size = shutdown.batch_size or len(waiting) or 1
     for start in range(0, len(waiting), size):
         if start:
-            await trio.sleep(goodbye.batch_interval * random.uniform(0.5, 1.5))
+            await trio.sleep(shutdown.batch_interval * random.uniform(0.5, 1.5))
         for connection in waiting[start : start + size]:
-            connection.send_close(goodbye.code, goodbye.reason)
+            connection.send_close(shutdown.code, shutdown.reason)
 
 
 async def name_stubborn_tasks(cancelled: trio.Nursery) -> None:

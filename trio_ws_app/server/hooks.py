@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 
 import trio
 from trio.lowlevel import enable_ki_protection
@@ -16,7 +17,7 @@ from ..callbacks import await_interruptible, call_interruptible, refuse_coroutin
 from ..request import Request, Response
 from .containment import interrupt_in, is_cancelled
 from .draining import Stop
-from .options import Options
+from .options import Options, ProcessRequest
 from .pending_handshake import PendingHandshake
 
 logger = logging.getLogger("trio_ws_app.server")
@@ -44,29 +45,41 @@ class Hooks:
             refuse_coroutine(self._readiness, lacking, "readiness is a plain function")
             response = _READY if lacking is None else Response(503, f"{lacking}\n", {"Retry-After": "1"})
         except BaseException as error:
-            self._failed("readiness", handshake, error)
+            self.failed("readiness", handshake, error)
         else:
             handshake.refuse(response, "readiness check")
 
     def ask(self, handshake: PendingHandshake, request: Request, let_pass: LetPass) -> None:
-        """Call ``let_pass`` if the application does not answer the request, now or when it has looked."""
-        if self._process_request is None:
-            let_pass()
-            return
-        try:
-            answer = call_interruptible(self._process_request, request)
-        except BaseException as error:
-            self._failed("process_request", handshake, error)
-            return
-        if inspect.isawaitable(answer):
-            name = f"process_request for {handshake.client.remote}"
-            self._nursery.start_soon(self._wait_for_answer, answer, handshake, let_pass, name=name)
-        else:
-            self._answer(answer, handshake, let_pass)
+        """Call ``let_pass`` unless the application answers the request, now or when its hook has returned."""
+        self._ask_next(iter(self._process_request), handshake, request, let_pass)
+
+    def _ask_next(
+        self,
+        hooks: Iterator[ProcessRequest],
+        handshake: PendingHandshake,
+        request: Request,
+        let_pass: LetPass,
+    ) -> None:
+        """Ask ``hooks`` in their order, up to the first answer."""
+        for hook in hooks:
+            try:
+                answer = call_interruptible(hook, request)
+            except BaseException as error:
+                self.failed("process_request", handshake, error)
+                return
+            if inspect.isawaitable(answer):
+                name = f"process_request for {handshake.client.remote}"
+                go_on = partial(self._ask_next, hooks, handshake, request, let_pass)
+                self._nursery.start_soon(self._wait_for_answer, answer, handshake, go_on, name=name)
+                return
+            if answer is not None:
+                self._answer(answer, handshake)
+                return
+        let_pass()
 
     @enable_ki_protection
     async def _wait_for_answer(
-        self, awaitable: Awaitable[object], handshake: PendingHandshake, let_pass: LetPass
+        self, awaitable: Awaitable[object], handshake: PendingHandshake, go_on: LetPass
     ) -> None:
         with trio.CancelScope() as scope:
             handshake.on_lost = scope.cancel
@@ -77,22 +90,24 @@ class Hooks:
             except BaseException as error:
                 if is_cancelled(error):
                     raise
-                self._failed("process_request", handshake, error)
+                self.failed("process_request", handshake, error)
                 return
             finally:
                 handshake.on_lost = None
-            self._answer(answer, handshake, let_pass)
+            if answer is not None:
+                self._answer(answer, handshake)
+            elif handshake.is_undecided:
+                go_on()
 
-    def _answer(self, answer: object, handshake: PendingHandshake, let_pass: LetPass) -> None:
-        if answer is None:
-            let_pass()
-        elif isinstance(answer, Response):
+    def _answer(self, answer: object, handshake: PendingHandshake) -> None:
+        if isinstance(answer, Response):
             handshake.refuse(answer, "answered by the application")
         else:
             error = TypeError(f"process_request returns None or a Response, not {type(answer).__name__}")
-            self._failed("process_request", handshake, error)
+            self.failed("process_request", handshake, error)
 
-    def _failed(self, name: str, handshake: PendingHandshake, error: BaseException) -> None:
+    def failed(self, name: str, handshake: PendingHandshake, error: BaseException) -> None:
+        """What the hook ``name`` has raised, or asked for, is answered with 500."""
         interrupt = interrupt_in(error)
         if interrupt is not None:
             self._stop.interrupted(interrupt)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _ROOM_TO_REFUSE = 16
 
 Group = dict["PendingHandshake", None]
-Host = str | None  # an IP address; None where clients have none, such as on a Unix socket
+Host = str | None  # an IP address; None if it has none, such as on a Unix socket
 
 
 class Places:
@@ -107,18 +107,18 @@ class PendingHandshakes:
             return False
         if self._count < self._limit():
             return True
-        crowd = self._largest_group()
-        if len(crowd) <= len(self._by_host.get(host, ())):
+        largest = self._largest_group()
+        if len(largest) <= len(self._by_host.get(host, ())):
             return False
-        _drop_oldest(crowd)
+        _drop_oldest(largest)
         return True
 
     def free_descriptor(self) -> bool:
         """No descriptors are left: close one handshake of a host with many, if there is such a host."""
-        crowd = self._largest_group()
-        if len(crowd) <= _ROOM_TO_REFUSE:
+        largest = self._largest_group()
+        if len(largest) <= _ROOM_TO_REFUSE:
             return False
-        _drop_oldest(crowd)
+        _drop_oldest(largest)
         return True
 
     def _largest_group(self) -> Group:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 
 import trio
 from trio.lowlevel import enable_ki_protection
@@ -109,7 +110,8 @@ class Acceptor:
             await _close_forcefully(stream)
             return
         transport = StreamTransport(stream)
-        handshake = self._admission.begin(transport, client)
+        certificate = partial(_certificate, stream) if isinstance(stream, trio.SSLStream) else None
+        handshake = self._admission.begin(transport, client, certificate)
         try:
             await transport.run(handshake)
         except BaseException as error:
@@ -121,6 +123,11 @@ class Acceptor:
             elif not all(isinstance(leaf, OSError) for leaf in leaves(error)):
                 logger.error("%s: a stream failed", client.remote, exc_info=error)
             transport.endpoint.failed()
+
+
+def _certificate(stream: trio.SSLStream[trio.abc.Stream]) -> Mapping[str, object] | None:
+    certificate: Mapping[str, object] | None = stream.getpeercert()  # not before its TLS handshake
+    return certificate
 
 
 def _is_shortage(error: BaseException) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import attrs
 
@@ -28,6 +29,21 @@ class Options:
     handler: Handler
     settings: Settings
     ssl_context: ssl.SSLContext | None = None
-    process_request: ProcessRequest | None = None
+    process_request: Sequence[ProcessRequest] = ()
     readiness: Readiness = always_ready
     cancel_on_disconnect: bool = False
+
+
+def is_async(thing: object) -> bool:
+    """Whether calling ``thing`` gives a coroutine: of an async function, partial or not, or ``__call__``."""
+    function = thing
+    while hasattr(function, "func"):
+        function = function.func
+    call = getattr(thing, "__call__", None)  # noqa: B004  # an object with an async __call__
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
+
+
+def check_handler(handler: object) -> None:
+    """Raises TypeError if ``handler`` is none."""
+    if not is_async(handler):
+        raise TypeError(f"the handler must be an async function that takes a connection, not {handler!r}")

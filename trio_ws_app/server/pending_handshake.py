@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum, auto
 from typing import Protocol
 
@@ -26,6 +26,7 @@ from .addresses import Client
 logger = logging.getLogger("trio_ws_app.handshake")
 
 AnyTransport = SocketTransport | StreamTransport
+Certificate = Callable[[], Mapping[str, object] | None]  # the client's; None if it has none
 
 _TOO_SLOW = Response(408, "The request did not come in time.\n")
 _APPLICATION_TOO_SLOW = Response(503, "The application took too long.\n", {"Retry-After": "1"})
@@ -37,7 +38,7 @@ class Stage(Enum):
 
     TLS = auto()
     REQUEST = auto()
-    DECIDING = auto()  # the application looks at the request
+    DECIDING = auto()  # the application decides on the request
     ANSWERING = auto()  # an HTTP answer is being written; there will be no WebSocket
     OVER = auto()
 
@@ -66,6 +67,7 @@ class PendingHandshake:
     """Reads one request and has its owner decide on it."""
 
     __slots__ = (
+        "_certificate",
         "_handshake",
         "_out",
         "_owner",
@@ -79,13 +81,21 @@ class PendingHandshake:
         "transport",
     )
 
-    def __init__(self, transport: AnyTransport, client: Client, owner: Owner, now: float) -> None:
+    def __init__(
+        self,
+        transport: AnyTransport,
+        client: Client,
+        owner: Owner,
+        now: float,
+        certificate: Certificate | None = None,
+    ) -> None:
         self.transport = transport
         self.client = client
         self.has_place = False  # among the connections
         self.has_spoken = False
         self.on_lost: Callable[[], None] | None = None
-        self.trailing = b""  # what came while the request was looked at
+        self.trailing = b""  # what came while the request was decided on
+        self._certificate = certificate
         self._owner = owner
         self._handshake = ServerHandshake(owner.settings)
         self._stage = Stage.REQUEST
@@ -101,6 +111,7 @@ class PendingHandshake:
     def start_tls(self, context: ssl.SSLContext, transport: SocketTransport) -> None:
         """Speak TLS first. Raises OSError for a client that is gone."""
         self._tls = transport.use_tls(context)
+        self._certificate = self._tls.getpeercert
         self._stage = Stage.TLS
 
     # -- from the transport ------------------------------------------------------------------
@@ -157,7 +168,10 @@ class PendingHandshake:
             return
         if request is not None:
             self._stage = Stage.DECIDING
-            self._owner.decide(self, attrs.evolve(request, client=self.client.address))
+            # Empty for one that was not verified.
+            certificate = (self._certificate() or None) if self._certificate else None
+            whole = attrs.evolve(request, client=self.client.address, certificate=certificate)
+            self._owner.decide(self, whole)
 
     # -- the answer --------------------------------------------------------------------------
 
@@ -171,7 +185,10 @@ class PendingHandshake:
         return self._stage not in (Stage.OVER, Stage.ANSWERING)
 
     def accept(self, request: Request) -> Accepted:
-        """The answer 101, and what was agreed on; the handshake is over."""
+        """The answer 101, and what was agreed on; the handshake is over.
+
+        Raises ValueError or TypeError for what ``request.upgrade`` can't have said; it is not over then.
+        """
         accepted = self._handshake.accept(request)
         self._end()
         return accepted
@@ -211,7 +228,6 @@ class PendingHandshake:
 
     def _linger(self) -> None:
         """Give the client a moment to take the answer: closing at once may destroy it on its way."""
-        self._owner.linger_timeout.stop(self)
         self._owner.linger_timeout.start(self, self._owner.now())
 
     # -- the end -----------------------------------------------------------------------------
@@ -219,7 +235,7 @@ class PendingHandshake:
     def on_timeout(self, now: float) -> None:  # noqa: ARG002  # a waiter's signature
         """``open_timeout`` is over, or the time to take leave."""
         if self._stage is Stage.DECIDING:
-            self.end_with(_APPLICATION_TOO_SLOW, "open_timeout is over, the application still looks")
+            self.end_with(_APPLICATION_TOO_SLOW, "open_timeout is over, the application has not decided")
         elif self._stage is Stage.REQUEST and self.has_spoken:
             self.end_with(_TOO_SLOW, "open_timeout is over, half a request has come")
         else:
@@ -265,7 +281,7 @@ class PendingHandshake:
         self._owner.ended(self)
 
     def _tell_lost(self) -> None:
-        """Cancel what still looks at the request."""
+        """Cancel what still decides on the request."""
         on_lost, self.on_lost = self.on_lost, None
         if on_lost is not None:
             on_lost()

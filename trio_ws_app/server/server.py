@@ -12,7 +12,7 @@ from ..errors import CloseCode
 from ..wire.connection import WireConnection
 from ..wire.engine import Engine, open_engine
 from .admission import Admission
-from .draining import Goodbye, Stop, name_stubborn_tasks, say_goodbye
+from .draining import Shutdown, Stop, close_all, name_stubborn_tasks
 from .listeners import Listener, close_listeners, detached, start_accepting
 from .options import Options
 from .statistics import Counters, Statistics
@@ -54,16 +54,16 @@ class Server:
 
     @property
     def draining(self) -> bool:
-        """Whether the server is saying goodbye and refuses new connections."""
+        """Whether the server is closing its connections and refuses new ones."""
         return self._stop.requested.is_set()
 
     @property
     def interrupt(self) -> KeyboardInterrupt | SystemExit | None:
-        """What a handler has raised to end the program; ``serve`` raises it when the goodbye is said."""
+        """What a handler has raised to end the program; ``serve`` raises it after the closing handshakes."""
         return self._stop.interrupt
 
     async def wait_draining(self) -> None:
-        """Wait until the server begins to say goodbye, for whatever reason."""
+        """Wait until the server begins to close its connections, for whatever reason."""
         await self._stop.requested.wait()
 
     def statistics(self) -> Statistics:
@@ -79,12 +79,12 @@ class Server:
         batch_size: int | None = None,
         batch_interval: float = 1.0,
     ) -> None:
-        """Stop in an orderly way: refuse newcomers with 503, say goodbye, wait, and end ``serve``.
+        """Refuse new clients with 503, close every connection, wait, and end ``serve``.
 
         Connections are closed with ``code``, ``batch_size`` at once, about ``batch_interval`` seconds
         apart with a jitter of a half each way, so that clients do not all come back at once. Handlers
         that have not ended ``grace_period`` seconds after the start (default: the setting) are cancelled.
-        Requests that are still looked at by then get 503.
+        Requests that are not decided on by then get 503.
 
         Cancelling this leaves the drain going on; ``cancel`` cuts it short.
 
@@ -92,27 +92,27 @@ class Server:
             ValueError: ``code`` may not be sent (RFC 6455, section 7.4), ``reason`` is over 123 bytes, or
                 a number is negative. Nothing has happened then.
         """
-        goodbye = Goodbye(
+        shutdown = Shutdown(
             code=code,
             reason=reason,
             grace_period=self.settings.grace_period if grace_period is None else grace_period,
             batch_size=batch_size,
             batch_interval=batch_interval,
         )
-        self._stop.request(goodbye)
+        self._stop.request(shutdown)
         await self._stop.finished.wait()
 
     def cancel(self) -> None:
-        """End at once: cancel every handler, without a goodbye."""
+        """End at once: cancel every handler, without closing handshakes."""
         self._stop.cut_short()
 
     async def run_until_stopped(self, nursery: trio.Nursery, background: trio.Nursery) -> None:
-        """Wait for a stop; say goodbye; cancel what is left in ``nursery``."""
+        """Wait for a stop; close every connection; cancel what is left in ``nursery``."""
         await self._stop.requested.wait()
         with self._stop.grace:
-            self._stop.grace.deadline = trio.current_time() + self._stop.goodbye.grace_period
+            self._stop.grace.deadline = trio.current_time() + self._stop.shutdown.grace_period
             await trio.lowlevel.checkpoint_if_cancelled()
-            await say_goodbye(self._admission.connections.live, self._stop.goodbye)
+            await close_all(self._admission.connections.live, self._stop.shutdown)
             await self._admission.connections.wait_none()
             await self._wait_for_handshakes()
         self._admission.refuse_pending()
@@ -142,7 +142,7 @@ async def run_server(
 ) -> None:
     """Serve until ``stop`` says so; leave nothing behind (G7, G8).
 
-    It is shielded, since a cancellation becomes a goodbye: ``Stop.watch`` is what notices one.
+    It is shielded, since a cancellation becomes an orderly stop: ``Stop.watch`` is what notices one.
     """
     sockets = [detached(listener) for listener in listeners if isinstance(listener, trio.SocketListener)]
     try:

@@ -1,15 +1,16 @@
-"""``serve``: a server as one async function, whose cancellation becomes a goodbye."""
+"""``serve``: a server as one async function, whose cancellation becomes an orderly stop."""
 
 from __future__ import annotations
 
-import inspect
 import ssl
 from collections.abc import Sequence
 
+import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
 from ..settings import Settings
+from .app import App, as_app
 from .containment import interrupt_in
 from .draining import Stop
 from .listeners import Listener
@@ -21,13 +22,13 @@ _LOCALHOST = "127.0.0.1"
 
 @enable_ki_protection
 async def serve(
-    handler: Handler,
+    handler: Handler | App,
     port: int | None = None,
     *,
     host: str | None = _LOCALHOST,
     ssl_context: ssl.SSLContext | None = None,
     settings: Settings | None = None,
-    process_request: ProcessRequest | None = None,
+    process_request: ProcessRequest | Sequence[ProcessRequest] | None = None,
     listeners: Sequence[Listener] | None = None,
     cancel_on_disconnect: bool = False,
     readiness: Readiness = always_ready,
@@ -35,13 +36,18 @@ async def serve(
 ) -> None:
     """Serve WebSocket connections: each runs ``handler(connection)`` in a task of its own.
 
+    In place of a handler it takes an ``App``, which has some of these arguments itself: its
+    ``process_request`` comes after the one given here, its ``readiness`` is asked if that given here is
+    content, and either may ask for ``cancel_on_disconnect``.
+
     ``port`` 0 takes a free one; ``host`` None listens on every address. ``listeners`` are used instead
     of them: Trio's listeners of any kind, which are closed at the end. ``ssl_context`` turns on TLS
     for sockets. ``process_request(request)``, plain or async, runs before the upgrade and returns None,
-    or a ``Response`` to answer with; the handler runs in a copy of its context, and finds in
-    ``request.state`` what it has put there. With ``cancel_on_disconnect`` a handler is cancelled when its
-    peer is gone; without it learns at its next ``receive`` or ``send``. ``readiness()`` says in one line
-    what the application lacks just now, such as its broker, or None: ``/readyz`` answers 503 with it.
+    or a ``Response`` to answer with; of a list, the first answer counts. The handler runs in a copy of its
+    context, and finds in ``request.state`` what it has put there. With ``cancel_on_disconnect`` a handler is
+    cancelled when its peer is gone; without it learns at its next ``receive`` or ``send``. ``readiness()``
+    says in one line what the application lacks just now, such as its broker, or None: ``/readyz`` answers
+    503 with it.
 
     Use it with ``server = await nursery.start(serve, handler, port)``. Returns after ``Server.drain``.
     What a handler or a hook raises costs its own connection, which gets 1011 (a request: 500), and is
@@ -49,7 +55,7 @@ async def serve(
     with that. KeyboardInterrupt and SystemExit stop the server as a cancellation does, and are raised here
     afterwards.
 
-    When cancelled, it refuses new connections, says goodbye with 1001, waits up to ``grace_period`` for
+    When cancelled, it refuses new connections, closes the others with 1001, waits up to ``grace_period`` for
     the handlers, cancels those that are left, and ends when they have (G7, G8). Ctrl-C does the same if this
     is the main task, and cuts it short when it comes again.
 
@@ -60,10 +66,19 @@ async def serve(
     """
     if not trio.lowlevel.in_trio_run():
         raise RuntimeError("serve runs in Trio: write trio.run(ws.serve, handler, port), not asyncio.run")
-    _check_handler(handler)
+    app = as_app(handler)
     _check_address(port, host, ssl_context, listeners)
     settings = settings or Settings()
-    options = Options(handler, settings, ssl_context, process_request, readiness, cancel_on_disconnect)
+    if app.json is not None:
+        settings = attrs.evolve(settings, json=app.json)
+    options = Options(
+        app.handler,
+        settings,
+        ssl_context,
+        app.hooks(process_request),
+        lambda: readiness() or app.readiness(),
+        cancel_on_disconnect or app.cancel_on_disconnect,
+    )
     stop = Stop(settings.grace_period)
     owned = port is not None
     opened = await trio.open_tcp_listeners(port, host=host) if port is not None else listeners or ()
@@ -77,15 +92,6 @@ async def serve(
             raise
     if stop.interrupt is not None:
         raise stop.interrupt
-
-
-def _check_handler(handler: object) -> None:
-    call = getattr(handler, "__call__", None)  # noqa: B004  # an object with an async __call__
-    function = handler
-    while hasattr(function, "func"):
-        function = function.func
-    if not inspect.iscoroutinefunction(function) and not inspect.iscoroutinefunction(call):
-        raise TypeError(f"the handler must be an async function that takes a connection, not {handler!r}")
 
 
 def _check_address(

@@ -9,6 +9,7 @@ from functools import partial
 import trio
 
 from ..connection import Connection
+from ..server.app import App
 from ..server.options import Handler, ProcessRequest, Readiness, always_ready
 from ..server.server import Server
 from ..server.serving import serve
@@ -83,10 +84,10 @@ class MemoryListener(trio.abc.Listener[MemoryStream]):
 
 @asynccontextmanager
 async def serve_in_memory(
-    handler: Handler,
+    handler: Handler | App,
     *,
     settings: Settings | None = None,
-    process_request: ProcessRequest | None = None,
+    process_request: ProcessRequest | Sequence[ProcessRequest] | None = None,
     cancel_on_disconnect: bool = False,
     readiness: Readiness = always_ready,
 ) -> AsyncIterator[MemoryServer]:

@@ -24,7 +24,7 @@ def queue_on_all(
     """Queue a message on every connection that simply takes its frame.
 
     With ``only_if_idle``, one that has something queued does not. Returns the uncompressed frame, and the
-    places of the others, which need a closer look: no link, not open, compressed, or full. Raises TypeError
+    places of the others, which need more: no link, not open, compressed, or full. Raises TypeError
     for what is no message.
     """
     frame = Frame(_encode(message))

@@ -22,6 +22,7 @@ from trio.lowlevel import (
 
 from ..connection import Connection, Message
 from ..errors import CloseCode, CloseReason, already_receiving
+from ..json_codec import JsonCodec
 from ..protocol.closing import State, close_payload
 from ..protocol.deflate import PerMessageDeflate
 from ..protocol.frames import Opcode
@@ -31,7 +32,6 @@ from .closing import CancelWhenGone
 from .engine import Engine
 from .inline import InlineConsumer
 from .link import Link
-from .outbox import WRITE_LIMIT
 from .transport import Transport
 
 
@@ -73,6 +73,11 @@ class WireConnection(Link, Connection):
     @property
     def subprotocol(self) -> str | None:
         return self._subprotocol
+
+    @property
+    def json(self) -> JsonCodec:
+        codec: JsonCodec = self.settings.json
+        return codec
 
     @property
     def latency(self) -> float | None:
@@ -189,7 +194,7 @@ class WireConnection(Link, Connection):
             self.end_stream()
 
     async def _wait_for_fragment_room(self) -> None:
-        while self.outbox.blocked and self.outbox.cost >= WRITE_LIMIT and self.closing.can_send():
+        while not self.outbox.has_room_for_fragment() and self.closing.can_send():
             task = current_task()
             self.outbox.wait(task)
             await wait_task_rescheduled(self._leave_outbox(task))
@@ -209,6 +214,8 @@ class WireConnection(Link, Connection):
 
         await wait_task_rescheduled(abort)
         self.check_sendable()
+        if self.closing.gone_at >= 0:
+            raise self._over()  # it was the end that has rescheduled this task
         return trio.current_time() - sent
 
     # -- closing -----------------------------------------------------------------------------

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import heapq
+import logging
 from collections.abc import Callable
 from itertools import count
 from math import inf
 from typing import Protocol
+
+logger = logging.getLogger("trio_ws_app.wire")
 
 Call = Callable[[float], object]
 
@@ -76,6 +79,9 @@ class Waiter(Protocol):
     def on_timeout(self, now: float) -> object:
         """The time is over."""
 
+    def failed(self) -> object:
+        """``on_timeout`` has raised: give up what can't go on."""
+
 
 class FixedTimeout:
     """The same time for every waiter: the first that starts is the first that is over, so no heap is needed.
@@ -92,8 +98,9 @@ class FixedTimeout:
         self._running = False
 
     def start(self, waiter: Waiter, now: float) -> None:
-        """Call ``waiter.on_timeout(now)`` when the time is over."""
+        """Call ``waiter.on_timeout(now)`` when the time is over; it begins anew if it has begun before."""
         if self._seconds is not None:
+            self.stop(waiter)  # its place is behind the others now
             self._waiting[waiter] = when = now + self._seconds
             if not self._running:
                 self._run_until(when)
@@ -117,4 +124,13 @@ class FixedTimeout:
             self._running = False
         for waiter in late:
             if self._waiting.pop(waiter, None) is not None:
-                waiter.on_timeout(now)
+                _call_contained(waiter, now)
+
+
+def _call_contained(waiter: Waiter, now: float) -> None:
+    """One waiter's failure is its own, also when it is ours (G5)."""
+    try:
+        waiter.on_timeout(now)
+    except Exception:
+        logger.exception("a client failed at a deadline and is dropped")
+        waiter.failed()

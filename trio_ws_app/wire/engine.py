@@ -1,4 +1,4 @@
-"""What all connections of one server share, and what happens between the turns of Trio's scheduler."""
+"""What serves all connections of one server, between the turns of Trio's scheduler."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Engine(trio.abc.Instrument):
     """
 
     def __init__(self) -> None:
-        # Trio's clock, seconds; asking it directly costs a sixth of ``trio.current_time``.
+        # Trio's clock, seconds; asked directly, which is cheaper than ``trio.current_time``.
         self.now = trio.lowlevel.current_clock().current_time
         self.deadlines = Deadlines(self._wake_by)
         self.woken = False  # a task has been given something to do in this turn
@@ -45,7 +45,7 @@ class Engine(trio.abc.Instrument):
         self.drops: Counter[str] = Counter()  # messages that were not sent, by overflow policy
         self._poller = Poller()
         self._ready = 0  # how many endpoints were ready at last
-        self._dirty: list[Link] = []  # that have something to write
+        self._to_flush: list[Link] = []  # they have something to write
         self._in_turn = True  # what is queued now is written when this turn is over
         self._turns_to_read = 0  # until deadlines are judged after a standstill
         self._task: trio.lowlevel.Task | None = None
@@ -125,16 +125,16 @@ class Engine(trio.abc.Instrument):
 
     # -- when a turn is over -----------------------------------------------------------------
 
-    def mark_dirty(self, link: Link) -> None:
+    def flush_soon(self, link: Link) -> None:
         """Flush ``link`` when this turn is over."""
-        self._dirty.append(link)
+        self._to_flush.append(link)
         if not self._in_turn:
             self.wake_scheduler()
 
     def before_io_wait(self, timeout: float) -> None:
         """Write out what was queued, whether or not the tasks that queued it come back."""
         try:
-            if self._dirty and self._flush():
+            if self._to_flush and self._flush():
                 # Trio has decided already how long it waits, and does not know of the tasks and deadlines
                 # that have come up since, nor of what is left to write.
                 self.wake_scheduler()
@@ -145,11 +145,11 @@ class Engine(trio.abc.Instrument):
         self._in_turn = False
 
     def _flush(self) -> bool:
-        links, self._dirty = self._dirty, []
+        links, self._to_flush = self._to_flush, []
         if len(links) > _FLUSHES_A_TURN:
-            self._dirty = links[_FLUSHES_A_TURN:]
+            self._to_flush = links[_FLUSHES_A_TURN:]
             del links[_FLUSHES_A_TURN:]
-        return flush(links) or bool(self._dirty)
+        return flush(links) or bool(self._to_flush)
 
     # -- waking Trio -------------------------------------------------------------------------
 
@@ -167,7 +167,7 @@ class Engine(trio.abc.Instrument):
 
 
 def _do_nothing() -> None:
-    """Called only to have Trio look at its tasks again."""
+    """Called only to have Trio take another turn."""
 
 
 @contextmanager

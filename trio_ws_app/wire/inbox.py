@@ -69,7 +69,7 @@ class Inbox:
         self._waiting = None
 
     def wake(self) -> bool:
-        """Have the task that waits look again, if there is one."""
+        """Reschedule the task that waits; False if there is none."""
         task = self._waiting
         if task is None:
             return False

@@ -12,4 +12,3 @@ cdef class InlineConsumer:
     cpdef object stop(self)
     cpdef bint run(self) except -1
     cpdef object consume(self)
-    cdef bint _makes_room(self) except -1

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class InlineConsumer:
     """Calls ``consumer`` with one message after the other, by the rule for the user's functions.
 
-    It is called only while the peer takes its answers. What it raises is kept in ``error``, and it is not
-    called again.
+    It is called only while the outbox has room for its answers. What it raises is kept in ``error``, and it
+    is not called again.
     """
 
     def __init__(self, consumer: Callable[[str | bytes], object], inbox: Inbox, outbox: Outbox) -> None:
@@ -51,9 +51,7 @@ class InlineConsumer:
     def consume(self) -> None:
         """Call it until the inbox is empty or the outbox is full."""
         consumer = self._consumer
-        while consumer is not None and self._inbox.count():
-            if not (self._outbox.has_room() or self._makes_room()):
-                return
+        while consumer is not None and self._inbox.count() and self._outbox.has_room():
             result = consumer(self._inbox.pop())
             if result is not None:
                 refuse_coroutine(
@@ -62,7 +60,3 @@ class InlineConsumer:
                     "pass the async function itself, or a plain function that answers with send_nowait",
                 )
             consumer = self._consumer
-
-    def _makes_room(self) -> bool:
-        """Write what is queued; whether there is room then."""
-        return not self._outbox.blocked and self._outbox.write() == 0 and self._outbox.has_room()

@@ -9,7 +9,7 @@ from trio.lowlevel import Task, reschedule
 
 
 class Verdict(Enum):
-    """What a look at a silent peer tells."""
+    """What is to be done about a peer."""
 
     ALIVE = auto()
     ASK = auto()  # send it a ping
@@ -34,10 +34,10 @@ class Keepalive:
     _pings: dict[bytes, tuple[float, Task | None]] | None = attrs.field(default=None, init=False)
 
     def judge(self, last_seen: float, now: float) -> Verdict:
-        """Look at a peer that was heard last at ``last_seen``.
+        """Judge a peer that was heard last at ``last_seen``.
 
-        A time is compared by the very sum that ``next_look`` gives: a difference that is rounded otherwise
-        would have it looked at again at this instant, for ever.
+        A time is compared by the very sum that ``next_check`` gives: a difference that is rounded otherwise
+        would have it judged again at this instant, for ever.
         """
         if self.interval is None:
             return Verdict.ALIVE
@@ -51,8 +51,8 @@ class Keepalive:
             return Verdict.ASK
         return Verdict.ALIVE
 
-    def next_look(self, last_seen: float, now: float) -> float | None:
-        """When to look again; None: never."""
+    def next_check(self, last_seen: float, now: float) -> float | None:
+        """When to judge it again; None: never."""
         if self.interval is None:
             return None
         if self._asked_at is None:

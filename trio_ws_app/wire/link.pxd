@@ -12,6 +12,7 @@ from trio_ws_app.wire.transport cimport Transport
 cdef Py_ssize_t _BLOCKED
 cdef Py_ssize_t _LOST
 cdef int _MESSAGES_A_TURN
+cdef int _REFILLS_A_TURN
 cdef int _OPEN
 cdef int _CLOSE_RECEIVED
 cdef int _CLOSE_SENT
@@ -41,7 +42,7 @@ cdef class Link:
     cdef int _turn
     cdef bint _is_behind
     cdef bint _awaited
-    cdef bint _dirty
+    cdef bint _to_flush
     cdef object _deadline
     cdef double _deadline_at
 
@@ -49,7 +50,7 @@ cdef class Link:
     cpdef object readable(self, bytearray buffer, double now)
     @cython.locals(inbox=Inbox, before=Py_ssize_t)
     cpdef object feed(self, bytearray buffer, Py_ssize_t size)
-    @cython.locals(messages=list, decoder=Decoder, got=bint)
+    @cython.locals(messages=list, decoder=Decoder, got=bint, refills=int)
     cdef object _act(self, Py_ssize_t before, object failure)
     cdef object _note_unfinished(self, bint got)
     @cython.locals(inbox=Inbox)
@@ -58,7 +59,7 @@ cdef class Link:
     cdef object _pause_or_go_on(self)
     cdef object _end_behind_full_inbox(self)
     cdef object _deliver(self)
-    @cython.locals(consumer=InlineConsumer)
+    @cython.locals(consumer=InlineConsumer, goes_on=bint)
     cdef object _run_consumer(self)
     cpdef object consume_on(self)
     cpdef object take(self)
@@ -74,7 +75,7 @@ cdef class Link:
     cpdef object check_sendable(self)
     cpdef object _over(self)
     cpdef bint offer(self, object frame) except -1
-    cdef object _mark_dirty(self)
+    cdef object _flush_soon(self)
     cpdef bint flush(self) except -1
     cdef object _write_now(self)
     @cython.locals(outcome=Py_ssize_t)
@@ -84,7 +85,8 @@ cdef class Link:
     cdef object _lose_writing(self)
     cdef object _act_on_controls(self)
     cdef object _take_pong(self, object pong)
-    cdef object _look_in_time(self, double now)
+    cdef object _schedule_check(self, double now)
+    cdef object _check_at(self, double when)
     cdef object _queue_close(self, bytes payload)
     cdef object _limit_closing(self)
     cdef object _take_close(self, object close)

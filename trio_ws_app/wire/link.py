@@ -10,6 +10,7 @@ compiled, that is a direct call, while ``self.feed(...)`` looks for an override 
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable
 from math import inf
@@ -39,15 +40,18 @@ if TYPE_CHECKING:
     from .histogram import Histogram
     from .transport import Transport
 
+logger = logging.getLogger("trio_ws_app.wire")
+
 _BLOCKED = BLOCKED
 _LOST = LOST
 _OPEN, _CLOSE_RECEIVED, _CLOSE_SENT, _GONE = map(int, State)
 MESSAGES_A_TURN = 64  # that one task sends and receives before it lets the others run
 _MESSAGES_A_TURN = MESSAGES_A_TURN
+_REFILLS_A_TURN = 2  # of the inbox for a plain consumer, from what was kept, before the others run
 _SMALLEST_READ, _LARGEST_READ = 4 * 1024, 256 * 1024
-_VANISHED = CloseReason(CloseCode.ABNORMAL, "the peer went away without a goodbye")
+_VANISHED = CloseReason(CloseCode.ABNORMAL, "the peer went away without a Close")
 _RESET = CloseReason(CloseCode.ABNORMAL, "the connection was reset")
-_SAYING_GOODBYE = CloseReason(CloseCode.GOING_AWAY, "the server is saying goodbye")
+_CLOSING = CloseReason(CloseCode.GOING_AWAY, "the server is closing the connection")
 
 
 class Host(Protocol):
@@ -59,7 +63,7 @@ class Host(Protocol):
     ping_latency: Histogram
     drops: Counter[str]
 
-    def mark_dirty(self, link: Link) -> None:
+    def flush_soon(self, link: Link) -> None:
         """Flush ``link`` when this turn is over."""
 
 
@@ -94,12 +98,12 @@ class Link:
         self._read_size = max(_SMALLEST_READ, min(settings.max_inbox_bytes, _LARGEST_READ))
         self._paused = False  # nothing is read: the inbox is full, and so is the read-ahead
         self._turn = _MESSAGES_A_TURN
-        self._is_behind = False  # bytes have come that are no whole message, or are kept
+        self._is_behind = False  # the decoder holds bytes: of a message that is not whole, or kept
         self._awaited = False  # a task was woken for the messages of the inbox, and has taken none yet
-        self._dirty = False  # to be flushed at the end of the turn
+        self._to_flush = False  # at the end of the turn
         self._deadline: Deadline | None = None
         self._deadline_at = inf
-        self._look_in_time(self.last_seen)
+        self._schedule_check(self.last_seen)
 
     # -- from the transport ------------------------------------------------------------------
 
@@ -138,10 +142,14 @@ class Link:
         """Act on what was decoded, of which the messages are those behind the first ``before``."""
         messages, decoder = self.inbox.messages, self._decoder
         got = len(messages) > before
+        refills = 0
         while True:
             if len(messages) > before:
                 self.messages_in += len(messages) - before
-                self._deliver()
+                if refills < _REFILLS_A_TURN or self.consumer is None:
+                    self._deliver()
+                else:  # each may be the work of a large message, so the others are served first
+                    self.engine.deadlines.at(self.engine.now(), self._consume_later)
             if decoder.controls:
                 self._act_on_controls()
             if failure is not None:
@@ -149,6 +157,7 @@ class Link:
             if messages or decoder.is_idle() or not decoder.kept:
                 break
             before, failure = 0, self._decode_kept()
+            refills += 1
         if self._is_behind or not decoder.is_idle():
             self._is_behind = not decoder.is_idle()
             self._note_unfinished(got)
@@ -188,7 +197,7 @@ class Link:
                 close = control
         if pings and self.closing.state == _OPEN:
             self._controls.pong(pings)
-            self._mark_dirty()
+            self._flush_soon()
         return None if close is None else self._take_close(close)
 
     def _take_pong(self, pong: Pong) -> object:
@@ -204,12 +213,8 @@ class Link:
             self._paused = full
             self._watch()
             if not full and self.transport.pending():  # what no watch on the socket would show
-                self.engine.deadlines.at(self.engine.now(), self._read_pending)
+                self._check_at(self.engine.now())
         return None
-
-    def _read_pending(self, now: float) -> None:
-        if not self._paused and not self.closing.ended:
-            self.readable(bytearray(self._read_size), now)
 
     def _end_behind_full_inbox(self) -> object:
         """The stream has ended or broken; what lies before that, a Close perhaps, is still to be received."""
@@ -240,9 +245,15 @@ class Link:
     def _run_consumer(self) -> object:
         """Give the inbox to the plain consumer, as far as the peer takes what it answers."""
         consumer: Any = self.consumer
-        if not consumer.run() or (self.closing.gone_at >= 0 and not self.inbox.messages):
-            self._wake_receiver()
+        if consumer.running:
+            return None  # it goes on with them itself
+        goes_on = consumer.run()
         self._write_now()
+        while goes_on and self.inbox.messages and self.outbox.has_room():
+            goes_on = consumer.run()
+            self._write_now()
+        if not goes_on or (self.closing.gone_at >= 0 and not self.inbox.messages):
+            self._wake_receiver()
         return None
 
     def consume_on(self) -> object:
@@ -252,6 +263,9 @@ class Link:
             if not self.inbox.messages:
                 self._refill()
         return None
+
+    def _consume_later(self, now: float) -> None:  # noqa: ARG002  # a deadline's signature
+        self.consume_on()
 
     def take(self) -> str | bytes:
         """The next message of the inbox; decoding goes on when the inbox is empty."""
@@ -263,6 +277,7 @@ class Link:
 
     def _refill(self) -> object:
         if self._decoder.kept:
+            self._turn = 1  # a refill may be the work of a large message: the others run before the next
             self._act(0, self._decode_kept())
         return None
 
@@ -312,7 +327,7 @@ class Link:
             return False
         self._messages.push(message, False)
         if self.inbox.messages:
-            self._mark_dirty()  # what follows may leave in the same write
+            self._flush_soon()  # what follows may leave in the same write
         else:
             self._write_now()
         return True
@@ -322,34 +337,35 @@ class Link:
         Link.check_sendable(self)
         self._messages.push(message, True)
         if self.consumer is None or not self.consumer.running:
-            self._mark_dirty()
+            self._flush_soon()
 
     def offer(self, frame: Any) -> bool:
-        """Queue a frame that others share; False when it would pass the bound. For open links only."""
+        """Queue a shared frame; False if it would pass the bound. For open links only."""
         if not self._messages.offer(frame):
             return False
-        self._mark_dirty()
+        self._flush_soon()
         return True
 
     def push_fragment(self, opcode: int, payload: bytes, final: bool) -> None:
         """Queue one fragment of the streamed message."""
         self.check_sendable()
         self.outbox.push_streamed(encode_frame(opcode, payload, final))
+        if final:
+            self._messages.count += 1
         self._write_now()
 
     def end_stream(self) -> None:
         """The streamed message is over: what waited follows it."""
         self.outbox.end_stream()
-        self._messages.count += 1
         if not self.outbox.is_empty():
-            self._mark_dirty()
+            self._flush_soon()
         self.consume_on()
 
     def send_ping(self, task: trio.lowlevel.Task | None) -> bytes:
         """Queue a ping; ``task`` is rescheduled at its pong or at the end."""
         payload = self.keepalive.ping(self.engine.now(), task)
         self._controls.ping(payload)
-        self._mark_dirty()
+        self._flush_soon()
         return payload
 
     def check_sendable(self) -> object:
@@ -362,7 +378,7 @@ class Link:
 
     def _over(self) -> ConnectionClosed:
         connection: Any = self  # every link is a connection
-        unknown = _RESET if self.closing.broken else _SAYING_GOODBYE
+        unknown = _RESET if self.closing.broken else _CLOSING
         return ConnectionClosed(self.closing.reason or unknown, connection)
 
     @property
@@ -382,16 +398,16 @@ class Link:
         self.outbox.push_urgent(Urgent(answer))
         self._write()
 
-    def _mark_dirty(self) -> object:
+    def _flush_soon(self) -> object:
         """Have the queue written at the end of this turn of Trio's scheduler."""
-        if not self._dirty:
-            self._dirty = True
-            self.engine.mark_dirty(self)
+        if not self._to_flush:
+            self._to_flush = True
+            self.engine.flush_soon(self)
         return None
 
     def flush(self) -> bool:
         """Write what is queued; whether that may concern a task or a deadline."""
-        self._dirty = False
+        self._to_flush = False
         if self.outbox.is_empty() or self.outbox.blocked:
             return False
         return self._write()
@@ -418,7 +434,7 @@ class Link:
         if self._timeouts.blocked_since is None:
             self._timeouts.blocked_since = self.engine.now()
             self._watch()
-            self._look_in_time(self.engine.now())
+            self._schedule_check(self.engine.now())
         return None
 
     def _watch(self) -> object:
@@ -442,9 +458,12 @@ class Link:
 
     # -- deadlines ---------------------------------------------------------------------------
 
-    def _look_in_time(self, now: float) -> object:
-        """Set the deadline at which something may be late; one that was set for later is taken back."""
-        when = self._timeouts.next_look(self.last_seen, now)
+    def _schedule_check(self, now: float) -> object:
+        """Set the deadline at which something may be late."""
+        return self._check_at(self._timeouts.next_check(self.last_seen, now))
+
+    def _check_at(self, when: float) -> object:
+        """Call ``check`` at ``when``; a deadline that was set for later is taken back."""
         if when < self._deadline_at:
             self._stop_deadline()
             self._deadline_at = when
@@ -458,9 +477,21 @@ class Link:
         return None
 
     def check(self, now: float) -> None:
-        """Act on what is late, and set the deadline anew."""
+        """Read what no watch shows, act on what is late then, and set the deadline anew."""
         self._deadline = None
         self._deadline_at = inf
+        try:
+            if self.transport.pending() and not self._paused and not self.closing.ended:
+                self.readable(bytearray(self._read_size), now)
+                if self.closing.ended:
+                    return
+            self._act_on_late(now)
+        except Exception:
+            # One connection's failure is one connection's failure (G5), also when it is ours.
+            logger.exception("a connection failed at a deadline and is aborted")
+            self.failed()
+
+    def _act_on_late(self, now: float) -> None:
         late = self._timeouts.judge(self.last_seen, now)
         if late is Late.WRITE:
             return self.abort("the peer took no data for too long")
@@ -475,7 +506,7 @@ class Link:
         if late is Late.PING:
             self.send_ping(None)
             self.transport.limit_unacknowledged(self.settings.ping_timeout if self._paused else None)
-        self._look_in_time(now)
+        self._schedule_check(now)
         return None
 
     def _give_up_closing(self) -> None:
@@ -515,7 +546,7 @@ class Link:
     def _limit_closing(self) -> object:
         """What is left of the closing handshake must not take longer than ``close_timeout``."""
         self.closing.since = self.engine.now()
-        return self._look_in_time(self.closing.since)
+        return self._schedule_check(self.closing.since)
 
     def _take_close(self, close: Close) -> object:
         closing = self.closing

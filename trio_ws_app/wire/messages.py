@@ -73,7 +73,7 @@ class MessageWriter:
         return None
 
     def offer(self, frame: Any) -> bool:
-        """Queue a frame that others share; False when it does not fit."""
+        """Queue a shared frame; False if it does not fit."""
         if not self._outbox.fits(len(frame)):
             return False
         self._outbox.push(frame)

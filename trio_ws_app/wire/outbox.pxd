@@ -33,6 +33,7 @@ cdef class Outbox:
     cpdef Py_ssize_t queued_cost(self) except -1
     cpdef bint is_empty(self) except -1
     cpdef bint has_room(self) except -1
+    cpdef bint has_room_for_fragment(self) except -1
     cpdef bint fits(self, Py_ssize_t size) except -1
     cpdef object push(self, object chunk)
     cpdef object push_streamed(self, bytes frame)

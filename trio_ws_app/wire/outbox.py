@@ -85,7 +85,11 @@ class Outbox:
 
     def has_room(self) -> bool:
         """Whether a send need not wait."""
-        return self._held is None and (self._bytes == 0 or self.queued_cost() < _WRITE_LIMIT)
+        return self._held is None and self.has_room_for_fragment()
+
+    def has_room_for_fragment(self) -> bool:
+        """Whether the streamed message may go on; what waits for its end does not count if it is all."""
+        return self.is_empty() or self.queued_cost() < _WRITE_LIMIT
 
     def fits(self, size: int) -> bool:
         """Whether a chunk of ``size`` bytes stays within the limit; into an empty queue anything fits."""
@@ -126,7 +130,7 @@ class Outbox:
         self._bytes += len(frame)
 
     def _first_free(self) -> int:
-        """The first place where a frame may be put: behind what is half sent or committed."""
+        """The first place that a frame may be put at: behind what is half sent or committed."""
         chunks = self._chunks
         place = self._first + (1 if self._in_frame else 0)
         reach = self._head_sent + self._committed
@@ -141,11 +145,6 @@ class Outbox:
         return place
 
     # -- a streamed message ------------------------------------------------------------------
-
-    @property
-    def is_streaming(self) -> bool:
-        """Whether a streamed message has begun and not ended."""
-        return self._held is not None
 
     def begin_stream(self) -> None:
         """A streamed message begins: what is pushed waits until ``end_stream``."""
@@ -175,7 +174,7 @@ class Outbox:
             outcome = self._write_some()
             if outcome != _WRITTEN:
                 break
-        if self._waiting is not None and self.has_room():
+        if self._waiting is not None and self.has_room_for_fragment():
             self.wake_waiting()
         return outcome
 
@@ -264,11 +263,11 @@ class Outbox:
         return None
 
     def _sweep(self) -> object:
-        """Give back the places before the first chunk once they are half of the list: each is moved once."""
-        if self._first >= _WORTH_SWEEPING and self._first * 2 >= len(self._chunks):
-            del self._chunks[: self._first]
-            self._drop_from = max(0, self._drop_from - self._first)
-            self._first = 0
+        """Give back the places of chunks that are gone once they are half of the list."""
+        gone = self._first + self._gone_between
+        if gone >= _WORTH_SWEEPING and gone * 2 >= len(self._chunks):
+            self._chunks[:] = [chunk for chunk in self._chunks if chunk is not None]
+            self._first = self._gone_between = self._drop_from = 0
         return None
 
     def _forget_chunks(self) -> object:
@@ -296,8 +295,9 @@ class Outbox:
                 self._take_out(place)
                 gone += 1
             place += 1
-        # What was passed over is no shared frame and never will be: it is not looked at again.
+        # What was passed over is no shared frame and never will be: it is passed over again.
         self._drop_from = min(place, len(chunks))
+        self._sweep()
         return gone
 
     def _take_out(self, place: int) -> object:
@@ -312,16 +312,22 @@ class Outbox:
         return None
 
     def replace_latest(self, frame: Frame) -> bool:
-        """Put ``frame`` in the place of a queued one with the same key, if there is one."""
+        """Put ``frame`` in the place of a queued one with the same key, if there is one and it fits there."""
         free = self._first_free()
         for chunks, start in ((self._chunks, free), (self._held or [], 0)):
             for place in range(start, len(chunks)):
                 old = chunks[place]
                 if isinstance(old, Frame) and old.key == frame.key:
+                    if not self._can_grow(len(old), len(frame)):
+                        return False
                     self._bytes += len(frame) - len(old)
                     chunks[place] = frame
                     return True
         return False
+
+    def _can_grow(self, old: int, new: int) -> bool:
+        """Whether a chunk of ``old`` bytes may give way to one of ``new``; the only chunk always may."""
+        return new <= old or self._bytes == old or self.queued_cost() - old + new <= self.limit
 
     # -- tasks that wait for room ------------------------------------------------------------
 
@@ -337,7 +343,7 @@ class Outbox:
             self._waiting.remove(task)
 
     def wake_waiting(self) -> None:
-        """Have every task that waits look again."""
+        """Reschedule every task that waits; each checks again whether there is room."""
         tasks = self._waiting
         self._waiting = None
         if tasks is not None:

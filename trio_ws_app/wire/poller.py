@@ -82,7 +82,7 @@ class Poller:
         return SocketTransport(fd, self.epoll, self.transports)
 
     def spin(self, timeout: float) -> None:
-        """Trio is about to wait for ``timeout`` seconds: look for a moment before that, if it is worth it."""
+        """Trio is about to wait for ``timeout`` seconds: poll for a moment before that, if it is worth it."""
         seconds = self._spin.seconds(timeout)
         if seconds > 0:
             until = monotonic() + seconds

@@ -1,4 +1,4 @@
-"""Whether it is worth looking for the next message instead of falling asleep."""
+"""Whether it is worth polling for the next message instead of falling asleep."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from types import FrameType
 
 import trio
 
-_LONGEST = 50e-6  # seconds that it looks
+_LONGEST = 50e-6  # seconds of polling
 _SOON = 100e-6  # seconds after Trio began to wait, part of which the waking up took
 _IN_A_ROW = 2  # times that the same connection was ready alone, and soon
 _REST = 8  # as many times more after it was not, in vain
 
 
 class Spin:
-    """Decides how long to look, from how the last messages came.
+    """Decides how long to poll, from how the last messages came.
 
-    Falling asleep and being woken takes longer than an echo, so where one connection is ready again and
-    again, and soon, looking for it halves its latency. Where several are, sleeping lets their messages
-    gather, which is worth more. Never in guest mode, where the host's loop would stand still.
+    Falling asleep and being woken takes longer than an echo, so if one connection is ready again and
+    again, and soon, polling halves its latency. If several are, sleeping lets their messages add up, which is
+    worth more. Never in guest mode, since the host's loop would stand still.
     """
 
     __slots__ = ("_allowed", "_in_a_row", "_last", "_waiting_since")
@@ -42,7 +42,7 @@ class Spin:
         self._waiting_since = 0.0
 
     def seconds(self, timeout: float) -> float:
-        """Trio is about to wait for ``timeout`` seconds: how long to look before that."""
+        """Trio is about to wait for ``timeout`` seconds: how long to poll before that."""
         if not self._allowed:
             return 0.0
         if self._waiting_since == 0:
@@ -50,7 +50,7 @@ class Spin:
         return min(timeout, _LONGEST) if self._in_a_row >= _IN_A_ROW else 0.0
 
     def in_vain(self) -> None:
-        """Nothing came while looking."""
+        """Nothing came while polling."""
         self._in_a_row = -_REST
 
 

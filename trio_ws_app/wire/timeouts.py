@@ -26,10 +26,10 @@ class Late(Enum):
 
 
 class Timeouts:
-    """Judges one connection's times; ``next_look`` says when to do so again.
+    """Judges one connection's times; ``next_check`` says when to do so again.
 
-    A time is compared by the very sum that ``next_look`` gives: a difference that is rounded otherwise would
-    have it looked at again at this instant, for ever.
+    A time is compared by the very sum that ``next_check`` gives: a difference that is rounded otherwise would
+    have it judged again at this instant, for ever.
     """
 
     __slots__ = ("_closing", "_keepalive", "_settings", "blocked_since", "message_since")
@@ -47,24 +47,35 @@ class Timeouts:
         if now >= _end(self.blocked_since, settings.send_timeout):
             return Late.WRITE
         if since >= 0:
-            return Late.CLOSE if now >= _end(since, settings.close_timeout) else Late.NOTHING
+            return self._judge_closing(last_seen, now)
         if now >= _end(self.message_since, settings.message_timeout):
             return Late.MESSAGE
+        return self._judge_silence(last_seen, now)
+
+    def _judge_closing(self, last_seen: float, now: float) -> Late:
+        """Only ``close_timeout`` counts now; without one, keepalive, while there is a peer to be asked."""
+        if self._settings.close_timeout is not None:
+            late = now >= self._closing.since + self._settings.close_timeout
+            return Late.CLOSE if late else Late.NOTHING
+        late_peer = self._judge_silence(last_seen, now)
+        return Late.CLOSE if late_peer is Late.PING and self._closing.gone_at >= 0 else late_peer
+
+    def _judge_silence(self, last_seen: float, now: float) -> Late:
         verdict = self._keepalive.judge(last_seen, now)
         if verdict is Verdict.ASK:
             return Late.PING
         return Late.PEER if verdict is Verdict.DEAD else Late.NOTHING
 
-    def next_look(self, last_seen: float, now: float) -> float:
+    def next_check(self, last_seen: float, now: float) -> float:
         """When something may be late next; infinity: never."""
         settings, since = self._settings, self._closing.since
         write = _end(self.blocked_since, settings.send_timeout)
-        if since >= 0:
-            return min(write, _end(since, settings.close_timeout))
-        alive = self._keepalive.next_look(last_seen, now)
-        # A message that begins has no deadline of its own: it is found late at the next look after that.
+        if since >= 0 and settings.close_timeout is not None:
+            return min(write, since + settings.close_timeout)
+        alive = self._keepalive.next_check(last_seen, now)
+        # A message that begins has no deadline of its own: it is found late at the next check after that.
         begun = now if self.message_since is None else self.message_since
-        message = _end(begun, settings.message_timeout)
+        message = inf if since >= 0 else _end(begun, settings.message_timeout)
         return min(write, message, inf if alive is None else alive)
 
 

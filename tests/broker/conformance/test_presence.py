@@ -12,6 +12,10 @@ from redis_servers import until
 from trio_ws_app.broker import AlreadyPresent, Broker, Join, Leave, PresenceEvent
 
 
+class Panic(BaseException):
+    """What an extension module in Rust raises when it panics."""
+
+
 async def settled(events: list[PresenceEvent], count: int) -> list[PresenceEvent]:
     """The events, once there are so many; and no more come in a moment."""
     await until(lambda: len(events) >= count, 5)
@@ -217,3 +221,19 @@ async def test_who_comes_to_watch_while_all_change_sees_the_same(broker: Broker,
     with trio.fail_after(5):
         while await broker.presence(topic):
             pass
+
+
+async def test_a_watcher_that_fails_costs_nobody_else(
+    broker: Broker, topic: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever it raises: the log has it, the others are told, and the broker goes on."""
+    events: list[PresenceEvent] = []
+
+    def fail(_event: PresenceEvent) -> None:
+        raise Panic
+
+    async with broker.watch_presence(topic, fail), broker.watch_presence(topic, events.append):
+        async with broker.join(topic, "ann") as ann:
+            await settled(events, 1)
+        assert await settled(events, 2) == [Join(ann.user, "ann"), Leave(ann.user, "ann")]
+    assert len(caplog.records) == 2

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import trio
 
 import trio_ws_app as ws
-from trio_ws_app.pages import first_of, static_files
+from trio_ws_app.pages import static_files
 from trio_ws_app.testing import assert_nothing_left, cancel_everywhere, connected_pair, serve_in_memory
 
 
@@ -44,7 +44,8 @@ async def game(broker: ws.Broker) -> AsyncGenerator[ws.Handler]:
                 )
                 connection.send_nowait(f"told {told.sent}")
 
-            with players.register(connection, player) as member:
+            with players.register(connection, player) as member, member.join(("room", player.name)):
+                players.group(("room", player.name)).broadcast("hello", exclude=[member])
                 async with member.follow("news"):
                     ended = await ws.duplex(connection, consume=play, produce=clock())
             if ended.first is ws.Side.CONSUMER and isinstance(ended.cause, ws.ConnectionClosed):
@@ -58,18 +59,53 @@ async def check(request: ws.Request) -> ws.Response | None:
     return None if "name" in request.query else ws.Response(401, "who are you?\n")
 
 
+async def play_typed(connection: ws.Connection) -> None:
+    """Messages as values."""
+    first = await connection.receive_json()
+    print(first)
+    points: int = connection.request.path_params["points"]
+    async for player in ws.json_messages(connection, as_player, on_error="ignore"):
+        player.points += points
+        await connection.send_json({"name": player.name, "points": player.points})
+    print((await connection.receive_json(as_player)).name)
+
+
+def as_player(value: object) -> Player:
+    """What ``value`` says, by hand."""
+    match value:
+        case {"name": str(name), "points": int(points)}:
+            return Player(name, points)
+        case _:
+            raise ValueError("not a player")
+
+
+def greet(request: ws.Request) -> None:
+    """Say more in the answer 101."""
+    request.upgrade.headers.append(("Set-Cookie", "seen=1"))
+    request.upgrade.subprotocol = next(iter(request.subprotocols), None)
+    request.state.certificate = request.certificate
+
+
+application = ws.App(
+    ws.Routes({"/{points:int}": play_typed}),
+    process_request=[check, greet],
+    json=ws.JsonCodec(json.dumps, json.loads),
+)
+
+
 async def serve(context: ssl.SSLContext) -> None:
     """Embed the server."""
     settings = ws.Settings(max_message_size=64 * 1024, origins=("https://example.com",), ping_interval=None)
     async with ws.open_memory_broker() as broker, game(broker) as handler, trio.open_nursery() as nursery:
         server: ws.Server = await nursery.start(ws.serve, handler, 0)
+        await nursery.start(ws.serve, application, 0)
         nursery.start_soon(
             lambda: ws.serve(
                 handler,
                 8443,
                 ssl_context=context,
                 settings=settings,
-                process_request=first_of(static_files("public"), check),
+                process_request=[static_files("public"), check],
             )
         )
         result = ws.broadcast(server.connections, "hello")

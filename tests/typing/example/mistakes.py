@@ -34,11 +34,19 @@ async def remember(connection: ws.Connection) -> None:
             print(member.info + 1)  # error
 
 
+def answers_text(_request: ws.Request) -> str:
+    """A hook that returns no Response."""
+    return "forbidden"
+
+
 async def main() -> None:
     """Serves a handler that is not async, and a broadcast of a number."""
     await ws.serve(not_async, 8765)  # error
     await ws.serve(handler, "8765")  # error
     ws.broadcast([], 5)  # error
+    ws.App(not_async)  # error
+    ws.App(handler, process_request=answers_text)  # error
+    ws.Routes({"/": not_async})  # error
 
 
 trio.run(main)

@@ -1,0 +1,1 @@
+"""Our connections on other servers: a WebSocket of an ASGI server on Trio, as a ``Connection``."""
