@@ -11,16 +11,20 @@
 
 Serving
     serve(handler, port) runs a Server with Settings for each Handler; Server.statistics are Statistics.
-    Request, Response and Headers are what a connection began with, and what may refuse it.
+    An App is a handler with what belongs to it, and Routes are a handler for each path.
+    Request (with its State), Response and Headers are what a connection began with, and what may refuse it;
+    ProcessRequest and Readiness are the hooks' types, an Upgrade is what the answer 101 says besides.
 
 One connection
     Connection sends and receives a Message; ConnectionClosed and its CloseReason (a CloseCode) are its end.
     consume, produce and duplex are the patterns; duplex returns an Exit, whose first is a Side.
     call_every calls a function at a fixed rate.
+    json_messages iterates over values as JsonMessages by a JsonCodec; an InvalidMessage is none.
 
 Many connections
     broadcast sends to any connections and returns a BroadcastResult.
-    open_registry opens a Registry, whose Member follows topics; Overflow is what happens to a slow peer.
+    open_registry opens a Registry, whose Member follows topics and joins a Group; Overflow is what happens
+    to a slow peer.
 
 Topics
     open_memory_broker and open_redis_broker (RedisTimeouts) open a Broker, BrokerUnavailable if it is away.
@@ -28,9 +32,9 @@ Topics
     Following says how a member began to follow one. Present, Join and Leave say who is here, AlreadyPresent
     who is already.
 
-Outgoing connections
+Outgoing connections, and those of others
     connect and reconnect (with a Backoff; is_transient decides) raise HandshakeRefused.
-    from_trio_websocket adapts a connection of trio-websocket.
+    from_trio_websocket, from_asgi and from_starlette adapt the connections of others.
 
 UsageError is raised for a mistake in the call. trio_ws_app.testing has what tests of handlers need.
 """
