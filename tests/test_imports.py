@@ -17,6 +17,7 @@ LAYERS = [
     "settings",
     "primitives",
     "callbacks",
+    "background",
     "request",
     "connection",
     "patterns",

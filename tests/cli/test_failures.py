@@ -110,6 +110,11 @@ async def fails_and_does_not_end():
         nursery.start_soon(fail_soon)
         yield handler
 
+@asynccontextmanager
+async def panics_at_its_start():
+    raise GeneratorExit("a panic")
+    yield
+
 async def exits(connection):
     await connection.send("hello")
     sys.exit(await connection.receive() or None)
@@ -161,6 +166,7 @@ def directory(tmp_path: Path) -> Path:
         ("fails_in_a_nursery", "RuntimeError: the ticker stopped", ["fail_soon"]),
         ("fails_with_a_panic", "app.Panic: index out of bounds", ["panic"]),
         ("fails_in_a_call", "RuntimeError: the ticker stopped", ["tick"]),
+        ("panics_at_its_start", "GeneratorExit: a panic", ["panics_at_its_start"]),
         (
             "fails_in_a_library",
             "OSError: all attempts to connect to 127.0.0.1:1 failed",

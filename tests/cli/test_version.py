@@ -12,7 +12,14 @@ from running import COMMAND, PATIENCE, ROOT, environment
 
 from trio_ws_app.primitives import COMPILED
 
-UNCOMPILED = [sys.executable, "-c", "import tests.helpers.uncompiled, trio_ws_app.cli as cli; cli.main()"]
+WITH_SOURCE = """
+import sys
+from tests.helpers.uncompiled import SourceFinder
+sys.meta_path.insert(0, SourceFinder())
+from trio_ws_app.cli import main
+main()
+"""
+UNCOMPILED = [sys.executable, "-c", WITH_SOURCE]
 
 
 @pytest.mark.parametrize("compiled", [True, False] if COMPILED else [False])

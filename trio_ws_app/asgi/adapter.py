@@ -9,8 +9,8 @@ from urllib.parse import quote
 
 import trio
 
+from ..background import background
 from ..client.adapted import AdaptedConnection
-from ..client.blocks import background_nursery
 from ..client.peer import PeerClosed
 from ..connection import Connection
 from ..errors import CloseCode, CloseReason, ConnectionClosed
@@ -121,7 +121,7 @@ def _check(scope: Mapping[str, Any]) -> None:
 async def _connection(
     peer: AsgiPeer, scope: Mapping[str, Any], settings: Settings | None
 ) -> AsyncIterator[AsgiConnection]:
-    async with background_nursery() as nursery:
+    async with background() as nursery:
         connection = AsgiConnection(
             peer, nursery, remote=_remote(scope), request=_request(scope), settings=settings or Settings()
         )

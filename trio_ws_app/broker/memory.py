@@ -9,8 +9,8 @@ from typing import Final
 
 import trio
 
+from ..background import background
 from ..connection import Message
-from .background import background
 from .base import KEYS_ARE_KEPT, Broker, BrokerStatistics, checked
 from .delivery import Delivery, Gap
 from .feed import Feed, Recovery, recovery

@@ -8,8 +8,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import trio
 from coredis.exceptions import RedisError
 
+from ..background import background
 from ..connection import Message
-from .background import background
 from .base import Broker, BrokerStatistics, BrokerUnavailable, checked
 from .delivery import Delivery, Gap, cost
 from .feed import Feed

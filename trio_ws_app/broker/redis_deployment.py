@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable
 from functools import partial
@@ -22,6 +23,8 @@ from .redis_cluster import Layout, discover
 from .redis_connection import ConnectionLost, NotSent, RedisConnection, Reply
 from .redis_link import Link
 from .redis_url import Address, RedisTimeouts, RedisUrl
+
+logger = logging.getLogger("trio_ws_app.broker")
 
 # MOVED is an AskError: ask another server. A primary that has become a replica is read-only.
 NOT_IN_CHARGE = (AskError, BusyLoadingError, ClusterDownError, ReadOnlyError, TryAgainError)

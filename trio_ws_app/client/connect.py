@@ -14,6 +14,7 @@ import trio
 import trio_websocket
 from wsproto.utilities import ProtocolError
 
+from ..background import background
 from ..connection import Connection
 from ..errors import CloseCode, CloseReason, ConnectionClosed
 from ..protocol.header_lists import is_token
@@ -21,7 +22,7 @@ from ..protocol.url import Target, parse_url
 from ..request import Headers, Request
 from ..settings import Settings
 from .adapted import AdaptedConnection
-from .blocks import background_nursery, closing
+from .blocks import closing
 from .keepalive import Keepalive
 from .stream import ClientStream, ShutdownStream
 from .timeouts import cancel_after, seconds
@@ -74,7 +75,7 @@ async def connect(
         open_stream or partial(trio.open_tcp_stream, target.host, target.port),
         settings or Settings(),
     )
-    async with background_nursery() as nursery:
+    async with background() as nursery:
         connection = await attempt.open(nursery)
         async with closing(connection):
             yield connection

@@ -12,12 +12,13 @@ from typing import TypedDict, Unpack
 import attrs
 import trio
 
+from ..background import background
 from ..connection import Connection
 from ..errors import CloseCode, CloseReason, ConnectionClosed, HandshakeRefused
 from ..protocol.url import parse_url
 from ..settings import Settings
 from .backoff import Backoff, is_transient
-from .blocks import background_nursery, closing
+from .blocks import closing
 from .connect import OpenStream, connect
 
 logger = logging.getLogger("trio_ws_app.client")
@@ -84,7 +85,7 @@ async def connections_in_turn(
     open_connection: OpenConnection, backoff: Backoff, retry: Callable[[Exception], bool], name: str
 ) -> AsyncIterator[AsyncIterator[Connection]]:
     """``reconnect`` for any block that gives a connection; ``name`` is for the log."""
-    async with background_nursery() as nursery:
+    async with background() as nursery:
         connections = _Connections(nursery, open_connection, backoff, retry, name)
         async with closing(connections):
             yield connections

@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar, overload
 import attrs
 import trio
 
-from ..broker.background import background
+from ..background import background
 from ..broker.base import Broker
 from ..broker.history import History
 from ..broker.memory import MemoryBroker
