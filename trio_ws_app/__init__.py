@@ -32,7 +32,7 @@ Topics
     Following says how a member began to follow one. Present, Join and Leave say who is here, AlreadyPresent
     who is already.
 
-Outgoing connections
+Outgoing connections, and those of others
     connect and reconnect (with a Backoff; is_transient decides) raise HandshakeRefused.
     from_trio_websocket adapts a connection of trio-websocket, from_asgi and from_starlette those of ASGI
     servers on Trio.
