@@ -96,6 +96,8 @@ class Peer(trio.abc.Channel[Message]):
         """Send a Close frame, and go on."""
         await self._send_frame(CloseConnection(code, reason))
 
+    say_close = send_close  # what tests written for 0.1 call
+
 
     async def aclose(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
         """Say goodbye as a good client does: wait for the server to answer, and to end the stream."""
