@@ -17,20 +17,27 @@ from trio_ws_app.server.pending_handshake import PendingHandshake
 from trio_ws_app.wire.connection import WireConnection
 from trio_ws_app.wire.transport import SocketTransport
 
+KINDS = (PendingHandshake, WireConnection, SocketTransport)
+
+
+def existing() -> set[int]:
+    """What there is of connections, reachable or not."""
+    return {id(found) for found in gc.get_objects() if isinstance(found, KINDS)}
+
 
 @pytest.fixture(autouse=True)
-def no_collector() -> Iterator[None]:
+def before() -> Iterator[set[int]]:
+    """What tests before have left, such as the frames of an error that is expected; the collector is off."""
     gc.collect()
     gc.disable()
-    yield
+    yield existing()
     gc.enable()
 
 
-async def until_only_the_listener_is_left() -> None:
-    """Wait until there is nothing of connections, reachable or not, but the listening socket's transport."""
-    kinds = (PendingHandshake, WireConnection, SocketTransport)
+async def until_none_is_left(before: set[int]) -> None:
+    """Wait until nothing of this test's connections exists."""
     with trio.fail_after(5):
-        while len([found for found in gc.get_objects() if isinstance(found, kinds)]) > 1:
+        while existing() - before:
             await trio.testing.wait_all_tasks_blocked()
 
 
@@ -50,7 +57,7 @@ async def break_off(sock: trio.socket.SocketType) -> None:
 
 @pytest.mark.parametrize("leave", [say_goodbye, vanish, break_off])
 async def test_a_connection_is_freed_when_it_has_ended(
-    leave: Callable[[trio.socket.SocketType], Awaitable[None]],
+    leave: Callable[[trio.socket.SocketType], Awaitable[None]], before: set[int]
 ) -> None:
     """However the client leaves: the collector, which would take a fifth of the time, finds nothing."""
     async with serving(echo) as server:
@@ -58,17 +65,17 @@ async def test_a_connection_is_freed_when_it_has_ended(
             sock = await open_websocket(server.port)
             await leave(sock)
             sock.close()
-        await until_only_the_listener_is_left()
+        await until_none_is_left(before)
 
 
-async def test_a_refused_request_is_freed() -> None:
+async def test_a_refused_request_is_freed(before: set[int]) -> None:
     """A request that got an HTTP answer leaves nothing for the collector either."""
     async with serving(echo) as server:
         assert await status_of(server.port, get("/")) == 426
-        await until_only_the_listener_is_left()
+        await until_none_is_left(before)
 
 
-async def test_a_handler_that_was_cancelled_is_freed() -> None:
+async def test_a_handler_that_was_cancelled_is_freed(before: set[int]) -> None:
     """Its cancellation knows the frames of duplex, and they must not know the cancellation."""
 
     async def handler(connection: ws.Connection) -> None:
@@ -85,7 +92,7 @@ async def test_a_handler_that_was_cancelled_is_freed() -> None:
             await trio.testing.wait_all_tasks_blocked()
             server.cancel()
             await trio.testing.wait_all_tasks_blocked()
-            assert not [found for found in gc.get_objects() if isinstance(found, WireConnection)]
+            assert not existing() - before
             sock.close()
 
 
