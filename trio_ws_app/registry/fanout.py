@@ -147,7 +147,7 @@ def send_to_members(
     """Send a shared message to the members that are not in ``exclude``, nor their connections."""
     if exclude:
         members = [one for one in members if one not in exclude and one.connection not in exclude]
-    latest = any(one.overflow is Overflow.LATEST for one in members)
+    latest = Overflow.LATEST in [one.overflow for one in members]
     plain, rest = queue_on_all([one.connection for one in members], message, key, latest)
     if not rest:
         return BroadcastResult(len(members))

@@ -36,7 +36,7 @@ class Member(Generic[Info]):
     the block, whatever ends it, leaves both (G4).
     """
 
-    __slots__ = ("_overflow", "_registry", "_subscriptions", "connection", "info", "scope")
+    __slots__ = ("_registry", "_subscriptions", "connection", "info", "overflow", "scope")
 
     def __init__(
         self, registry: Registry[Info], connection: Connection, info: Info, overflow: Overflow
@@ -44,7 +44,7 @@ class Member(Generic[Info]):
         self._registry = registry
         self.connection = connection
         self.info = info
-        self._overflow = overflow
+        self.overflow = overflow  # what happens to a broadcast that the member's queue has no room for
         self._subscriptions: dict[str, _Subscription] = {}
         self.scope = trio.CancelScope()
 
@@ -58,11 +58,6 @@ class Member(Generic[Info]):
     ) -> bool | None:
         self._registry._leave(self)
         return self.scope.__exit__(kind, error, trace)
-
-    @property
-    def overflow(self) -> Overflow:
-        """What happens to a broadcast that the member's queue has no room for."""
-        return self._overflow
 
     def cancel(self) -> None:
         """Cancel what runs in the member's block; from here on it is not listed, nor in a group."""

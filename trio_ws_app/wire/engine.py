@@ -45,7 +45,7 @@ class Engine(trio.abc.Instrument):
         self.drops: Counter[str] = Counter()  # messages that were not sent, by overflow policy
         self._poller = Poller()
         self._ready = 0  # how many endpoints were ready at last
-        self._to_flush: list[Link] = []  # they have something to write
+        self.to_flush: list[Link] = []  # they have something to write; always this list, which they know
         self._in_turn = True  # what is queued now is written when this turn is over
         self._turns_to_read = 0  # until deadlines are judged after a standstill
         self._task: trio.lowlevel.Task | None = None
@@ -125,16 +125,15 @@ class Engine(trio.abc.Instrument):
 
     # -- when a turn is over -----------------------------------------------------------------
 
-    def flush_soon(self, link: Link) -> None:
-        """Flush ``link`` when this turn is over."""
-        self._to_flush.append(link)
+    def expect_flush(self) -> None:
+        """A link is about to be the first of ``to_flush``: it is flushed when this turn is over."""
         if not self._in_turn:
             self.wake_scheduler()
 
     def before_io_wait(self, timeout: float) -> None:
         """Write out what was queued, whether or not the tasks that queued it come back."""
         try:
-            if self._to_flush and self._flush():
+            if self.to_flush and self._flush():
                 # Trio has decided already how long it waits, and does not know of the tasks and deadlines
                 # that have come up since, nor of what is left to write.
                 self.wake_scheduler()
@@ -145,11 +144,9 @@ class Engine(trio.abc.Instrument):
         self._in_turn = False
 
     def _flush(self) -> bool:
-        links, self._to_flush = self._to_flush, []
-        if len(links) > _FLUSHES_A_TURN:
-            self._to_flush = links[_FLUSHES_A_TURN:]
-            del links[_FLUSHES_A_TURN:]
-        return flush(links) or bool(self._to_flush)
+        links = self.to_flush[:_FLUSHES_A_TURN]
+        del self.to_flush[:_FLUSHES_A_TURN]
+        return flush(links) or bool(self.to_flush)
 
     # -- waking Trio -------------------------------------------------------------------------
 

@@ -43,6 +43,7 @@ cdef class Link:
     cdef bint _is_behind
     cdef bint _awaited
     cdef bint _to_flush
+    cdef list _all_to_flush
     cdef object _deadline
     cdef double _deadline_at
 

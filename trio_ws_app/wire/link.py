@@ -60,11 +60,12 @@ class Host(Protocol):
     now: Callable[[], float]
     deadlines: Deadlines
     woken: bool  # a task has been given something to do in this turn
+    to_flush: list[Link]
     ping_latency: Histogram
     drops: Counter[str]
 
-    def flush_soon(self, link: Link) -> None:
-        """Flush ``link`` when this turn is over."""
+    def expect_flush(self) -> None:
+        """A link is about to be the first of ``to_flush``: it is flushed when this turn is over."""
 
 
 class Link:
@@ -100,7 +101,8 @@ class Link:
         self._turn = _MESSAGES_A_TURN
         self._is_behind = False  # the decoder holds bytes: of a message that is not whole, or kept
         self._awaited = False  # a task was woken for the messages of the inbox, and has taken none yet
-        self._to_flush = False  # at the end of the turn
+        self._to_flush = False  # at the end of the turn, with all others that are in the engine's list
+        self._all_to_flush = engine.to_flush
         self._deadline: Deadline | None = None
         self._deadline_at = inf
         self._schedule_check(self.last_seen)
@@ -402,7 +404,9 @@ class Link:
         """Have the queue written at the end of this turn of Trio's scheduler."""
         if not self._to_flush:
             self._to_flush = True
-            self.engine.flush_soon(self)
+            if not self._all_to_flush:
+                self.engine.expect_flush()
+            self._all_to_flush.append(self)
         return None
 
     def flush(self) -> bool:
@@ -432,9 +436,12 @@ class Link:
 
     def _write_blocked(self) -> object:
         if self._timeouts.blocked_since is None:
-            self._timeouts.blocked_since = self.engine.now()
+            now = self.engine.now()
+            self._timeouts.blocked_since = now
             self._watch()
-            self._schedule_check(self.engine.now())
+            timeout = self.settings.send_timeout
+            if timeout is not None and now + timeout < self._deadline_at:
+                self._schedule_check(now)
         return None
 
     def _watch(self) -> object:
