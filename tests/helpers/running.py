@@ -18,8 +18,12 @@ COMMAND = [sys.executable, "-m", "trio_ws_app"]
 
 
 def environment(warnings: str = "error", **settings: str) -> dict[str, str]:
-    """This process's environment, with this checkout importable and no other settings in variables."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("TRIO_WS_APP_")}
+    """This process's environment, with this checkout importable and no other settings in variables.
+
+    A terminal's size is the terminal's, not that of the one which runs the tests.
+    """
+    others = ("TRIO_WS_APP_", "COLUMNS", "LINES")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(others)}
     return clean | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": warnings} | settings
 
 
