@@ -115,7 +115,7 @@ def told(url: str, **options: Any) -> str:
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
-            with connect(url, **options) as client:
+            with connect(url, source_address=("127.0.0.77", 0), **options) as client:
                 return str(client.recv(timeout=PATIENCE))
         except (OSError, InvalidHandshake):
             assert time.monotonic() < deadline, f"{url} does not answer"
@@ -131,7 +131,7 @@ def test_nginx_tells_where_the_client_is(whereabouts: Path, nginx: int) -> None:
     options = ["--unix", str(whereabouts / "app.sock"), "--trusted-proxies", "unix"]
     with serving("whereabouts:handler", *options, cwd=whereabouts):
         url = f"ws://127.0.0.1:{nginx}"
-        assert told(url) == told(url, additional_headers=SPOOFED) == "('127.0.0.1', 0) http 127.0.0.1"
+        assert told(url) == told(url, additional_headers=SPOOFED) == "('127.0.0.77', 0) http 127.0.0.77"
 
 
 @needs("haproxy", "haproxy")
@@ -142,7 +142,7 @@ def test_haproxy_tells_where_the_client_is(whereabouts: Path, free_port: int, au
     authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(whereabouts / "all.pem")
     trust = ssl.create_default_context()
     authority.configure_trust(trust)
-    app, proxies = "whereabouts:handler", ["--trusted-proxies", "127.0.0.0/8"]
+    app, proxies = "whereabouts:handler", ["--trusted-proxies", "127.0.0.1"]
     secure = ["--proxy-protocol", "--tls-cert", str(whereabouts / "all.pem")]
     raw_port = two_ports()[1]
     with (
@@ -164,9 +164,9 @@ def test_haproxy_tells_where_the_client_is(whereabouts: Path, free_port: int, au
         subprocess.run([haproxy, "-c", "-q", "-f", str(path)], check=True, timeout=PATIENCE)
         with running(haproxy, "-db", "-q", "-f", str(path)):
             url = f"ws://127.0.0.1:{free_port}"
-            assert told(url) == told(url, additional_headers=SPOOFED) == "('127.0.0.1', 0) http 127.0.0.1"
-            text = told(f"wss://localhost:{raw_port}", ssl=trust, source_address=("127.0.0.1", 0))
-            assert re.fullmatch(r"\('127\.0\.0\.1', [1-9]\d*\) https 127\.0\.0\.1:\d+", text)
+            assert told(url) == told(url, additional_headers=SPOOFED) == "('127.0.0.77', 0) http 127.0.0.77"
+            text = told(f"wss://localhost:{raw_port}", ssl=trust)
+            assert re.fullmatch(r"\('127\.0\.0\.77', [1-9]\d*\) https 127\.0\.0\.77:\d+", text)
         assert "Traceback" not in tls.stop().errors
 
 
@@ -190,7 +190,7 @@ def test_caddy_tells_where_the_client_is(whereabouts: Path, free_port: int) -> N
         running(*command, "--adapter", "caddyfile", "--config", str(path)),
     ):
         url = f"ws://127.0.0.1:{free_port}"
-        assert told(url) == told(url, additional_headers=SPOOFED) == "('127.0.0.1', 0) http 127.0.0.1"
+        assert told(url) == told(url, additional_headers=SPOOFED) == "('127.0.0.77', 0) http 127.0.0.77"
         with pytest.raises(OSError, match="404"):
             urlopen(f"http://127.0.0.1:{free_port}/metrics", timeout=PATIENCE)
 
