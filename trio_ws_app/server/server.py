@@ -42,7 +42,7 @@ class Server:
 
     @property
     def port(self) -> int:
-        """The TCP port, also after the end. Raises RuntimeError if there is none (Unix sockets, in memory)."""
+        """The TCP port, also after the end. Raises RuntimeError if there is none (Unix sockets, memory)."""
         if self._port is None:
             raise RuntimeError("this server listens on no TCP port")
         return self._port
