@@ -55,7 +55,7 @@ def nginx(tmp_path: Path, free_port: int) -> Iterator[int]:
 
 
 def eventually(url: str) -> str:
-    """What the address answers, as soon as somebody listens."""
+    """What the address answers, as soon as the port is open."""
     deadline = time.monotonic() + PATIENCE
     while True:
         try:

@@ -55,7 +55,7 @@ class Headers(Mapping[str, str]):
         return self._by_name
 
     def pack(self) -> None:
-        """Keep the fields as one text until somebody asks: a long-lived connection holds on to them."""
+        """Keep the fields as one text until they are asked for: a long-lived connection holds on to them."""
         if self._text is None:
             fields = ((name, value) for name, values in self.by_name.items() for value in values)
             self._text = "".join(f"{name}: {value}\r\n" for name, value in fields)

@@ -39,7 +39,7 @@ async def told(peer: Peer) -> list[object]:
 
 
 async def join(server: MemoryServer, name: str) -> Peer:
-    """Somebody who has joined the chat and read the greeting."""
+    """A client that has joined the chat and read the greeting."""
     peer = await server.connect()
     assert await peer.receive() == "* your name?"
     await peer.send(name)
@@ -55,7 +55,7 @@ async def test_echo_sends_text_as_text_and_bytes_as_bytes() -> None:
             assert await peer.receive() == message
 
 
-async def test_chat_tells_everybody_else() -> None:
+async def test_chat_tells_all_others() -> None:
     """Names, notices, messages to the others but not to the sender, and who is here."""
     async with served(chat) as server:
         ada = await join(server, "Ada")
@@ -72,7 +72,7 @@ async def test_chat_tells_everybody_else() -> None:
         assert await told(ada) == ["* Grace-Hopper left"]
 
 
-async def test_chat_notices_who_vanishes_without_a_goodbye() -> None:
+async def test_chat_notices_a_client_that_vanishes_without_a_close() -> None:
     """A name that is gone is announced and free again."""
     async with served(chat) as server:
         ada, bob = await join(server, "Ada"), await join(server, "Bob")
@@ -84,7 +84,7 @@ async def test_chat_notices_who_vanishes_without_a_goodbye() -> None:
 
 
 async def test_chat_leaves_out_who_never_says_a_name() -> None:
-    """Somebody who leaves before joining is announced neither coming nor going."""
+    """A client that leaves before joining is announced neither coming nor going."""
     async with served(chat) as server:
         ada = await join(server, "Ada")
         await told(ada)
@@ -141,7 +141,7 @@ async def come_back(server: MemoryServer, name: str, query: str) -> Peer:
 
 
 async def test_chat_brings_a_program_what_it_missed() -> None:
-    """With its secret and a position it comes back under its name, to another server, and nobody notices."""
+    """With its secret and a position it comes back under its name, on another server, unnoticed."""
     async with two_servers() as (one, other):
         ada, bob = await join(one, "Ada"), await come_back(other, "Bob", "/?id=secret")
         await ada.send("first")
@@ -209,7 +209,7 @@ async def test_a_name_can_be_told_from_the_text_after_it(
     assert free_name(wanted, taken) == name
 
 
-async def test_counter_tells_everybody_the_new_value() -> None:
+async def test_counter_tells_all_the_new_value() -> None:
     """All see each change and how many they are; what is no number changes nothing."""
     async with served(counter) as server:
         one = await server.connect()

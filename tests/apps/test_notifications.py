@@ -49,7 +49,7 @@ async def closed(peer: Peer) -> int:
 
 
 async def test_each_user_gets_what_the_token_allows(autojump_clock: trio.testing.MockClock) -> None:
-    """Kinds of events that somebody may not see, and what is for another user, do not arrive."""
+    """Kinds of events that a client may not see, and what is for another user, do not arrive."""
     del autojump_clock
     broker = MemoryBroker()
     async with served(broker) as server:
@@ -129,7 +129,7 @@ async def test_a_token_ends_while_its_user_is_there(autojump_clock: trio.testing
 
 
 async def test_leaving_ends_the_subscriptions(autojump_clock: trio.testing.MockClock) -> None:
-    """Who goes away is followed by nothing, also when the goodbye comes first of all."""
+    """Who goes away is followed by nothing, also when the Close comes first of all."""
     del autojump_clock
     broker = MemoryBroker()
     async with served(broker) as server:

@@ -190,7 +190,7 @@ def test_echo_page(browser: Browser) -> None:
 
 
 def test_counter_page(browser: Browser) -> None:
-    """Everybody sees the value that anybody changes, by button or by key."""
+    """All see the value that any of them changes, by button or by key."""
     with serving("counter") as server:
         one, two = browser.tab(page_of(server)), browser.tab(page_of(server))
         one.wait_for(says("2 people are here."))

@@ -44,5 +44,5 @@ def tick(now: float) -> str:
 
 
 def value_at(now: float) -> float:
-    """A lively curve that is the same for everybody who looks at the same time."""
+    """A lively curve that is the same for all who look at the same time."""
     return 100 + 9 * math.sin(now / 31) + 4 * math.sin(now / 7.3) + 0.8 * math.sin(now * 1.3)

@@ -1,4 +1,4 @@
-// The counter: a shared value; "+1" and "-1" change it, everybody is told.
+// The counter: a shared value; "+1" and "-1" change it, and all are told.
 
 import { connect } from "./socket.js";
 

@@ -52,7 +52,7 @@ class MemoryServer:
         return await self._listener.connect(capacity)
 
     async def _run_peer(self, peer: Peer) -> None:
-        # Shielded: a client answers the goodbye of a server that is being cancelled.
+        # Shielded: a client answers the Close of a server that is being cancelled.
         with trio.CancelScope(shield=True) as scope:
             self._scopes.append(scope)
             await peer.run()
@@ -94,7 +94,7 @@ async def serve_in_memory(
     """Serve without sockets for the length of the block.
 
     The arguments are ``serve``'s. When the block ends, or is cancelled, the server stops as it does when
-    it is cancelled: it says goodbye and waits up to the grace period; then the clients are gone.
+    it is cancelled: it sends Close and waits up to the grace period; then the clients are gone.
     """
     listener = MemoryListener()
     start = partial(
