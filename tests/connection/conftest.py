@@ -23,7 +23,7 @@ ASGI_CANNOT = {
     "test_reasons_of_a_vanished_peer": NO_PINGS,
     "test_closing_after_the_peer_did": NO_CODES,
     "test_messages_before_a_close_are_delivered": NO_CODES,
-    "test_sending_to_a_peer_that_received_close": NO_CODES,
+    "test_sending_to_a_peer_that_sent_close": NO_CODES,
     "test_a_cancelled_close_ends_the_connection_at_once": NO_ABORT,
     "test_a_close_in_a_cancelled_scope_ends_the_connection": NO_ABORT,
 }
