@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -257,3 +258,45 @@ async def test_ticker_sends_twice_a_second_until_the_peer_is_gone() -> None:
             await peer.aclose()
             await trio.testing.wait_all_tasks_blocked()
             assert not server.server.connections
+
+
+async def test_ticker_begins_with_what_was_missed() -> None:
+    """Everything since the time that the client names comes at once, at most the last two minutes."""
+    with trio.fail_after(60):
+        async with serve_in_memory(ticker) as server:
+            for ago, count in ((10, 20), (1000, 240), (0, 0), (-5, 0)):
+                now = time.time()
+                peer = await server.connect(f"/?since={now - ago}")
+                start = trio.current_time()
+                times = [json.loads(await peer.receive())["time"] for _ in range(count + 1)]
+                assert trio.current_time() == start
+                assert times == sorted(times)
+                assert times[0] == pytest.approx(now - count * 0.5, abs=1)
+                await peer.receive()
+                assert trio.current_time() - start == pytest.approx(0.5)
+                await peer.aclose()
+
+
+@pytest.mark.parametrize(("since", "code"), [("x", 1008), ("", 1008), ("nan", None), ("inf", None)])
+async def test_ticker_refuses_what_is_no_time(since: str, code: int | None) -> None:
+    """Words close with 1008; what is not a number of this world is as if nothing was missed."""
+    with trio.fail_after(60):
+        async with serve_in_memory(ticker) as server:
+            peer = await server.connect(f"/?since={since}")
+            if code is None:
+                start = trio.current_time()
+                await peer.receive(), await peer.receive()
+                assert trio.current_time() - start == pytest.approx(0.5)
+            else:
+                await peer.wait_ended()
+                assert peer.close_reason is not None
+                assert peer.close_reason.code == code
+
+
+async def test_chat_gives_no_position_to_what_is_not_kept() -> None:
+    """A line that a program publishes without a history has no position to come back with."""
+    async with ws.open_memory_broker() as broker, chat(broker) as handler, serve_in_memory(handler) as server:
+        bob = await come_back(server, "Bob", "/?id=secret")
+        await told(bob)
+        await broker.publish("chat", "closed at five")
+        assert await told(bob) == ["closed at five"]
