@@ -23,8 +23,9 @@ from .draining import Stop
 from .hooks import Hooks
 from .limits import PendingHandshakes, Places
 from .options import Options
-from .pending_handshake import AnyTransport, Certificate, PendingHandshake
+from .pending_handshake import AnyTransport, PendingHandshake
 from .statistics import Counters
+from .tls import Secured, note_server_name
 
 _LINGER = 2.0  # seconds for a client to take its answer and close
 
@@ -62,6 +63,8 @@ class Admission:
         self._engine = engine
         self._hooks = Hooks(nursery, options, stop)
         self._ssl_context = options.ssl_context
+        if self._ssl_context is not None and self._ssl_context.sni_callback is None:
+            self._ssl_context.sni_callback = note_server_name
         self._counters = counters
         self._stop = stop
         self._refused_origins = RefusedOrigins()
@@ -91,10 +94,10 @@ class Admission:
             raise
 
     def begin(
-        self, transport: AnyTransport, client: Client, certificate: Certificate | None = None
+        self, transport: AnyTransport, client: Client, secured: Secured | None = None
     ) -> PendingHandshake:
         """The handshake that will come over ``transport``."""
-        handshake = PendingHandshake(transport, client, self, self.now(), certificate)
+        handshake = PendingHandshake(transport, client, self, self.now(), secured)
         self.pending.add(handshake)
         return handshake
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from enum import Enum, auto
 from typing import Protocol
 
@@ -23,11 +23,11 @@ from ..wire.deadlines import FixedTimeout
 from ..wire.stream import StreamTransport
 from ..wire.transport import SocketTransport
 from .addresses import Client, ip_client
+from .tls import Secured, agreed
 
 logger = logging.getLogger("trio_ws_app.handshake")
 
 AnyTransport = SocketTransport | StreamTransport
-Certificate = Callable[[], Mapping[str, object] | None]  # the client's; None if it has none
 
 _TOO_SLOW = Response(408, "The request did not come in time.\n")
 _APPLICATION_TOO_SLOW = Response(503, "The application took too long.\n", {"Retry-After": "1"})
@@ -75,11 +75,11 @@ class PendingHandshake:
     """Reads one request and has its owner decide on it."""
 
     __slots__ = (
-        "_certificate",
         "_handshake",
         "_out",
         "_owner",
         "_proxy_header",
+        "_secured",
         "_ssl_context",
         "_stage",
         "_tls",
@@ -97,7 +97,7 @@ class PendingHandshake:
         client: Client,
         owner: Owner,
         now: float,
-        certificate: Certificate | None = None,
+        secured: Secured | None = None,
     ) -> None:
         self.transport = transport
         self.client = client
@@ -105,7 +105,7 @@ class PendingHandshake:
         self.has_spoken = False
         self.on_lost: Callable[[], None] | None = None
         self.trailing = b""  # what came while the request was decided on
-        self._certificate = certificate
+        self._secured = secured
         self._owner = owner
         self._handshake = ServerHandshake(owner.settings)
         self._stage = Stage.REQUEST
@@ -129,7 +129,7 @@ class PendingHandshake:
         """Speak TLS first. Raises OSError for a client that is gone."""
         assert isinstance(self.transport, SocketTransport)
         self._tls = self.transport.use_tls(context)
-        self._certificate = self._tls.getpeercert
+        self._secured = self._tls
         self._stage = Stage.TLS
 
     # -- from the transport ------------------------------------------------------------------
@@ -220,16 +220,13 @@ class PendingHandshake:
             return
         if request is not None:
             self._stage = Stage.DECIDING
-            # Empty for one that was not verified.
-            certificate = (self._certificate() or None) if self._certificate else None
-            scheme = "http" if self._certificate is None else "https"
+            tls = None if self._secured is None else agreed(self._secured)
+            scheme = "http" if tls is None else "https"
             client, said = self._owner.client_of(request, self.client)
             if client is not self.client:
                 self._owner.identified(self, client)
             if self.is_undecided:
-                whole = attrs.evolve(
-                    request, client=client.address, scheme=said or scheme, certificate=certificate
-                )
+                whole = attrs.evolve(request, client=client.address, scheme=said or scheme, tls=tls)
                 self._owner.decide(self, whole)
 
     # -- the answer --------------------------------------------------------------------------
