@@ -32,10 +32,10 @@ LAYERS = [
     "client",
     "asgi",
     "observability",
-    "testing",
     "pages",
     "apps",
     "cli",
+    "testing",
 ]
 MODULES = sorted(path for path in ROOT.rglob("*.py") if path.parent != ROOT or path.stem in LAYERS)
 
