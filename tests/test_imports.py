@@ -1,4 +1,4 @@
-"""Imports run downwards only: the layers of the package, from what everybody knows to what people run."""
+"""Imports run downwards only: the layers of the package, from what all modules use to what people run."""
 
 from __future__ import annotations
 

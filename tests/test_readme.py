@@ -159,7 +159,7 @@ async def test_a_producer_ticks() -> None:
 
 @pytest.mark.usefixtures("autojump_clock")
 async def test_duplex_does_both_and_says_who_ended_first(capsys: pytest.CaptureFixture[str]) -> None:
-    """Answers and ticks; the peer's goodbye is named."""
+    """Answers and ticks; the peer's close code is named."""
     async with served(block("imports", "producer", "duplex")["handler"]) as server:
         client = await server.connect()
         await client.send("hello")

@@ -54,7 +54,7 @@ class MemoryServer:
         return await self._listener.connect(capacity)
 
     async def _run_peer(self, peer: Peer) -> None:
-        # Shielded: a client answers the goodbye of a server that is being cancelled.
+        # Shielded: a client answers the Close of a server that is being cancelled.
         with trio.CancelScope(shield=True) as scope:
             self._scopes.append(scope)
             await peer.run()
@@ -100,7 +100,7 @@ async def serve_in_memory(
     ``cancel_everywhere`` the handler of the connection to that path is what is cancelled, at every point
     from its beginning to its end, while the scenario and all other connections go on. Elsewhere nothing is.
 
-    When the block ends, or is cancelled, the server stops as it does when it is cancelled: it says goodbye
+    When the block ends, or is cancelled, the server stops as it does when it is cancelled: it sends Close
     and waits up to the grace period; then the clients are gone.
 
     Raises AssertionError at the end of the block if there was no connection to ``victim``.

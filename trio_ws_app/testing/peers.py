@@ -102,7 +102,7 @@ class Peer(trio.abc.Channel[Message]):
     say_close = send_close  # what tests written for 0.1 call
 
     async def aclose(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
-        """Say goodbye as a good client does: wait for the server to answer, and to end the stream."""
+        """Send Close, then wait for the reply and for the end of the stream (RFC 6455, 7.1.1)."""
         if self._codec.state is ConnectionState.OPEN and not self._ended.is_set():
             with suppress(ConnectionClosed, trio.ClosedResourceError):
                 await self.send_close(code, reason)
