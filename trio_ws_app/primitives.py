@@ -43,7 +43,7 @@ def send(fd: int, data: bytes | memoryview, flags: int = 0) -> int:
         sock.detach()
 
 
-def exit_after(seconds: float, status: int, number: int) -> None:
+def exit_after(seconds: float, status: int, number: int) -> None:  # noqa: ARG001  # the other form's
     """End the process after ``seconds``, also while other code holds the interpreter's lock.
 
     Compiled, it counts only time in which the process could run, raises signal ``number`` before, exits with

@@ -55,7 +55,7 @@ class Headers(Mapping[str, str]):
         return self._by_name
 
     def pack(self) -> None:
-        """Keep the fields as one text until somebody asks: a long-lived connection holds on to them."""
+        """Keep the fields as one text until they are asked for: a long-lived connection holds on to them."""
         if self._text is None:
             fields = ((name, value) for name, values in self.by_name.items() for value in values)
             self._text = "".join(f"{name}: {value}\r\n" for name, value in fields)
@@ -117,7 +117,8 @@ class Request:
     """The request that opens a connection (RFC 6455, section 4.1).
 
     ``target`` is as sent, ``path`` its decoded path; ``query`` maps each name to its last value. ``client``
-    is the IP address and port that it came from, None for a Unix socket or a stream in memory.
+    is the IP address and port that it came from, None for a Unix socket or a stream in memory; a trusted
+    proxy says both for its clients, port 0 if not known. ``scheme`` is ``http`` or, over TLS, ``https``.
     ``certificate`` is the client's verified TLS certificate, as ``ssl.SSLSocket.getpeercert`` gives it, None
     if there is none. ``state`` is for the application: what ``process_request`` puts there, the handler finds
     there. ``path_params`` are what ``Routes`` has found in the path.
@@ -127,6 +128,7 @@ class Request:
     target: str
     headers: Headers = attrs.field(factory=Headers)
     client: tuple[str, int] | None = None
+    scheme: str = attrs.field(default="http", kw_only=True)
     certificate: Mapping[str, object] | None = attrs.field(default=None, eq=False, repr=False)
     _state: State | None = attrs.field(default=None, init=False, eq=False, repr=False)
     _upgrade: Upgrade | None = attrs.field(default=None, init=False, eq=False, repr=False)

@@ -1,7 +1,7 @@
 """Waiting for time in which this process could run (G14).
 
-A process that was stopped (SIGSTOP, a frozen container), whose machine was suspended or that got no processor finds
-that its clock has jumped. What was to happen in that time could not, so only a little of a jump counts.
+A process that was stopped (SIGSTOP, a frozen container), or that got no processor, finds that its clock has
+jumped. What was to happen in that time could not, so only a little of a jump counts.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class Shutdown:
     Before the event loop runs, a signal ends the process. Then signals are handed to the loop; the first one
     starts a watchdog thread that ends the process ``CLEAN_UP`` seconds after ``grace_period``, the second one
     leaves ``AT_ONCE``, and a third ends it without a delay. The exit status is ``status`` in any case.
-    Only time in which the process could run counts: it may be stopped (SIGSTOP) for as long as you like (G14).
+    Only time in which the process could run counts: it may be stopped meanwhile for any length (G14).
 
     Signals that were ignored at the start stay ignored, as ``nohup`` and shells want it. Process 1 of a
     container gets only signals that are handled, so ``install`` comes before everything that takes time.

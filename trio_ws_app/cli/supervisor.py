@@ -93,8 +93,8 @@ class _Pool:
     async def obey(self, signals: AsyncIterator[int], scope: trio.CancelScope, nursery: trio.Nursery) -> None:
         """Hand every signal on; after the first one no worker is started, and all have to end in time."""
 
-        async def cancel_after(timeout: float) -> None:
-            await sleep_running(timeout)
+        async def cancel_after(seconds: float) -> None:
+            await sleep_running(seconds)
             scope.cancel()
 
         async for number in signals:

@@ -17,7 +17,7 @@ from ..wire.connection import WireConnection
 from ..wire.deadlines import FixedTimeout
 from ..wire.engine import Engine
 from .access_log import RefusedOrigins
-from .addresses import Client
+from .addresses import Client, Proxies
 from .connections import Connections
 from .draining import Stop
 from .hooks import Hooks
@@ -57,6 +57,7 @@ class Admission:
         self.linger_timeout = FixedTimeout(engine.deadlines, _LINGER)
         self.places = Places(options.settings)
         self.pending = PendingHandshakes(options.settings, self.places)
+        self.proxies = Proxies(options.settings)
         self.connections = Connections(nursery, options, counters, self.places, stop)
         self._engine = engine
         self._hooks = Hooks(nursery, options, stop)
@@ -70,14 +71,17 @@ class Admission:
 
     def admit_socket(self, sock: socket.socket, client: Client) -> None:
         """A client has connected; its non-blocking socket is ours from here on."""
-        if not self.pending.make_room(client.host):
+        client = self.proxies.uncounted(client)
+        if not self.pending.make_room(client.group):
             self._turn_away(sock)
             return
         transport = self._engine.transport(sock.detach())
         handshake = self.begin(transport, client)
         try:
-            if self._ssl_context is not None:
-                handshake.start_tls(self._ssl_context, transport)
+            if self.proxies.expect_header(client):
+                handshake.expect_proxy_header(self._ssl_context)
+            elif self._ssl_context is not None:
+                handshake.start_tls(self._ssl_context)
             transport.start(handshake)
         except OSError as error:
             # It is gone already, or the kernel watches no more descriptors: others are still welcome.
@@ -115,6 +119,18 @@ class Admission:
             handshake.end_with(_DRAINING, "draining")
 
     # -- from a pending handshake ------------------------------------------------------------
+
+    def identified(self, handshake: PendingHandshake, client: Client) -> None:
+        self.pending.remove(handshake)
+        handshake.client = client
+        if self.pending.is_crowded(client.group):
+            self.pending.add(handshake)
+            handshake.end_with(_FULL, "too many handshakes")
+        else:
+            self.pending.add(handshake)
+
+    def client_of(self, request: Request, peer: Client) -> tuple[Client, str | None]:
+        return self.proxies.client_of(request, peer)
 
     def count_refused(self, outcome: str) -> None:
         self._counters.refused[outcome] += 1
