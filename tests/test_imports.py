@@ -16,6 +16,7 @@ LAYERS = [
     "json_codec",
     "settings",
     "primitives",
+    "running_time",
     "callbacks",
     "background",
     "request",
@@ -32,10 +33,10 @@ LAYERS = [
     "client",
     "asgi",
     "observability",
-    "testing",
     "pages",
     "apps",
     "cli",
+    "testing",
 ]
 MODULES = sorted(path for path in ROOT.rglob("*.py") if path.parent != ROOT or path.stem in LAYERS)
 
