@@ -13,7 +13,7 @@ import pytest
 import trustme
 from certificates import trusting, write_authority, write_pair
 from running import PATIENCE, run, serving
-from websockets.exceptions import WebSocketException
+from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
 
@@ -68,7 +68,12 @@ def test_a_renewed_certificate_is_served(tmp_path: Path, authority: trustme.CA, 
         server.await_error("the old ones stay")
         assert shown(server.port, authority, "localhost") == "new.example"
         assert echoes(client)
-        assert server.stop().status == 0
+        server.process.terminate()
+        with pytest.raises(ConnectionClosed) as caught:
+            client.recv(timeout=PATIENCE)
+        assert caught.value.rcvd is not None
+        assert caught.value.rcvd.code == 1001  # the signals before did not count
+        assert server.wait().status == 0
 
 
 def test_several_certificates(tmp_path: Path, authority: trustme.CA) -> None:
@@ -126,7 +131,7 @@ def test_a_mistake_is_one_line(
     for name in ("a", "b"):
         write_pair(tmp_path, authority, "localhost", file=name)
     (tmp_path / "text").write_text("text")
-    ended = run("serve", "echo", "--port", "0", *arguments, cwd=tmp_path)
+    ended = run("serve", "echo", "--port", "0", "--log-level", "warning", *arguments, cwd=tmp_path)
     assert ended.status == 2
     assert words in ended.errors
     assert len(ended.errors.splitlines()) == 1
