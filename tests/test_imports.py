@@ -29,6 +29,7 @@ LAYERS = [
     "broker",
     "registry",
     "server",
+    "channels",
     "client",
     "asgi",
     "observability",
