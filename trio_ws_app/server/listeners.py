@@ -12,10 +12,11 @@ from functools import partial
 import trio
 from trio.lowlevel import enable_ki_protection
 
+from ..callbacks import leaves
 from ..wire.stream import StreamTransport
-from .addresses import socket_client, stream_client
+from .addresses import socket_client, stream_client, stream_local_address
 from .admission import Admission
-from .containment import interrupt_in, is_cancelled, leaves
+from .containment import interrupt_in, is_cancelled
 from .draining import Stop
 
 logger = logging.getLogger("trio_ws_app.server")
@@ -111,7 +112,7 @@ class Acceptor:
             return
         transport = StreamTransport(stream)
         certificate = partial(_certificate, stream) if isinstance(stream, trio.SSLStream) else None
-        handshake = self._admission.begin(transport, client, certificate)
+        handshake = self._admission.begin(transport, client, certificate, stream_local_address(stream))
         try:
             await transport.run(handshake)
         except BaseException as error:
