@@ -1,4 +1,4 @@
-"""Imports run downwards only: the layers of the package, from what everybody knows to what people run."""
+"""Imports run downwards only: the layers of the package, from what all modules use to what people run."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ LAYERS = [
     "asgi",
     "server",
     "observability",
-    "testing",
     "pages",
     "apps",
     "cli",
+    "testing",
 ]
 MODULES = sorted(path for path in ROOT.rglob("*.py") if path.parent != ROOT or path.stem in LAYERS)
 

@@ -62,7 +62,7 @@ class Headers(Mapping[str, str]):
         return [(name.lower(), value) for name, value in (line.split(b": ", 1) for line in lines)]
 
     def pack(self) -> None:
-        """Keep the fields as one text until somebody asks: a long-lived connection holds on to them."""
+        """Keep the fields as one text until they are asked for: a long-lived connection holds on to them."""
         if self._text is None:
             fields = ((name, value) for name, values in self.by_name.items() for value in values)
             self._text = "".join(f"{name}: {value}\r\n" for name, value in fields)
@@ -124,9 +124,9 @@ class Request:
     """The request that opens a connection (RFC 6455, section 4.1).
 
     ``target`` is as sent, ``path`` its decoded path; ``query`` maps each name to its last value. ``client``
-    is the IP address and port that it came from, None for a Unix socket or a stream in memory.
-    ``scheme`` is ``http`` or, over TLS, ``https``. ``server`` is the address and port that it came to, or the
-    path of a Unix socket and None; None if the application has no use for it.
+    is the IP address and port that it came from, None for a Unix socket or a stream in memory; a trusted
+    proxy says both for its clients, port 0 if not known. ``scheme`` is ``http`` or, over TLS, ``https``.
+    ``server`` is the address and port that it came to, or a Unix socket's path and None; None in memory.
     ``certificate`` is the client's verified TLS certificate, as ``ssl.SSLSocket.getpeercert`` gives it, None
     if there is none. ``state`` is for the application: what ``process_request`` puts there, the handler finds
     there. ``path_params`` are what ``Routes`` has found in the path.

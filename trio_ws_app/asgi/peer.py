@@ -65,7 +65,7 @@ class AsgiPeer:
         raise NotImplementedError
 
     async def aclose(self, code: int = CloseCode.NORMAL, reason: str | None = None) -> None:
-        """Say goodbye; the server waits for the client's."""
+        """Send Close; the server waits for the reply."""
         if self.closed is not None:
             return
         self.closed = CloseReason(CloseCode.ABNORMAL)

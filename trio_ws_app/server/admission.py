@@ -18,7 +18,7 @@ from ..wire.connection import WireConnection
 from ..wire.deadlines import FixedTimeout
 from ..wire.engine import Engine
 from .access_log import RefusedOrigins
-from .addresses import Client, local_address
+from .addresses import Client, Proxies, local_address
 from .connections import Connections
 from .draining import Stop
 from .exchanges import Exchanges
@@ -62,6 +62,7 @@ class Admission:
         self.linger_timeout = FixedTimeout(engine.deadlines, _LINGER)
         self.places = Places(options.settings)
         self.pending = PendingHandshakes(options.settings, self.places)
+        self.proxies = Proxies(options.settings)
         self.connections = Connections(nursery, options, counters, self.places, stop)
         self.exchanges = Exchanges(engine, nursery, options, counters, self.places, stop, self._go_on)
         self._engine = engine
@@ -76,15 +77,18 @@ class Admission:
 
     def admit_socket(self, sock: socket.socket, client: Client) -> None:
         """A client has connected; its non-blocking socket is ours from here on."""
-        if not self.pending.make_room(client.host):
+        client = self.proxies.uncounted(client)
+        if not self.pending.make_room(client.group):
             self._turn_away(sock)
             return
-        local = local_address(sock.getsockname()) if self.serves_http else None
+        local = local_address(sock.getsockname())
         transport = self._engine.transport(sock.detach())
         handshake = self.begin(transport, client, local=local)
         try:
-            if self._ssl_context is not None:
-                handshake.start_tls(self._ssl_context, transport)
+            if self.proxies.expect_header(client):
+                handshake.expect_proxy_header(self._ssl_context)
+            elif self._ssl_context is not None:
+                handshake.start_tls(self._ssl_context)
             transport.start(handshake)
         except OSError as error:
             # It is gone already, or the kernel watches no more descriptors: others are still welcome.
@@ -134,6 +138,18 @@ class Admission:
 
     # -- from a pending handshake ------------------------------------------------------------
 
+    def identified(self, handshake: PendingHandshake, client: Client) -> None:
+        self.pending.remove(handshake)
+        handshake.client = client
+        if self.pending.is_crowded(client.group):
+            self.pending.add(handshake)
+            handshake.end_with(_FULL, "too many handshakes")
+        else:
+            self.pending.add(handshake)
+
+    def client_of(self, request: Request, peer: Client) -> tuple[Client, str | None]:
+        return self.proxies.client_of(request, peer)
+
     def count_refused(self, outcome: str) -> None:
         self._counters.refused[outcome] += 1
 
@@ -173,25 +189,30 @@ class Admission:
         """Have the application of HTTP answer; health checks are answered here where it has none."""
         if not handshake.is_undecided:
             return
-        check = _CHECKS.get(request.path)
         problem = handshake.http_problem(request)
         if problem is not None:
             handshake.refuse(problem.response, problem.reason)
-        elif self._stop.requested.is_set() or not self.places.take(handshake.host):
-            if check is not None:
-                handshake.refuse(self._answer_to_check(request.path, handshake), check)
-            elif self._stop.requested.is_set():
-                handshake.refuse(_DRAINING, "draining")
-            else:
-                handshake.refuse(_FULL, "full")
+        elif self._stop.requested.is_set():
+            self._refuse_http(handshake, request.path, _DRAINING, "draining")
+        elif not self.places.take(handshake.host):
+            self._refuse_http(handshake, request.path, _FULL, "full")
         else:
-            fallback = None if check is None else partial(self._answer_to_check, request.path, handshake)
+            is_check = request.path in _CHECKS
+            fallback = partial(self._answer_to_check, request.path, handshake) if is_check else None
             self.exchanges.start(handshake, request, fallback)
+
+    def _refuse_http(self, handshake: PendingHandshake, path: str, response: Response, reason: str) -> None:
+        """The application is not asked; health checks get their answers all the same."""
+        check = _CHECKS.get(path)
+        if check is None:
+            handshake.refuse(response, reason)
+        else:
+            handshake.refuse(self._answer_to_check(path, handshake), check)
 
     def _go_on(self, handshake: PendingHandshake, exchange: Exchange) -> None:
         """The client has its answer, and may make another request."""
         transport = handshake.transport
-        again = self.begin(transport, handshake.client, handshake.certificate, handshake.local, True)
+        again = self.begin(transport, handshake.peer, handshake.certificate, handshake.local, True)
         transport.endpoint = again
         if exchange.answer.keep_alive and not self._stop.requested.is_set():
             again.go_on(exchange.inflow.trailing)

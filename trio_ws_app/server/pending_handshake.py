@@ -17,12 +17,13 @@ import attrs
 from ..primitives import BLOCKED, LOST
 from ..protocol.handshake import Accepted, Refusal, ServerHandshake
 from ..protocol.http_body import RequestBody
+from ..protocol.proxy_header import ProxyHeader
 from ..request import Request, Response
 from ..settings import Settings
 from ..wire.deadlines import FixedTimeout
 from ..wire.stream import StreamTransport
 from ..wire.transport import SocketTransport
-from .addresses import Client
+from .addresses import Client, ip_client
 
 logger = logging.getLogger("trio_ws_app.handshake")
 
@@ -38,6 +39,7 @@ _BROKEN = Response(500, "Internal server error.\n")
 class Stage(Enum):
     """How far a pending handshake has come."""
 
+    PROXY = auto()  # a proxy says where the client is
     TLS = auto()
     REQUEST = auto()
     DECIDING = auto()  # the application decides on the request
@@ -56,6 +58,12 @@ class Owner(Protocol):
 
     def now(self) -> float:
         """Trio's clock."""
+
+    def identified(self, handshake: PendingHandshake, client: Client) -> None:
+        """A proxy has said where the client is. May drop the handshake."""
+
+    def client_of(self, request: Request, peer: Client) -> tuple[Client, str | None]:
+        """The client that has sent ``request`` over ``peer``, and its scheme if a proxy has said it."""
 
     def decide(self, handshake: PendingHandshake, request: Request) -> None:
         """Call ``accept`` or ``refuse``, now or later."""
@@ -88,6 +96,8 @@ class PendingHandshake:
         "_out",
         "_owner",
         "_paused",
+        "_proxy_header",
+        "_ssl_context",
         "_stage",
         "_tls",
         "certificate",
@@ -97,6 +107,7 @@ class PendingHandshake:
         "is_reused",
         "local",
         "on_lost",
+        "peer",
         "trailing",
         "transport",
     )
@@ -113,6 +124,7 @@ class PendingHandshake:
     ) -> None:
         self.transport = transport
         self.client = client
+        self.peer = client  # what speaks: a proxy perhaps, for one client after the other
         self.local = local
         self.is_reused = is_reused
         self.has_place = False  # among the connections
@@ -123,6 +135,8 @@ class PendingHandshake:
         self._owner = owner
         self._handshake = ServerHandshake(owner.settings, http=owner.serves_http)
         self._stage = Stage.REQUEST
+        self._proxy_header: ProxyHeader | None = None
+        self._ssl_context: ssl.SSLContext | None = None  # of the TLS that begins behind it
         self._tls: ssl.SSLSocket | None = None
         self._out: bytes | memoryview = b""
         self._paused = False  # only the end of the transport is watched
@@ -130,17 +144,23 @@ class PendingHandshake:
 
     @property
     def host(self) -> str | None:
-        """The client's IP address, if it has one."""
-        return self.client.host
+        """What limits count the client by."""
+        return self.client.group
 
     @property
     def is_idle(self) -> bool:
         """Whether the client has had its answers, and has not begun another request."""
         return self.is_reused and not self.has_spoken and self._stage is Stage.REQUEST
 
-    def start_tls(self, context: ssl.SSLContext, transport: SocketTransport) -> None:
+    def expect_proxy_header(self, then: ssl.SSLContext | None) -> None:
+        """Read a PROXY header first, and ``then`` speak TLS."""
+        self._proxy_header, self._ssl_context = ProxyHeader(), then
+        self._stage = Stage.PROXY
+
+    def start_tls(self, context: ssl.SSLContext) -> None:
         """Speak TLS first. Raises OSError for a client that is gone."""
-        self._tls = transport.use_tls(context)
+        assert isinstance(self.transport, SocketTransport)
+        self._tls = self.transport.use_tls(context)
         self.certificate = self._tls.getpeercert
         self._stage = Stage.TLS
 
@@ -148,6 +168,8 @@ class PendingHandshake:
 
     def readable(self, buffer: bytearray, now: float) -> None:  # noqa: ARG002  # an endpoint's signature
         """Bytes have come, or the end."""
+        if self._stage is Stage.PROXY and not self._read_proxy_header(buffer):
+            return
         if self._stage is Stage.TLS and not self._continue_tls():
             return
         if self._paused:
@@ -193,6 +215,39 @@ class PendingHandshake:
         else:
             self._write_answer()
 
+    def _read_proxy_header(self, buffer: bytearray) -> bool:
+        """Read what has come of the PROXY header; True when it is complete."""
+        header = self._proxy_header
+        assert header is not None
+        while wanted := header.wanted():
+            size = self.transport.recv_into(buffer, wanted)
+            if size == BLOCKED:
+                return False
+            if size <= 0:
+                self._lost()
+                return False
+            try:
+                header.receive(bytes(buffer[:size]))
+            except ValueError as error:
+                self.drop(f"bad PROXY header: {error}")
+                return False
+        return self._begin_behind(header)
+
+    def _begin_behind(self, header: ProxyHeader) -> bool:
+        self._proxy_header = None
+        if header.source is not None:
+            self._owner.identified(self, ip_client(*header.source))
+            self.peer = self.client
+        if not self.is_undecided:
+            return False
+        self._stage = Stage.REQUEST
+        if self._ssl_context is not None:
+            try:
+                self.start_tls(self._ssl_context)
+            except OSError as error:
+                self.drop(f"can't be served: {error}")
+        return self.is_undecided
+
     def _continue_tls(self) -> bool:
         """One more step of the TLS handshake; True when it is complete."""
         assert self._tls is not None
@@ -222,14 +277,19 @@ class PendingHandshake:
             self._stage = Stage.DECIDING
             # Empty for one that was not verified.
             certificate = (self.certificate() or None) if self.certificate else None
-            whole = attrs.evolve(
-                request,
-                client=self.client.address,
-                scheme="http" if self.certificate is None else "https",
-                server=self.local,
-                certificate=certificate,
-            )
-            self._owner.decide(self, whole)
+            scheme = "http" if self.certificate is None else "https"
+            client, said = self._owner.client_of(request, self.peer)
+            if client is not self.client:
+                self._owner.identified(self, client)
+            if self.is_undecided:
+                whole = attrs.evolve(
+                    request,
+                    client=client.address,
+                    scheme=said or scheme,
+                    server=self.local,
+                    certificate=certificate,
+                )
+                self._owner.decide(self, whole)
 
     # -- plain HTTP --------------------------------------------------------------------------
 
@@ -347,7 +407,8 @@ class PendingHandshake:
 
     def _lost(self) -> None:
         """The client has gone."""
-        self._note("gone before a request" if self._stage is Stage.REQUEST else "gone before the answer")
+        asked = self._stage not in (Stage.PROXY, Stage.REQUEST)
+        self._note("gone before the answer" if asked else "gone before a request")
         self._close()
 
     def _note(self, reason: str) -> None:

@@ -34,6 +34,7 @@ class Server:
     ) -> None:
         self.settings = admission.settings
         self.sockets = sockets
+        self._port = _tcp_port(sockets)
         self._engine = engine
         self._admission = admission
         self._counters = counters
@@ -41,11 +42,10 @@ class Server:
 
     @property
     def port(self) -> int:
-        """The TCP port listened on. Raises RuntimeError if there is none (Unix sockets, in memory)."""
-        for sock in self.sockets:
-            if sock.family in (socket.AF_INET, socket.AF_INET6):
-                return int(sock.getsockname()[1])
-        raise RuntimeError("this server listens on no TCP port")
+        """The TCP port, also after the end. Raises RuntimeError if there is none (Unix sockets, memory)."""
+        if self._port is None:
+            raise RuntimeError("this server listens on no TCP port")
+        return self._port
 
     @property
     def connections(self) -> frozenset[WireConnection]:
@@ -134,6 +134,12 @@ class Server:
         """Let clients take the answers that they were given at the end."""
         with trio.move_on_after(_LINGER):
             await self._admission.pending.wait_none()
+
+
+def _tcp_port(sockets: Sequence[socket.socket]) -> int | None:
+    """The port of the first TCP socket."""
+    families = (socket.AF_INET, socket.AF_INET6)
+    return next((int(sock.getsockname()[1]) for sock in sockets if sock.family in families), None)
 
 
 @enable_ki_protection

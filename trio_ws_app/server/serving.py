@@ -115,9 +115,11 @@ def _check_address(
     ssl_context: ssl.SSLContext | None,
     listeners: Sequence[Listener] | None,
 ) -> None:
-    if not listeners:
+    if listeners is None:
         if port is None:
             raise TypeError("serve needs a port, or listeners=")
+    elif not listeners:
+        raise TypeError("listeners= is empty")
     elif port is not None or host != _LOCALHOST:
         raise TypeError("serve takes a port (and host=) or listeners=, which have an address of their own")
     elif ssl_context and not all(isinstance(listener, trio.SocketListener) for listener in listeners):
