@@ -16,6 +16,7 @@ LAYERS = [
     "json_codec",
     "settings",
     "primitives",
+    "running_time",
     "callbacks",
     "background",
     "request",

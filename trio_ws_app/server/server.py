@@ -112,7 +112,7 @@ class Server:
         """Wait for a stop; close every connection; cancel what is left in ``nursery``."""
         await self._stop.requested.wait()
         with self._stop.grace:
-            self._stop.grace.deadline = trio.current_time() + self._stop.shutdown.grace_period
+            background.start_soon(self._stop.end_grace)
             await trio.lowlevel.checkpoint_if_cancelled()
             self._admission.drop_idle()
             await close_all(self._admission.connections.live, self._stop.shutdown)
