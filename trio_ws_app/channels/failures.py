@@ -7,8 +7,9 @@ import logging
 import trio
 
 from ..broker.base import BrokerUnavailable
+from ..callbacks import leaves
 from ..errors import ConnectionClosed
-from ..server.containment import interrupt_in, leaves
+from ..server.containment import interrupt_in
 from .client import ChannelClient
 from .codes import ErrorCode, Refuse
 

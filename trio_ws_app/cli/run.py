@@ -1,4 +1,4 @@
-"""One server from start to goodbye: the application's block, the server, the signals."""
+"""One server from start to end: the application's block, the server, the signals."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ async def _serve(
     broker: Broker,
     state: _Run,
 ) -> None:
-    """Serve until a signal has come and the goodbyes are said."""
+    """Serve until a signal has come and the closing handshakes are over."""
     observability = config.observability
     start = partial(
         serve,
