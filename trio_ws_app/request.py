@@ -54,6 +54,13 @@ class Headers(Mapping[str, str]):
             self._by_name = _by_name(line.split(": ", 1) for line in lines)
         return self._by_name
 
+    def raw(self) -> list[tuple[bytes, bytes]]:
+        """The fields as bytes, with names in lower case: in the order in which they came, if they came."""
+        if self._text is None:
+            self.pack()
+        lines = (self._text or "").encode("latin-1").split(b"\r\n")[:-1]
+        return [(name.lower(), value) for name, value in (line.split(b": ", 1) for line in lines)]
+
     def pack(self) -> None:
         """Keep the fields as one text until they are asked for: a long-lived connection holds on to them."""
         if self._text is None:
@@ -137,9 +144,9 @@ class Request:
     ``target`` is as sent, ``path`` its decoded path; ``query`` maps each name to its last value. ``client``
     is the IP address and port that it came from, None for a Unix socket or a stream in memory; a trusted
     proxy says both for its clients, port 0 if not known. ``scheme`` is ``http`` or, over TLS, ``https``;
-    ``tls`` is None without TLS, or if a proxy ends it. ``state`` is for the application: what
-    ``process_request`` puts there, the handler finds there. ``path_params`` are what ``Routes`` has found in
-    the path.
+    ``tls`` is None without TLS, or if a proxy ends it. ``server`` is the address and port that it came to, or
+    a Unix socket's path and None; None in memory. ``state`` is for the application: what ``process_request``
+    puts there, the handler finds there. ``path_params`` are what ``Routes`` has found in the path.
     """
 
     method: str
@@ -147,6 +154,7 @@ class Request:
     headers: Headers = attrs.field(factory=Headers)
     client: tuple[str, int] | None = None
     scheme: str = attrs.field(default="http", kw_only=True)
+    server: tuple[str, int | None] | None = attrs.field(default=None, kw_only=True)
     tls: TLS | None = attrs.field(default=None, eq=False, kw_only=True)
     _state: State | None = attrs.field(default=None, init=False, eq=False, repr=False)
     _upgrade: Upgrade | None = attrs.field(default=None, init=False, eq=False, repr=False)
@@ -193,12 +201,12 @@ class Request:
         """The decoded path, without the query."""
         if _PLAIN_PATH.fullmatch(self.target):
             return self.target
-        return unquote(_split(self.target)[0]) or "/"
+        return unquote(split_target(self.target)[0]) or "/"
 
     @property
     def query(self) -> Mapping[str, str]:
         """The decoded query: each name with its last value."""
-        return MappingProxyType(dict(parse_qsl(_split(self.target)[1], keep_blank_values=True)))
+        return MappingProxyType(dict(parse_qsl(split_target(self.target)[1], keep_blank_values=True)))
 
     @property
     def cookies(self) -> Mapping[str, str]:
@@ -216,7 +224,7 @@ def _unquoted(value: str) -> str:
     return value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value
 
 
-def _split(target: str) -> tuple[str, str]:
+def split_target(target: str) -> tuple[str, str]:
     """Path and query of a target: of any text, since handlers read them long after it was checked."""
     match = _TARGET.match(target)
     return (match[1], match[2] or "") if match else ("", "")

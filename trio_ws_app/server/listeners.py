@@ -11,10 +11,11 @@ from contextlib import suppress
 import trio
 from trio.lowlevel import enable_ki_protection
 
+from ..callbacks import leaves
 from ..wire.stream import StreamTransport
-from .addresses import socket_client, stream_client
+from .addresses import socket_client, stream_client, stream_local_address
 from .admission import Admission
-from .containment import interrupt_in, is_cancelled, leaves
+from .containment import interrupt_in, is_cancelled
 from .draining import Stop
 
 logger = logging.getLogger("trio_ws_app.server")
@@ -110,7 +111,8 @@ class Acceptor:
             return
         transport = StreamTransport(stream)
         secured = stream if isinstance(stream, trio.SSLStream) else None
-        handshake = self._admission.begin(transport, client, secured)
+        local = stream_local_address(stream)
+        handshake = self._admission.begin(transport, client, secured, local)
         if secured is None and self._admission.proxies.expect_header(client):
             handshake.expect_proxy_header(None)
         try:
