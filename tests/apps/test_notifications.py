@@ -49,7 +49,7 @@ async def closed(peer: Peer) -> int:
 
 
 async def test_each_user_gets_what_the_token_allows(autojump_clock: trio.testing.MockClock) -> None:
-    """Kinds of events that somebody may not see, and what is for another user, do not arrive."""
+    """Kinds of events that a client may not see, and what is for another user, do not arrive."""
     del autojump_clock
     broker = MemoryBroker()
     async with served(broker) as server:
@@ -130,7 +130,7 @@ async def test_a_token_ends_while_its_user_is_there(autojump_clock: trio.testing
 
 
 async def test_leaving_ends_the_subscriptions(autojump_clock: trio.testing.MockClock) -> None:
-    """Who goes away is followed by nothing, also when the goodbye comes first of all."""
+    """Who goes away is followed by nothing, also when the Close comes first of all."""
     del autojump_clock
     broker = MemoryBroker()
     async with served(broker) as server:
@@ -152,3 +152,46 @@ async def test_the_secret_is_needed(monkeypatch: pytest.MonkeyPatch, value: str 
     with pytest.raises(ws.UsageError, match="TRIO_WS_APP_SECRET"):
         async with notifications():
             pass
+
+
+class AwayBroker(MemoryBroker):
+    """A broker that can be away."""
+
+    problem: str | None = None
+
+
+async def test_clients_are_told_when_the_broker_is_away(autojump_clock: trio.testing.MockClock) -> None:
+    """Once it has been away for a moment, and when it is back; newcomers in between before all else."""
+    del autojump_clock
+    broker = AwayBroker()
+    async with served(broker) as server:
+        ann = await arrive(server, "ann", "news")
+        for problem in ("connecting", None, "lost", "lost", "lost"):
+            broker.problem = problem
+            await trio.sleep(1)
+        assert json.loads(await ann.receive()) == {"type": "away"}
+        bob = await server.connect()
+        await bob.send(TOKENS.sign("bob", []))
+        assert [json.loads(await bob.receive())["type"] for _ in range(2)] == ["away", "welcome"]
+        broker.problem = None
+        for peer in (ann, bob):
+            assert json.loads(await peer.receive()) == {"type": "back"}
+        await ann.aclose()
+
+
+async def test_a_client_that_asks_gets_the_topics(autojump_clock: trio.testing.MockClock) -> None:
+    """Each event with its topic, also one in bytes; other clients get it as it was published."""
+    del autojump_clock
+    broker = MemoryBroker()
+    async with served(broker) as server:
+        plain = await arrive(server, "ann", "news")
+        peer = await server.connect("/?topics=1")
+        await peer.send(TOKENS.sign("ann", ["news"]))
+        await peer.receive()
+        await broker.publish("event:news", "rain")
+        await broker.publish("user:ann", b"\xff")
+        assert [json.loads(await peer.receive()) for _ in range(2)] == [
+            {"type": "event", "topic": "event:news", "message": "rain"},
+            {"type": "event", "topic": "user:ann", "message": "\ufffd"},
+        ]
+        assert [await plain.receive() for _ in range(2)] == ["rain", b"\xff"]

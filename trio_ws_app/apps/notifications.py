@@ -2,7 +2,9 @@
 
 In: one message, a token that ``trio-ws-app token USER --may KIND`` signs. Out: ``{"type": "welcome",
 "user": USER, "may": [KIND, ...]}``, then the events as they were published: to ``event:KIND`` for all who may
-see that kind, to ``user:USER`` for one user. ``{"type": "gap"}`` says that events may be missing here.
+see that kind, to ``user:USER`` for one user. A client that asks with ``?topics=1`` gets each as ``{"type":
+"event", "topic": TOPIC, "message": TEXT}``. ``{"type": "gap"}`` says that events may be missing here,
+``{"type": "away"}`` that the broker is away and none can come, ``{"type": "back"}`` that it is back.
 
 Any process publishes: ``trio-ws-app publish event:orders '{"order": 7}' --broker redis://localhost:6379``.
 
@@ -13,7 +15,7 @@ with 4408, one that is wrong or out of date with 4401, also when it gets out of 
 import json
 import os
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import attrs
@@ -22,19 +24,29 @@ import trio
 import trio_ws_app as ws
 
 TOKEN_DEADLINE = 10.0
+LOOK_EVERY = 1.0
 DAY = 24 * 3600.0
 MAX_TOKEN_SIZE = 4096  # characters
 MIN_SECRET_SIZE = 16
 UNAUTHORIZED, TIMED_OUT = 4401, 4408
+GAP, AWAY, BACK = (json.dumps({"type": kind}) for kind in ("gap", "away", "back"))
+PATIENCE = 2  # looks: one alone may fall into the moment in which a connection is made
 
 
 @asynccontextmanager
 async def notifications(broker: ws.Broker | None = None) -> AsyncGenerator[ws.Handler]:
     """The application: it needs the secret to begin."""
     tokens = Tokens.from_environment()
-    gap = json.dumps({"type": "gap"})
-    users: ws.Registry[str]
-    async with ws.open_registry(broker=broker, on_gap=lambda *_: gap) as users:
+    plain: ws.Registry[str]
+    with_topics: ws.Registry[str]
+    async with AsyncExitStack() as stack:
+        if broker is None:
+            broker = await stack.enter_async_context(ws.open_memory_broker())
+        plain = await stack.enter_async_context(ws.open_registry(broker=broker, on_gap=gap))
+        with_topics = await stack.enter_async_context(
+            ws.open_registry(broker=broker, on_gap=gap, envelope=with_topic)
+        )
+        nursery = await stack.enter_async_context(trio.open_nursery())
 
         async def handler(connection: ws.Connection) -> None:
             with trio.move_on_after(TOKEN_DEADLINE) as patience:
@@ -48,10 +60,13 @@ async def notifications(broker: ws.Broker | None = None) -> AsyncGenerator[ws.Ha
 
         async def notify(connection: ws.Connection, pass_: Pass) -> None:
             topics = [f"user:{pass_.user}", *(f"event:{kind}" for kind in pass_.may)]
+            users = with_topics if "topics" in connection.request.query else plain
+            if outage.is_told:
+                await connection.send(AWAY)
             with users.register(connection, pass_.user) as member:
-                async with AsyncExitStack() as stack:
+                async with AsyncExitStack() as following:
                     for topic in topics:
-                        await stack.enter_async_context(member.follow(topic))
+                        await following.enter_async_context(member.follow(topic))
                     welcome = {"type": "welcome", "user": pass_.user, "may": pass_.may}
                     await connection.send(json.dumps(welcome))
                     with trio.move_on_after(pass_.seconds_left):
@@ -60,7 +75,41 @@ async def notifications(broker: ws.Broker | None = None) -> AsyncGenerator[ws.Ha
                         return
             await connection.aclose(UNAUTHORIZED, "the token is out of date now")
 
+        def tell(message: str) -> None:
+            plain.broadcast(message)
+            with_topics.broadcast(message)
+
+        outage = Outage(broker, tell)
+        nursery.start_soon(ws.call_every, LOOK_EVERY, outage.look)
         yield handler
+        nursery.cancel_scope.cancel()
+
+
+@attrs.define
+class Outage:
+    """Tells the clients when the broker goes away, and when it is back."""
+
+    broker: ws.Broker
+    tell: Callable[[str], object]
+    looks: int = 0
+    is_told: bool = False
+
+    def look(self, _number: int) -> None:
+        """Look whether the broker is there."""
+        self.looks = 0 if self.broker.problem is None else self.looks + 1
+        if self.is_told != (self.looks >= PATIENCE):
+            self.is_told = not self.is_told
+            self.tell(AWAY if self.is_told else BACK)
+
+
+def gap(_topic: str, _gap: ws.Gap) -> str:
+    return GAP
+
+
+def with_topic(topic: str, message: ws.Message, _position: ws.Position | None) -> str:
+    """An event as a client gets it that asked for topics."""
+    text = message if isinstance(message, str) else message.decode(errors="replace")
+    return json.dumps({"type": "event", "topic": topic, "message": text})
 
 
 @attrs.frozen
