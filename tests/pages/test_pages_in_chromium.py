@@ -67,6 +67,7 @@ def expect_good_looks(tab: Tab) -> None:
     assert tab.value(TOUCHABLE)
 
 
+@pytest.mark.slow
 def test_two_tabs_talk(browser: Browser) -> None:
     """What one tab says the other shows; both know who is here; a closed tab has left."""
     with serving("chat") as server:
