@@ -194,14 +194,14 @@ class ChannelSubscription(trio.abc.Channel[object]):
             raise trio.BusyResourceError("another task is receiving from this subscription")
         if not self._accepted:
             raise RuntimeError("nothing is received before 'await subscription.accept()'")
-        if self._closed:
-            raise trio.ClosedResourceError("this side has closed the subscription")
+        self._check_open()
         await self._answer()
         if self._inbox:
             await checkpoint_if_cancelled()
         while not self._inbox:
             self._waiting = current_task()
             await wait_task_rescheduled(self._stop_waiting)
+            self._check_open()
         self._current, data = self._inbox.popleft()
         return data
 
@@ -217,8 +217,7 @@ class ChannelSubscription(trio.abc.Channel[object]):
             trio.ClosedResourceError: this side has called ``aclose``.
             TypeError, ValueError: it is no JSON.
         """
-        if self._closed:
-            raise trio.ClosedResourceError("this side has closed the subscription")
+        self._check_open()
         content = line(self._hub.codec, {"data": value})
         await self.connection.send(push_text(line(self._hub.codec, self.channel), "pub", content))
 
@@ -253,9 +252,14 @@ class ChannelSubscription(trio.abc.Channel[object]):
         if not self._closed:
             self._closed = True
             self._leave_topic()
+            self._wake()
             if self._accepted:
                 await self._push_unsubscribe(Refuse(UnsubscribeCode.SERVER))
         await trio.lowlevel.checkpoint()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise trio.ClosedResourceError("this side has closed the subscription")
 
     # -- beginning
 
@@ -336,6 +340,9 @@ class ChannelSubscription(trio.abc.Channel[object]):
             self._inbox = deque()
         self._inbox.append((number, data))
         self.client.pending += 1
+        self._wake()
+
+    def _wake(self) -> None:
         if self._waiting is not None:
             trio.lowlevel.reschedule(self._waiting)
             self._waiting = None
