@@ -27,12 +27,12 @@ from ..registry.fanout import Overflow
 from .client import ChannelClient
 from .codes import ErrorCode, Refuse, UnsubscribeCode
 from .commands import Subscribe
-from .entering import Joining, find_missed, go_live, ttl, with_publications
+from .entering import Joining, find_missed, go_live, ttl
 from .failures import judge
 from .hub import Hub
 from .people import User
 from .places import Place, beginning
-from .publications import ClientInfo, Publication, line, push_text
+from .publications import ClientInfo, Publication, line, push_text, with_publications
 from .rules import Rule
 from .tokens import Grant
 from .topic import Topic, present_info
