@@ -23,6 +23,7 @@ class ProtocolClient:
         self.peer = peer
         self.pushes: list[dict[str, Any]] = []
         self.pings = 0
+        self.answers_pings = True
         self._numbers = itertools.count(1)
 
     async def say(self, *commands: dict[str, Any]) -> None:
@@ -82,7 +83,10 @@ class ProtocolClient:
     async def _lines(self) -> list[dict[str, Any]]:
         text = await self.peer.receive()
         assert isinstance(text, str)
-        return [json.loads(line) for line in text.split("\n")]
+        lines = [json.loads(line) for line in text.split("\n")]
+        if {} in lines and self.answers_pings:
+            await self.peer.send("{}")
+        return lines
 
     async def ended(self) -> int:
         """The code that the connection is closed with; pushes that come before are kept."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import attrs
@@ -10,6 +11,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ..callbacks import await_interruptible
+from ..errors import ConnectionClosed
 from .client import ChannelClient
 from .codes import DisconnectCode, ErrorCode, Refuse
 from .commands import History, Rpc
@@ -60,12 +62,11 @@ class Calls:
     async def _answer(self, number: int, kind: str, work: Callable[[], Awaitable[str]]) -> None:
         try:
             refusal = await self._try(number, kind, work)
-            if refusal is None:
-                return
-            if refusal.is_disconnection:
+            if refusal is not None and refusal.is_disconnection:
                 self._client.end(refusal)
-            elif number:
-                await self._client.refuse(number, refusal)
+            elif refusal is not None and number:
+                with suppress(ConnectionClosed):
+                    await self._client.refuse(number, refusal.as_error())
         finally:
             self._client.pending -= 1
 
