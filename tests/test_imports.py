@@ -30,6 +30,7 @@ LAYERS = [
     "broker",
     "registry",
     "server",
+    "auth",
     "client",
     "asgi",
     "observability",
