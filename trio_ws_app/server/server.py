@@ -68,7 +68,9 @@ class Server:
 
     def statistics(self) -> Statistics:
         """What the server has counted so far."""
-        return self._counters.statistics(self._engine, list(self._admission.connections.live))
+        admission = self._admission
+        live = list(admission.connections.live)
+        return self._counters.statistics(self._engine, live, len(admission.exchanges.live))
 
     async def drain(
         self,
@@ -112,8 +114,10 @@ class Server:
         with self._stop.grace:
             background.start_soon(self._stop.end_grace)
             await trio.lowlevel.checkpoint_if_cancelled()
+            self._admission.drop_idle()
             await close_all(self._admission.connections.live, self._stop.shutdown)
             await self._admission.connections.wait_none()
+            await self._admission.exchanges.wait_none()
             await self._wait_for_handshakes()
         self._admission.refuse_pending()
         nursery.cancel_scope.cancel()
