@@ -68,7 +68,7 @@ COLUMNS = (
     report.Column("errors each", "errors", "{:.2f}".format),
     report.Column("survived", "survived", _yes),
     report.Column("well-formed", "well_formed", _yes),
-    report.Column("got 1001", "goodbye", "{:.0%}".format),
+    report.Column("got 1001", "told", "{:.0%}".format),
     report.Column("end s", "end_s", _end),
     report.Column("gone s", "gone_s", "{:.2f}".format),
     report.Column("CPU us", "cpu_us"),

@@ -41,7 +41,7 @@ class Client:
         self.sock.sendall(masked(TEXT, text.encode()))
 
     def close(self) -> None:
-        """Say goodbye; the server's answer and its end of the stream are waited for while time passes."""
+        """Send Close; the reply and the server's end of the stream are waited for while time passes."""
         self.has_closed = True
         self.sock.sendall(masked(CLOSE, (1000).to_bytes(2, "big")))
 
@@ -51,7 +51,7 @@ class Client:
         self.sock.close()
 
     def answer(self) -> bool:
-        """Read what is there, answer pings and a goodbye; whether the stream goes on."""
+        """Read what is there, answer pings and a Close; whether the stream goes on."""
         try:
             data = self.sock.recv(65536)
         except BlockingIOError:
@@ -105,7 +105,7 @@ def connect(port: int, name: str, receive_buffer: int | None = None) -> Client:
 
 
 class Crowd:
-    """Many clients, which read and answer goodbyes while ``live`` runs."""
+    """Many clients, which read and answer Close frames while ``live`` runs."""
 
     def __init__(self, port: int, names: Sequence[str]) -> None:
         self.clients: list[Client] = []

@@ -27,7 +27,7 @@ LONGEST_SECONDS = 60.0  # for those who go on writing into the journal, but neve
 QUIET_SECONDS = 0.05  # a journal that has not grown for so long is looked into
 PACE_SECONDS = 0.002  # between two connections' ends
 KEEPALIVE_SECONDS = 0.5
-STOP_LIMIT = 12.0  # more than twice the time that every server is given for its goodbyes
+STOP_LIMIT = 12.0  # more than twice the time that every server is given for its closing handshakes
 STALLED_SHARE = 0.01
 TORN_CLIENTS = 3
 
@@ -175,7 +175,7 @@ def stop(contender: Contender, connections: int) -> Figures:
             left = dict.fromkeys(names, began)
             told = sum(client.close_code == 1001 for client in crowd.clients)
             figures = common(scene, scene.events(), left)
-            return {**figures, "goodbye": told / (connections - stalled), "end_s": took}
+            return {**figures, "told": told / (connections - stalled), "end_s": took}
 
 
 def _seconds_to_end(process: subprocess.Popen[str], crowd: clients.Crowd, limit: float) -> float:

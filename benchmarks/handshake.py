@@ -1,4 +1,4 @@
-"""``python -m benchmarks handshake``: clients that connect, upgrade, say goodbye, and come again."""
+"""``python -m benchmarks handshake``: clients that connect, upgrade, close, and come again."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ def within_a_frame(client: RawClient, random: Random) -> None:
     random.choice([client.reset, client.close])()
 
 
-def with_a_goodbye(client: RawClient, random: Random) -> None:
+def with_a_close(client: RawClient, random: Random) -> None:
     client.join("polite")
     client.socket.sendall(masked(CLOSE, random.choice([b"", b"\x03\xe8", b"\x0f\xa0why not"])))
     with suppress(ConnectionResetError):
@@ -150,7 +150,7 @@ def with_a_goodbye(client: RawClient, random: Random) -> None:
     client.close()
 
 
-def without_waiting_for_the_goodbye(client: RawClient, _random: Random) -> None:
+def without_waiting_for_the_close(client: RawClient, _random: Random) -> None:
     client.join("hurried")
     client.socket.sendall(masked(CLOSE, b"\x03\xe9"))
     client.reset()
@@ -188,8 +188,8 @@ WAYS: tuple[Callable[[RawClient, Random], None], ...] = (
     without_waiting_for_the_handshake,
     after_some_words,
     within_a_frame,
-    with_a_goodbye,
-    without_waiting_for_the_goodbye,
+    with_a_close,
+    without_waiting_for_the_close,
     half_closed,
     against_the_rules,
     in_a_flood_of_pings,

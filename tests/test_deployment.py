@@ -6,21 +6,47 @@ import os
 import re
 import shlex
 import shutil
+import socket
+import ssl
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 import pytest
+import trustme
 from running import PATIENCE, serving
+from websockets.exceptions import InvalidHandshake
 from websockets.sync.client import connect
 
 from trio_ws_app.cli import main
 
 DEPLOY = Path(__file__).parent / "deploy"
-NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 IN_CI = "CI" in os.environ
+WHERE = """
+import trio_ws_app as ws
+
+async def handler(connection):
+    request = connection.request
+    await connection.send(f"{request.client} {request.scheme} {connection.remote}")
+"""
+
+
+def program(name: str) -> str | None:
+    """Its path, if it is installed."""
+    return shutil.which(name) or shutil.which(name, path="/usr/sbin")
+
+
+def needs(name: str, package: str) -> pytest.MarkDecorator:
+    """Skip a test without this program, with a word on how to get it; in CI it is there."""
+    missing = program(name) is None and not IN_CI
+    return pytest.mark.skipif(missing, reason=f"needs {name}: apt-get install {package}")
+
+
+NGINX = program("nginx")
 
 
 def check_arguments(command: str) -> None:
@@ -55,7 +81,7 @@ def nginx(tmp_path: Path, free_port: int) -> Iterator[int]:
 
 
 def eventually(url: str) -> str:
-    """What the address answers, as soon as somebody listens."""
+    """What the address answers, as soon as the port is open."""
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
@@ -66,7 +92,124 @@ def eventually(url: str) -> str:
             time.sleep(0.02)
 
 
-@pytest.mark.skipif(NGINX is None and not IN_CI, reason="needs nginx: apt-get install nginx-light")
+@pytest.fixture
+def whereabouts(tmp_path: Path) -> Path:
+    """A folder with a module that says where its client is."""
+    (tmp_path / "whereabouts.py").write_text(WHERE)
+    return tmp_path
+
+
+@contextmanager
+def running(*command: str) -> Iterator[None]:
+    """A program, until the block ends."""
+    process = subprocess.Popen(command)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(PATIENCE)
+
+
+def told(url: str, **options: Any) -> str:
+    """What the server says of where this client is, as soon as somebody listens."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            with connect(url, source_address=("127.0.0.77", 0), **options) as client:
+                return str(client.recv(timeout=PATIENCE))
+        except (OSError, InvalidHandshake):
+            assert time.monotonic() < deadline, f"{url} does not answer"
+            time.sleep(0.02)
+
+
+SPOOFED = {"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "https", "Forwarded": "for=203.0.113.9"}
+
+
+@needs("nginx", "nginx-light")
+def test_nginx_tells_where_the_client_is(whereabouts: Path, nginx: int) -> None:
+    """What the client says of that itself does not count."""
+    options = ["--unix", str(whereabouts / "app.sock"), "--trusted-proxies", "unix"]
+    with serving("whereabouts:handler", *options, cwd=whereabouts):
+        url = f"ws://127.0.0.1:{nginx}"
+        assert told(url) == told(url, additional_headers=SPOOFED) == "('127.0.0.77', 0) http 127.0.0.77"
+
+
+@needs("haproxy", "haproxy")
+def test_haproxy_tells_where_the_client_is(whereabouts: Path, free_port: int, authority: trustme.CA) -> None:
+    """By a header, and by the PROXY protocol before TLS; its health checks are understood."""
+    haproxy = program("haproxy")
+    assert haproxy is not None
+    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(whereabouts / "all.pem")
+    trust = ssl.create_default_context()
+    authority.configure_trust(trust)
+    app, proxies = "whereabouts:handler", ["--trusted-proxies", "127.0.0.1"]
+    secure = ["--proxy-protocol", "--tls-cert", str(whereabouts / "all.pem")]
+    raw_port = two_ports()[1]
+    with (
+        serving(app, *proxies, cwd=whereabouts) as plain,
+        serving(app, *proxies, *secure, cwd=whereabouts) as tls,
+    ):
+        config = (DEPLOY / "haproxy.cfg").read_text()
+        for old, new in {
+            "maxconn 20000": "maxconn 100",  # within this machine's limit of descriptors
+            "bind :80\n": f"bind 127.0.0.1:{free_port}\n",
+            "bind :8443\n": f"bind 127.0.0.1:{raw_port}\n",
+            "127.0.0.1:8765": f"127.0.0.1:{plain.port}",
+            "127.0.0.1:8766": f"127.0.0.1:{tls.port}",
+        }.items():
+            assert old in config
+            config = config.replace(old, new)
+        path = whereabouts / "haproxy.cfg"
+        path.write_text(config)
+        subprocess.run([haproxy, "-c", "-q", "-f", str(path)], check=True, timeout=PATIENCE)
+        with running(haproxy, "-db", "-q", "-f", str(path)):
+            url = f"ws://127.0.0.1:{free_port}"
+            assert told(url) == told(url, additional_headers=SPOOFED) == "('127.0.0.77', 0) http 127.0.0.77"
+            text = told(f"wss://localhost:{raw_port}", ssl=trust)
+            assert re.fullmatch(r"\('127\.0\.0\.77', [1-9]\d*\) https 127\.0\.0\.77:\d+", text)
+        assert "Traceback" not in tls.stop().errors
+
+
+@needs("caddy", "caddy")
+def test_caddy_tells_where_the_client_is(whereabouts: Path, free_port: int) -> None:
+    """The example is valid as it is, and passes WebSockets on."""
+    caddy = program("caddy")
+    assert caddy is not None
+    folders = {name: str(whereabouts) for name in ("HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME")}
+    subprocess.run(
+        [caddy, "validate", "--adapter", "caddyfile", "--config", str(DEPLOY / "Caddyfile")],
+        check=True, capture_output=True, env=os.environ | folders, timeout=PATIENCE,
+    )  # fmt: skip
+    example = (DEPLOY / "Caddyfile").read_text().replace("ws.example.com", f"http://127.0.0.1:{free_port}")
+    path = whereabouts / "Caddyfile"
+    path.write_text("{\n admin off\n}\n" + example.replace("/run/trio-ws-app", str(whereabouts)))
+    options = ["--unix", str(whereabouts / "app.sock"), "--trusted-proxies", "unix"]
+    command = ["env", *(f"{name}={value}" for name, value in folders.items()), caddy, "run"]
+    with (
+        serving("whereabouts:handler", *options, cwd=whereabouts),
+        running(*command, "--adapter", "caddyfile", "--config", str(path)),
+    ):
+        url = f"ws://127.0.0.1:{free_port}"
+        assert told(url) == told(url, additional_headers=SPOOFED) == "('127.0.0.77', 0) http 127.0.0.77"
+        with pytest.raises(OSError, match="404"):
+            urlopen(f"http://127.0.0.1:{free_port}/metrics", timeout=PATIENCE)
+
+
+def two_ports() -> list[int]:
+    """Free ones."""
+    with socket.socket() as one, socket.socket() as other:
+        for probe in (one, other):
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in (one, other)]
+
+
+@pytest.fixture(scope="session")
+def authority() -> trustme.CA:
+    """A certificate authority."""
+    return trustme.CA()
+
+
+@needs("nginx", "nginx-light")
 def test_nginx_passes_pages_and_websockets_on(tmp_path: Path, nginx: int) -> None:
     """Through the proxy: the page, a WebSocket from that page's origin, health; not the metrics."""
     arguments = ["echo", "--unix", str(tmp_path / "app.sock"), "--metrics", "on"]

@@ -1,4 +1,4 @@
-"""Imports run downwards only: the layers of the package, from what everybody knows to what people run."""
+"""Imports run downwards only: the layers of the package, from what all modules use to what people run."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ LAYERS = [
     "json_codec",
     "settings",
     "primitives",
+    "running_time",
     "callbacks",
     "background",
     "request",
@@ -28,14 +29,16 @@ LAYERS = [
     "wire",
     "broker",
     "registry",
-    "server",
     "client",
     "asgi",
+    "server",
+    "auth",
+    "channels",
     "observability",
-    "testing",
     "pages",
     "apps",
     "cli",
+    "testing",
 ]
 MODULES = sorted(path for path in ROOT.rglob("*.py") if path.parent != ROOT or path.stem in LAYERS)
 

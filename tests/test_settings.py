@@ -68,3 +68,24 @@ def test_limits_are_positive(name: str) -> None:
     """A limit of zero or less is a mistake; None, where it is allowed, means no limit."""
     with pytest.raises(ValueError, match=name):
         Settings(**{name: 0})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("proxies", "advice"),
+    [("10.0.0.1/8", "10.0.0.0/8"), ("a.example", "an IP address"), ("", None), ("10.0.0.0/33", "network")],
+)
+def test_proxies_are_networks(proxies: str, advice: str | None) -> None:
+    """A name, or a network with bits of a host, is refused with what would be right."""
+    if advice is None:
+        assert Settings(trusted_proxies=proxies).trusted_proxies == ()  # type: ignore[arg-type]
+    else:
+        with pytest.raises(ValueError, match=advice):
+            Settings(trusted_proxies=(proxies,))
+
+
+def test_proxies_and_their_headers_are_taken_as_they_are_written() -> None:
+    """Addresses, networks and ``unix``; header names in any case."""
+    assert Settings(trusted_proxies=("127.0.0.1", "FD00::/8", "::1", "unix"))
+    assert Settings(forwarded_headers=("Forwarded",)).forwarded_headers == ("forwarded",)
+    with pytest.raises(ValueError, match="x-real-ip"):
+        Settings(forwarded_headers=("X-Real-IP",))

@@ -65,7 +65,7 @@ def json_messages(
     ``Move.model_validate`` of pydantic, ``lambda value: cattrs.structure(value, Move)``.
 
     ``on_error`` is what happens to a message that is no JSON, or that ``convert`` raises for: ``"close"``
-    says goodbye with 1007 and ends the loop, ``"ignore"`` goes on, and a function ``on_error(error)`` returns
+    closes with 1007 and ends the loop, ``"ignore"`` goes on, and a function ``on_error(error)`` returns
     the message to answer with, or None for no answer. Raises ValueError for another policy.
     """
     if on_error not in ("close", "ignore") and not callable(on_error):

@@ -7,7 +7,7 @@ The command line derives its options from these fields: the field ``max_message_
 from __future__ import annotations
 
 import re
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_network
 from typing import Any
 
 import attrs
@@ -19,6 +19,8 @@ MIB = 1024 * KIB
 
 SAME_HOST = "same-host"
 ANY_ORIGIN = "*"
+UNIX = "unix"
+_FORWARDED_HEADERS = ("x-forwarded-for", "forwarded")
 
 
 def _positive(_instance: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
@@ -89,9 +91,36 @@ def _address_problem(host: str) -> str | None:
     return None if host.lower() == address else f"write the address as browsers send it: {address}"
 
 
-def _list(default: tuple[str, ...], text: str, validator: Any = None) -> Any:
+def _proxies(_instance: object, _attribute: attrs.Attribute[Any], value: tuple[str, ...]) -> None:
+    for proxy in value:
+        problem = None if proxy == UNIX else _network_problem(proxy)
+        if problem is not None:
+            raise ValueError(f"trusted_proxies has {proxy!r}: {problem}")
+
+
+def _network_problem(network: str) -> str | None:
+    for strict in (True, False):
+        try:
+            parsed = ip_network(network, strict=strict)
+        except ValueError:
+            continue
+        return None if strict else f"write the network as {parsed}"
+    return "write an IP address, a network like 10.0.0.0/8, or 'unix'"
+
+
+def _forwarded_headers(_instance: object, _attribute: attrs.Attribute[Any], value: tuple[str, ...]) -> None:
+    for name in value:
+        if name not in _FORWARDED_HEADERS:
+            raise ValueError(f"forwarded_headers has {name!r}: {' and '.join(_FORWARDED_HEADERS)} are known")
+
+
+def _lower(value: object) -> tuple[str, ...]:
+    return tuple(text.lower() for text in _strings(value))
+
+
+def _list(default: tuple[str, ...], text: str, validator: Any = None, converter: Any = _strings) -> Any:
     metadata = {"help": text, "unit": "list"}
-    return attrs.field(default=default, converter=_strings, validator=validator, metadata=metadata)
+    return attrs.field(default=default, converter=converter, validator=validator, metadata=metadata)
 
 
 @attrs.frozen(kw_only=True)
@@ -101,7 +130,12 @@ class Settings:
     Raises ValueError for a value that makes no sense.
     """
 
-    open_timeout: float | None = _limit(10.0, "Time for the opening handshake, TLS included.", "seconds")
+    open_timeout: float | None = _limit(
+        10.0, "Time for the opening handshake, TLS included; for the head of any HTTP request.", "seconds"
+    )
+    keep_alive_timeout: float | None = _limit(
+        75.0, "Close an HTTP connection that has made no request for this long.", "seconds"
+    )
     ping_interval: float | None = _limit(
         20.0, "Ping a peer that has been silent for this long; any traffic counts as life.", "seconds"
     )
@@ -136,7 +170,14 @@ class Settings:
         "bytes",
     )
     max_request_size: int = _limit(
-        16 * KIB, "Largest request line plus headers in the opening handshake.", "bytes"
+        16 * KIB, "Largest request line plus headers, of the opening handshake and of HTTP requests.", "bytes"
+    )
+    max_headers: int = _limit(100, "Most headers of an HTTP request; one with more gets 431.", "headers")
+    max_body_size: int | None = _limit(
+        16 * MIB, "Largest body of an HTTP request; a larger one gets 413.", "bytes"
+    )
+    min_body_rate: int | None = _limit(
+        256, "Least bytes a second of a request's body, in any ten seconds; a slower one gets 408.", "bytes"
     )
     max_connections: int | None = _limit(
         None,
@@ -144,13 +185,34 @@ class Settings:
         "connections",
     )
     max_connections_per_address: int | None = _limit(
-        None, "Most connections at once from one IP address, counted alike; one more gets 503.", "connections"
+        None,
+        "Most connections at once from one IP address, or one /64 network of IPv6, counted alike; one more "
+        "gets 503.",
+        "connections",
     )
     max_handshakes: int = _limit(
         10_000,
         "Most clients at once that are in the opening handshake; there are fewer if file descriptors are "
         "scarce. At the bound, the address with most gives way.",
         "handshakes",
+    )
+    trusted_proxies: tuple[str, ...] = _list(
+        (),
+        "Proxies that are believed where a client is: a comma-separated list of addresses and networks like "
+        "10.0.0.0/8, and 'unix' for peers on a Unix socket.",
+        _proxies,
+    )
+    forwarded_headers: tuple[str, ...] = _list(
+        _FORWARDED_HEADERS,
+        "Headers in which they say so; the first that is there counts. Name the one that your proxy sets: it "
+        "may pass on another as the client has sent it.",
+        _forwarded_headers,
+        _lower,
+    )
+    proxy_protocol: bool = _switch(
+        False,
+        "Have connections begin with a header of the PROXY protocol, version 1 or 2; those of the trusted "
+        "proxies alone, if any are named.",
     )
     origins: tuple[str, ...] = _list(
         (SAME_HOST,),

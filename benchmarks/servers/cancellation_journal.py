@@ -18,7 +18,7 @@ TORN_BYTES = 10_000_000
 TORN_SECONDS = 0.3
 FLOOD, TORN = "/flood", "/torn"  # what the names of clients begin with that a server treats in its own way
 FLOOD_MESSAGE = bytes(64 * 1024)
-CLOSE_TIMEOUT = 5.0  # what every contender gets for its goodbyes
+CLOSE_TIMEOUT = 5.0  # what every contender gets for its closing handshakes
 
 HEARD, CONSUMER, PRODUCER, UNREGISTERED, ERROR = "heard", "consumer", "producer", "gone", "error"
 

@@ -46,7 +46,7 @@ async def handle(connection: ws.Connection, room: ws.Registry[None]) -> None:
 
 
 async def main() -> None:
-    """Serve until SIGTERM, which says goodbye; SIGUSR1 cancels everything."""
+    """Serve until SIGTERM, which closes the connections; SIGUSR1 cancels everything."""
     keepalive = job.keepalive or None
     settings = ws.Settings(
         ping_interval=keepalive,

@@ -19,7 +19,7 @@ class Job:
     """``work`` is "echo", "fanout", "idle" or "pubsub"; ``certificate`` is a PEM file with its key, or None.
 
     ``uvloop``, ``synchronous`` (consumers are plain functions) and ``pure`` (nothing of the package is
-    compiled) are a contender's own. For pubsub, ``redis`` is the URL of the Redis that everybody follows
+    compiled) are a contender's own. For pubsub, ``redis`` is the URL of the Redis that all of them follow
     ``TOPIC`` on. For fanout, and for the publisher of pubsub: ``rate`` bursts a second of ``burst`` messages
     of ``size`` bytes for ``seconds``; without a rate as fast as the receivers take them. ``progress`` is the
     file they report in.

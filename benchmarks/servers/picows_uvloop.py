@@ -14,7 +14,7 @@ connected: set[WSTransport] = set()
 producers = Producers()
 
 
-def say_goodbye(transport: WSTransport, frame: WSFrame) -> None:
+def send_close(transport: WSTransport, frame: WSFrame) -> None:
     """Answer a Close frame."""
     transport.send_close(frame.get_close_code(), frame.get_close_message())
     transport.disconnect()
@@ -26,7 +26,7 @@ class Echo(WSListener):
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """Answer one frame."""
         if frame.msg_type == WSMsgType.CLOSE:
-            say_goodbye(transport, frame)
+            send_close(transport, frame)
         else:
             transport.send(frame.msg_type, frame.get_payload_as_memoryview())
 
@@ -61,7 +61,7 @@ class Idle(WSListener):
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """Answer one frame."""
         if frame.msg_type == WSMsgType.CLOSE:
-            say_goodbye(transport, frame)
+            send_close(transport, frame)
         else:
             answer = producers.answer(frame.get_payload_as_utf8_text())
             transport.send(WSMsgType.TEXT, str(answer).encode())

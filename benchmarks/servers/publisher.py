@@ -2,7 +2,7 @@
 
 At a fixed rate, burst n is due at start + n / rate, and at once when that has passed. Unpaced, the next
 broadcast is due as soon as fewer than ``WINDOW`` are on their way, a broadcast being on its way until every
-receiver has it: so nobody wins by filling buffers, and nobody waits for a receiver that keeps up. The
+receiver has it: so no contender wins by filling buffers, and none waits for a receiver that keeps up. The
 receivers count in a shared file, so that the feedback costs every server the same. After each
 broadcast or burst the publisher lets its event loop run.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -38,7 +39,7 @@ async def told(peer: Peer) -> list[object]:
 
 
 async def join(server: MemoryServer, name: str) -> Peer:
-    """Somebody who has joined the chat and read the greeting."""
+    """A client that has joined the chat and read the greeting."""
     peer = await server.connect()
     assert await peer.receive() == "* your name?"
     await peer.send(name)
@@ -54,7 +55,7 @@ async def test_echo_sends_text_as_text_and_bytes_as_bytes() -> None:
             assert await peer.receive() == message
 
 
-async def test_chat_tells_everybody_else() -> None:
+async def test_chat_tells_all_others() -> None:
     """Names, notices, messages to the others but not to the sender, and who is here."""
     async with served(chat) as server:
         ada = await join(server, "Ada")
@@ -71,7 +72,7 @@ async def test_chat_tells_everybody_else() -> None:
         assert await told(ada) == ["* Grace-Hopper left"]
 
 
-async def test_chat_notices_who_vanishes_without_a_goodbye() -> None:
+async def test_chat_notices_a_client_that_vanishes_without_a_close() -> None:
     """A name that is gone is announced and free again."""
     async with served(chat) as server:
         ada, bob = await join(server, "Ada"), await join(server, "Bob")
@@ -83,7 +84,7 @@ async def test_chat_notices_who_vanishes_without_a_goodbye() -> None:
 
 
 async def test_chat_leaves_out_who_never_says_a_name() -> None:
-    """Somebody who leaves before joining is announced neither coming nor going."""
+    """A client that leaves before joining is announced neither coming nor going."""
     async with served(chat) as server:
         ada = await join(server, "Ada")
         await told(ada)
@@ -140,7 +141,7 @@ async def come_back(server: MemoryServer, name: str, query: str) -> Peer:
 
 
 async def test_chat_brings_a_program_what_it_missed() -> None:
-    """With its secret and a position it comes back under its name, to another server, and nobody notices."""
+    """With its secret and a position it comes back under its name, on another server, unnoticed."""
     async with two_servers() as (one, other):
         ada, bob = await join(one, "Ada"), await come_back(other, "Bob", "/?id=secret")
         await ada.send("first")
@@ -208,7 +209,7 @@ async def test_a_name_can_be_told_from_the_text_after_it(
     assert free_name(wanted, taken) == name
 
 
-async def test_counter_tells_everybody_the_new_value() -> None:
+async def test_counter_tells_all_the_new_value() -> None:
     """All see each change and how many they are; what is no number changes nothing."""
     async with served(counter) as server:
         one = await server.connect()
@@ -257,3 +258,45 @@ async def test_ticker_sends_twice_a_second_until_the_peer_is_gone() -> None:
             await peer.aclose()
             await trio.testing.wait_all_tasks_blocked()
             assert not server.server.connections
+
+
+async def test_ticker_begins_with_what_was_missed() -> None:
+    """Everything since the time that the client names comes at once, at most the last two minutes."""
+    with trio.fail_after(60):
+        async with serve_in_memory(ticker) as server:
+            for ago, count in ((10, 20), (1000, 240), (0, 0), (-5, 0)):
+                now = time.time()
+                peer = await server.connect(f"/?since={now - ago}")
+                start = trio.current_time()
+                times = [json.loads(await peer.receive())["time"] for _ in range(count + 1)]
+                assert trio.current_time() == start
+                assert times == sorted(times)
+                assert times[0] == pytest.approx(now - count * 0.5, abs=1)
+                await peer.receive()
+                assert trio.current_time() - start == pytest.approx(0.5)
+                await peer.aclose()
+
+
+@pytest.mark.parametrize(("since", "code"), [("x", 1008), ("", 1008), ("nan", None), ("inf", None)])
+async def test_ticker_refuses_what_is_no_time(since: str, code: int | None) -> None:
+    """Words close with 1008; what is not a number of this world is as if nothing was missed."""
+    with trio.fail_after(60):
+        async with serve_in_memory(ticker) as server:
+            peer = await server.connect(f"/?since={since}")
+            if code is None:
+                start = trio.current_time()
+                await peer.receive(), await peer.receive()
+                assert trio.current_time() - start == pytest.approx(0.5)
+            else:
+                await peer.wait_ended()
+                assert peer.close_reason is not None
+                assert peer.close_reason.code == code
+
+
+async def test_chat_gives_no_position_to_what_is_not_kept() -> None:
+    """A line that a program publishes without a history has no position to come back with."""
+    async with ws.open_memory_broker() as broker, chat(broker) as handler, serve_in_memory(handler) as server:
+        bob = await come_back(server, "Bob", "/?id=secret")
+        await told(bob)
+        await broker.publish("chat", "closed at five")
+        assert await told(bob) == ["closed at five"]

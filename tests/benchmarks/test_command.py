@@ -65,7 +65,7 @@ def test_without_a_compiler_one_line_says_so(monkeypatch: pytest.MonkeyPatch, tm
 
 @pytest.mark.parametrize(
     ("option", "value", "known"),
-    [("--only", "nobody", "picows"), ("--row", "nothing", "64B-100x16")],
+    [("--only", "unknown", "picows"), ("--row", "nothing", "64B-100x16")],
 )
 def test_an_unknown_name_is_answered_with_the_known_ones(option: str, value: str, known: str) -> None:
     """Exit status 2, and what would be right."""

@@ -33,7 +33,7 @@ def test_a_contender_with_a_failed_round_has_no_median() -> None:
 def test_a_figure_that_was_not_measured_has_no_median() -> None:
     """Neither an unknown contender nor an unknown figure is an error."""
     found = results(ours=[5])
-    assert found.median("row", "nobody", "rate") is None
+    assert found.median("row", "unknown", "rate") is None
     assert found.median("row", "ours", "memory") is None
 
 
@@ -91,7 +91,7 @@ def test_a_target_without_peers_is_a_figure() -> None:
 def test_a_target_is_not_judged_without_both_sides() -> None:
     """A run with --only says so instead of guessing."""
     found = results(ours=[120])
-    for target in (Target("row", "rate", "ours", 1, ["peer"]), Target("row", "rate", "nobody", 1)):
+    for target in (Target("row", "rate", "ours", 1, ["peer"]), Target("row", "rate", "unknown", 1)):
         (verdict,) = judge([target], found)
         assert verdict.reached is None
         assert str(verdict).endswith("not measured")

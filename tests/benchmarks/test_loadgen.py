@@ -133,7 +133,7 @@ def test_idle_connections_have_a_living_producer_each() -> None:
 
 @pytest.mark.parametrize("name", [PEER.name, "limit"])
 def test_handshakes_are_counted(name: str) -> None:
-    """Connections come and go, and each goodbye is answered."""
+    """Connections come and go, and each Close is answered."""
     figures = handshake.measure(Row("few", "", 4), BY_NAME[name], SECONDS)
     assert figures["total"] >= 4
     assert figures["unclosed"] == 0

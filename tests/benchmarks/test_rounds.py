@@ -21,7 +21,7 @@ def options(number: int, patience: int = 0) -> Options:
 
 
 def silent() -> Console:
-    """A console that nobody reads."""
+    """A console that is not read."""
     return Console(file=StringIO())
 
 

@@ -1,4 +1,4 @@
-"""A block with tasks behind it: what comes out of it, whoever fails."""
+"""A block with tasks behind it: what comes out of it, whichever task fails."""
 
 from __future__ import annotations
 

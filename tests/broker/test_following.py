@@ -371,7 +371,7 @@ async def test_presence_ends_with_the_registration() -> None:
             assert await registry.presence_count("a") == 0
 
 
-def test_wherever_presence_is_cancelled_nobody_stays() -> None:
+def test_a_join_cancelled_anywhere_leaves_no_member() -> None:
     """Following with presence, its events and its end, in memory."""
 
     async def scenario() -> None:
@@ -380,7 +380,7 @@ def test_wherever_presence_is_cancelled_nobody_stays() -> None:
             ws.open_memory_broker() as broker,
             ws.open_registry(broker=broker, on_presence=lambda _topic, event: event.user) as registry,
         ):
-            check_afterwards(partial(_assert_nobody, broker))
+            check_afterwards(partial(_assert_no_member, broker))
 
             async def handler(connection: ws.Connection) -> None:
                 with registry.register(connection) as member:
@@ -396,7 +396,7 @@ def test_wherever_presence_is_cancelled_nobody_stays() -> None:
     assert len(cancel_everywhere(scenario).points) > 10
 
 
-async def _assert_nobody(broker: ws.Broker) -> None:
+async def _assert_no_member(broker: ws.Broker) -> None:
     assert await broker.presence("t") == []
 
 

@@ -185,7 +185,7 @@ def _listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-async def test_nobody_is_there() -> None:
+async def test_no_server_listens() -> None:
     """Opening a broker where nothing listens fails at once, with one line that names the place."""
     port = free_port()
     with pytest.raises(BrokerUnavailable, match=f"127.0.0.1:{port}"), trio.fail_after(5):

@@ -1,4 +1,4 @@
-"""Redis goes away and comes back: nobody hangs, everybody is told, and all goes on by itself."""
+"""Redis goes away and comes back: no task hangs, all are told, and all goes on by itself."""
 
 from __future__ import annotations
 

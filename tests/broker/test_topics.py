@@ -1,4 +1,4 @@
-"""Members follow topics: one subscription and one encoding a process, whoever comes and goes."""
+"""Members follow topics: one subscription and one encoding a process, however members come and go."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ async def test_followers_get_what_is_published(broker: ws.Broker) -> None:
     async with topics.follow("a", ann), topics.follow("a", bob), topics.follow("b", eve):
         await topics.publish("a", "hello", ())
         await topics.publish("b", b"bytes", ())
-        await topics.publish("c", "nobody", ())
+        await topics.publish("c", "unheard", ())
     assert (ann.got, bob.got, eve.got) == (["hello"], ["hello"], [b"bytes"])
     assert results == [BroadcastResult(sent=2), BroadcastResult(sent=1)]
 
@@ -122,7 +122,7 @@ async def test_following_twice_brings_each_message_once(broker: ws.Broker) -> No
 
 
 async def test_the_first_may_leave_while_others_wait() -> None:
-    """Whoever goes before the acknowledgement, those who stay follow, and the last gives it back."""
+    """Followers may go before the acknowledgement: those who stay follow, and the last gives it back."""
     broker = SlowBroker()
     topics = topics_on(broker)
     first, second = FakeMember(), FakeMember()
@@ -150,7 +150,7 @@ async def test_the_first_may_leave_while_others_wait() -> None:
 
 
 async def test_who_comes_later_joins_those_who_stayed() -> None:
-    """As long as anybody follows a topic it is one sink, whose followers share what is known about it."""
+    """As long as a topic has followers it is one sink, whose followers share what is known about it."""
     broker = SlowBroker()
     broker.acknowledge.set()
     topics = topics_on(broker)

@@ -120,8 +120,8 @@ def test_files_and_nothing_are_input_too(echo: str, tmp_path: Path) -> None:
             assert process.returncode == 0
 
 
-def test_headers_subprotocol_and_goodbye_reach_the_server(tmp_path: Path) -> None:
-    """The options go into the request, and the server sees a normal goodbye."""
+def test_headers_subprotocol_and_close_reach_the_server(tmp_path: Path) -> None:
+    """The options go into the request, and the server sees a normal close."""
     (tmp_path / "handlers.py").write_text(HANDLERS)
     with serving("handlers:tells", "--subprotocols", "b,a", "--no-page", cwd=tmp_path) as server:
         options = ["-H", "X-Name: Ann", "--subprotocol", "a", "--subprotocol", "b"]
@@ -143,7 +143,7 @@ def test_other_messages_are_lines_too(tmp_path: Path) -> None:
         ("leaves", "", 0, "closed by the server: 1000 (normal)"),
     ],
 )
-def test_the_servers_goodbye(tmp_path: Path, name: str, text: str, status: int, words: str) -> None:
+def test_a_close_of_the_server(tmp_path: Path, name: str, text: str, status: int, words: str) -> None:
     """The close code is told, and decides about the exit status."""
     with handling(name, tmp_path) as server:
         finished = connect(server.url, "--wait", "10", text=text)
@@ -151,7 +151,7 @@ def test_the_servers_goodbye(tmp_path: Path, name: str, text: str, status: int, 
     assert finished.errors == f"trio-ws-app: {words}\n"
 
 
-def test_a_goodbye_before_the_input_is_sent_is_a_failure(tmp_path: Path) -> None:
+def test_a_close_before_the_input_is_sent_is_a_failure(tmp_path: Path) -> None:
     """When the server leaves while lines are left, the exit status is 1 whatever the code."""
     with handling("leaves", tmp_path) as server:
         finished = connect(server.url, text="a line\n" * 100_000)
@@ -215,8 +215,8 @@ def test_a_reader_that_has_seen_enough(echo: str) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_says_goodbye(tmp_path: Path, number: signal.Signals) -> None:
-    """SIGINT and SIGTERM end it with a goodbye and the usual exit status."""
+def test_a_signal_sends_close(tmp_path: Path, number: signal.Signals) -> None:
+    """SIGINT and SIGTERM end it with a Close and the usual exit status."""
     with handling("tells", tmp_path) as server, connecting(server.url) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "None None\n"
@@ -244,7 +244,7 @@ def test_it_comes_back_and_sends_what_was_not_sent() -> None:
         assert process.returncode == 0
 
 
-def test_a_pipes_end_is_no_goodbye(tmp_path: Path) -> None:
+def test_a_pipes_end_sends_no_close(tmp_path: Path) -> None:
     """What the server sends a while after the end of the input is still printed."""
     with handling("later", tmp_path) as server:
         assert connect("--wait", "10", server.url, text="token\n").output == "welcome\nevent\n"
@@ -299,7 +299,7 @@ def terminal(*arguments: str, **options: object) -> Iterator[Screen]:
 
 
 def test_in_a_terminal_it_prompts_and_shows_what_comes(tmp_path: Path) -> None:
-    """A prompt, answers marked as such, and Ctrl-D for a goodbye."""
+    """A prompt, answers marked as such, and Ctrl-D to close."""
     with handling("binary", tmp_path) as server, terminal(server.url) as screen:
         screen.read_to("< binary 00abff")
         screen.type("\x04")

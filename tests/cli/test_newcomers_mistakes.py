@@ -121,6 +121,17 @@ async def test_serve_takes_only_an_async_handler(handler: object) -> None:
         await ws.serve(handler, 0)  # type: ignore[arg-type]  # the mistake
 
 
+@pytest.mark.parametrize("port", [None, 0])
+async def test_serve_with_an_empty_list_of_listeners_says_so(port: int | None) -> None:
+    """An empty list is a mistake of the call, and no wish for the port."""
+
+    async def handler(connection: ws.Connection) -> None:
+        await connection.receive()
+
+    with trio.fail_after(5), pytest.raises(TypeError, match="listeners= is empty"):
+        await ws.serve(handler, port, listeners=[])
+
+
 async def test_serve_without_a_place_to_listen_says_what_it_needs() -> None:
     """Neither port nor listeners is an error of the call."""
 

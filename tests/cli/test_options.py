@@ -20,6 +20,12 @@ from trio_ws_app.cli.options import (
     variable,
 )
 
+LISTS = {
+    "origins": "https://a,https://b",
+    "subprotocols": "a,b",
+    "trusted_proxies": "10.0.0.0/8,unix",
+    "forwarded_headers": "forwarded,x-forwarded-for",
+}
 FIELDS = [field for field in attrs.fields(Settings) if field.name != "json"]
 
 
@@ -52,8 +58,8 @@ def test_every_setting_is_an_option_and_a_variable(field: attrs.Attribute[Any]) 
     if isinstance(field.default, bool):
         arguments, text, value = [option_name(field.name)], "1", True
     elif isinstance(field.default, tuple):
-        text = "https://a,https://b"
-        arguments, value = [option_name(field.name), text], ("https://a", "https://b")
+        text = LISTS[field.name]
+        arguments, value = [option_name(field.name), text], tuple(text.split(","))
     else:
         arguments, text, value = [option_name(field.name), "7"], "7", 7
     wanted = attrs.evolve(Settings(), **{field.name: value})
@@ -83,6 +89,7 @@ def test_sizes_have_units(text: str, size: int | None) -> None:
         (["--open-timeout", "nan"], ["--open-timeout must be greater than zero"]),
         (["--grace-period", "-1"], ["--grace-period must not be negative"]),
         (["--grase-period", "1"], ["--grase-period"]),
+        (["--trusted-proxies", "10.0.0.1/8"], ["--trusted-proxies has '10.0.0.1/8'", "10.0.0.0/8"]),
     ],
 )
 def test_a_bad_value_is_one_line_that_says_what_would_be_right(

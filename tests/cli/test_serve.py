@@ -76,7 +76,7 @@ def test_the_ready_line_names_the_real_port_and_the_next_one_the_page() -> None:
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGTERM, 1001), (signal.SIGINT, 1001), (signal.SIGHUP, 1012)]
 )
-def test_a_signal_says_goodbye_and_ends_with_status_0(number: signal.Signals, code: int) -> None:
+def test_a_signal_closes_and_ends_with_status_0(number: signal.Signals, code: int) -> None:
     """SIGTERM and SIGINT go away, SIGHUP is a planned restart; nothing is written to the log as an error."""
     with serving("echo") as server, connect(server.url) as connection:
         connection.send("hello")
@@ -101,7 +101,7 @@ def test_stubborn_handlers_are_given_up_after_the_grace_period(tmp_path: Path) -
 
 
 def test_a_second_signal_cancels_at_once(tmp_path: Path) -> None:
-    """Whoever presses Ctrl-C twice does not wait for the grace period."""
+    """A second Ctrl-C does not wait for the grace period."""
     (tmp_path / "app.py").write_text(STUBBORN)
     with serving("app:slow", cwd=tmp_path) as server, connect(server.url) as connection:
         begin = time.monotonic()
@@ -225,7 +225,7 @@ def test_a_port_in_use_is_one_line() -> None:
         (["--unix", "/not/there.sock"], "cannot listen on the Unix socket /not/there.sock"),
         (["--log-format", "xml"], "'xml' is not one of 'text', 'json'"),
         (["chat", "echo"], "unexpected extra argument"),
-        (["nobody:home"], "there is no module 'nobody'"),
+        (["missing:app"], "there is no module 'missing'"),
         (["--unix", "app.sock", "--port", "80"], "--port and --unix exclude each other"),
         (["--unix", "app.sock", "--host", "::"], "--host and --unix exclude each other"),
     ],
@@ -287,7 +287,7 @@ def test_an_ipv6_address_has_brackets(host: str) -> None:
 
 
 def test_the_command_without_a_subcommand_shows_the_help() -> None:
-    """Somebody who types the bare name learns what there is."""
+    """The bare name prints what there is."""
     ended = run()
     assert ended.status == 0
     assert "serve" in ended.output
@@ -328,7 +328,7 @@ def test_reload_serves_the_new_code(tmp_path: Path) -> None:
 
 
 def test_a_reloading_server_ends_with_its_supervisor(tmp_path: Path) -> None:
-    """Also when that is killed, the server says goodbye and ends: it does not stay behind on its port."""
+    """Also when that is killed, the server sends Close and ends: it does not stay behind on its port."""
     write_version(tmp_path, "one")
     with serving("live:handler", "--reload", cwd=tmp_path) as server, connect(server.url) as connection:
         assert connection.recv(timeout=10) == "one"

@@ -175,7 +175,7 @@ def test_a_worker_that_crashes_is_started_again(directory: Path) -> None:
 
 
 def test_workers_do_not_outlive_their_supervisor(directory: Path) -> None:
-    """When the supervisor is killed, its workers say goodbye and end by themselves."""
+    """When the supervisor is killed, its workers close their connections and end by themselves."""
     arguments = ["app:slow", "--workers", "2", "--broker", "none", "--grace-period", "0.2"]
     with serving(*arguments, cwd=directory) as server, clients_of_two_workers(server) as clients:
         server.process.kill()
@@ -230,10 +230,10 @@ def test_a_control_socket_where_a_directory_is_needed_is_one_line(directory: Pat
 
 
 def test_publishing_says_how_many_processes_received_it(redis_server: RedisServer) -> None:
-    """Nobody is a number too; with - the messages are counted."""
-    arguments = ("publish", "nobody-follows-this", "--broker", redis_server.url)
+    """Zero is a number too; with - the messages are counted."""
+    arguments = ("publish", "unfollowed", "--broker", redis_server.url)
     done = run(*arguments, "hello")
-    words = "received by 0 processes: nobody follows 'nobody-follows-this' now\n"
+    words = "received by 0 processes: none follows 'unfollowed' now\n"
     assert (done.status, done.output, done.errors) == (0, words, "")
     lines = subprocess.run(
         [*COMMAND, *arguments, "-"],

@@ -30,7 +30,7 @@ async def echo_server() -> AsyncIterator[MemoryListener]:
 
 
 def test_connect_cancelled_everywhere() -> None:
-    """Wherever the block is cancelled, also while it connects and says goodbye, nothing is left."""
+    """Wherever the block is cancelled, also while it connects and closes, nothing is left."""
 
     async def scenario() -> None:
         async with echo_server() as listener:

@@ -126,7 +126,7 @@ async def test_a_group_of_a_cancelled_block_comes_out_as_itself() -> None:
 
 
 async def test_a_cancelled_block_drops_the_connection() -> None:
-    """Cancelling the block ends it without waiting for the server's goodbye."""
+    """Cancelling the block ends it without waiting for the server's Close."""
     reasons = []
 
     async def handler(connection: ws.Connection) -> None:
@@ -144,7 +144,7 @@ async def test_a_cancelled_block_drops_the_connection() -> None:
     assert [reason.code for reason in reasons if reason] == [1006]
 
 
-async def test_the_servers_goodbye_ends_the_loop() -> None:
+async def test_a_close_of_the_server_ends_the_loop() -> None:
     """After the server's close the loop ends, the block is left normally, and nothing stays open."""
 
     async def handler(connection: ws.Connection) -> None:
@@ -238,7 +238,7 @@ async def test_a_stream_that_never_opens() -> None:
             pytest.fail("there is no connection")
 
 
-async def test_nobody_listens() -> None:
+async def test_a_port_without_a_listener() -> None:
     """A server that cannot be reached is Trio's own OSError."""
     listener = (await trio.open_tcp_listeners(0, host="127.0.0.1"))[0]
     port = listener.socket.getsockname()[1]
@@ -286,7 +286,7 @@ async def test_a_forked_child_does_not_keep_the_connection_open() -> None:
 
 
 async def test_messages_right_behind_the_handshake(scripted: ScriptedServer) -> None:
-    """Frames that come in the same packet as the handshake's answer are received, the goodbye included."""
+    """Frames that come in the same packet as the handshake's answer are received, the Close included."""
     frames = frame(1, b"one") + frame(1, b"two") + frame(8, b"\x03\xe9")
 
     async def script() -> None:
@@ -301,7 +301,7 @@ async def test_messages_right_behind_the_handshake(scripted: ScriptedServer) -> 
         assert connection.close_reason == ws.CloseReason(1001)
 
 
-async def test_a_ping_that_crosses_our_goodbye(scripted: ScriptedServer) -> None:
+async def test_a_ping_that_crosses_our_close(scripted: ScriptedServer) -> None:
     """A server that pings instead of answering our Close ends the connection, and raises nothing."""
 
     async def script() -> None:

@@ -201,7 +201,7 @@ async def test_a_bug_is_no_failure_to_connect() -> None:
         await run(FakeServer(KeyError("bug")).connections(retry=lambda _: True))
 
 
-async def test_a_normal_goodbye_ends_the_loop() -> None:
+async def test_a_normal_close_ends_the_loop() -> None:
     """After 1000 the loop is over, and stays over."""
     async with FakeServer(1000).connections() as connections:
         assert await turns_of(connections) == 1
@@ -209,7 +209,7 @@ async def test_a_normal_goodbye_ends_the_loop() -> None:
 
 
 async def test_an_open_connection_ends_with_its_turn() -> None:
-    """A turn that leaves its connection open says goodbye on it before the next attempt."""
+    """A turn that leaves its connection open closes it before the next attempt."""
     server = FakeServer(None, None, 1000)
     async with server.connections(ws.Backoff(first=0)) as connections:
         first = await anext(connections)

@@ -29,7 +29,7 @@ SETTINGS = Settings(max_inbox_bytes=1024, max_queue_bytes=64 * 1024, close_timeo
 
 @attrs.frozen
 class Pair:
-    """``local`` is the connection under test. ``vanish`` drops the remote's transport without a goodbye."""
+    """``local`` is the connection under test. ``vanish`` drops the remote's transport without a Close."""
 
     local: Connection
     remote: Connection

@@ -104,7 +104,7 @@ async def test_duplex_registry_and_broadcast_work_on_it() -> None:
 
 
 async def test_a_connection_that_is_over_delivers_what_it_holds(nursery: trio.Nursery) -> None:
-    """Adapted after the peer's goodbye, a connection gives the last messages, then the reason."""
+    """Adapted after the peer's Close, a connection gives the last messages, then the reason."""
     async with raw_ends() as raw:
         await raw.client.send_message("last words")
         nursery.start_soon(raw.client.aclose, 4000)
@@ -175,7 +175,7 @@ async def test_cancelling_the_nursery_ends_the_connection(nursery: trio.Nursery)
         assert caught.value.reason == ws.CloseReason(1006)
 
 
-async def test_a_ping_that_nobody_waits_for_is_given_up() -> None:
+async def test_a_ping_without_a_waiter_is_given_up() -> None:
     """A cancelled ping that is never answered ends the connection after ``send_timeout``, not before."""
     async with raw_ends() as raw:
         connection = from_trio_websocket(raw.server, settings=SETTINGS)

@@ -1,4 +1,4 @@
-"""``aclose`` and ``close_reason``: goodbyes are exchanged, bounded in time, and reported to both sides."""
+"""``aclose`` and ``close_reason``: Close frames are exchanged, bounded in time, and reported to both."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def test_closing_twice_does_nothing(local: Connection, remote: Connection)
 
 
 async def test_both_may_close_at_the_same_time(pair: Pair) -> None:
-    """Two goodbyes that cross end both sides without an error."""
+    """Two Close frames that cross end both sides without an error."""
     with trio.fail_after(1):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(pair.local.aclose)
@@ -63,7 +63,7 @@ async def test_both_may_close_at_the_same_time(pair: Pair) -> None:
 
 
 async def test_closing_after_the_peer_did(pair: Pair) -> None:
-    """``aclose`` after the peer's goodbye returns at once and keeps the peer's reason."""
+    """``aclose`` after the peer's Close returns at once and keeps the peer's reason."""
     await pair.remote.aclose(4321, "first")
     await pair.local.wait_closed()
     with trio.fail_after(1):
@@ -71,7 +71,7 @@ async def test_closing_after_the_peer_did(pair: Pair) -> None:
     assert pair.local.close_reason == CloseReason(4321, "first")
 
 
-async def test_what_was_sent_goes_out_before_the_goodbye(local: Connection, remote: Connection) -> None:
+async def test_what_was_sent_goes_out_before_the_close(local: Connection, remote: Connection) -> None:
     """Messages that still wait to be written are written before the Close frame."""
     for number in range(20):
         local.send_nowait(str(number))
@@ -79,7 +79,7 @@ async def test_what_was_sent_goes_out_before_the_goodbye(local: Connection, remo
     assert [message async for message in remote] == [str(number) for number in range(20)]
 
 
-async def test_a_goodbye_to_a_stalled_peer_is_bounded(pair: Pair) -> None:
+async def test_a_close_to_a_stalled_peer_is_bounded(pair: Pair) -> None:
     """When the peer does not answer, ``aclose`` gives up after ``close_timeout`` and reports 1006."""
     await stall(pair.local)
     before = trio.current_time()
@@ -90,7 +90,7 @@ async def test_a_goodbye_to_a_stalled_peer_is_bounded(pair: Pair) -> None:
     assert pair.local.close_reason.code == 1006
 
 
-async def test_a_cancelled_goodbye_ends_the_connection_at_once(pair: Pair) -> None:
+async def test_a_cancelled_close_ends_the_connection_at_once(pair: Pair) -> None:
     """Cancelling ``aclose`` raises Cancelled without waiting for the peer, and the connection is over."""
     await stall(pair.local)
     with trio.move_on_after(1) as scope:
@@ -102,7 +102,7 @@ async def test_a_cancelled_goodbye_ends_the_connection_at_once(pair: Pair) -> No
             pass
 
 
-async def test_a_goodbye_in_a_cancelled_scope_ends_the_connection(pair: Pair) -> None:
+async def test_a_close_in_a_cancelled_scope_ends_the_connection(pair: Pair) -> None:
     """Clean-up in a cancelled scope (``finally: await connection.aclose()``) leaves no open connection."""
     with trio.CancelScope() as scope:
         scope.cancel()
@@ -112,7 +112,7 @@ async def test_a_goodbye_in_a_cancelled_scope_ends_the_connection(pair: Pair) ->
         await pair.remote.wait_closed()
 
 
-async def test_leaving_the_async_with_block_says_goodbye(local: Connection, remote: Connection) -> None:
+async def test_leaving_the_async_with_block_sends_close(local: Connection, remote: Connection) -> None:
     """A connection is a Trio resource: its block ends with code 1000."""
     async with local:
         await local.send("one")
@@ -121,7 +121,7 @@ async def test_leaving_the_async_with_block_says_goodbye(local: Connection, remo
 
 
 async def test_reasons_of_a_vanished_peer(pair: Pair) -> None:
-    """A connection that breaks off has the reason 1006 for whoever asks and however."""
+    """A connection that breaks off has the reason 1006, however it is asked for."""
     pair.vanish()
     await pair.local.wait_closed()
     assert pair.local.close_reason is not None

@@ -1,4 +1,4 @@
-"""The end is noticed by whoever works for the peer, also when nobody receives (G9); pings; properties."""
+"""The end is noticed by all that works for the peer, also without a receiver (G9); pings; properties."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trio_ws_app.errors import ConnectionClosed
 pytestmark = pytest.mark.usefixtures("autojump_clock")
 
 
-async def say_goodbye(pair: Pair) -> None:
+async def send_close(pair: Pair) -> None:
     await pair.remote.aclose()
 
 
@@ -27,13 +27,13 @@ async def close_here(pair: Pair) -> None:
     await pair.local.aclose()
 
 
-ENDS = [say_goodbye, vanish, close_here]
+ENDS = [send_close, vanish, close_here]
 End = Callable[[Pair], Awaitable[None]]
 
 
 @pytest.mark.parametrize("end", ENDS)
 async def test_work_for_the_peer_is_cancelled(pair: Pair, end: End, nursery: trio.Nursery) -> None:
-    """Idle blocks under ``cancel_when_gone`` are cancelled within 100 ms though nobody receives."""
+    """Idle blocks under ``cancel_when_gone`` are cancelled within 100 ms without a receiver."""
     ended = []
 
     async def work() -> None:
@@ -53,7 +53,7 @@ async def test_work_for_the_peer_is_cancelled(pair: Pair, end: End, nursery: tri
 
 @pytest.mark.parametrize("end", ENDS)
 async def test_wait_closed_returns(pair: Pair, end: End, nursery: trio.Nursery) -> None:
-    """Everybody who waits for the end is told, also when it has been a while."""
+    """All tasks that wait for the end are told, also when it has been a while."""
     nursery.start_soon(end, pair)
     with trio.fail_after(0.1):
         await pair.local.wait_closed()
@@ -97,7 +97,7 @@ async def test_ping_measures_the_round_trip(local: Connection) -> None:
     assert local.latency == seconds
 
 
-async def test_pings_are_answered_while_nobody_receives(pair: Pair) -> None:
+async def test_pings_are_answered_without_a_receiver(pair: Pair) -> None:
     """A pong comes from a peer whose application is busy, in both directions, several at a time."""
     await pair.remote.send("unread")
     await pair.local.send("unread")
@@ -108,7 +108,7 @@ async def test_pings_are_answered_while_nobody_receives(pair: Pair) -> None:
                 nursery.start_soon(pair.remote.ping)
 
 
-@pytest.mark.parametrize("end", [say_goodbye, vanish])
+@pytest.mark.parametrize("end", [send_close, vanish])
 async def test_a_ping_after_the_end(pair: Pair, end: End) -> None:
     """A ping whose pong cannot come any more raises ConnectionClosed."""
     await end(pair)

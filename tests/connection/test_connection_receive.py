@@ -1,4 +1,4 @@
-"""``receive`` and ``async for``: what arrives is delivered once and in order, also around goodbyes."""
+"""``receive`` and ``async for``: what arrives is delivered once and in order, also around Close frames."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def test_every_size_arrives_whole(pair: Pair, size: int, nursery: trio.Nur
     assert await pair.local.receive() == b"x" * size
 
 
-async def test_messages_before_a_goodbye_are_delivered(local: Connection, remote: Connection) -> None:
+async def test_messages_before_a_close_are_delivered(local: Connection, remote: Connection) -> None:
     """What was sent before a close is received after it; then every receive says how it ended."""
     await remote.send("one")
     await remote.send("two")

@@ -118,7 +118,7 @@ async def test_send_is_a_checkpoint(local: Connection, remote: Connection) -> No
     assert await remote.receive() == "next"
 
 
-async def test_sending_to_a_peer_that_said_goodbye(pair: Pair) -> None:
+async def test_sending_to_a_peer_that_sent_close(pair: Pair) -> None:
     """Every way of sending raises ConnectionClosed with the peer's reason, which Trio's own code handles."""
     await pair.remote.aclose(1001, "off")
     await pair.local.wait_closed()

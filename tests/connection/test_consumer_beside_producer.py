@@ -64,7 +64,7 @@ async def test_a_peer_that_leaves_without_a_word_ends_it() -> None:
 
 
 async def test_what_comes_after_the_producers_end_is_consumed() -> None:
-    """We have said goodbye, so the producer can't send any more; the peer goes on for a while."""
+    """We have sent Close, so the producer can't send any more; the peer goes on for a while."""
     consumed: list[ws.Message] = []
 
     async def consume(message: ws.Message) -> None:
@@ -256,7 +256,7 @@ async def test_cancelled_while_the_consumer_finishes() -> None:
 
 
 async def test_an_idle_consumer_that_is_cancelled_receives_no_more() -> None:
-    """It ends without an exception, the cancellation comes out, and what comes later is somebody else's."""
+    """It ends without an exception, the cancellation comes out, the next receiver gets the rest."""
 
     async def consume(_message: ws.Message) -> None:
         pass
@@ -271,7 +271,7 @@ async def test_an_idle_consumer_that_is_cancelled_receives_no_more() -> None:
 
 
 async def test_cancelled_when_only_the_idle_consumer_is_told() -> None:
-    """The goodbye has woken the producer, so only the consumer is cancelled: it comes out all the same."""
+    """The Close has woken the producer, so only the consumer is cancelled: it comes out all the same."""
 
     async def consume(_message: ws.Message) -> None:
         pass
@@ -283,7 +283,7 @@ async def test_cancelled_when_only_the_idle_consumer_is_told() -> None:
             await peer.send("hello")
             async with trio.open_nursery() as nursery:
                 with trio.CancelScope() as scope:
-                    nursery.start_soon(_say_goodbye_and_cancel, connection, scope)
+                    nursery.start_soon(_close_and_cancel, connection, scope)
                     with pytest.raises(trio.Cancelled):
                         await ws.duplex(connection, consume=consume, produce=_flood())
 
@@ -293,7 +293,7 @@ async def _flood() -> AsyncIterator[ws.Message]:
         yield bytes(100_000)
 
 
-async def _say_goodbye_and_cancel(connection: ws.Connection, scope: trio.CancelScope) -> None:
+async def _close_and_cancel(connection: ws.Connection, scope: trio.CancelScope) -> None:
     """As a registry does that ends."""
     await wait_all_tasks_blocked()
     connection.send_close(1001)  # type: ignore[attr-defined]

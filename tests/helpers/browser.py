@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from running import Running
 from websockets.sync.client import ClientConnection, connect
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -147,6 +148,16 @@ class Browser:
         """Close one tab, if it is open."""
         if self._tabs.pop(session, None) is not None:
             self.call("Page.close", session)
+
+
+def page_of(server: Running) -> str:
+    """The address of the server's page."""
+    return f"http://127.0.0.1:{server.port}/"
+
+
+def says(text: str) -> str:
+    """An expression that is true when the page shows the text."""
+    return f"document.body.innerText.includes({text!r})"
 
 
 @contextmanager

@@ -56,7 +56,7 @@ async def measured(server: ws.Server) -> Samples:
     return await scrape([take_snapshot(server, "1", Query(limit=0), None)])
 
 
-async def test_connections_messages_and_goodbyes_are_counted() -> None:
+async def test_connections_messages_and_closes_are_counted() -> None:
     """Open connections, messages, handshakes by outcome, closes by code, failed handlers."""
     with trio.fail_after(60):
         async with serve_in_memory(handler, settings=ws.Settings(max_connections=3)) as memory:

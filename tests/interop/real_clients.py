@@ -24,7 +24,7 @@ PATIENCE = 10.0
 
 
 class Client(ABC):
-    """An open connection of some other project. ``said_goodbye`` is code and reason of the server's Close."""
+    """An open connection of another project. ``received_close`` is code and reason of the server's Close."""
 
     @abstractmethod
     async def send(self, message: Message) -> None: ...
@@ -40,7 +40,7 @@ class Client(ABC):
     async def close(self, code: int, reason: str) -> None: ...
 
     @abstractmethod
-    async def goodbye(self) -> tuple[int, str]:
+    async def wait_closed(self) -> tuple[int, str]:
         """Wait for the server's Close; its code and reason."""
 
     @abstractmethod
@@ -77,7 +77,7 @@ class WebsocketsAsyncio(Client):
     async def close(self, code: int, reason: str) -> None:
         await self._connection.close(code, reason)
 
-    async def goodbye(self) -> tuple[int, str]:
+    async def wait_closed(self) -> tuple[int, str]:
         await self._connection.wait_closed()
         received = self._connection.protocol.close_rcvd
         assert received is not None
@@ -112,7 +112,7 @@ class WebsocketsSync(Client):
     async def close(self, code: int, reason: str) -> None:
         self._connection.close(code, reason)
 
-    async def goodbye(self) -> tuple[int, str]:
+    async def wait_closed(self) -> tuple[int, str]:
         with pytest.raises(websockets.exceptions.ConnectionClosed) as caught:
             self._connection.recv(timeout=PATIENCE)
         received = caught.value.rcvd
@@ -165,7 +165,7 @@ class Aiohttp(Client):
     async def close(self, code: int, reason: str) -> None:
         await self._connection.close(code=code, message=reason.encode())
 
-    async def goodbye(self) -> tuple[int, str]:
+    async def wait_closed(self) -> tuple[int, str]:
         event = await self._next()
         assert event.type is aiohttp.WSMsgType.CLOSE, event
         return int(event.data), event.extra or ""
@@ -232,7 +232,7 @@ class Picows(Client):
         self._transport.send_close(code, reason.encode())
         await self._transport.wait_disconnected()
 
-    async def goodbye(self) -> tuple[int, str]:
+    async def wait_closed(self) -> tuple[int, str]:
         return await self._listener.closed
 
     def reset(self) -> None:
@@ -270,7 +270,7 @@ class TrioWebsocket(Client):
     async def close(self, code: int, reason: str) -> None:
         await self._connection.aclose(code, reason)
 
-    async def goodbye(self) -> tuple[int, str]:
+    async def wait_closed(self) -> tuple[int, str]:
         with pytest.raises(trio_websocket.ConnectionClosed) as caught:
             await self._connection.get_message()
         received = caught.value.reason

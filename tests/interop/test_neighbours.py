@@ -48,7 +48,7 @@ async def test_one_handler_of_a_hundred_raises(caplog: pytest.LogCaptureFixture)
 
 
 async def test_a_client_that_stops_reading_costs_only_itself() -> None:
-    """Its queue stays within its bound until it is disconnected; everybody else gets everything at once."""
+    """Its queue stays within its bound until it is disconnected; all others get everything at once."""
     settings = ws.Settings(max_queue_bytes=200_000)
     late: list[float] = []
     most_queued = 0

@@ -91,7 +91,7 @@ async def test_pings_go_both_ways(run: Run) -> None:
 
 
 async def test_the_client_closes_with_every_code(name: str, run: Run) -> None:
-    """The handler learns the code and the reason with which the client says goodbye."""
+    """The handler learns the code and the reason with which the client closes."""
     reasons = []
 
     async def handler(connection: ws.Connection) -> None:
@@ -111,7 +111,7 @@ async def test_the_client_closes_with_every_code(name: str, run: Run) -> None:
 
 
 async def test_the_server_closes_with_every_code(name: str, run: Run) -> None:
-    """The client learns the code and the reason with which the handler says goodbye."""
+    """The client learns the code and the reason with which the handler closes."""
     codes = [code for code in LEGAL_CODES if name != "trio-websocket" or code != 1014]
     left = list(codes)
 
@@ -122,7 +122,7 @@ async def test_the_server_closes_with_every_code(name: str, run: Run) -> None:
     seen, reasons = [], []
 
     async def script(client: Client) -> None:
-        seen.append(await client.goodbye())
+        seen.append(await client.wait_closed())
 
     async with serving(handler) as server:
         for _ in codes:

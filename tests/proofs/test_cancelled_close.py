@@ -1,4 +1,4 @@
-"""A goodbye that is cancelled anywhere ends the connection at once; a peer's goodbye is no error (G6, G8)."""
+"""A cancelled closing handshake ends the connection at once; a peer's Close is no error (G6, G8)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trio_ws_app.testing import cancel_everywhere, cancelled_here, connected_pai
 
 
 @pytest.mark.parametrize("queued", [0, 300_000], ids=["idle", "behind"])
-def test_our_goodbye(queued: int) -> None:
+def test_a_close_of_ours(queued: int) -> None:
     """After aclose, cancelled or not, the connection is over for both, and using it is a clear error."""
 
     async def scenario() -> None:
@@ -37,8 +37,8 @@ def test_our_goodbye(queued: int) -> None:
     assert cancel_everywhere(scenario).points
 
 
-def test_a_peer_that_does_not_answer_our_goodbye() -> None:
-    """A goodbye to a silent peer ends within close_timeout, or at once when it is cancelled."""
+def test_a_peer_that_does_not_answer_our_close() -> None:
+    """A closing handshake with a silent peer ends within close_timeout, or at once when it is cancelled."""
 
     async def scenario() -> None:
         settings = ws.Settings(close_timeout=5)
@@ -53,7 +53,7 @@ def test_a_peer_that_does_not_answer_our_goodbye() -> None:
     assert cancel_everywhere(scenario).points
 
 
-def test_the_peers_goodbye_ends_whatever_waits() -> None:
+def test_a_close_of_the_peer_ends_what_waits() -> None:
     """Receive, send and ping raise ConnectionClosed with the peer's code, and nothing else."""
 
     async def scenario() -> None:
@@ -71,7 +71,7 @@ def test_the_peers_goodbye_ends_whatever_waits() -> None:
                 await connection.ping()
                 await trio.sleep(0.5)
 
-            async def say_goodbye() -> None:
+            async def send_close() -> None:
                 await trio.sleep(2)
                 await peer.send_close(4001, "bye")
 
@@ -79,7 +79,7 @@ def test_the_peers_goodbye_ends_whatever_waits() -> None:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(until_closed, lambda: connection.send(bytes(30_000)))
                 nursery.start_soon(until_closed, ping)
-                nursery.start_soon(say_goodbye)
+                nursery.start_soon(send_close)
                 with cancelled_here() as scope:
                     await until_closed(connection.receive)
             told = 2 if scope.cancelled_caught else 3
@@ -88,8 +88,8 @@ def test_the_peers_goodbye_ends_whatever_waits() -> None:
     assert len(cancel_everywhere(scenario).points) > 10
 
 
-def test_both_say_goodbye_at_once() -> None:
-    """Goodbyes that cross end the connection for both; only ConnectionClosed comes out of what waits."""
+def test_crossing_closes() -> None:
+    """Close frames that cross end the connection for both; only ConnectionClosed comes out of what waits."""
 
     async def scenario() -> None:
         async with connected_pair() as (connection, peer):

@@ -168,7 +168,7 @@ def test_a_failing_part_is_not_hidden_by_a_cancellation(failing: str) -> None:
 
 @pytest.mark.parametrize("in_duplex", [False, True])
 def test_a_failing_plain_consumer_is_not_hidden_either(in_duplex: bool) -> None:
-    """A plain function is called by whoever brings the message; its error comes out of consume."""
+    """A plain function is called by the task that brings the message; its error comes out of consume."""
 
     async def scenario() -> None:
         async with connected_pair() as (connection, peer), trio.open_nursery() as nursery:

@@ -93,8 +93,8 @@ def test_bytes_that_trickle_in() -> None:
     assert len(cancel_everywhere(scenario).points) > 50
 
 
-def test_messages_before_the_goodbye() -> None:
-    """Messages that arrived before the peer said goodbye are delivered, cancelled or not."""
+def test_messages_before_a_close() -> None:
+    """Messages that arrived before the peer sent Close are delivered, cancelled or not."""
 
     async def scenario() -> None:
         async with connected_pair() as (connection, peer), trio.open_nursery() as nursery:

@@ -107,7 +107,7 @@ class ScriptedRedis:
 
 @asynccontextmanager
 async def scripted() -> AsyncIterator[tuple[ScriptedRedis, Routes, trio.Nursery]]:
-    """A scripted Redis, and a process that uses it; afterwards nothing is subscribed and nobody is there."""
+    """A scripted Redis, and a process that uses it; afterwards no subscription and no member is left."""
     async with trio.open_nursery() as server, trio.open_nursery() as nursery:
         redis = ScriptedRedis(server)
         shared = Shared()
@@ -127,7 +127,7 @@ async def scripted() -> AsyncIterator[tuple[ScriptedRedis, Routes, trio.Nursery]
 
 
 def test_coming_back_at_redis() -> None:
-    """Subscribing with recovery: whoever is cancelled, the others get everything, and nothing stays."""
+    """Subscribing with recovery: whichever is cancelled, the others get everything, and nothing stays."""
 
     async def scenario() -> None:
         async with scripted() as (redis, routes, _nursery):
@@ -185,7 +185,7 @@ def test_healing_at_redis() -> None:
 
 
 def test_being_present_at_redis() -> None:
-    """Joining, watching, lingering and leaving: wherever it is cancelled Redis has nobody left in the end."""
+    """Joining, watching, lingering and leaving: cancelled anywhere, Redis has no member in the end."""
 
     async def scenario() -> None:
         async with scripted() as (_redis, routes, nursery):

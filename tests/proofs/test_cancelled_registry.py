@@ -10,7 +10,7 @@ from trio_ws_app.testing import cancel_everywhere, cancelled_here, check_afterwa
 
 
 def test_register_broadcast_and_leave() -> None:
-    """Members come, broadcast and go; wherever it is cancelled nobody stays registered."""
+    """Members come, broadcast and go; wherever it is cancelled no member stays registered."""
 
     async def scenario() -> None:
         received: list[ws.Message] = []
@@ -76,7 +76,7 @@ def test_leaving_the_registry_waits_for_its_members(clean_up: float) -> None:
 
 
 def test_a_newcomer_while_the_registry_closes_is_cancelled() -> None:
-    """Whoever registers during the closing is cancelled at its first checkpoint, and waited for."""
+    """A member that registers during the closing is cancelled at its first checkpoint, and waited for."""
 
     async def scenario() -> None:
         async with connected_pair() as (connection, _peer), trio.open_nursery() as handlers:

@@ -1,4 +1,4 @@
-"""G2: a send that is cancelled anywhere sends its whole message or nothing, and blocks nobody."""
+"""G2: a send that is cancelled anywhere sends its whole message or nothing, and blocks no other send."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ def test_start_on_a_port() -> None:
 
 
 def test_a_whole_life() -> None:
-    """Handshake, messages, a goodbye, a stalled peer, a stop: cancelled anywhere it ends in time."""
+    """Handshake, messages, a Close, a stalled peer, a stop: cancelled anywhere it ends in time."""
 
     async def scenario() -> None:
         room = Room()
@@ -127,7 +127,7 @@ def test_drain() -> None:
 
 
 def test_handlers_that_do_not_end() -> None:
-    """A stop waits the grace period for handlers that ignore the goodbye, then cancels them."""
+    """A stop waits the grace period for handlers that ignore the Close, then cancels them."""
 
     async def scenario() -> None:
         present = 0

@@ -13,7 +13,7 @@ from trio_ws_app.testing import cancel_everywhere, cancelled_here, check_afterwa
 
 
 def test_follow_publish_and_leave() -> None:
-    """Members follow and publish; afterwards the broker knows no topic and nobody is left out of anything."""
+    """Members follow and publish; afterwards the broker knows no topic, and every follower got everything."""
 
     async def scenario() -> None:
         broker = MemoryBroker()

@@ -33,7 +33,7 @@ async def test_the_queue_of_a_stalled_peer_is_bounded_in_bytes() -> None:
 
 
 async def test_a_write_without_progress_aborts_that_connection() -> None:
-    """After send_timeout the connection ends, and whoever waits to send is told."""
+    """After send_timeout the connection ends, and senders that wait are told."""
     async with connected_pair(settings=SETTINGS, capacity=100) as (connection, peer):
         peer.stream.stall()
         began = trio.current_time()
@@ -87,7 +87,7 @@ async def test_a_large_message_that_a_peer_takes_slowly_is_progress() -> None:
         assert connection.close_reason is None
 
 
-async def test_broadcast_waits_for_nobody() -> None:
+async def test_broadcast_never_waits() -> None:
     """One of thirty members reads nothing: the others get every message at once."""
     async with serve_in_memory(_Room().handler, settings=SETTINGS) as memory:
         peers = [await memory.connect(capacity=1000) for _ in range(30)]

@@ -31,7 +31,7 @@ class Log:
 
 
 async def test_the_producer_has_cleaned_up_when_the_peer_ended_the_consumer() -> None:
-    """The peer's goodbye ends the consumer; the producer's finally is over before duplex returns."""
+    """The peer's Close ends the consumer; the producer's finally is over before duplex returns."""
     log = Log()
 
     async def produce() -> ws.Message:

@@ -1,4 +1,4 @@
-"""G2: what the peer sees is whole frames, whoever was cancelled (besides test_cancelled_send.py)."""
+"""G2: what the peer sees is whole frames, whichever task was cancelled (besides test_cancelled_send.py)."""
 
 from __future__ import annotations
 

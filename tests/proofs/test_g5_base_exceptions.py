@@ -144,7 +144,7 @@ async def test_an_error_of_any_kind_in_process_request_is_one_500(
     assert [record.levelno for record in problems(caplog)] == [logging.ERROR]
 
 
-async def test_a_cancellation_that_nobody_asked_for_is_a_bug(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_unrequested_cancellation_is_a_bug(caplog: pytest.LogCaptureFixture) -> None:
     """A Cancelled that was kept and is raised again ends one connection, with 1011."""
 
     async def handler(_connection: ws.Connection) -> None:
@@ -167,7 +167,7 @@ async def test_a_cancellation_that_nobody_asked_for_is_a_bug(caplog: pytest.LogC
 async def test_another_connections_end_is_a_bug_of_the_handler(
     in_a_group: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Also when its own peer has left: only its own ConnectionClosed is a goodbye."""
+    """Also when its own peer has left: only its own ConnectionClosed is a normal end."""
     others: list[ws.Connection] = []
 
     async def handler(connection: ws.Connection) -> None:

@@ -1,4 +1,4 @@
-"""G5: one handler's bug is one connection's bug; G6: a normal goodbye is no error."""
+"""G5: one handler's bug is one connection's bug; G6: a normal close is no error."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("autojump_clock")
 
 
 def problems(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
-    """The records that would alarm somebody at night."""
+    """The records that would raise an alarm."""
     return [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
@@ -96,9 +96,9 @@ async def vanish(peer: Peer) -> None:
     await trio.sleep(100)
 
 
-@pytest.mark.parametrize("goodbye", [close, close_with_own_code, end_the_stream, reset, vanish])
+@pytest.mark.parametrize("end", [close, close_with_own_code, end_the_stream, reset, vanish])
 @pytest.mark.parametrize("busy", ["receiving", "sending", "in a nursery", "in duplex"])
-async def test_a_goodbye_is_no_error(goodbye: object, busy: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_normal_end_is_no_error(end: object, busy: str, caplog: pytest.LogCaptureFixture) -> None:
     """Whatever a handler does when its peer goes, in whatever way: no ERROR, no WARNING, no traceback."""
     ended = trio.Event()
 
@@ -111,7 +111,7 @@ async def test_a_goodbye_is_no_error(goodbye: object, busy: str, caplog: pytest.
     async with serve_in_memory(handler) as memory:
         peer = await memory.connect(capacity=100)
         await trio.sleep(1)
-        await goodbye(peer)  # type: ignore[operator]
+        await end(peer)  # type: ignore[operator]
         with trio.fail_after(60):
             await ended.wait()
             while memory.server.connections:  # noqa: ASYNC110
@@ -131,10 +131,10 @@ async def test_who_never_speaks_websocket_is_no_error(caplog: pytest.LogCaptureF
             b"GET / HTTP/1.1\r\n\r\n",
             bytes(99),
         ):
-            for goodbye in (end_the_stream, reset, vanish):
+            for end in (end_the_stream, reset, vanish):
                 stream = await memory.connect_raw()
                 await stream.send_all(greeting)
-                await goodbye(Peer(stream))
+                await end(Peer(stream))
         await trio.sleep(10)
         peer = await memory.connect()
         await peer.send("still serving")

@@ -1,4 +1,4 @@
-"""KeyboardInterrupt and SystemExit end the server: with a goodbye, and plain out of ``serve``."""
+"""KeyboardInterrupt and SystemExit end the server: with a Close, and plain out of ``serve``."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Program:
         return peer
 
     async def stay(self, path: str = "/") -> None:
-        """Connect, and stay until the server says goodbye."""
+        """Connect, and stay until the server closes."""
         peer = await self.connect(path)
         trio.lowlevel.spawn_system_task(self._listen, peer)
 
@@ -69,7 +69,7 @@ class Program:
 
 
 def test_ctrl_c_while_all_wait() -> None:
-    """The main task's KeyboardInterrupt is a goodbye first, and comes out as itself."""
+    """The main task's KeyboardInterrupt closes the connections first, and comes out as itself."""
     program = Program(listen)
 
     async def clients() -> None:
@@ -82,7 +82,7 @@ def test_ctrl_c_while_all_wait() -> None:
 
 
 def test_a_second_ctrl_c_ends_at_once() -> None:
-    """Handlers that ignore the goodbye are cancelled then; the grace period is not waited for."""
+    """Handlers that ignore the Close are cancelled then; the grace period is not waited for."""
     program = Program(ignore_everything)
 
     async def clients() -> None:
@@ -97,7 +97,7 @@ def test_a_second_ctrl_c_ends_at_once() -> None:
     assert 1 <= program.ended_at < 2
 
 
-def test_ctrl_c_during_a_goodbye_ends_at_once() -> None:
+def test_ctrl_c_during_a_drain_ends_at_once() -> None:
     """It does not matter what the server stops for."""
     program = Program(ignore_everything)
 
@@ -157,7 +157,7 @@ def test_it_comes_from_a_handler(
     act: Callable[[object], None],
     kind: type[BaseException],
 ) -> None:
-    """Everybody gets 1001, the one that raised it too; ``serve`` raises it, with its status."""
+    """Every peer gets 1001, that of the handler that raised it too; ``serve`` raises it, with its status."""
     program = Program(make(act))
 
     async def clients() -> None:
@@ -220,8 +220,8 @@ def test_it_comes_from_readiness(act: Callable[[object], None], kind: type[BaseE
 
 
 def test_the_first_status_counts() -> None:
-    """Handlers that exit while the server says goodbye change neither the status nor the goodbye."""
-    program = Program(_exit_after_the_goodbye)
+    """Handlers that exit while the server drains change neither the status nor the Close."""
+    program = Program(_exit_after_the_close)
 
     async def clients() -> None:
         await program.stay("/2")
@@ -235,7 +235,7 @@ def test_the_first_status_counts() -> None:
     assert program.seen == [ws.CloseReason(1001)] * 2
 
 
-async def _exit_after_the_goodbye(connection: ws.Connection) -> None:
+async def _exit_after_the_close(connection: ws.Connection) -> None:
     async for _ in connection:
         break
     raise SystemExit(int(connection.request.path[1:]))

@@ -28,18 +28,18 @@ async def reset(peer: Peer) -> None:
 
 
 @virtual_time
-@pytest.mark.parametrize("goodbye", [close, end_the_stream, reset])
-async def test_an_idle_producer_is_cancelled_at_once(goodbye: Callable[[Peer], Awaitable[None]]) -> None:
+@pytest.mark.parametrize("end", [close, end_the_stream, reset])
+async def test_an_idle_producer_is_cancelled_at_once(end: Callable[[Peer], Awaitable[None]]) -> None:
     """A producer that waits for something else is cancelled within 100 ms of Close, FIN or RST."""
     async with connected_pair() as (connection, peer), trio.open_nursery() as nursery:
-        nursery.start_soon(goodbye, peer)
+        nursery.start_soon(end, peer)
         began = trio.current_time()
         await ws.produce(connection, trio.sleep_forever)
         assert trio.current_time() - began <= 0.1
 
 
-@pytest.mark.parametrize("goodbye", ["close", "fin", "rst"])
-async def test_an_idle_producer_is_cancelled_at_once_on_a_socket(goodbye: str) -> None:
+@pytest.mark.parametrize("end", ["close", "fin", "rst"])
+async def test_an_idle_producer_is_cancelled_at_once_on_a_socket(end: str) -> None:
     """The same over TCP, in real time."""
     ended: list[float] = []
 
@@ -51,9 +51,9 @@ async def test_an_idle_producer_is_cancelled_at_once_on_a_socket(goodbye: str) -
         server = await nursery.start(partial(ws.serve, handler, 0))
         sock = await raw_client.open_websocket(server.port)
         began = trio.current_time()
-        if goodbye == "close":
+        if end == "close":
             await sock.send(raw_client.client_frame(8, b"\x03\xe8"))
-        elif goodbye == "fin":
+        elif end == "fin":
             sock.shutdown(trio.socket.SHUT_WR)
         else:
             raw_client.reset(sock)
@@ -108,11 +108,11 @@ async def test_any_traffic_counts_as_life() -> None:
 
 
 @virtual_time
-@pytest.mark.parametrize("goodbye", [close, end_the_stream])
+@pytest.mark.parametrize("end", [close, end_the_stream])
 async def test_a_consumer_finishes_what_arrived_before_the_end(
-    goodbye: Callable[[Peer], Awaitable[None]],
+    end: Callable[[Peer], Awaitable[None]],
 ) -> None:
-    """A slow consumer gets all messages that came before the goodbye; the producer is gone at once."""
+    """A slow consumer gets all messages that came before the Close; the producer is gone at once."""
     consumed: list[ws.Message] = []
     producer_ended: list[float] = []
 
@@ -130,7 +130,7 @@ async def test_a_consumer_finishes_what_arrived_before_the_end(
     async with connected_pair() as (connection, peer):
         for number in range(5):
             await peer.send(str(number))
-        await goodbye(peer)
+        await end(peer)
         began = trio.current_time()
         ended = await ws.duplex(connection, consume=consume, produce=produce)
         assert consumed == ["0", "1", "2", "3", "4"]

@@ -60,7 +60,7 @@ async def test_a_broadcast_to_a_group_reaches_the_group() -> None:
             (first, *_) = room.group("/red")
             assert room.group("/red").broadcast("hello") == ws.BroadcastResult(3)
             assert room.group("/red").broadcast("others", exclude=[first]) == ws.BroadcastResult(2)
-            assert room.group("/none").broadcast("nobody") == ws.BroadcastResult(0)
+            assert room.group("/none").broadcast("unheard") == ws.BroadcastResult(0)
             room.broadcast("all")
             assert await arrivals(red[0], 2) == ["hello", "all"]
             assert await arrivals(red[1], 3) == ["hello", "others", "all"]
@@ -68,7 +68,7 @@ async def test_a_broadcast_to_a_group_reaches_the_group() -> None:
             assert room.sent == 3 + 2 + 4
 
 
-async def test_groups_that_nobody_is_in_take_no_memory() -> None:
+async def test_groups_without_members_take_no_memory() -> None:
     """However the members left."""
     async with connected_pair() as (connection, _), ws.open_registry() as room:
         with assert_nothing_left(room):

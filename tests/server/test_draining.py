@@ -1,4 +1,4 @@
-"""A planned restart: goodbyes in batches, and the end within the grace period."""
+"""A planned restart: Close frames in batches, and the end within the grace period."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trio_ws_app.testing import serve_in_memory
 pytestmark = pytest.mark.usefixtures("autojump_clock")
 
 
-async def test_goodbyes_come_in_batches() -> None:
+async def test_closes_come_in_batches() -> None:
     """Ten clients in batches of four: three batches, about a second apart, all with 1012."""
     async with serve_in_memory(wait_for_the_end) as memory, trio.open_nursery() as nursery:
         peers = [await memory.connect() for _ in range(10)]
@@ -38,7 +38,7 @@ async def test_goodbyes_come_in_batches() -> None:
 
 
 async def test_stubborn_handlers_are_cancelled_after_the_grace_period() -> None:
-    """A handler that does not listen to the goodbye is cancelled, and has cleaned up when drain returns."""
+    """A handler that does not heed the Close is cancelled, and has cleaned up when drain returns."""
     cleaned_up = False
 
     async def stubborn(_connection: ws.Connection) -> None:

@@ -1,4 +1,4 @@
-"""Clients that connect and do not finish their opening handshake: bounded, and nobody else pays for them."""
+"""Clients that do not finish their opening handshake: bounded, and no other client pays for them."""
 
 from __future__ import annotations
 

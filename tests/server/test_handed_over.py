@@ -11,7 +11,7 @@ import trio_ws_app as ws
 
 
 async def test_whoever_has_it_goes_on_receiving_when_the_duplex_ends() -> None:
-    """What duplex had waiting at the connection is gone by then, and takes nobody with it."""
+    """What duplex had waiting at the connection is gone by then, and takes nothing with it."""
     handed_over, over, heard = trio.Event(), trio.Event(), []
 
     async def handler(connection: ws.Connection) -> None:

@@ -157,6 +157,13 @@ async def test_remote_and_client_of_ipv6() -> None:
         assert connection.request.client == (host, port)
 
 
+async def test_the_port_of_a_server_that_has_ended() -> None:
+    """The port stays known, so that a log line or a restart can name it."""
+    async with serving() as server:
+        port = server.port
+    assert server.port == port
+
+
 async def test_a_forked_child_does_not_listen_on() -> None:
     """A copy of the listening socket's descriptor, as a fork makes one, is deaf when the server has ended."""
     async with serving() as server:

@@ -41,7 +41,7 @@ async def until_none_is_left(before: set[int]) -> None:
             await trio.testing.wait_all_tasks_blocked()
 
 
-async def say_goodbye(sock: trio.socket.SocketType) -> None:
+async def send_close(sock: trio.socket.SocketType) -> None:
     await sock.send(client_frame(8, b"\x03\xe8"))
     while await sock.recv(100):
         pass
@@ -55,7 +55,7 @@ async def break_off(sock: trio.socket.SocketType) -> None:
     reset(sock)
 
 
-@pytest.mark.parametrize("leave", [say_goodbye, vanish, break_off])
+@pytest.mark.parametrize("leave", [send_close, vanish, break_off])
 async def test_a_connection_is_freed_when_it_has_ended(
     leave: Callable[[trio.socket.SocketType], Awaitable[None]], before: set[int]
 ) -> None:

@@ -16,7 +16,7 @@ user: ContextVar[str] = ContextVar("user")
 
 
 async def test_a_plain_consumer_sees_its_handlers_context_variables() -> None:
-    """Whoever brings the message, and each handler has its own."""
+    """The context of a plain consumer is its handler's, not that of the task that brings the message."""
 
     async def handler(connection: ws.Connection) -> None:
         user.set(connection.request.path)
@@ -70,7 +70,7 @@ async def test_a_plain_consumer_goes_on_after_a_streamed_message() -> None:
 
     async def fragments(connection: ws.Connection) -> AsyncIterator[str]:
         yield "begin"
-        while len(got) + connection.inbox.count() < 10:  # noqa: ASYNC110  # bytes that come tell nobody
+        while len(got) + connection.inbox.count() < 10:  # noqa: ASYNC110  # arriving bytes give no event
             await trio.sleep(0.01)
         assert len(got) < 10
         yield "end"

@@ -57,20 +57,20 @@ async def test_each_request_has_a_context_of_its_own(kind: Callable[[Hook], Hook
     seen: list[tuple[str, str | None]] = []
 
     def hook(request: ws.Request) -> None:
-        assert user.get() == "nobody"
+        assert user.get() == "unset"
         if "user" in request.query:
             user.set(request.query["user"])
 
     async def handler(connection: ws.Connection) -> None:
         seen.append((connection.request.target, user.get()))
 
-    user.set("nobody")
+    user.set("unset")
     async with serve_in_memory(handler, process_request=kind(hook)) as memory:
         for target in ("/?user=alice", "/", "/?user=bob", "/"):
             await memory.connect(target)
             await trio.sleep(1)
-    assert seen == [("/?user=alice", "alice"), ("/", "nobody"), ("/?user=bob", "bob"), ("/", "nobody")]
-    assert user.get() == "nobody"
+    assert seen == [("/?user=alice", "alice"), ("/", "unset"), ("/?user=bob", "bob"), ("/", "unset")]
+    assert user.get() == "unset"
 
 
 @KINDS

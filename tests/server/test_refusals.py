@@ -117,7 +117,7 @@ async def test_a_bug_in_process_request_is_one_500(caplog: pytest.LogCaptureFixt
 
 
 async def test_a_client_that_leaves_cancels_its_process_request() -> None:
-    """Nothing waits for the application's answer to somebody who is gone."""
+    """Nothing waits for the application's answer to a client that is gone."""
     asked, cancelled = trio.Event(), trio.Event()
 
     async def forever(_request: ws.Request) -> ws.Response | None:

@@ -34,7 +34,7 @@ async def test_messages_go_both_ways() -> None:
         assert [await connection.receive() for _ in messages] == messages
 
 
-async def test_both_ends_say_goodbye() -> None:
+async def test_both_ends_send_close() -> None:
     """If one end closes, the other learns the code and the reason."""
     async with connected_pair() as (connection, peer):
         await connection.aclose(4001, "enough")
@@ -152,7 +152,7 @@ async def test_a_trickling_peer_is_understood() -> None:
 
 
 async def test_a_server_in_memory_serves() -> None:
-    """Handshake, path, subprotocol, echo and goodbye, with nothing left."""
+    """Handshake, path, subprotocol, echo and closing handshake, with nothing left."""
     settings = ws.Settings(subprotocols=["chat"])
     with assert_nothing_left():
         async with serve_in_memory(echo, settings=settings) as memory:
@@ -166,7 +166,7 @@ async def test_a_server_in_memory_serves() -> None:
             assert peer.close_reason == ws.CloseReason(1000)
 
 
-async def test_a_stopping_server_says_goodbye_to_its_clients() -> None:
+async def test_a_stopping_server_sends_close_to_its_clients() -> None:
     """At the end of the block clients get 1001, as from any server that is cancelled."""
     async with serve_in_memory(echo) as memory:
         peer = await memory.connect()

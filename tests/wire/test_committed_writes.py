@@ -55,7 +55,7 @@ def give_up(ends: Ends) -> None:
 
 @pytest.mark.parametrize("meanwhile", [ping, drop, replace, give_up])
 async def test_what_is_committed_stays_where_it_is(meanwhile: Callable[[Ends], None]) -> None:
-    """Neither a pong nor an overflow policy nor a goodbye takes the place of bytes that TLS has encrypted."""
+    """Neither a pong nor an overflow policy nor a Close takes the place of bytes that TLS has encrypted."""
     async with open_ends(transport=EncryptingTransport()) as ends:
         ends.connection.sender.offer(shared("one"))
         ends.connection.sender.offer(shared("two"))

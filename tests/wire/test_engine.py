@@ -204,7 +204,7 @@ async def test_what_has_come_is_read_before_what_is_due_is_called() -> None:
     assert order == ["read", "called"]
 
 
-# -- a standstill ends nobody (G14) ------------------------------------------------------------
+# -- a standstill ends no connection (G14) ------------------------------------------------------------
 
 
 def stand_still(seconds: float) -> None:

@@ -13,7 +13,7 @@ from trio_ws_app.wire.inbox import Inbox
 from trio_ws_app.wire.inline import InlineConsumer
 from trio_ws_app.wire.outbox import WRITE_LIMIT, Outbox
 
-user: ContextVar[str] = ContextVar("user", default="nobody")
+user: ContextVar[str] = ContextVar("user", default="unset")
 
 
 def consumer(

@@ -23,7 +23,7 @@ async def test_every_ping_is_answered_in_order() -> None:
 
 
 async def test_pings_before_a_close_are_answered() -> None:
-    """A goodbye right behind a ping does not take away its answer, and comes after it."""
+    """A Close right behind a ping does not take away its answer, and comes after it."""
     async with open_ends() as ends:
         ends.say(ping(b"1") + encode_masked(Opcode.CLOSE, b"\x03\xe8", MASK))
         assert ends.seen() == [("pong", b"1"), ("close", b"\x03\xe8")]

@@ -5,9 +5,9 @@ asks who is here. Out, one message each: ``NAME: TEXT`` (names have neither blan
 notices, which start with a star: ``* your name?``, ``* you are NAME``, ``* here: NAME, NAME``,
 ``* NAME joined``, ``* NAME left``, ``* messages may be missing here``. The last 50 lines come first.
 
-A program that comes back asks with ``?id=ID``, a secret text of its own. Each line then has ``@POSITION`` and
-a blank in front, its own lines come too, and ``&since=POSITION`` brings what it has missed instead of the
-last 50 lines. Its name stays its own for some seconds while it is away.
+A program that comes back asks with ``?id=ID``, a secret text of its own. Each line that is kept then has
+``@POSITION`` and a blank in front, its own lines come too, and ``&since=POSITION`` brings what it has missed
+instead of the last 50 lines. Its name stays its own for some seconds while it is away.
 """
 
 import hashlib
@@ -115,7 +115,7 @@ async def who(room: ws.Registry[None]) -> str:
 
 
 def at_position(_topic: str, line: ws.Message, position: ws.Position | None) -> str:
-    return f"@{position} {text(line)}"
+    return text(line) if position is None else f"@{position} {text(line)}"
 
 
 def proof_in(query: Mapping[str, str]) -> str | None:

@@ -1,4 +1,4 @@
-"""Counter, a value that all servers share: every client can change it, everybody is told.
+"""Counter, a value that all servers share: every client can change it, and all are told.
 
 In: a whole number to add, like ``+1`` or ``-5``, as text. Out: ``{"value": NUMBER, "people": COUNT}`` at
 first and after each change, or ``{"error": TEXT}`` to the one who sent something else.
@@ -25,19 +25,19 @@ WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,6}")
 @asynccontextmanager
 async def counter(broker: ws.Broker | None = None) -> AsyncGenerator[ws.Handler]:
     """The application: it knows the value for as long as this block."""
-    everybody: ws.Registry[None]
+    watchers: ws.Registry[None]
     async with AsyncExitStack() as stack:
         if broker is None:
             broker = await stack.enter_async_context(ws.open_memory_broker())
-        everybody = await stack.enter_async_context(ws.open_registry(broker=broker))
+        watchers = await stack.enter_async_context(ws.open_registry(broker=broker))
         people = await stack.enter_async_context(broker.watch_presence(TOPIC, lambda _: tell()))
         total = Total(broker)
 
         def tell() -> None:
-            everybody.broadcast(json.dumps({"value": total.value, "people": people.users}))
+            watchers.broadcast(json.dumps({"value": total.value, "people": people.users}))
 
         async def handler(connection: ws.Connection) -> None:
-            with everybody.register(connection):
+            with watchers.register(connection):
                 async with broker.join(TOPIC, None):
                     async for message in connection:
                         if WHOLE_NUMBER.fullmatch(str(message)):

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any
+from collections.abc import Iterable
 
 import trio
 
 from ..client.peer import PeerClosed
 from ..connection import Message
 from ..errors import CloseCode, CloseReason
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+from .application import Receive, Send
 
 
 class AsgiPeer:
@@ -69,7 +65,7 @@ class AsgiPeer:
         raise NotImplementedError
 
     async def aclose(self, code: int = CloseCode.NORMAL, reason: str | None = None) -> None:
-        """Say goodbye; the server waits for the client's."""
+        """Send Close; the server waits for the reply."""
         if self.closed is not None:
             return
         self.closed = CloseReason(CloseCode.ABNORMAL)

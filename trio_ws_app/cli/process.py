@@ -43,7 +43,7 @@ def keep_large_buffers() -> None:
 async def rest_collector(grace_period: float) -> None:
     """Disable the cycle collector while handlers end in great numbers, from when the server begins to stop.
 
-    That is for ``LONGEST_REST`` seconds after the goodbye, and from the end of the grace period, which the
+    That is for ``LONGEST_REST`` seconds after the Close, and from the end of the grace period, which the
     process does not outlive by more than a second. Every cancellation is an exception, and each of its
     frames is an object for the collector, which would run again and again over everything that ten thousand
     connections hold, and find nothing: two thirds of the time in which they could have ended.

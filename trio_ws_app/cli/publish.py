@@ -86,7 +86,7 @@ async def _say_received(broker: Broker, topic: str, what: str) -> None:
     assert isinstance(broker, RedisBroker)  # no other one is shared
     with suppress(BrokerUnavailable):  # it is published all the same
         count = await broker.subscribers(topic)
-        click.echo(what + _counted(count, "process") + ("" if count else f": nobody follows {topic!r} now"))
+        click.echo(what + _counted(count, "process") + ("" if count else f": none follows {topic!r} now"))
 
 
 def _counted(number: int, noun: str) -> str:

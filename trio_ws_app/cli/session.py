@@ -24,7 +24,7 @@ from .terminal import Terminal
 
 _FAILED = 1
 _SIGNALLED = 128
-_GOODBYES = (CloseCode.NORMAL, CloseCode.GOING_AWAY, CloseCode.NO_STATUS)
+_NORMAL_CODES = (CloseCode.NORMAL, CloseCode.GOING_AWAY, CloseCode.NO_STATUS)
 _NO_CONNECTION = (OSError, trio.TooSlowError, HandshakeRefused, ConnectionClosed)
 
 
@@ -117,7 +117,7 @@ class Session:
 
     def _closed(self, reason: CloseReason | None, by_us: bool) -> None:
         unsent = not by_us and self.conversation.source.has_rest()
-        good = reason is not None and reason.code in _GOODBYES and not unsent
+        good = reason is not None and reason.code in _NORMAL_CODES and not unsent
         self._end(f"closed{'' if by_us else ' by the server'}: {reason}", 0 if good else _FAILED)
 
     def _end(self, text: str, status: int) -> None:

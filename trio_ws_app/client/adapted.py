@@ -205,11 +205,11 @@ class AdaptedConnection(Connection):
                 await self.abort("the peer did not answer our Close")
 
     async def abort(self, why: str) -> None:
-        """Drop the connection without a goodbye; it is reported as 1006, with ``why``."""
+        """Drop the connection without a Close; it is reported as 1006, with ``why``."""
         self._aborted = CloseReason(CloseCode.ABNORMAL, why)
         self._end()
         with trio.CancelScope() as scope:
-            scope.cancel()  # trio-websocket drops a connection whose goodbye is cancelled
+            scope.cancel()  # trio-websocket drops a connection whose closing handshake is cancelled
             await self._peer.aclose()
 
     async def wait_closed(self) -> None:

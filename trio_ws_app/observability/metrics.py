@@ -1,4 +1,4 @@
-"""``GET /metrics`` for Prometheus, from the server's own counts: nothing is counted twice, or for nobody.
+"""``GET /metrics`` for Prometheus, from the server's own counts, which are kept once and read at a scrape.
 
 Every series has the label ``worker``, the number of the process: a worker that starts anew starts its own
 series anew, so that ``sum(rate(...))`` over the workers stays right. Needs the extra ``metrics``.
@@ -55,7 +55,7 @@ class _Snapshots(Collector):
 def _gauges(snapshots: Iterable[Snapshot]) -> Iterator[Metric]:
     connections = _gauge("connections", "Open connections.")
     queue = _gauge("queue_bytes", "Bytes that wait for slow peers.")
-    draining = _gauge("draining", "1 while the server says goodbye, else 0.")
+    draining = _gauge("draining", "1 while the server drains, else 0.")
     for snapshot in snapshots:
         connections.add_metric([snapshot.worker], snapshot.statistics.connections)
         queue.add_metric([snapshot.worker], snapshot.statistics.queued)

@@ -1,58 +1,71 @@
 // The chat: text messages both ways, described in apps/chat.py.
 
-import { append, connect, sendOnEnter } from "./socket.js";
+import { make, openLog, timeNow, writeIn } from "./log.js";
+import { connect } from "./socket.js";
 
+const GROUPED = 5 * 60_000; // milliseconds within which the messages of one person are one group
 const find = (id) => document.getElementById(id);
+const log = openLog(find("log"));
 const people = new Set();
 let name;
+let last = {}; // the newest entry: its author and when it came; a notice has no author
+let missed; // the heading of what comes before "you are NAME"; undefined once that has come
 
-function line(className, text, author) {
-  const item = document.createElement("li");
-  item.className = className;
-  if (author !== undefined) {
-    const label = document.createElement("b");
-    label.textContent = author;
-    item.append(label);
-  }
-  item.append(text);
-  append(find("log"), item);
+function notice(text) {
+  last = {};
+  log.append(make("li", "notice", text));
+}
+
+function message(author, text) {
+  if (missed) notice(missed);
+  const isEarlier = missed !== undefined;
+  missed &&= "";
+  const follows = author === last.author && performance.now() - last.at < GROUPED;
+  last = { author, at: performance.now() };
+  const mine = author === name;
+  const item = make("li", `message${mine ? " mine" : ""}${follows ? " follows" : ""}`);
+  const who = make("b", mine || follows ? "visually-hidden" : "", mine ? "You" : author);
+  const head = make("p", "head", who);
+  if (!follows && !isEarlier) head.append(" ", timeNow());
+  item.append(head, make("p", "bubble", text));
+  log.append(item);
 }
 
 function showPeople() {
-  const items = [...people].sort((a, b) => a.localeCompare(b)).map((person) => {
-    const item = document.createElement("li");
-    item.textContent = person === name ? `${person} (you)` : person;
-    return item;
-  });
-  find("people").replaceChildren(...items);
+  const items = [...people].sort((a, b) => a.localeCompare(b)).map((person) => (
+    make("li", "", person === name ? `${person} (you)` : person)
+  ));
+  find("people").replaceChildren(...(items.length ? items : [make("li", "facts", "not known now")]));
 }
 
-function notice(text) {
+function told(text) {
   const [, you] = text.match(/^you are (\S+)$/) ?? [];
   const [, here] = text.match(/^here: (.*)$/) ?? [];
   const [, who, what] = text.match(/^(\S+) (joined|left)$/) ?? [];
   if (you) {
     name = you;
-    line("notice", text);
+    missed = undefined;
+    notice(text);
   } else if (here) {
     people.clear();
     here.split(", ").forEach((person) => people.add(person));
   } else if (text !== "your name?") {
     if (what === "joined") people.add(who);
     if (what === "left") people.delete(who);
-    line("notice", text);
+    notice(text);
   }
   showPeople();
 }
 
-// A line is "@POSITION NAME: TEXT"; what was said here comes back like all others.
-const LINE = /^@(\S+) (\S+?): ([^]*)$/;
+// A line is "@POSITION NAME: TEXT", without a position if it is not kept, and without a name if a program has
+// published it. What was said here comes back like all others.
+const LINE = /^(?:@(\S+) )?(?:(\S+?): )?([^]*)$/;
 
-function received(message) {
-  if (message.startsWith("* ")) return notice(message.slice(2));
-  const [, , author, text] = message.match(LINE);
-  if (author === name) line("message mine", text);
-  else line("message", text, author);
+function received(line) {
+  if (line.startsWith("* ")) return told(line.slice(2));
+  const [, , author, text] = line.match(LINE);
+  if (author) message(author, text);
+  else notice(text);
 }
 
 // This tab's own secret: with it the name is kept while the tab is away.
@@ -69,8 +82,9 @@ function join(wanted) {
   const button = find("say").querySelector("button");
   const socket = connect({
     query: { id: secret() },
-    positionOf: (message) => message.match(LINE)?.[1],
+    positionOf: (line) => line.match(LINE)[1],
     onOpen: () => {
+      missed = name === undefined ? "earlier" : "while you were away";
       socket.send(name ?? wanted);
       button.disabled = false;
     },
@@ -91,11 +105,12 @@ function join(wanted) {
 }
 
 find("name").value = localStorage.getItem("name") ?? "";
+find("address").textContent = new URL(".", location.href).href.replace(/^http/, "ws");
 find("join").addEventListener("submit", (event) => {
   event.preventDefault();
   const wanted = find("name").value.trim();
   localStorage.setItem("name", wanted);
   if (wanted) join(wanted);
 });
-sendOnEnter(find("text"));
+writeIn(find("text"));
 document.querySelector(".status").textContent = "not joined";

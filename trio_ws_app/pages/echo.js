@@ -1,8 +1,10 @@
 // The echo: what is sent comes back, with the time it took.
 
-import { append, connect, sendOnEnter } from "./socket.js";
+import { make, openLog, writeIn } from "./log.js";
+import { connect } from "./socket.js";
 
 const find = (id) => document.getElementById(id);
+const log = openLog(find("log"));
 const button = find("say").querySelector("button");
 let sentAt = [];
 let count = 0;
@@ -15,12 +17,7 @@ const socket = connect({
   },
   onMessage: (message) => {
     const time = `${(performance.now() - sentAt.shift()).toFixed(1)} ms`;
-    const item = document.createElement("li");
-    const took = document.createElement("span");
-    item.className = "exchange";
-    took.textContent = time;
-    item.append(message, took);
-    append(find("log"), item);
+    log.append(make("li", "exchange", make("span", "", message), make("span", "took", time)));
     count += 1;
     find("facts").textContent = `${count} came back, the last one in ${time}.`;
   },
@@ -34,4 +31,4 @@ find("say").addEventListener("submit", (event) => {
   socket.send(text);
   find("text").value = "";
 });
-sendOnEnter(find("text"));
+writeIn(find("text"));

@@ -1,31 +1,79 @@
-// Notifications: a token first, then events.
+// Notifications: a token first, then events, described in apps/notifications.py.
 
-import { append, connect } from "./socket.js";
+import { make, openLog, timeNow } from "./log.js";
+import { connect } from "./socket.js";
 
+const WRONG_TOKEN = 4401;
+const AWAY = "The server has lost its Redis. It goes on as soon as that is back; events until then may be missed.";
 const find = (id) => document.getElementById(id);
+const log = openLog(find("log"));
+let socket;
 
-function show(text, kind) {
-  const item = document.createElement("li");
-  item.className = kind;
-  item.textContent = text;
-  append(find("log"), item);
+function show(topic, text) {
+  const [, kind, name] = topic.match(/^(event|user):([^]*)$/) ?? [undefined, "event", topic];
+  const head = make("p", "head", make("b", "", kind === "user" ? "to you" : name), " ", timeNow());
+  const looksLikeJson = /^\s*[[{]/.test(text);
+  log.append(make("li", "event", head, make("p", looksLikeJson ? "code" : "", text)));
 }
 
-function receive(message) {
-  let content;
-  try {
-    content = JSON.parse(message);
-  } catch {
-    content = null; // an event that is not JSON is shown as it is
-  }
-  if (content?.type === "welcome") show(`you are ${content.user}, events: ${content.may.join(", ") || "your own"}`, "notice");
-  else if (content?.type === "gap") show("events may be missing here", "notice");
-  else show(message, "event");
+function welcome({ user, may }) {
+  const kinds = may.length ? `events about ${may.join(", ")}, and those for you alone` : "events for you alone";
+  find("pass").replaceChildren(make("b", "", user), ` sees ${kinds}.`);
+  find("command").textContent = `trio-ws-app publish ${may.length ? `event:${may[0]}` : `user:${user}`} `
+    + `'{"order": 7}' --broker redis://localhost:6379`;
+  find("session").hidden = false;
+  find("log").hidden = false;
+}
+
+function setAway(away) {
+  find("away").textContent = away ? AWAY : "";
+  find("away").hidden = !away;
+}
+
+const received = {
+  welcome(content) {
+    setAway(false);
+    welcome(content);
+  },
+  event: ({ topic, message }) => show(topic, message),
+  gap: () => log.append(make("li", "notice", "events may be missing here")),
+  away: () => setAway(true),
+  back: () => setAway(false),
+};
+
+// Ask for a token, saying what is wrong with the last one, if anything.
+function ask(problem) {
+  setAway(false);
+  const status = document.querySelector(".status");
+  delete status.dataset.state;
+  status.textContent = "not connected";
+  find("session").hidden = true;
+  find("enter").hidden = false;
+  find("problem").textContent = problem;
+  find("token").setAttribute("aria-invalid", String(problem !== ""));
+  find("token").focus();
+  find("token").select();
+}
+
+function enter(token) {
+  find("enter").hidden = true;
+  socket = connect({
+    query: { topics: 1 },
+    onOpen: () => socket.send(token),
+    onMessage: (text) => {
+      const content = JSON.parse(text);
+      received[content.type](content);
+    },
+    onClose: ({ code, reason }) => code === WRONG_TOKEN && ask(reason[0].toUpperCase() + reason.slice(1) + "."),
+  });
 }
 
 find("enter").addEventListener("submit", (event) => {
   event.preventDefault();
   const token = find("token").value.trim();
-  find("enter").hidden = true;
-  const socket = connect({ onOpen: () => socket.send(token), onMessage: receive });
+  if (token) enter(token);
+});
+find("change").addEventListener("click", () => {
+  socket.close();
+  ask("");
 });

@@ -11,7 +11,7 @@
 //   url            where to; the place of this page by default, with the page's own query
 //   query          an object of further parameters for the query
 //   onOpen()       the connection is open; what a server wants to be told first is sent here
-//   onClose()      it is lost, or over
+//   onClose(e)     it is lost, or over; e is the CloseEvent, with code and reason
 //   onMessage(m)   a message, a string or a Blob
 //   positionOf(m)  the position that a message has, if any: the newest one is sent as ?since=POSITION with the
 //                  next connection, so that the server sends what was missed
@@ -24,6 +24,7 @@ const FIRST_WAIT = 250;
 const LONGEST_WAIT = 10_000;
 const PROVEN_AFTER = 3_000; // a connection that lasted this long starts the backoff anew
 
+const TRY_AGAIN_LATER = 1013;
 const isFinal = (code) => code === 1000 || code === 1008 || code >= 4000;
 
 function here() {
@@ -78,15 +79,18 @@ export function connect({
     socket.addEventListener("close", lost);
   }
 
-  function lost({ code, reason }) {
-    onClose();
-    if (isFinal(code)) {
-      over(reason ? `closed: ${reason}` : "closed");
-      return;
-    }
+  function lost(event) {
+    const { code, reason } = event;
+    if (isFinal(code)) over(reason ? `closed: ${reason}` : "closed");
+    else comeBack(code);
+    onClose(event);
+  }
+
+  function comeBack(code) {
     if (opened && performance.now() - opened > PROVEN_AFTER) attempts = 0;
     opened = 0;
-    onState("waiting", navigator.onLine ? "reconnecting…" : "offline, reconnecting…");
+    const why = !navigator.onLine ? "offline, " : code === TRY_AGAIN_LATER ? "server is busy, " : "";
+    onState("waiting", `${why}reconnecting…`);
     timer = setTimeout(dial, Math.random() * Math.min(LONGEST_WAIT, FIRST_WAIT * 2 ** attempts));
     attempts += 1;
   }
@@ -117,22 +121,4 @@ export function connect({
     position: () => position,
     close,
   };
-}
-
-// Append to a log; keep its end in view, unless the reader has scrolled back.
-export function append(log, item, most = 500) {
-  const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
-  log.append(item);
-  while (log.children.length > most) log.firstElementChild.remove();
-  if (atEnd) log.scrollTop = log.scrollHeight;
-}
-
-// Enter sends, Shift+Enter makes a new line.
-export function sendOnEnter(textarea) {
-  textarea.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
-      event.preventDefault();
-      textarea.form.requestSubmit();
-    }
-  });
 }

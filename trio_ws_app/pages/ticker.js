@@ -19,7 +19,7 @@ function niceStep(span) {
 
 function drawGrid(pen, area, low, high, span, y) {
   const step = niceStep(high - low);
-  pen.strokeStyle = color("--line");
+  pen.strokeStyle = color("--grid");
   pen.fillStyle = color("--quiet");
   pen.textBaseline = "middle";
   pen.textAlign = "right";
@@ -74,16 +74,31 @@ function draw() {
   drawLine(pen, x, y);
 }
 
+let due = false;
+
+// Once for all the values that come together.
+function drawSoon() {
+  due ||= requestAnimationFrame(() => {
+    due = false;
+    show(points.at(-1));
+  });
+}
+
+function show(point) {
+  const change = point.value - (points.at(-2) ?? point).value;
+  find("value").textContent = point.value.toFixed(2);
+  find("facts").textContent = `${change < 0 ? "▼" : "▲"} ${Math.abs(change).toFixed(2)} since the value before`;
+  draw();
+}
+
 connect({
+  query: { since: 0 }, // all that the server can tell of what was before; later, what was missed
+  positionOf: (message) => JSON.parse(message).time,
   onMessage: (message) => {
     const point = JSON.parse(message);
-    const before = points.at(-1)?.value ?? point.value;
     points.push(point);
     while (points[0].time < point.time - SHOWN) points.shift();
-    const change = point.value - before;
-    find("value").textContent = point.value.toFixed(2);
-    find("facts").textContent = `${change < 0 ? "▼" : "▲"} ${Math.abs(change).toFixed(2)} since the value before`;
-    draw();
+    drawSoon();
   },
 });
 new ResizeObserver(draw).observe(canvas);

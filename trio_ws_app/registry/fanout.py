@@ -1,4 +1,4 @@
-"""One message to many connections: encoded once, queued everywhere, waiting for nobody."""
+"""One message to many connections: encoded once, queued everywhere, without waiting."""
 
 from __future__ import annotations
 

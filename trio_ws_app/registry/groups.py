@@ -41,7 +41,7 @@ class Group(Generic[Joined]):
 
 
 class Groups(Generic[Joined]):
-    """Which members have joined which keys; a key that nobody has joined takes no memory."""
+    """Which members have joined which keys; a key without members takes no memory."""
 
     __slots__ = ("_by_key", "_by_member")
 

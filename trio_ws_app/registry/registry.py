@@ -65,9 +65,9 @@ class Member(Generic[Info]):
         self.scope.cancel()
 
     def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
-        """Say goodbye to the member's peer with ``code`` and ``reason``, and cancel the member's block.
+        """Close the connection of the member with ``code`` and ``reason``, and cancel the member's block.
 
-        An adapted connection is not told, only cancelled: its goodbye is its owner's to say.
+        An adapted connection is not told, only cancelled: its owner closes it.
         Raises ValueError, and does nothing, if ``code`` may not be sent (RFC 6455, section 7.4) or ``reason``
         is over 123 bytes.
         """

@@ -1,34 +1,57 @@
-"""Where a client is, as text for logs and as the host that limits are counted by."""
+"""Where a client is: as text for logs, as an address, and as what limits count as one address."""
 
 from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 import attrs
 import trio
 
+from ..protocol.forwarded import hops
+from ..request import Request
+from ..settings import UNIX, Settings
+
+_MAPPED = bytes(10) + b"\xff\xff"  # before an IPv4 address in IPv6's form (RFC 4291, section 2.5.5.2)
+_NETWORK = 8  # bytes of the IPv6 address that name the network; the others its owner chooses
+
 
 @attrs.frozen
 class Client:
-    """``remote`` is text; ``address`` is None if the client has no IP address, as on a Unix socket."""
+    """``remote`` is text; ``address`` is None if the client has no IP address, as on a Unix socket.
+
+    ``group`` is what limits count by: the IPv4 address, or the /64 network of an IPv6 address, all of which
+    one client has. None is not counted.
+    """
 
     remote: str
     address: tuple[str, int] | None = None
-
-    @property
-    def host(self) -> str | None:
-        """The IP address."""
-        return None if self.address is None else self.address[0]
+    group: str | None = None
 
 
 MEMORY = Client("memory")
+_UNIX = Client("unix")
+
+
+def ip_client(host: str, port: int) -> Client:
+    """The client at this IP address; ``port`` 0 if it is not known."""
+    if ":" not in host:
+        return Client(f"{host}:{port}" if port else host, (host, port), host)
+    packed = socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
+    if packed.startswith(_MAPPED):
+        return ip_client(socket.inet_ntop(socket.AF_INET, packed[-4:]), port)
+    group = socket.inet_ntop(socket.AF_INET6, packed[:_NETWORK] + bytes(16 - _NETWORK))
+    return Client(f"[{host}]:{port}" if port else host, (host, port), f"{group}/64")
 
 
 def socket_client(address: object) -> Client:
     """The client with this socket address, as ``accept`` and ``getpeername`` give it."""
     match address:
         case (str(host), int(port), *_):
-            return Client(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", (host, port))
+            return ip_client(host, port)
         case _:
-            return Client("unix")
+            return _UNIX
 
 
 def stream_client(stream: trio.abc.AsyncResource) -> Client:
@@ -41,3 +64,80 @@ def stream_client(stream: trio.abc.AsyncResource) -> Client:
         return socket_client(stream.socket.getpeername())
     except OSError:
         return Client("gone")
+
+
+def local_address(address: object) -> tuple[str, int | None] | None:
+    """The server's end of a connection, as ``getsockname`` gives it: host and port, or a path and None."""
+    match address:
+        case (str(host), int(port), *_):
+            return host, port
+        case str(path):
+            return path, None
+        case _:
+            return None
+
+
+def stream_local_address(stream: trio.abc.AsyncResource) -> tuple[str, int | None] | None:
+    """The server's end of ``stream``, None if it has no address."""
+    while isinstance(stream, trio.SSLStream):
+        stream = stream.transport_stream
+    if not isinstance(stream, trio.SocketStream):
+        return None
+    try:
+        return local_address(stream.socket.getsockname())
+    except OSError:
+        return None
+
+
+class Proxies:
+    """The proxies that are trusted to say where a client is; nobody else is listened to."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._networks = _networks(settings.trusted_proxies)
+        self._trusts_unix = UNIX in settings.trusted_proxies
+        self._headers = settings.forwarded_headers
+        self._are_trusted = bool(settings.trusted_proxies)
+        self._proxy_protocol = settings.proxy_protocol
+
+    def expect_header(self, peer: Client) -> bool:
+        """Whether ``peer`` has to begin with a PROXY header.
+
+        Only trusted proxies do, if any are named; it must not be guessed from what comes (section 2).
+        """
+        return self._proxy_protocol and (not self._are_trusted or self.trust(peer))
+
+    def uncounted(self, peer: Client) -> Client:
+        """``peer``, not counted by its address if it may speak for others."""
+        if peer.group is not None and (self.trust(peer) or self.expect_header(peer)):
+            return attrs.evolve(peer, group=None)
+        return peer
+
+    def trust(self, client: Client) -> bool:
+        """Whether ``client`` is one of them."""
+        if client.address is None:
+            return self._trusts_unix and client.remote == _UNIX.remote
+        if not self._networks:
+            return False
+        address = ip_address(client.address[0].partition("%")[0])
+        return any(address in network for network in self._networks)
+
+    def client_of(self, request: Request, peer: Client) -> tuple[Client, str | None]:
+        """The client that has sent ``request``, and its scheme if a proxy has said that.
+
+        It is the first from the right that is no trusted proxy, or the last one that is known. ``peer`` is
+        what the request has come from.
+        """
+        client, scheme = peer, None
+        if self.trust(peer):
+            for hop in hops(request.headers.by_name, self._headers):
+                scheme = hop.scheme
+                if hop.host is None:
+                    break
+                client = ip_client(hop.host, hop.port)
+                if not self.trust(client):
+                    break
+        return client, scheme
+
+
+def _networks(texts: Sequence[str]) -> list[IPv4Network | IPv6Network]:
+    return [ip_network(text) for text in texts if text != UNIX]

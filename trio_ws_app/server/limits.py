@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _ROOM_TO_REFUSE = 16
 
 Group = dict["PendingHandshake", None]
-Host = str | None  # an IP address; None if it has none, such as on a Unix socket
+Host = str | None  # an IP address or an IPv6 network; None for what is not counted, such as a Unix socket
 
 
 class Places:
@@ -103,13 +103,13 @@ class PendingHandshakes:
 
     def make_room(self, host: Host) -> bool:
         """Whether one more client at ``host`` may come in, if need be instead of one of another host."""
-        if self._is_crowded(host):
+        if self.is_crowded(host):
             return False
         if self._count < self._limit():
             return True
         largest = self._largest_group()
-        if len(largest) <= len(self._by_host.get(host, ())):
-            return False
+        if host is not None and len(largest) <= len(self._by_host.get(host, ())):
+            return False  # those without a host are of many clients
         _drop_oldest(largest)
         return True
 
@@ -124,7 +124,7 @@ class PendingHandshakes:
     def _largest_group(self) -> Group:
         return max(self._by_host.values(), key=len, default={})
 
-    def _is_crowded(self, host: Host) -> bool:
+    def is_crowded(self, host: Host) -> bool:
         """Whether ``host`` alone has as many as it may have connections."""
         most = self._settings.max_connections_per_address
         if most is None or host is None:

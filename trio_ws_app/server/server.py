@@ -34,6 +34,7 @@ class Server:
     ) -> None:
         self.settings = admission.settings
         self.sockets = sockets
+        self._port = _tcp_port(sockets)
         self._engine = engine
         self._admission = admission
         self._counters = counters
@@ -41,11 +42,10 @@ class Server:
 
     @property
     def port(self) -> int:
-        """The TCP port listened on. Raises RuntimeError if there is none (Unix sockets, in memory)."""
-        for sock in self.sockets:
-            if sock.family in (socket.AF_INET, socket.AF_INET6):
-                return int(sock.getsockname()[1])
-        raise RuntimeError("this server listens on no TCP port")
+        """The TCP port, also after the end. Raises RuntimeError if there is none (Unix sockets, memory)."""
+        if self._port is None:
+            raise RuntimeError("this server listens on no TCP port")
+        return self._port
 
     @property
     def connections(self) -> frozenset[WireConnection]:
@@ -68,7 +68,9 @@ class Server:
 
     def statistics(self) -> Statistics:
         """What the server has counted so far."""
-        return self._counters.statistics(self._engine, list(self._admission.connections.live))
+        admission = self._admission
+        live = list(admission.connections.live)
+        return self._counters.statistics(self._engine, live, len(admission.exchanges.live))
 
     async def drain(
         self,
@@ -110,10 +112,12 @@ class Server:
         """Wait for a stop; close every connection; cancel what is left in ``nursery``."""
         await self._stop.requested.wait()
         with self._stop.grace:
-            self._stop.grace.deadline = trio.current_time() + self._stop.shutdown.grace_period
+            background.start_soon(self._stop.end_grace)
             await trio.lowlevel.checkpoint_if_cancelled()
+            self._admission.drop_idle()
             await close_all(self._admission.connections.live, self._stop.shutdown)
             await self._admission.connections.wait_none()
+            await self._admission.exchanges.wait_none()
             await self._wait_for_handshakes()
         self._admission.refuse_pending()
         nursery.cancel_scope.cancel()
@@ -130,6 +134,12 @@ class Server:
         """Let clients take the answers that they were given at the end."""
         with trio.move_on_after(_LINGER):
             await self._admission.pending.wait_none()
+
+
+def _tcp_port(sockets: Sequence[socket.socket]) -> int | None:
+    """The port of the first TCP socket."""
+    families = (socket.AF_INET, socket.AF_INET6)
+    return next((int(sock.getsockname()[1]) for sock in sockets if sock.family in families), None)
 
 
 @enable_ki_protection

@@ -102,7 +102,7 @@ async def test_many_topics_do_not_mix(broker: Broker, topic: str) -> None:
             nursery.start_soon(exchange, name)
 
 
-async def test_nobody_listening_is_no_error(broker: Broker, topic: str) -> None:
+async def test_a_publish_without_subscribers_is_no_error(broker: Broker, topic: str) -> None:
     """Publishing to a topic without subscribers works, and who comes later does not get it."""
     await broker.publish(topic, "early")
     async with broker.subscribe(topic) as messages:

@@ -139,7 +139,7 @@ async def test_what_expires_begins_a_new_epoch(broker: Broker, topic: str) -> No
         await trio.sleep(0.3)
         assert await broker.history(topic) == []
         second = await broker.publish(topic, "2", history=brief)
-        assert await take(live, 1) == [2]  # nobody who was there has missed anything
+        assert await take(live, 1) == [2]  # a live subscriber has missed nothing
     assert first is not None
     assert second is not None
     assert second.offset == 1

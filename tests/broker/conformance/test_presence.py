@@ -166,7 +166,7 @@ async def test_what_cannot_be_told_is_refused(
 
 
 @pytest.mark.parametrize("ticks", range(10))
-async def test_wherever_joining_is_cancelled_nobody_stays(broker: Broker, topic: str, ticks: int) -> None:
+async def test_a_join_cancelled_anywhere_leaves_no_member(broker: Broker, topic: str, ticks: int) -> None:
     """A member whose entering is cancelled is not present afterwards, and the topic works."""
     events: list[PresenceEvent] = []
     async with broker.watch_presence(topic, events.append) as roster:
@@ -223,7 +223,7 @@ async def test_who_comes_to_watch_while_all_change_sees_the_same(broker: Broker,
             pass
 
 
-async def test_a_watcher_that_fails_costs_nobody_else(
+async def test_a_watcher_that_fails_costs_no_other(
     broker: Broker, topic: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Whatever it raises: the log has it, the others are told, and the broker goes on."""

@@ -1,4 +1,4 @@
-"""A subscriber that is slow loses messages of its own, is told so, and holds up nobody."""
+"""A subscriber that is slow loses messages of its own, is told so, and holds up no other."""
 
 from __future__ import annotations
 

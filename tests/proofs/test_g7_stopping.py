@@ -1,4 +1,4 @@
-"""G7: stopping says goodbye, waits up to the grace period, and always ends; G8: nothing is left."""
+"""G7: stopping sends Close, waits up to the grace period, and always ends; G8: nothing is left."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def ignore_everything(_connection: ws.Connection) -> None:
 
 
 @virtual_time
-async def test_cancelling_says_goodbye_and_waits_for_the_handlers() -> None:
+async def test_cancelling_sends_close_and_waits_for_the_handlers() -> None:
     """Clients get 1001; a handler that needs three seconds to end gets them."""
     finished = False
 

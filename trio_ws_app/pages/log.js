@@ -1,0 +1,58 @@
+// What the pages with a log share: a list that keeps its end in view, a box to write in, and the time.
+
+// A log in an element that scrolls; its entries are in the list within. Its end stays in view whatever
+// changes, unless the reader has scrolled back. At most so many entries are kept.
+export function openLog(element, most = 500) {
+  const list = element.querySelector("ol");
+  let following = true;
+
+  function keepEnd() {
+    if (following) element.scrollTop = element.scrollHeight;
+  }
+
+  element.addEventListener("scroll", () => {
+    following = element.scrollHeight - element.scrollTop - element.clientHeight < 40;
+  });
+  new ResizeObserver(keepEnd).observe(element);
+
+  return {
+    append(entry) {
+      list.append(entry);
+      while (list.children.length > most) list.firstElementChild.remove();
+      keepEnd();
+    },
+  };
+}
+
+// A text area that grows with its text. Enter sends its form, Shift+Enter makes a new line.
+export function writeIn(textarea) {
+  textarea.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+      event.preventDefault();
+      textarea.form.requestSubmit();
+    }
+  });
+  if (CSS.supports("field-sizing", "content")) return;
+  const grow = () => {
+    textarea.style.height = "auto";
+    textarea.style.height = `${textarea.scrollHeight + 2}px`;
+  };
+  textarea.addEventListener("input", grow);
+  textarea.form.addEventListener("submit", () => setTimeout(grow));
+}
+
+// An element of this kind, with a class and with text or elements in it.
+export function make(tag, className, ...content) {
+  const element = document.createElement(tag);
+  if (className) element.className = className;
+  element.append(...content);
+  return element;
+}
+
+// The time of day, to the minute.
+export function timeNow() {
+  const now = new Date();
+  const time = make("time", "", now.toLocaleTimeString([], { hour: "numeric", minute: "2-digit" }));
+  time.dateTime = now.toISOString();
+  return time;
+}
