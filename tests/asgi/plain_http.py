@@ -64,6 +64,9 @@ class Client:
                     self._kept = await self._receive()
                     if not self._kept:
                         parser.receive_data(b"")
+                case h11.InformationalResponse(status_code=101):
+                    head = event
+                    break
                 case h11.InformationalResponse():
                     self.informed.append(event.status_code)
                 case h11.Response():
