@@ -32,6 +32,7 @@ LAYERS = [
     "client",
     "asgi",
     "server",
+    "channels",
     "observability",
     "pages",
     "apps",

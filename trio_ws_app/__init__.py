@@ -32,6 +32,11 @@ Topics
     Following says how a member began to follow one. Present, Join and Leave say who is here, AlreadyPresent
     who is already.
 
+Many subscriptions over one connection, as Centrifugo's clients speak
+    Channels become a ChannelsApp with ChannelLimits; Tokens say who a User is, and a Grant what one may have.
+    A ConnectRequest and a Call are what a ChannelClient asks for; Refuse is the answer no. ClientInfo is what
+    others are told of it. A ChannelSubscription is one client's to one channel, a Publication its message.
+
 Outgoing connections, and those of others
     connect and reconnect (with a Backoff; is_transient decides) raise HandshakeRefused.
     from_trio_websocket adapts a connection of trio-websocket, from_asgi and from_starlette those of ASGI
@@ -56,6 +61,21 @@ from .broker import (
     Subscription,
     open_memory_broker,
     open_redis_broker,
+)
+from .channels import (
+    Call,
+    ChannelClient,
+    ChannelLimits,
+    Channels,
+    ChannelsApp,
+    ChannelSubscription,
+    ClientInfo,
+    ConnectRequest,
+    Grant,
+    Publication,
+    Refuse,
+    Tokens,
+    User,
 )
 from .client.adapter import from_trio_websocket
 from .client.backoff import Backoff, is_transient
@@ -88,14 +108,23 @@ __all__ = [
     "BroadcastResult",
     "Broker",
     "BrokerUnavailable",
+    "Call",
+    "ChannelClient",
+    "ChannelLimits",
+    "ChannelSubscription",
+    "Channels",
+    "ChannelsApp",
+    "ClientInfo",
     "CloseCode",
     "CloseReason",
+    "ConnectRequest",
     "Connection",
     "ConnectionClosed",
     "Delivery",
     "Exit",
     "Following",
     "Gap",
+    "Grant",
     "Group",
     "Handler",
     "HandshakeRefused",
@@ -112,8 +141,10 @@ __all__ = [
     "Position",
     "Present",
     "ProcessRequest",
+    "Publication",
     "Readiness",
     "RedisTimeouts",
+    "Refuse",
     "Registry",
     "Request",
     "Response",
@@ -124,8 +155,10 @@ __all__ = [
     "State",
     "Statistics",
     "Subscription",
+    "Tokens",
     "Upgrade",
     "UsageError",
+    "User",
     "broadcast",
     "call_every",
     "connect",
