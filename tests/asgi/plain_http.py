@@ -47,7 +47,8 @@ class Client:
 
     async def answer(self, method: str = "GET") -> Answer:
         parser = h11.Connection(h11.CLIENT)
-        parser.send(h11.Request(method=method, target="/", headers=[("Host", "x")]))
+        headers = [("Host", "x"), ("Connection", "Upgrade"), ("Upgrade", "any")]
+        parser.send(h11.Request(method=method, target="/", headers=headers))
         parser.send(h11.EndOfMessage())
         head, body, broken = None, b"", False
         while True:

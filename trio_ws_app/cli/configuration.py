@@ -45,6 +45,7 @@ def configure(
     worker: Inherited | None,
     *,
     target: str,
+    asgi: bool,
     host: str,
     port: int,
     unix: str | None,
@@ -69,7 +70,7 @@ def configure(
         listeners = tcp_listeners(host, port) if unix is None else unix_listener(unix)
     return Configuration(
         target=target,
-        application=load(target),
+        application=load(target, asgi=asgi),
         broker=broker_for(broker, workers),
         workers=workers,
         worker=worker,
