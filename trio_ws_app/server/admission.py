@@ -27,8 +27,9 @@ from .exchanges import Exchanges
 from .hooks import Hooks
 from .limits import PendingHandshakes, Places
 from .options import Options
-from .pending_handshake import AnyTransport, Certificate, LocalAddress, PendingHandshake
+from .pending_handshake import AnyTransport, LocalAddress, PendingHandshake
 from .statistics import Counters
+from .tls import Secured, note_server_name
 
 _LINGER = 2.0  # seconds for a client to take its answer and close
 
@@ -75,6 +76,8 @@ class Admission:
         self._engine = engine
         self._hooks = Hooks(nursery, options, stop)
         self._ssl_context = options.ssl_context
+        if self._ssl_context is not None and self._ssl_context.sni_callback is None:
+            self._ssl_context.sni_callback = note_server_name
         self._counters = counters
         self._stop = stop
         self._refused_origins = RefusedOrigins()
@@ -108,12 +111,12 @@ class Admission:
         self,
         transport: AnyTransport,
         client: Client,
-        certificate: Certificate | None = None,
+        secured: Secured | None = None,
         local: LocalAddress = None,
         is_reused: bool = False,
     ) -> PendingHandshake:
         """The handshake that will come over ``transport``."""
-        handshake = PendingHandshake(transport, client, self, self.now(), certificate, local, is_reused)
+        handshake = PendingHandshake(transport, client, self, self.now(), secured, local, is_reused)
         self.pending.add(handshake)
         return handshake
 
@@ -219,7 +222,7 @@ class Admission:
     def _go_on(self, handshake: PendingHandshake, exchange: Exchange) -> None:
         """The client has its answer, and may make another request."""
         transport = handshake.transport
-        again = self.begin(transport, handshake.peer, handshake.certificate, handshake.local, True)
+        again = self.begin(transport, handshake.peer, handshake.secured, handshake.local, True)
         transport.endpoint = again
         if exchange.answer.keep_alive and not self._stop.requested.is_set():
             again.go_on(exchange.inflow.trailing)
