@@ -62,7 +62,10 @@ class App:
 
     def __attrs_post_init__(self) -> None:
         if self.handler is None and self.http is None:
-            raise TypeError("an App needs a handler, an ASGI application as http=, or both")
+            raise TypeError(
+                "the handler must be an async function that takes a connection, not None; "
+                "without one, http= has to be an ASGI application"
+            )
 
     def hooks(self, before: Hooks = None) -> tuple[ProcessRequest, ...]:
         """All that look at a request: those ``before``, then the application's, within what routes say."""
