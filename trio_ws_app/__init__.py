@@ -13,7 +13,7 @@ Serving
     serve(handler, port) runs a Server with Settings for each Handler; Server.statistics are Statistics.
     An App is a Handler with its ProcessRequest and Readiness; Routes are a handler for each path.
     Request (with State), Response and Headers are what a connection began with, and what may refuse it; an
-    Upgrade says more in the answer that accepts it.
+    Upgrade says more in the answer that accepts it. TLS is what was agreed on, with a server's Certificates.
 
 One connection
     Connection sends and receives a Message; ConnectionClosed and its CloseReason (a CloseCode) are its end.
@@ -92,8 +92,9 @@ from .registry.fanout import BroadcastResult, Overflow, broadcast
 from .registry.groups import Group
 from .registry.registry import Member, Registry, open_registry
 from .registry.topics import Following
-from .request import Headers, Request, Response, State, Upgrade
+from .request import TLS, Headers, Request, Response, State, Upgrade
 from .server.app import App
+from .server.certificates import Certificates
 from .server.options import Handler, ProcessRequest, Readiness
 from .server.routes import Routes
 from .server.server import Server
@@ -102,6 +103,7 @@ from .server.statistics import Statistics
 from .settings import Settings
 
 __all__ = [
+    "TLS",
     "AlreadyPresent",
     "App",
     "Backoff",
@@ -109,6 +111,7 @@ __all__ = [
     "Broker",
     "BrokerUnavailable",
     "Call",
+    "Certificates",
     "ChannelClient",
     "ChannelLimits",
     "ChannelSubscription",

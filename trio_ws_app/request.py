@@ -120,16 +120,33 @@ class Upgrade:
 
 
 @attrs.frozen
+class TLS:
+    """What was agreed on in the TLS handshake of a connection.
+
+    ``version`` is like ``TLSv1.3``, ``cipher`` OpenSSL's name of the suite, ``alpn`` the protocol (RFC 7301),
+    ``server_name`` the name that the client has asked for (SNI, RFC 6066): None if it has asked for none, or
+    the TLS is a listener's own. ``certificate`` is the client's, verified, as ``ssl.SSLSocket.getpeercert``
+    gives it, and ``certificate_der`` the whole of it; None if it has sent none.
+    """
+
+    version: str
+    cipher: str
+    alpn: str | None = None
+    server_name: str | None = None
+    certificate: Mapping[str, object] | None = attrs.field(default=None, repr=False)
+    certificate_der: bytes | None = attrs.field(default=None, repr=False)
+
+
+@attrs.frozen
 class Request:
     """The request that opens a connection (RFC 6455, section 4.1).
 
     ``target`` is as sent, ``path`` its decoded path; ``query`` maps each name to its last value. ``client``
     is the IP address and port that it came from, None for a Unix socket or a stream in memory; a trusted
-    proxy says both for its clients, port 0 if not known. ``scheme`` is ``http`` or, over TLS, ``https``.
-    ``server`` is the address and port that it came to, or a Unix socket's path and None; None in memory.
-    ``certificate`` is the client's verified TLS certificate, as ``ssl.SSLSocket.getpeercert`` gives it, None
-    if there is none. ``state`` is for the application: what ``process_request`` puts there, the handler finds
-    there. ``path_params`` are what ``Routes`` has found in the path.
+    proxy says both for its clients, port 0 if not known. ``scheme`` is ``http`` or, over TLS, ``https``;
+    ``tls`` is None without TLS, or if a proxy ends it. ``server`` is the address and port that it came to, or
+    a Unix socket's path and None; None in memory. ``state`` is for the application: what ``process_request``
+    puts there, the handler finds there. ``path_params`` are what ``Routes`` has found in the path.
     """
 
     method: str
@@ -138,10 +155,15 @@ class Request:
     client: tuple[str, int] | None = None
     scheme: str = attrs.field(default="http", kw_only=True)
     server: tuple[str, int | None] | None = attrs.field(default=None, kw_only=True)
-    certificate: Mapping[str, object] | None = attrs.field(default=None, eq=False, repr=False)
+    tls: TLS | None = attrs.field(default=None, eq=False, kw_only=True)
     _state: State | None = attrs.field(default=None, init=False, eq=False, repr=False)
     _upgrade: Upgrade | None = attrs.field(default=None, init=False, eq=False, repr=False)
     _path_params: Mapping[str, Any] | None = attrs.field(default=None, init=False, eq=False, repr=False)
+
+    @property
+    def certificate(self) -> Mapping[str, object] | None:
+        """The client's verified TLS certificate, see ``TLS``; None if there is none."""
+        return None if self.tls is None else self.tls.certificate
 
     @property
     def state(self) -> State:

@@ -18,6 +18,7 @@ from ..running_time import block_running
 from .log_output import STANDARD_ERROR
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+RELOAD = signal.SIGHUP
 CLEAN_UP = 0.7  # seconds after the grace period for what was cancelled to clean up
 AT_ONCE = 0.5  # the same after a second signal
 _REPORT = 0.15  # seconds for the watchdog to say what does not end
@@ -56,6 +57,7 @@ class Shutdown:
         self._report: Callable[[], object] = _nothing
         self._received: Received = _exit
         self._early: list[int] = []
+        self.reloads = False  # SIGHUP is handed over and stops nothing, unless the process is stopping
 
     def install(self, supervised: bool = False) -> None:
         """Handle the signals, from the main thread.
@@ -115,6 +117,9 @@ class Shutdown:
         self._end_within(self._grace_period + CLEAN_UP)  # also if the main thread never handles the signal
 
     def _receive(self, number: int, _frame: object) -> None:
+        if number == RELOAD and self.reloads and not self._count:
+            self._received(number)
+            return
         self._count += 1
         if self._count > 2:
             os._exit(self.status)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from enum import Enum, auto
 from typing import Protocol
 
@@ -24,11 +24,11 @@ from ..wire.deadlines import FixedTimeout
 from ..wire.stream import StreamTransport
 from ..wire.transport import SocketTransport
 from .addresses import Client, ip_client
+from .tls import Secured, agreed
 
 logger = logging.getLogger("trio_ws_app.handshake")
 
 AnyTransport = SocketTransport | StreamTransport
-Certificate = Callable[[], Mapping[str, object] | None]  # the client's; None if it has none
 LocalAddress = tuple[str, int | None] | None  # what the client has connected to
 
 _TOO_SLOW = Response(408, "The request did not come in time.\n")
@@ -100,7 +100,6 @@ class PendingHandshake:
         "_ssl_context",
         "_stage",
         "_tls",
-        "certificate",
         "client",
         "has_place",
         "has_spoken",
@@ -108,6 +107,7 @@ class PendingHandshake:
         "local",
         "on_lost",
         "peer",
+        "secured",
         "trailing",
         "transport",
     )
@@ -118,7 +118,7 @@ class PendingHandshake:
         client: Client,
         owner: Owner,
         now: float,
-        certificate: Certificate | None = None,
+        secured: Secured | None = None,
         local: LocalAddress = None,
         is_reused: bool = False,
     ) -> None:
@@ -131,7 +131,7 @@ class PendingHandshake:
         self.has_spoken = False
         self.on_lost: Callable[[], None] | None = None
         self.trailing = b""  # what came while the request was decided on
-        self.certificate = certificate
+        self.secured = secured
         self._owner = owner
         self._handshake = ServerHandshake(owner.settings, http=owner.serves_http)
         self._stage = Stage.REQUEST
@@ -161,7 +161,7 @@ class PendingHandshake:
         """Speak TLS first. Raises OSError for a client that is gone."""
         assert isinstance(self.transport, SocketTransport)
         self._tls = self.transport.use_tls(context)
-        self.certificate = self._tls.getpeercert
+        self.secured = self._tls
         self._stage = Stage.TLS
 
     # -- from the transport ------------------------------------------------------------------
@@ -275,19 +275,14 @@ class PendingHandshake:
             return
         if request is not None:
             self._stage = Stage.DECIDING
-            # Empty for one that was not verified.
-            certificate = (self.certificate() or None) if self.certificate else None
-            scheme = "http" if self.certificate is None else "https"
+            tls = None if self.secured is None else agreed(self.secured)
+            scheme = "http" if tls is None else "https"
             client, said = self._owner.client_of(request, self.peer)
             if client is not self.client:
                 self._owner.identified(self, client)
             if self.is_undecided:
                 whole = attrs.evolve(
-                    request,
-                    client=client.address,
-                    scheme=said or scheme,
-                    server=self.local,
-                    certificate=certificate,
+                    request, client=client.address, scheme=said or scheme, server=self.local, tls=tls
                 )
                 self._owner.decide(self, whole)
 
