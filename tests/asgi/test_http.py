@@ -264,6 +264,30 @@ async def test_a_client_that_goes_cancels_its_request(caplog: pytest.LogCaptureF
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
+async def test_an_answer_of_known_length_is_over_with_its_last_byte() -> None:
+    """The next request is answered even if the application has not said that it was the last."""
+    ended = trio.Event()
+
+    async def app(scope: Any, _receive: Any, send: Any) -> None:
+        if scope["path"] == "/next":
+            await answer(send)
+            return
+        headers = [(b"content-length", b"2")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"ab", "more_body": True})
+        await ended.wait()
+        await send({"type": "http.response.body"})
+
+    async with serving(app) as server:
+        client = Client(await server.connect_raw())
+        assert (await client.get("/")).body == b"ab"
+        assert (await client.get("/next")).body == b"ok"
+        ended.set()
+        await wait_all_tasks_blocked()
+        counts = server.server.statistics()
+        assert (counts.failed, counts.aborted, counts.answered) == (0, 0, {200: 2})
+
+
 async def test_requests_are_counted() -> None:
     """By status, those that go on, and those whose client has gone."""
 

@@ -46,6 +46,7 @@ def configure(
     worker: Inherited | None,
     *,
     target: str,
+    asgi: bool,
     host: str,
     port: int,
     unix: str | None,
@@ -72,7 +73,7 @@ def configure(
         listeners = tcp_listeners(host, port) if unix is None else unix_listener(unix)
     return Configuration(
         target=target,
-        application=load(target),
+        application=load(target, asgi=asgi),
         broker=broker_for(broker, workers),
         workers=workers,
         worker=worker,
