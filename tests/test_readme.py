@@ -511,3 +511,21 @@ async def test_a_plain_asgi_application_echoes() -> None:
     async with client_of(app, subprotocols=["echo"]) as connection:
         await connection.send("hello")
         assert await connection.receive() == "hello"
+
+
+# -- trio_ws_app/channels/README.md ------------------------------------------------------------
+
+
+async def test_channels_carry_subscriptions_and_calls() -> None:
+    """The first example: connect, subscribe, publish, call."""
+    async with served(block("imports", "channels")["app"]) as server:
+        client = await server.connect(headers=[("Cookie", "name=ann")])
+        await client.send('{"id":1,"connect":{}}\n{"id":2,"subscribe":{"channel":"room:1"}}')
+        replies = [json.loads(str(await client.receive())) for _ in range(2)]
+        assert [set(reply) for reply in replies] == [{"id", "connect"}, {"id", "subscribe"}]
+        await client.send('{"id":3,"publish":{"channel":"room:1","data":"hello"}}')
+        publication = json.loads(str(await client.receive()))["push"]["pub"]
+        assert (publication["data"], publication["info"]["user"]) == ("hello", "ann")
+        assert json.loads(str(await client.receive())) == {"id": 3, "publish": {}}
+        await client.send('{"id":4,"rpc":{"method":"sum","data":[1,2]}}')
+        assert json.loads(str(await client.receive())) == {"id": 4, "rpc": {"data": 3}}

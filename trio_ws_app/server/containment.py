@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from math import inf
 
 import trio
 
+from ..callbacks import leaves
 from ..errors import CloseCode, ConnectionClosed
 from ..protocol.closing import is_legal_close_code
 from ..wire.connection import WireConnection
 
 logger = logging.getLogger("trio_ws_app.server")
-
-
-def leaves(error: BaseException) -> Iterator[BaseException]:
-    """The errors in a group and in the groups within it; an error that is no group, itself."""
-    waiting = [error]  # no recursion: how deep they lie is the user's matter
-    while waiting:
-        part = waiting.pop()
-        if isinstance(part, BaseExceptionGroup):
-            waiting += reversed(part.exceptions)
-        else:
-            yield part
 
 
 def interrupt_in(error: BaseException) -> KeyboardInterrupt | SystemExit | None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
 import attrs
 
+from ..asgi.application import Application
 from ..connection import Connection
 from ..request import Request, Response
 from ..settings import Settings
@@ -32,6 +34,9 @@ class Options:
     process_request: Sequence[ProcessRequest] = ()
     readiness: Readiness = always_ready
     cancel_on_disconnect: bool = False
+    http: Application | None = None
+    http_hooks: Sequence[ProcessRequest] = ()  # those of ``process_request`` that see what ``http`` answers
+    state: Mapping[str, Any] = attrs.field(factory=dict)  # that its lifespan has given
 
 
 def is_async(thing: object) -> bool:
