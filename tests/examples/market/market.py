@@ -2,7 +2,7 @@
 
 A slow client gets the newest price of each symbol, and never a queue of old ones; one that has just come gets
 the last price at once. The prices come from a feed: in the server if that is a single process, else from a
-program of its own, ``python market.py redis://localhost:6379``, which all workers hear through Redis.
+program of its own, ``python market.py REDIS``, which all workers hear through Redis.
 """
 
 import json
@@ -109,11 +109,15 @@ async def feed(broker: ws.Broker) -> None:
         await trio.sleep(INTERVAL)
 
 
-async def publish(url: str) -> None:
-    async with ws.open_redis_broker(url) as broker:
-        await feed(broker)
+async def main() -> None:
+    """Be the feed of servers that share a Redis."""
+    try:
+        async with ws.open_redis_broker(sys.argv[1]) as broker:
+            await feed(broker)
+    except ws.BrokerUnavailable as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":
     with suppress(KeyboardInterrupt):
-        trio.run(publish, sys.argv[1])
+        trio.run(main)

@@ -142,9 +142,11 @@ for (let column = 0; column < COLUMNS; column += 1) {
 find("sit").addEventListener("click", () => send({ type: "sit" }));
 find("new").addEventListener("click", () => send({ type: "new" }));
 
-find("name").value = localStorage.getItem("name") ?? "";
+// A tab that is loaded anew is still the same player; a new tab begins with the name that was used last.
+find("name").value = sessionStorage.getItem("name") ?? localStorage.getItem("name") ?? "";
 find("join").addEventListener("submit", (event) => {
   event.preventDefault();
-  localStorage.setItem("name", find("name").value.trim());
-  join(find("name").value.trim(), find("table").value);
+  const name = find("name").value.trim();
+  for (const storage of [sessionStorage, localStorage]) storage.setItem("name", name);
+  if (name) join(name, find("table").value);
 });
