@@ -98,7 +98,16 @@ CONTENDERS = (
     Contender("bare-loop", "bare_loop.py", works=("fanout",), tls=False, compression=False, floor=True),
 )
 
-PEERS = tuple(one.name for one in CONTENDERS if not one.ours and not one.floor)
+# Servers of one ASGI application, which answers HTTP and echoes WebSocket messages.
+ASGI = ("http", "asgi")
+UVICORN = ("uvicorn", "uvloop", "httptools", "websockets")
+CONTENDERS += (
+    Contender("ours-asgi", "asgi_ours.py", ("trio",), works=ASGI),
+    Contender("hypercorn-trio", "asgi_hypercorn.py", ("hypercorn", "trio"), works=ASGI),
+    Contender("uvicorn", "asgi_uvicorn.py", UVICORN, works=ASGI),
+)
+
+PEERS = tuple(one.name for one in CONTENDERS if "echo" in one.works and not one.ours and not one.floor)
 
 
 def taking_part(work: str) -> list[Contender]:
