@@ -80,6 +80,10 @@ def installed(package: str) -> str | None:
         return None
 
 
+# Servers of one ASGI application, which answers HTTP and echoes WebSocket messages.
+_ASGI = ("http", "asgi")
+_UVICORN = ("uvicorn", "uvloop", "httptools", "websockets")
+
 # Where no message comes in, a plain function and a coroutine function cost the same.
 CONTENDERS = (
     Contender("ours", "ours.py", ("trio",)),
@@ -94,17 +98,11 @@ CONTENDERS = (
     Contender("websockets-asyncio", "websockets_asyncio.py", ("websockets",)),
     Contender("websockets-trio", "websockets_trio.py", ("websockets", "trio")),
     Contender("trio-websocket", "trio_websocket_server.py", ("trio-websocket",), compression=False),
+    Contender("ours-asgi", "asgi_ours.py", ("trio",), works=_ASGI),
+    Contender("hypercorn-trio", "asgi_hypercorn.py", ("hypercorn", "trio"), works=_ASGI),
+    Contender("uvicorn", "asgi_uvicorn.py", _UVICORN, works=_ASGI),
     Contender("limit", "limit.c", works=("echo", "handshake"), tls=False, compression=False, floor=True),
     Contender("bare-loop", "bare_loop.py", works=("fanout",), tls=False, compression=False, floor=True),
-)
-
-# Servers of one ASGI application, which answers HTTP and echoes WebSocket messages.
-ASGI = ("http", "asgi")
-UVICORN = ("uvicorn", "uvloop", "httptools", "websockets")
-CONTENDERS += (
-    Contender("ours-asgi", "asgi_ours.py", ("trio",), works=ASGI),
-    Contender("hypercorn-trio", "asgi_hypercorn.py", ("hypercorn", "trio"), works=ASGI),
-    Contender("uvicorn", "asgi_uvicorn.py", UVICORN, works=ASGI),
 )
 
 PEERS = tuple(one.name for one in CONTENDERS if "echo" in one.works and not one.ours and not one.floor)
