@@ -141,3 +141,24 @@ async def test_a_client_that_goes_cancels_its_request(how: str, ahead: int) -> N
         client.close()
         with trio.fail_after(2):  # the machine may be busy
             await ended.wait()
+
+
+async def test_an_old_client_can_tell_an_answer_that_is_cut_off() -> None:
+    """Where the end of the connection is the end of the answer, the connection is reset (G5)."""
+
+    async def app(scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"part", "more_body": True})
+        if scope["path"] == "/broken":
+            raise LookupError("a bug")
+        await send({"type": "http.response.body"})
+
+    async def read_all(path: str) -> bytes:
+        async with await trio.open_tcp_stream("127.0.0.1", server.port) as stream:
+            await stream.send_all(request(path, version="1.0"))
+            return b"".join([bytes(data) async for data in stream])
+
+    async with listening(app) as server:
+        assert (await read_all("/")).endswith(b"\r\n\r\npart")
+        with pytest.raises(trio.BrokenResourceError):
+            await read_all("/broken")
