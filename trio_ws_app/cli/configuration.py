@@ -15,7 +15,7 @@ from ..errors import UsageError
 from ..pages import page_for, static_files
 from ..server.options import ProcessRequest
 from ..settings import Settings
-from .broker import OpenBroker, broker_for
+from .broker import OpenBroker, broker_for, broker_name
 from .listeners import inherited_listeners, tcp_listeners, unix_listener
 from .observability import Observability, configure_observability
 from .options import settings_from
@@ -31,6 +31,7 @@ class Configuration:
     target: str
     application: Application
     broker: OpenBroker
+    broker_name: str
     workers: int
     worker: Inherited | None
     control: str | None
@@ -71,6 +72,7 @@ def configure(
         target=target,
         application=load(target),
         broker=broker_for(broker, workers),
+        broker_name=broker_name(broker),
         workers=workers,
         worker=worker,
         control=control,

@@ -17,6 +17,7 @@ from ..callbacks import await_interruptible, call_interruptible, refuse_coroutin
 from ..request import Request, Response
 from .containment import interrupt_in, is_cancelled
 from .draining import Stop
+from .masking import masked
 from .options import Options, ProcessRequest
 from .pending_handshake import PendingHandshake
 
@@ -114,5 +115,11 @@ class Hooks:
             handshake.refuse(_STOPPING, f"{name} has ended the server")
             return
         remote = handshake.client.remote
-        logger.error("%s: %s failed, the request is answered with 500", remote, name, exc_info=error)
+        logger.error(
+            "%s: %s failed, the request is answered with 500",
+            remote,
+            name,
+            exc_info=error,
+            extra={"remote": remote, "path": masked(handshake.target)},
+        )
         handshake.refuse(_BROKEN, f"{name} failed")

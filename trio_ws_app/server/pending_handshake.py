@@ -23,6 +23,7 @@ from ..wire.deadlines import FixedTimeout
 from ..wire.stream import StreamTransport
 from ..wire.transport import SocketTransport
 from .addresses import Client, ip_client
+from .masking import masked
 
 logger = logging.getLogger("trio_ws_app.handshake")
 
@@ -87,6 +88,7 @@ class PendingHandshake:
         "has_place",
         "has_spoken",
         "on_lost",
+        "target",
         "trailing",
         "transport",
     )
@@ -104,6 +106,7 @@ class PendingHandshake:
         self.has_place = False  # among the connections
         self.has_spoken = False
         self.on_lost: Callable[[], None] | None = None
+        self.target = ""  # of the request, as it came
         self.trailing = b""  # what came while the request was decided on
         self._certificate = certificate
         self._owner = owner
@@ -219,6 +222,7 @@ class PendingHandshake:
             self.refuse(refusal.response, refusal.reason)
             return
         if request is not None:
+            self.target = request.target
             self._stage = Stage.DECIDING
             # Empty for one that was not verified.
             certificate = (self._certificate() or None) if self._certificate else None
@@ -259,7 +263,10 @@ class PendingHandshake:
         try:
             self._out = self._handshake.refuse(response)
         except Exception:  # what the application has put into it
-            logger.exception("%s: the HTTP answer can't be sent, the client gets 500", self.client.remote)
+            fields = {"remote": self.client.remote, "path": masked(self.target)}
+            logger.exception(
+                "%s: the HTTP answer can't be sent, the client gets 500", self.client.remote, extra=fields
+            )
             response = _BROKEN
             self._out = self._handshake.refuse(response)
         self._owner.count_refused(f"HTTP {response.status}")
