@@ -8,8 +8,13 @@ from collections.abc import Iterator
 import pytest
 from redis_servers import RedisServer, running_cluster, running_redis
 
-# Not by an option in pyproject.toml, which comes before tests.helpers.uncompiled and imports the package.
-pytest_plugins = ["trio_ws_app.testing.plugin"]
+import pytest_trio_ws_app
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have the package's own plugin also if the package is on the path, and not installed."""
+    if not config.pluginmanager.is_registered(pytest_trio_ws_app):
+        config.pluginmanager.register(pytest_trio_ws_app)
 
 
 @pytest.fixture(scope="session")

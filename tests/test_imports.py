@@ -16,6 +16,7 @@ LAYERS = [
     "json_codec",
     "settings",
     "primitives",
+    "running_time",
     "callbacks",
     "background",
     "request",
@@ -28,14 +29,16 @@ LAYERS = [
     "wire",
     "broker",
     "registry",
-    "server",
     "client",
     "asgi",
+    "server",
+    "auth",
+    "channels",
     "observability",
-    "testing",
     "pages",
     "apps",
     "cli",
+    "testing",
 ]
 MODULES = sorted(path for path in ROOT.rglob("*.py") if path.parent != ROOT or path.stem in LAYERS)
 

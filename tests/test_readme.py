@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -19,10 +20,11 @@ import trio
 import trio_websocket
 from hypercorn_server import client_of, websocket_app
 from redis_servers import RedisServer
-from running import PATIENCE, environment
+from running import PATIENCE, environment_with_plugin
 from trio.testing import wait_all_tasks_blocked
 
 import trio_ws_app as ws
+from trio_ws_app import auth
 from trio_ws_app.cli import main
 from trio_ws_app.testing import MemoryServer, serve_in_memory
 
@@ -225,7 +227,7 @@ def run_python(folder: Path, *arguments: str) -> str:
     """What Python prints in a folder of the reader's; nothing goes wrong."""
     done = subprocess.run(
         [sys.executable, *arguments],
-        cwd=folder, env=environment(), capture_output=True, text=True, timeout=3 * PATIENCE,
+        cwd=folder, env=environment_with_plugin(folder), capture_output=True, text=True, timeout=3 * PATIENCE,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     return done.stdout
@@ -241,9 +243,9 @@ def test_embedding_is_a_whole_program(tmp_path: Path) -> None:
 PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider")
 
 
-@pytest.mark.parametrize("name", ["testing", "testing-blocks"])
+@pytest.mark.parametrize("name", ["testing", "testing-plugin", "testing-victim", "testing-blocks"])
 def test_the_tests_of_the_reader_pass(name: str, tmp_path: Path) -> None:
-    """With pytest and pytest-trio alone, without a configuration."""
+    """With pytest, pytest-trio and the package alone, without a configuration."""
     (tmp_path / "hello.py").write_text(RUN["hello"])
     (tmp_path / "test_hello.py").write_text(RUN[name])
     assert re.search(r"^[12] passed", run_python(tmp_path, *PYTEST), flags=re.MULTILINE)
@@ -511,3 +513,36 @@ async def test_a_plain_asgi_application_echoes() -> None:
     async with client_of(app, subprotocols=["echo"]) as connection:
         await connection.send("hello")
         assert await connection.receive() == "hello"
+
+
+# -- trio_ws_app/channels/README.md ------------------------------------------------------------
+
+
+async def test_channels_carry_subscriptions_and_calls() -> None:
+    """The first example: connect, subscribe, publish, call."""
+    async with served(block("imports", "channels")["app"]) as server:
+        client = await server.connect(headers=[("Cookie", "name=ann")])
+        await client.send('{"id":1,"connect":{}}\n{"id":2,"subscribe":{"channel":"room:1"}}')
+        replies = [json.loads(str(await client.receive())) for _ in range(2)]
+        assert [set(reply) for reply in replies] == [{"id", "connect"}, {"id", "subscribe"}]
+        await client.send('{"id":3,"publish":{"channel":"room:1","data":"hello"}}')
+        publication = json.loads(str(await client.receive()))["push"]["pub"]
+        assert (publication["data"], publication["info"]["user"]) == ("hello", "ann")
+        assert json.loads(str(await client.receive())) == {"id": 3, "publish": {}}
+        await client.send('{"id":4,"rpc":{"method":"sum","data":[1,2]}}')
+        assert json.loads(str(await client.receive())) == {"id": 4, "rpc": {"data": 3}}
+
+
+# -- auth/README.md ----------------------------------------------------------------------------
+
+
+async def test_the_readmes_sessions_know_their_user(autojump_clock: trio.testing.MockClock) -> None:
+    """The first message is the token, a later one prolongs the session."""
+    del autojump_clock
+    token = auth.sign("the text that your backend signs with", {"sub": "ann", "exp": time.time() + 60})
+    app = block("auth")["application"]
+    async with serve_in_memory(app.handler) as server:
+        client = await server.connect()
+        for message in (token, f"refresh {token}", "hello"):
+            await client.send(message)
+        assert await client.receive() == "ann says 'hello'"

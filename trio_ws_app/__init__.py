@@ -13,7 +13,7 @@ Serving
     serve(handler, port) runs a Server with Settings for each Handler; Server.statistics are Statistics.
     An App is a Handler with its ProcessRequest and Readiness; Routes are a handler for each path.
     Request (with State), Response and Headers are what a connection began with, and what may refuse it; an
-    Upgrade says more in the answer that accepts it.
+    Upgrade says more in the answer that accepts it. TLS is what was agreed on, with a server's Certificates.
 
 One connection
     Connection sends and receives a Message; ConnectionClosed and its CloseReason (a CloseCode) are its end.
@@ -31,6 +31,11 @@ Topics
     Its Subscription gives a Delivery or a Gap; a History keeps messages, and a Position is a place in it.
     Following says how a member began to follow one. Present, Join and Leave say who is here, AlreadyPresent
     who is already.
+
+Many subscriptions over one connection, as Centrifugo's clients speak
+    Channels become a ChannelsApp with ChannelLimits; Tokens say who a User is, and a Grant what one may have.
+    A ConnectRequest and a Call are what a ChannelClient asks for; Refuse is the answer no. ClientInfo is what
+    others are told of it. A ChannelSubscription is one client's to one channel, a Publication its message.
 
 Outgoing connections, and those of others
     connect and reconnect (with a Backoff; is_transient decides) raise HandshakeRefused.
@@ -57,6 +62,21 @@ from .broker import (
     open_memory_broker,
     open_redis_broker,
 )
+from .channels import (
+    Call,
+    ChannelClient,
+    ChannelLimits,
+    Channels,
+    ChannelsApp,
+    ChannelSubscription,
+    ClientInfo,
+    ConnectRequest,
+    Grant,
+    Publication,
+    Refuse,
+    Tokens,
+    User,
+)
 from .client.adapter import from_trio_websocket
 from .client.backoff import Backoff, is_transient
 from .client.connect import connect
@@ -72,8 +92,9 @@ from .registry.fanout import BroadcastResult, Overflow, broadcast
 from .registry.groups import Group
 from .registry.registry import Member, Registry, open_registry
 from .registry.topics import Following
-from .request import Headers, Request, Response, State, Upgrade
+from .request import TLS, Headers, Request, Response, State, Upgrade
 from .server.app import App
+from .server.certificates import Certificates
 from .server.options import Handler, ProcessRequest, Readiness
 from .server.routes import Routes
 from .server.server import Server
@@ -82,20 +103,31 @@ from .server.statistics import Statistics
 from .settings import Settings
 
 __all__ = [
+    "TLS",
     "AlreadyPresent",
     "App",
     "Backoff",
     "BroadcastResult",
     "Broker",
     "BrokerUnavailable",
+    "Call",
+    "Certificates",
+    "ChannelClient",
+    "ChannelLimits",
+    "ChannelSubscription",
+    "Channels",
+    "ChannelsApp",
+    "ClientInfo",
     "CloseCode",
     "CloseReason",
+    "ConnectRequest",
     "Connection",
     "ConnectionClosed",
     "Delivery",
     "Exit",
     "Following",
     "Gap",
+    "Grant",
     "Group",
     "Handler",
     "HandshakeRefused",
@@ -112,8 +144,10 @@ __all__ = [
     "Position",
     "Present",
     "ProcessRequest",
+    "Publication",
     "Readiness",
     "RedisTimeouts",
+    "Refuse",
     "Registry",
     "Request",
     "Response",
@@ -124,8 +158,10 @@ __all__ = [
     "State",
     "Statistics",
     "Subscription",
+    "Tokens",
     "Upgrade",
     "UsageError",
+    "User",
     "broadcast",
     "call_every",
     "connect",

@@ -8,7 +8,7 @@ What it raises goes to the caller, whose policy it is.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextvars import copy_context
 from functools import partial
 from typing import ParamSpec, TypeVar
@@ -43,3 +43,14 @@ def refuse_coroutine(function: object, result: object, instead: str) -> None:
     if result is not None and inspect.iscoroutine(result):
         result.close()
         raise TypeError(f"{function!r} returned a coroutine: {instead}")
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """The errors in a group and in the groups within it; an error that is no group, itself."""
+    waiting = [error]  # no recursion: how deep they lie is the user's matter
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, BaseExceptionGroup):
+            waiting += reversed(part.exceptions)
+        else:
+            yield part

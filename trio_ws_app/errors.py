@@ -86,9 +86,7 @@ class ConnectionClosed(trio.EndOfChannel, trio.BrokenResourceError):
     ended; ``connection`` is the one that ended, or None if there never was one: the opening handshake failed.
     """
 
-    def __init__(
-        self, reason: CloseReason, connection: trio.abc.Channel[str | bytes] | None = None
-    ) -> None:
+    def __init__(self, reason: CloseReason, connection: trio.abc.Channel[str | bytes] | None = None) -> None:
         super().__init__(reason)  # its text is made on demand
         self.reason = reason
         self.connection = connection

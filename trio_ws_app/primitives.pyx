@@ -6,6 +6,8 @@ Everything that differs between the compiled package and the other is in these t
 
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.string cimport memcpy
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, nanosleep, timespec
+from posix.unistd cimport _exit
 from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
@@ -19,6 +21,9 @@ cdef extern from "sys/socket.h" nogil:
     cdef struct sockaddr:
         unsigned short sa_family
     int c_connect "connect"(int descriptor, const sockaddr *address, unsigned int size)
+
+cdef extern from "signal.h" nogil:
+    int c_raise "raise"(int number)
 
 COMPILED = True
 BLOCKED = -1
@@ -49,6 +54,25 @@ cpdef Py_ssize_t send(int fd, object data, int flags=0) except -3:
         PyBuffer_Release(&view)
         return count
     return count if count >= 0 else _failure()
+
+
+cpdef object exit_after(double seconds, int status, int number):
+    """End the process once it could run for ``seconds``, also while other code holds the interpreter's lock.
+
+    Signal ``number`` is raised before, in this thread, for a handler that needs no lock either, as
+    ``faulthandler`` has them. The steps are those of ``running_time``. It does not return.
+    """
+    cdef timespec step, before, after
+    step.tv_sec = 0
+    step.tv_nsec = 50_000_000
+    with nogil:
+        while seconds > 0:
+            clock_gettime(CLOCK_MONOTONIC, &before)
+            nanosleep(&step, NULL)
+            clock_gettime(CLOCK_MONOTONIC, &after)
+            seconds -= min(0.2, after.tv_sec - before.tv_sec + (after.tv_nsec - before.tv_nsec) / 1e9)
+        c_raise(number)
+        _exit(status)
 
 
 cpdef object reset(int fd):

@@ -54,6 +54,13 @@ class Headers(Mapping[str, str]):
             self._by_name = _by_name(line.split(": ", 1) for line in lines)
         return self._by_name
 
+    def raw(self) -> list[tuple[bytes, bytes]]:
+        """The fields as bytes, with names in lower case: in the order in which they came, if they came."""
+        if self._text is None:
+            self.pack()
+        lines = (self._text or "").encode("latin-1").split(b"\r\n")[:-1]
+        return [(name.lower(), value) for name, value in (line.split(b": ", 1) for line in lines)]
+
     def pack(self) -> None:
         """Keep the fields as one text until they are asked for: a long-lived connection holds on to them."""
         if self._text is None:
@@ -113,15 +120,33 @@ class Upgrade:
 
 
 @attrs.frozen
+class TLS:
+    """What was agreed on in the TLS handshake of a connection.
+
+    ``version`` is like ``TLSv1.3``, ``cipher`` OpenSSL's name of the suite, ``alpn`` the protocol (RFC 7301),
+    ``server_name`` the name that the client has asked for (SNI, RFC 6066): None if it has asked for none, or
+    the TLS is a listener's own. ``certificate`` is the client's, verified, as ``ssl.SSLSocket.getpeercert``
+    gives it, and ``certificate_der`` the whole of it; None if it has sent none.
+    """
+
+    version: str
+    cipher: str
+    alpn: str | None = None
+    server_name: str | None = None
+    certificate: Mapping[str, object] | None = attrs.field(default=None, repr=False)
+    certificate_der: bytes | None = attrs.field(default=None, repr=False)
+
+
+@attrs.frozen
 class Request:
     """The request that opens a connection (RFC 6455, section 4.1).
 
     ``target`` is as sent, ``path`` its decoded path; ``query`` maps each name to its last value. ``client``
     is the IP address and port that it came from, None for a Unix socket or a stream in memory; a trusted
-    proxy says both for its clients, port 0 if not known. ``scheme`` is ``http`` or, over TLS, ``https``.
-    ``certificate`` is the client's verified TLS certificate, as ``ssl.SSLSocket.getpeercert`` gives it, None
-    if there is none. ``state`` is for the application: what ``process_request`` puts there, the handler finds
-    there. ``path_params`` are what ``Routes`` has found in the path.
+    proxy says both for its clients, port 0 if not known. ``scheme`` is ``http`` or, over TLS, ``https``;
+    ``tls`` is None without TLS, or if a proxy ends it. ``server`` is the address and port that it came to, or
+    a Unix socket's path and None; None in memory. ``state`` is for the application: what ``process_request``
+    puts there, the handler finds there. ``path_params`` are what ``Routes`` has found in the path.
     """
 
     method: str
@@ -129,10 +154,16 @@ class Request:
     headers: Headers = attrs.field(factory=Headers)
     client: tuple[str, int] | None = None
     scheme: str = attrs.field(default="http", kw_only=True)
-    certificate: Mapping[str, object] | None = attrs.field(default=None, eq=False, repr=False)
+    server: tuple[str, int | None] | None = attrs.field(default=None, kw_only=True)
+    tls: TLS | None = attrs.field(default=None, eq=False, kw_only=True)
     _state: State | None = attrs.field(default=None, init=False, eq=False, repr=False)
     _upgrade: Upgrade | None = attrs.field(default=None, init=False, eq=False, repr=False)
     _path_params: Mapping[str, Any] | None = attrs.field(default=None, init=False, eq=False, repr=False)
+
+    @property
+    def certificate(self) -> Mapping[str, object] | None:
+        """The client's verified TLS certificate, see ``TLS``; None if there is none."""
+        return None if self.tls is None else self.tls.certificate
 
     @property
     def state(self) -> State:
@@ -170,12 +201,12 @@ class Request:
         """The decoded path, without the query."""
         if _PLAIN_PATH.fullmatch(self.target):
             return self.target
-        return unquote(_split(self.target)[0]) or "/"
+        return unquote(split_target(self.target)[0]) or "/"
 
     @property
     def query(self) -> Mapping[str, str]:
         """The decoded query: each name with its last value."""
-        return MappingProxyType(dict(parse_qsl(_split(self.target)[1], keep_blank_values=True)))
+        return MappingProxyType(dict(parse_qsl(split_target(self.target)[1], keep_blank_values=True)))
 
     @property
     def cookies(self) -> Mapping[str, str]:
@@ -193,7 +224,7 @@ def _unquoted(value: str) -> str:
     return value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value
 
 
-def _split(target: str) -> tuple[str, str]:
+def split_target(target: str) -> tuple[str, str]:
     """Path and query of a target: of any text, since handlers read them long after it was checked."""
     match = _TARGET.match(target)
     return (match[1], match[2] or "") if match else ("", "")

@@ -130,7 +130,12 @@ class Settings:
     Raises ValueError for a value that makes no sense.
     """
 
-    open_timeout: float | None = _limit(10.0, "Time for the opening handshake, TLS included.", "seconds")
+    open_timeout: float | None = _limit(
+        10.0, "Time for the opening handshake, TLS included; for the head of any HTTP request.", "seconds"
+    )
+    keep_alive_timeout: float | None = _limit(
+        75.0, "Close an HTTP connection that has made no request for this long.", "seconds"
+    )
     ping_interval: float | None = _limit(
         20.0, "Ping a peer that has been silent for this long; any traffic counts as life.", "seconds"
     )
@@ -165,7 +170,14 @@ class Settings:
         "bytes",
     )
     max_request_size: int = _limit(
-        16 * KIB, "Largest request line plus headers in the opening handshake.", "bytes"
+        16 * KIB, "Largest request line plus headers, of the opening handshake and of HTTP requests.", "bytes"
+    )
+    max_headers: int = _limit(100, "Most headers of an HTTP request; one with more gets 431.", "headers")
+    max_body_size: int | None = _limit(
+        16 * MIB, "Largest body of an HTTP request; a larger one gets 413.", "bytes"
+    )
+    min_body_rate: int | None = _limit(
+        256, "Least bytes a second of a request's body, in any ten seconds; a slower one gets 408.", "bytes"
     )
     max_connections: int | None = _limit(
         None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
@@ -11,7 +12,10 @@ from pathlib import Path
 
 import pytest
 from running import serving
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
+
+from trio_ws_app.primitives import COMPILED
 
 GRACE = 0.4
 LIMIT = GRACE + 1
@@ -78,6 +82,12 @@ async def holds_the_interpreter(connection):
     await connection.send(str(os.getpid()))
     await trio.sleep(1)
     re.match("(a+)+$", "a" * 60 + "b")
+
+async def takes_its_time(connection):
+    await connection.send(str(os.getpid()))
+    await connection.wait_closed()
+    await trio.sleep(0.3)
+    print("done", flush=True)
 
 @asynccontextmanager
 async def never_ends():
@@ -180,6 +190,28 @@ def test_code_that_holds_the_interpreter_is_ended_too(directory: Path) -> None:
         assert time.monotonic() - began < 1.5 + 1 + 0.3
     assert ended.status == 1
     assert "in holds_the_interpreter" in ended.errors
+
+
+@pytest.mark.skipif(not COMPILED, reason="not compiled, the watchdog cannot tell a standstill")
+@pytest.mark.parametrize("options", [(), WORKERS], ids=["alone", "workers"])
+def test_a_standstill_takes_nothing_of_the_time_to_end(directory: Path, options: tuple[str, ...]) -> None:
+    """Stopped for longer than grace and a second, it says goodbye and ends its handlers afterwards (G14)."""
+    arguments = ("app:takes_its_time", "--grace-period", str(GRACE), *options)
+    with serving(*arguments, cwd=directory) as server, connect(server.url) as client:
+        processes = {server.process.pid, int(client.recv(timeout=10))}
+        server.process.send_signal(signal.SIGTERM)
+        for process in processes:
+            os.kill(process, signal.SIGSTOP)
+        time.sleep(LIMIT + 0.3)
+        for process in processes:
+            os.kill(process, signal.SIGCONT)
+        with pytest.raises(ConnectionClosed) as closed:
+            client.recv(timeout=10)
+        ended = server.wait()
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1001
+    assert (ended.status, ended.output.splitlines()[-1]) == (0, "done")
+    assert "does not end" not in ended.errors
 
 
 def test_a_spinning_worker_ends_with_its_supervisor(directory: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,17 @@ def environment(warnings: str = "error", **settings: str) -> dict[str, str]:
     """This process's environment, with this checkout importable and no other settings in variables."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("TRIO_WS_APP_")}
     return clean | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": warnings} | settings
+
+
+def environment_with_plugin(folder: Path) -> dict[str, str]:
+    """The same, and what an installer writes into ``folder`` so that pytest finds the package's plugin."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    metadata = folder / "trio_ws_app-0.dist-info"
+    metadata.mkdir(exist_ok=True)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: trio_ws_app\nVersion: 0\n")
+    plugins = [f"{name} = {module}\n" for name, module in project["entry-points"]["pytest11"].items()]
+    (metadata / "entry_points.txt").write_text("".join(["[pytest11]\n", *plugins]))
+    return environment() | {"PYTHONPATH": f"{ROOT}{os.pathsep}{folder}"}
 
 
 @attrs.frozen

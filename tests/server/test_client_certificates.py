@@ -25,7 +25,7 @@ async def test_a_hook_sees_the_clients_certificate(sends: bool, foreign: bool) -
     authority.configure_trust(mine)
     if sends:
         authority.issue_cert("ann@example.com").configure_cert(mine)
-    app = ws.App(echo, process_request=lambda request: seen.append(request.certificate))
+    app = ws.App(echo, process_request=lambda request: seen.append(request.tls and request.tls.certificate))
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     port = listeners[0].socket.getsockname()[1]
     how = (

@@ -10,14 +10,15 @@ from urllib.parse import quote
 import trio
 
 from ..background import background
+from ..callbacks import leaves
 from ..client.adapted import AdaptedConnection
 from ..client.peer import PeerClosed
 from ..connection import Connection
 from ..errors import CloseCode, CloseReason, ConnectionClosed
 from ..request import Headers, Request
-from ..server.containment import leaves
 from ..settings import Settings
-from .peer import AsgiPeer, Receive, Scope, Send
+from .application import Receive, Scope, Send
+from .peer import AsgiPeer
 
 _CONNECTING = "CONNECTING"
 

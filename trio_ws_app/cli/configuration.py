@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from ssl import SSLContext
 from typing import Any
 
 import attrs
@@ -13,6 +13,7 @@ import trio
 from ..apps import BUILT_IN
 from ..errors import UsageError
 from ..pages import page_for, static_files
+from ..server.certificates import Certificates
 from ..server.options import ProcessRequest
 from ..settings import Settings
 from .broker import OpenBroker, broker_for, broker_name
@@ -21,7 +22,7 @@ from .observability import Observability, configure_observability
 from .options import settings_from
 from .supervisor import Inherited
 from .target import Application, load
-from .tls import server_context
+from .tls import certificates_for
 
 
 @attrs.frozen(kw_only=True)
@@ -37,7 +38,7 @@ class Configuration:
     control: str | None
     listeners: AbstractAsyncContextManager[list[trio.SocketListener]]
     settings: Settings
-    ssl_context: SSLContext | None
+    certificates: Certificates | None
     pages: list[ProcessRequest]
     observability: Observability
 
@@ -46,11 +47,14 @@ def configure(
     worker: Inherited | None,
     *,
     target: str,
+    asgi: bool,
     host: str,
     port: int,
     unix: str | None,
-    tls_cert: str | None,
-    tls_key: str | None,
+    tls_cert: Sequence[str],
+    tls_key: Sequence[str],
+    tls_client_ca: str | None,
+    tls_minimum_version: str,
     page: bool,
     static: str | None,
     control: str | None,
@@ -70,7 +74,7 @@ def configure(
         listeners = tcp_listeners(host, port) if unix is None else unix_listener(unix)
     return Configuration(
         target=target,
-        application=load(target),
+        application=load(target, asgi=asgi),
         broker=broker_for(broker, workers),
         broker_name=broker_name(broker),
         workers=workers,
@@ -78,7 +82,7 @@ def configure(
         control=control,
         listeners=listeners,
         settings=settings_from(limits),
-        ssl_context=server_context(tls_cert, tls_key),
+        certificates=certificates_for(tls_cert, tls_key, tls_client_ca, tls_minimum_version),
         pages=_pages(target, page, static),
         observability=_observability(worker, control=control, control_token=control_token, metrics=metrics),
     )

@@ -17,6 +17,7 @@ from ..broker import Broker
 from ..errors import CloseCode
 from ..observability.inspection.snapshot import BrokerState
 from ..server.app import App
+from ..server.certificates import Certificates
 from ..server.server import Server
 from ..server.serving import serve
 from ..server.tasks import running_place, users_places
@@ -28,7 +29,7 @@ from .listeners import url_of
 from .log_output import FLUSH_TIMEOUT, LogWriter
 from .observability import serve_admin
 from .process import rest_collector, say
-from .shutdown import Shutdown
+from .shutdown import RELOAD, Shutdown
 
 RESTART = signal.SIGHUP
 MOST_PLACES = 5
@@ -66,7 +67,7 @@ async def run(config: Configuration, shutdown: Shutdown, log: LogWriter) -> None
     with shutdown.receiver(report) as signals:
         async with trio.open_nursery() as nursery:
             state = _Run(nursery.cancel_scope, shutdown)
-            nursery.start_soon(_obey, signals, state)
+            nursery.start_soon(_obey, signals, state, config.certificates)
             async with (
                 config.listeners as listeners,
                 config.broker() as broker,
@@ -89,7 +90,7 @@ async def _serve(
         serve,
         app,
         listeners=listeners,
-        ssl_context=config.ssl_context,
+        ssl_context=None if config.certificates is None else config.certificates.context,
         settings=config.settings,
         process_request=[*observability.hooks, *config.pages],
         readiness=lambda: broker.problem,
@@ -99,6 +100,8 @@ async def _serve(
             await nursery.start(serve_admin, listener)
         if observability.measures_lag:
             nursery.start_soon(observability.inspector.measure_lag)
+        if config.certificates is not None:
+            nursery.start_soon(config.certificates.watch)
         server: Server = await nursery.start(start)
         observability.inspector.watch(server, lambda: BrokerState(config.broker_name, broker.problem))
         state.server = server
@@ -113,8 +116,13 @@ async def _serve(
 
 
 def announce(config: Configuration, listeners: list[trio.SocketListener]) -> None:
+<<<<<<< HEAD
     """Say on standard output where the server listens; in the log, what it is made of beside one process."""
     tls = "s" if config.ssl_context else ""
+=======
+    """Say on standard output where the server listens."""
+    tls = "s" if config.certificates else ""
+>>>>>>> main
     say(f"listening on {url_of(listeners, f'ws{tls}')}")
     if config.pages and listeners[0].socket.family != AF_UNIX:
         say(f"page at {url_of(listeners, f'http{tls}')}/")
@@ -122,8 +130,11 @@ def announce(config: Configuration, listeners: list[trio.SocketListener]) -> Non
         logger.info("ready", extra={"workers": config.workers, "broker": config.broker_name})
 
 
-async def _obey(signals: AsyncIterator[int], state: _Run) -> None:
+async def _obey(signals: AsyncIterator[int], state: _Run, certificates: Certificates | None) -> None:
     number = await anext(signals)
+    while certificates is not None and number == RELOAD and state.shutdown.reloads:
+        certificates.reload()
+        number = await anext(signals)
     if state.server is not None:
         state.code = CloseCode.SERVICE_RESTART if number == RESTART else CloseCode.GOING_AWAY
         state.stop_requested.set()

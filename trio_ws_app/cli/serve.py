@@ -23,6 +23,7 @@ from .reload import inherited_lifeline, restart_on_change
 from .run import run
 from .shutdown import Shutdown
 from .supervisor import MARGIN, inherited
+from .tls import VERSIONS
 from .version import report_missing_extensions
 from .workers import run_workers
 
@@ -30,8 +31,9 @@ _HELP = f"""Serve TARGET until a signal ends it.
 
 TARGET is package.module:name or a built-in app: {", ".join(BUILT_IN)} (default: chat). The name is a
 handler (async def), an App or, for an application with state, a function that returns an async context
-manager whose value is one of these; a parameter named broker gets the one of --broker. Modules are
-looked for in the current directory first.
+manager whose value is one of these; a parameter named broker gets the one of --broker. With --asgi it
+is an ASGI application (FastAPI, Starlette, Quart-Trio). Modules are looked for in the current directory
+first.
 
 Every option can be given as a variable as well: TRIO_WS_APP_PORT for --port.
 """
@@ -42,6 +44,7 @@ Examples:
   trio-ws-app serve echo --port 9000 --compression
   trio-ws-app serve my.module:handler --reload
   trio-ws-app serve --host 0.0.0.0 --tls-cert chain.pem --tls-key key.pem
+  trio-ws-app serve --asgi my.module:app
   trio-ws-app serve --workers 4 --broker redis://localhost:6379
 """
 
@@ -53,6 +56,7 @@ def _option(name: str, text: str, **attributes: Any) -> Callable[[Command], Comm
 
 @click.command("serve", cls=CommandWithSettings, help=_HELP, epilog=_EXAMPLES)
 @click.argument("target", default="chat", envvar=variable("target"))
+@_option("--asgi", "TARGET is an ASGI application: serve its WebSockets and its HTTP.", is_flag=True)
 @_option(
     "--host",
     "Address or host name to listen on; 0.0.0.0 for all of IPv4.",
@@ -67,8 +71,32 @@ def _option(name: str, text: str, **attributes: Any) -> Callable[[Command], Comm
     metavar="PORT",
 )
 @_option("--unix", "Listen on this Unix socket instead of a port.", metavar="PATH")
-@_option("--tls-cert", "Certificate chain (PEM): serve wss:// instead of ws://.", metavar="FILE")
-@_option("--tls-key", "Its private key (PEM), if the chain's file does not hold it.", metavar="FILE")
+@_option(
+    "--tls-cert",
+    "Certificate chain (PEM): serve wss:// instead of ws://. Of several, each with its key, a client gets "
+    "the one of the name that it asks for.",
+    metavar="FILE",
+    multiple=True,
+    type=click.Path(),
+)
+@_option(
+    "--tls-key",
+    "Its private key (PEM), if the chain's file does not hold it.",
+    metavar="FILE",
+    multiple=True,
+    type=click.Path(),
+)
+@_option(
+    "--tls-client-ca",
+    "Let in clients with a certificate of this authority (PEM) alone.",
+    metavar="FILE",
+)
+@_option(
+    "--tls-minimum-version",
+    "Oldest version of TLS that is spoken.",
+    default="1.2",
+    type=click.Choice([*VERSIONS]),
+)
 @_option("--page/--no-page", "Answer browsers with the built-in app's page.", default=True)
 @_option("--static", "Answer browsers with the files below this directory.", metavar="DIR")
 @_option(
@@ -115,7 +143,7 @@ def serve_command(*, reload: bool, log_level: str, log_format: str, **values: An
         report_missing_extensions()
     _expect_one_place(click.get_current_context())
     config = configure(worker, **values)
-    status = _run(config, shutdown, log)
+    status = _run(config, shutdown, log, lifeline is not None)
     shutdown.finish(status)
     return status
 
@@ -130,12 +158,13 @@ def _expect_one_place(context: click.Context) -> None:
         raise UsageError(f"{given[-1]} and --unix exclude each other: give the one to listen on")
 
 
-def _run(config: Configuration, shutdown: Shutdown, log: LogWriter) -> int:
+def _run(config: Configuration, shutdown: Shutdown, log: LogWriter, supervised: bool) -> int:
     grace_period = config.settings.grace_period
     if config.workers > 1 and config.worker is None:
         shutdown.hold(grace_period, margin=2 * MARGIN)
         return trio.run(run_workers, config, shutdown, sys.argv[1:])
     shutdown.hold(grace_period)
+    shutdown.reloads = config.certificates is not None and config.worker is None and not supervised
     keep_large_buffers()
     try:
         trio.run(run, config, shutdown, log)

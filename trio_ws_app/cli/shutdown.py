@@ -8,19 +8,23 @@ import math
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 import trio
 
+from ..primitives import exit_after
+from ..running_time import block_running
 from .log_output import STANDARD_ERROR
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+RELOAD = signal.SIGHUP
 CLEAN_UP = 0.7  # seconds after the grace period for what was cancelled to clean up
 AT_ONCE = 0.5  # the same after a second signal
 _REPORT = 0.15  # seconds for the watchdog to say what does not end
 _BACKSTOP = 0.25  # later than the watchdog thread
+_HELD = 1  # the exit status then
+_STACKS = signal.SIGRTMAX  # prints the stacks of all threads
 
 Received = Callable[[int], object]
 
@@ -39,6 +43,7 @@ class Shutdown:
     Before the event loop runs, a signal ends the process. Then signals are handed to the loop; the first one
     starts a watchdog thread that ends the process ``CLEAN_UP`` seconds after ``grace_period``, the second one
     leaves ``AT_ONCE``, and a third ends it without a delay. The exit status is ``status`` in any case.
+    Only time in which the process could run counts: it may be stopped meanwhile for any length (G14).
 
     Signals that were ignored at the start stay ignored, as ``nohup`` and shells want it. Process 1 of a
     container gets only signals that are handled, so ``install`` comes before everything that takes time.
@@ -52,6 +57,7 @@ class Shutdown:
         self._report: Callable[[], object] = _nothing
         self._received: Received = _exit
         self._early: list[int] = []
+        self.reloads = False  # SIGHUP is handed over and stops nothing, unless the process is stopping
 
     def install(self, supervised: bool = False) -> None:
         """Handle the signals, from the main thread.
@@ -111,6 +117,9 @@ class Shutdown:
         self._end_within(self._grace_period + CLEAN_UP)  # also if the main thread never handles the signal
 
     def _receive(self, number: int, _frame: object) -> None:
+        if number == RELOAD and self.reloads and not self._count:
+            self._received(number)
+            return
         self._count += 1
         if self._count > 2:
             os._exit(self.status)
@@ -120,17 +129,18 @@ class Shutdown:
     def _end_within(self, seconds: float) -> None:
         seconds += self._margin
         due, reported = _locked(), _locked()
+        with suppress(RuntimeError, OSError, ValueError):
+            faulthandler.register(_STACKS, STANDARD_ERROR)
         with suppress(RuntimeError):  # no more threads
             # `threading` takes locks that the main thread may hold when a signal interrupts it.
-            # Both start now: since Python 3.12 none starts while the interpreter waits for the last ones.
+            # All start now: since Python 3.12 none starts while the interpreter waits for the last ones.
             _thread.start_new_thread(self._report_when, (due, reported))
             _thread.start_new_thread(self._end_after, (seconds, due, reported))
-        with suppress(RuntimeError, OSError, ValueError):
-            # For code that holds the interpreter's lock: a thread of C that needs no lock, and has status 1.
-            faulthandler.dump_traceback_later(seconds + _BACKSTOP, exit=True, file=STANDARD_ERROR)
+            # For code that holds the interpreter's lock, which this thread does not need.
+            _thread.start_new_thread(exit_after, (seconds + _BACKSTOP, _HELD, _STACKS))
 
     def _end_after(self, seconds: float, due: _thread.LockType, reported: _thread.LockType) -> None:
-        time.sleep(seconds)
+        block_running(seconds)
         due.release()
         reported.acquire(timeout=_REPORT)
         os._exit(self.status)

@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 import attrs
 import trio
 
+from ..running_time import sleep_running
 from .shutdown import AT_ONCE, CLEAN_UP
 
 logger = logging.getLogger("trio_ws_app.supervisor")
@@ -89,11 +90,15 @@ class _Pool:
     signalled: bool = False
     stop_requested: trio.Event = attrs.field(factory=trio.Event)
 
-    async def obey(self, signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+    async def obey(self, signals: AsyncIterator[int], scope: trio.CancelScope, nursery: trio.Nursery) -> None:
         """Hand every signal on; after the first one no worker is started, and all have to end in time."""
+
+        async def cancel_after(seconds: float) -> None:
+            await sleep_running(seconds)
+            scope.cancel()
+
         async for number in signals:
-            timeout = AT_ONCE + MARGIN if self.signalled else self.stop_timeout
-            scope.deadline = min(scope.deadline, trio.current_time() + timeout)
+            nursery.start_soon(cancel_after, AT_ONCE + MARGIN if self.signalled else self.stop_timeout)
             self.signalled = True
             self.stop_requested.set()
             for process in self.processes:
@@ -188,7 +193,7 @@ async def supervise(
     pool = _Pool(command, workers, control, listeners, grace_period + CLEAN_UP + MARGIN)
     async with trio.open_nursery() as outer:
         async with trio.open_nursery() as nursery:
-            outer.start_soon(pool.obey, signals, nursery.cancel_scope)
+            outer.start_soon(pool.obey, signals, nursery.cancel_scope, outer)
             await _start(pool, 1, nursery)  # alone: a mistake that concerns all is told once
             async with trio.open_nursery() as starting:
                 for number in range(2, workers + 1):

@@ -1,7 +1,7 @@
 """The server's side of the opening handshake (RFC 6455, section 4.2), on h11.
 
-One ``ServerHandshake`` reads one request. The caller answers it with ``accept`` or ``refuse``; every
-answer but 101 ends the HTTP connection, so there is no second request.
+One ``ServerHandshake`` reads one request. The caller answers it with ``accept`` or ``refuse``; or, where
+plain HTTP is served, goes on with its ``body`` and answers by itself.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from ..request import Headers, Request, Response
 from ..settings import Settings
 from .deflate import DeflateParameters, negotiate
 from .header_lists import parse_extensions, parse_tokens
+from .http_body import RequestBody
 from .http_response import encode_fields, encode_response
 from .origin import origin_allowed
 from .simple_request import parse_simple_request
@@ -39,6 +40,7 @@ _LONGEST_METHOD = 32  # beyond that a stream of letters is no beginning of a req
 _METHOD = rb"[!#$%%&'*+.^_`|~0-9A-Za-z-]{1,%d}" % _LONGEST_METHOD
 _REQUEST_LINE = re.compile(_METHOD + rb" [!-~]+ HTTP/[0-9]\.[0-9]\r?")
 _REQUEST_LINE_SO_FAR = re.compile(_METHOD + rb"(?: [!-~]*(?: [HTP/0-9.]{0,8}\r?)?)?")
+_BARE_LINE_FEED = re.compile(rb"(?<!\r)\n")
 _TLS_HANDSHAKE = b"\x16"
 
 
@@ -70,12 +72,26 @@ class Accepted:
 
 
 class ServerHandshake:
-    """Reads one HTTP request and answers it."""
+    """Reads one HTTP request and answers it; with ``http`` also one that asks for no WebSocket."""
 
-    __slots__ = ("_h11", "_head", "_method", "_settings", "_size", "_trailing", "_version")
+    __slots__ = (
+        "_h11",
+        "_has_body",
+        "_head",
+        "_http",
+        "_method",
+        "_settings",
+        "_size",
+        "_trailing",
+        "_version",
+        "_whole_head",
+    )
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, http: bool = False) -> None:
         self._settings = settings
+        self._http = http
+        self._has_body = False
+        self._whole_head = bytearray()  # with ``http``, and what came behind it
         self._h11: h11.Connection | None = None
         self._head = bytearray()  # the beginning, up to the end of the request line at least
         self._size = 0
@@ -101,6 +117,8 @@ class ServerHandshake:
                 return request
             self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=limit)
         self._size += len(data)
+        if self._http:
+            self._whole_head += data
         try:
             self._h11.receive_data(data)
             event = self._h11.next_event()
@@ -131,19 +149,72 @@ class ServerHandshake:
             raise _refusal(431, "The request's headers are too large.", f"request over {limit} bytes")
 
     def _request(self, event: h11.Request) -> Request:
-        headers = Headers(
-            [(name.decode("latin-1"), value.decode("latin-1")) for name, value in event.headers.raw_items()]
-        )
+        lines = (b"%b: %b\r\n" % (name, value) for name, value in event.headers.raw_items())
+        headers = Headers.from_text(b"".join(lines).decode("latin-1"))
         self._method, self._version = event.method.decode(), event.http_version
         if not self._version.startswith(b"1."):
             raise _refusal(505, "Only HTTP/1.1 is spoken here.", "neither HTTP/1.1 nor HTTP/1.0")
         fields = headers.by_name
-        if "transfer-encoding" in fields or fields.get("content-length", _ZERO) != _ZERO:
-            raise _refusal(413, "A request with a body is not accepted here.", "request with a body")
+        self._has_body = "transfer-encoding" in fields or fields.get("content-length", _ZERO) != _ZERO
+        if self._has_body and not self._http:
+            raise _no_body()
+        if self._http and _BARE_LINE_FEED.search(self._whole_head, 0, self._size):
+            # h11 ends a line there, a proxy may not, and so may have seen another request.
+            raise _refusal(400, "This is not a valid HTTP/1.1 request.", "line feed without carriage return")
         return Request(self._method, event.target.decode(), headers)
+
+    # -- plain HTTP --------------------------------------------------------------------------
+
+    def asks_for_websocket(self, request: Request) -> bool:
+        """Whether ``request`` is a WebSocket handshake, valid or not."""
+        fields = request.headers.by_name
+        return "sec-websocket-key" in fields or _has_token(fields.get("upgrade", ()), "websocket")
+
+    def http_problem(self, request: Request) -> Refusal | None:
+        """Why ``request`` can't be answered by an application of HTTP, or None when it can."""
+        fields = request.headers.by_name
+        if sum(map(len, fields.values())) > self._settings.max_headers:
+            return _refusal(431, "The request has too many headers.", "too many headers")
+        if self._has_body:
+            # Each is how one proxy takes two requests for one (RFC 9112, section 6.1 and 11.2).
+            if "transfer-encoding" in fields and ("content-length" in fields or self._version == b"1.0"):
+                return _refusal(400, "The request's length is ambiguous.", "ambiguous length of the body")
+            size, most = fields.get("content-length", _ZERO)[0], self._settings.max_body_size
+            if most is not None and int(size) > most:
+                return _refusal(413, "The request's body is too large.", "body over max_body_size")
+        if not _TARGET.fullmatch(request.target) and (request.method, request.target) != ("OPTIONS", "*"):
+            return _refusal(400, "The target is neither a path nor a URL.", "unknown form of the target")
+        return None
+
+    def keeps_alive(self, request: Request) -> bool:
+        """Whether the client wants to make another request after this one (RFC 9112, section 9.3)."""
+        options = request.headers.by_name.get("connection", ())
+        if self._version == b"1.0":
+            return _has_token(options, "keep-alive")
+        return not options or not _has_token(options, "close")
+
+    @property
+    def version(self) -> str:
+        """The version of HTTP that the client speaks: "1.0" or "1.1"."""
+        return self._version.decode()
+
+    @property
+    def trailing(self) -> bytes:
+        """What came behind a request that has no body: the beginning of the next one."""
+        return b"" if self._has_body else self._trailing
+
+    def body(self) -> RequestBody | None:
+        """The request's body, to be read on; None if it has none."""
+        if not self._has_body or self._h11 is None:
+            return None
+        return RequestBody(self._h11, self._settings.max_body_size)
+
+    # -- WebSocket ---------------------------------------------------------------------------
 
     def upgrade_problem(self, request: Request) -> Refusal | None:
         """Why ``request`` cannot become a WebSocket connection, or None when it can."""
+        if self._has_body:
+            return _no_body()
         fields = request.headers.by_name
         upgrade = fields.get("upgrade", ())
         wants_websocket = upgrade == _WEBSOCKET or _has_token(upgrade, "websocket")
@@ -240,6 +311,10 @@ def _allowed(headers: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
 
 def _refusal(status: int, text: str, reason: str, headers: dict[str, str] | None = None) -> Refusal:
     return Refusal(Response(status, text + "\n", headers or {}), reason)
+
+
+def _no_body() -> Refusal:
+    return _refusal(413, "A request with a body is not accepted here.", "request with a body")
 
 
 def _origin_refusal(origin: str) -> Refusal:

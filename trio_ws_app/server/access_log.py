@@ -1,14 +1,16 @@
-"""The log of who came: one line for each connection's life, and for each origin that is refused."""
+"""The log of who came: a line for each connection's life, HTTP request, and refused origin."""
 
 from __future__ import annotations
 
 import logging
 from math import inf
 
+from ..asgi.exchange import Exchange
 from ..wire.connection import WireConnection
 from .masking import masked
 
 logger = logging.getLogger("trio_ws_app.connection")
+http_logger = logging.getLogger("trio_ws_app.http")
 
 _ORIGIN_INTERVAL = 60.0  # seconds between two lines about the same origin
 _MOST_ORIGINS = 100  # that are remembered: a flood of made-up ones costs so many lines
@@ -30,6 +32,22 @@ def log_closed(connection: WireConnection) -> None:
         "closed_by": connection.closing.closed_by,
     }
     logger.info("closed", extra=fields)
+
+
+def log_answered(exchange: Exchange, now: float) -> None:
+    """Log at INFO that ``exchange`` has ended: with its answer, or ``aborted`` before that was whole."""
+    if not http_logger.isEnabledFor(logging.INFO):
+        return
+    fields = {
+        "remote": exchange.remote,
+        "method": exchange.request.method,
+        "path": masked(exchange.request.target),
+        "status": exchange.answer.status or None,
+        "duration": round(now - exchange.started_at, 3),
+        "bytes_in": exchange.inflow.size,
+        "bytes_out": exchange.outflow.bytes_out,
+    }
+    http_logger.info("aborted" if exchange.is_cut_off else "answered", extra=fields)
 
 
 class RefusedOrigins:

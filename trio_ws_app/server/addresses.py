@@ -66,6 +66,29 @@ def stream_client(stream: trio.abc.AsyncResource) -> Client:
         return Client("gone")
 
 
+def local_address(address: object) -> tuple[str, int | None] | None:
+    """The server's end of a connection, as ``getsockname`` gives it: host and port, or a path and None."""
+    match address:
+        case (str(host), int(port), *_):
+            return host, port
+        case str(path):
+            return path, None
+        case _:
+            return None
+
+
+def stream_local_address(stream: trio.abc.AsyncResource) -> tuple[str, int | None] | None:
+    """The server's end of ``stream``, None if it has no address."""
+    while isinstance(stream, trio.SSLStream):
+        stream = stream.transport_stream
+    if not isinstance(stream, trio.SocketStream):
+        return None
+    try:
+        return local_address(stream.socket.getsockname())
+    except OSError:
+        return None
+
+
 class Proxies:
     """The proxies that are trusted to say where a client is; nobody else is listened to."""
 

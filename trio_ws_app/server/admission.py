@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
@@ -10,6 +11,7 @@ from functools import partial
 import trio
 from trio.lowlevel import enable_ki_protection
 
+from ..asgi.exchange import Exchange
 from ..protocol.deflate import PerMessageDeflate
 from ..protocol.handshake import Refusal
 from ..request import Request, Response
@@ -17,17 +19,21 @@ from ..wire.connection import WireConnection
 from ..wire.deadlines import FixedTimeout
 from ..wire.engine import Engine
 from .access_log import RefusedOrigins
-from .addresses import Client, Proxies
+from .addresses import Client, Proxies, local_address
+from .asgi_websockets import AsgiWebSockets
 from .connections import Connections
 from .draining import Stop
+from .exchanges import Exchanges
 from .hooks import Hooks
 from .limits import PendingHandshakes, Places
 from .options import Options
-from .pending_handshake import AnyTransport, Certificate, PendingHandshake
+from .pending_handshake import AnyTransport, LocalAddress, PendingHandshake
 from .statistics import Counters
+from .tls import Secured, note_server_name
 
 _LINGER = 2.0  # seconds for a client to take its answer and close
 
+_CHECKS = {"/healthz": "health check", "/readyz": "readiness check"}
 _HEALTHY = Response(200, "ok\n")
 _DRAINING = Response(503, "draining\n", {"Retry-After": "1"})
 _FULL = Response(503, "full\n", {"Retry-After": "5"})
@@ -52,16 +58,26 @@ class Admission:
         stop: Stop,
     ) -> None:
         self.settings = options.settings
+        self.serves_http = options.http is not None
         self.now = engine.now
         self.open_timeout = FixedTimeout(engine.deadlines, options.settings.open_timeout)
+        self.keep_alive_timeout = FixedTimeout(engine.deadlines, options.settings.keep_alive_timeout)
         self.linger_timeout = FixedTimeout(engine.deadlines, _LINGER)
         self.places = Places(options.settings)
         self.pending = PendingHandshakes(options.settings, self.places)
         self.proxies = Proxies(options.settings)
         self.connections = Connections(nursery, options, counters, self.places, stop)
+        self.exchanges = Exchanges(engine, nursery, options, counters, self.places, stop, self._go_on)
+        self._asgi_websockets = (
+            AsgiWebSockets(nursery, options, self.connections, stop, self._accept)
+            if options.handler is None
+            else None
+        )
         self._engine = engine
         self._hooks = Hooks(nursery, options, stop)
         self._ssl_context = options.ssl_context
+        if self._ssl_context is not None and self._ssl_context.sni_callback is None:
+            self._ssl_context.sni_callback = note_server_name
         self._counters = counters
         self._stop = stop
         self._refused_origins = RefusedOrigins()
@@ -75,8 +91,9 @@ class Admission:
         if not self.pending.make_room(client.group):
             self._turn_away(sock)
             return
+        local = local_address(sock.getsockname())
         transport = self._engine.transport(sock.detach())
-        handshake = self.begin(transport, client)
+        handshake = self.begin(transport, client, local=local)
         try:
             if self.proxies.expect_header(client):
                 handshake.expect_proxy_header(self._ssl_context)
@@ -91,10 +108,15 @@ class Admission:
             raise
 
     def begin(
-        self, transport: AnyTransport, client: Client, certificate: Certificate | None = None
+        self,
+        transport: AnyTransport,
+        client: Client,
+        secured: Secured | None = None,
+        local: LocalAddress = None,
+        is_reused: bool = False,
     ) -> PendingHandshake:
         """The handshake that will come over ``transport``."""
-        handshake = PendingHandshake(transport, client, self, self.now(), certificate)
+        handshake = PendingHandshake(transport, client, self, self.now(), secured, local, is_reused)
         self.pending.add(handshake)
         return handshake
 
@@ -106,6 +128,12 @@ class Admission:
             sock.shutdown(socket.SHUT_RDWR)
 
     # -- the end -----------------------------------------------------------------------------
+
+    def drop_idle(self) -> None:
+        """Close what has had its answers."""
+        for handshake in self.pending:
+            if handshake.is_idle:
+                handshake.drop("the server drains")
 
     def drop_silent(self) -> None:
         """Close what has connected and said nothing."""
@@ -146,18 +174,60 @@ class Admission:
         self._context.copy().run(self._decide, handshake, request)
 
     def _decide(self, handshake: PendingHandshake, request: Request) -> None:
-        if request.path == "/healthz":
-            handshake.refuse(_HEALTHY, "health check")
-        elif request.path == "/readyz":
-            if self._stop.requested.is_set():
-                handshake.refuse(_DRAINING, "readiness check")
-            else:
-                self._hooks.answer_readiness(handshake)
+        if self.serves_http and handshake.is_http(request):
+            self._hooks.ask_about_http(handshake, request, partial(self._exchange, handshake, request))
+            return
+        check = _CHECKS.get(request.path)
+        if check is not None:
+            handshake.refuse(self._answer_to_check(request.path, handshake), check)
+            return
+        problem = handshake.upgrade_problem(request)
+        if problem is None:
+            handshake.has_place = self.places.take(handshake.host)
+        self._hooks.ask(handshake, request, partial(self._upgrade, handshake, request, problem))
+
+    def _answer_to_check(self, path: str, handshake: PendingHandshake) -> Response:
+        if path == "/healthz":
+            return _HEALTHY
+        if self._stop.requested.is_set():
+            return _DRAINING
+        return self._hooks.readiness(handshake.client.remote)
+
+    # -- plain HTTP --------------------------------------------------------------------------
+
+    def _exchange(self, handshake: PendingHandshake, request: Request) -> None:
+        """Have the application of HTTP answer; health checks are answered here where it has none."""
+        if not handshake.is_undecided:
+            return
+        problem = handshake.http_problem(request)
+        if problem is not None:
+            handshake.refuse(problem.response, problem.reason)
+        elif self._stop.requested.is_set():
+            self._refuse_http(handshake, request.path, _DRAINING, "draining")
+        elif not self.places.take(handshake.host):
+            self._refuse_http(handshake, request.path, _FULL, "full")
         else:
-            problem = handshake.upgrade_problem(request)
-            if problem is None:
-                handshake.has_place = self.places.take(handshake.host)
-            self._hooks.ask(handshake, request, partial(self._upgrade, handshake, request, problem))
+            is_check = request.path in _CHECKS
+            fallback = partial(self._answer_to_check, request.path, handshake) if is_check else None
+            self.exchanges.start(handshake, request, fallback)
+
+    def _refuse_http(self, handshake: PendingHandshake, path: str, response: Response, reason: str) -> None:
+        """The application is not asked; health checks get their answers all the same."""
+        check = _CHECKS.get(path)
+        if check is None:
+            handshake.refuse(response, reason)
+        else:
+            handshake.refuse(self._answer_to_check(path, handshake), check)
+
+    def _go_on(self, handshake: PendingHandshake, exchange: Exchange) -> None:
+        """The client has its answer, and may make another request."""
+        transport = handshake.transport
+        again = self.begin(transport, handshake.peer, handshake.secured, handshake.local, True)
+        transport.endpoint = again
+        if exchange.answer.keep_alive and not self._stop.requested.is_set():
+            again.go_on(exchange.inflow.trailing)
+        else:
+            again.take_leave()
 
     # -- the upgrade -------------------------------------------------------------------------
 
@@ -173,17 +243,30 @@ class Admission:
             handshake.refuse(_DRAINING, "draining")
         elif not handshake.has_place:
             handshake.refuse(_FULL, "full")
+        elif self._asgi_websockets is not None:
+            self._asgi_websockets.start(handshake, request)
         else:
             self._connect(handshake, request)
 
     def _connect(self, handshake: PendingHandshake, request: Request) -> None:
+        try:
+            self._accept(handshake, request, self.connections.start)
+        except (TypeError, ValueError) as error:
+            self._hooks.failed("process_request", handshake, error)
+
+    def _accept(
+        self,
+        handshake: PendingHandshake,
+        request: Request,
+        start: Callable[[WireConnection, str | None], None],
+    ) -> WireConnection:
+        """Answer with 101, and ``start`` the connection. Raises what ``handshake.accept`` raises."""
         handshake.has_place = False  # it is the connection's from here on
         try:
             accepted = handshake.accept(request)
-        except (TypeError, ValueError) as error:
+        except BaseException:
             handshake.has_place = True
-            self._hooks.failed("process_request", handshake, error)
-            return
+            raise
         request.headers.pack()
         deflate = accepted.deflate
         connection = WireConnection(
@@ -196,8 +279,9 @@ class Admission:
             deflate=None if deflate is None else PerMessageDeflate(deflate, self.settings.max_message_size),
         )
         handshake.transport.endpoint = connection
-        self.connections.start(connection, handshake.host)
+        start(connection, handshake.host)
         connection.write_handshake(accepted.response)
         trailing = accepted.trailing + handshake.trailing
         if trailing:
             connection.feed(bytearray(trailing), len(trailing))
+        return connection

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import attrs
 
+from ..asgi.application import Application
 from ..json_codec import JsonCodec
 from .options import Handler, ProcessRequest, Readiness, always_ready, check_handler
 from .routes import Routes
@@ -22,8 +23,9 @@ def hooks_in(hooks: Hooks) -> tuple[ProcessRequest, ...]:
     return several
 
 
-def _is_handler(_app: object, _attribute: attrs.Attribute[Handler], handler: Handler) -> None:
-    check_handler(handler)
+def _is_handler(_app: object, _attribute: attrs.Attribute[Handler | None], handler: Handler | None) -> None:
+    if handler is not None:
+        check_handler(handler)
 
 
 _is_codec = attrs.validators.optional(attrs.validators.instance_of(JsonCodec))
@@ -40,14 +42,30 @@ class App:
     its peer is gone. ``json`` is what connections read and write JSON with, instead of the setting.
     ``readiness()`` says in one line what the application lacks just now, or None.
 
-    Raises TypeError for a handler, a hook or a codec of a wrong type.
+    ``http`` is an ASGI application that answers every request that is no WebSocket handshake; these are then
+    all that ``process_request`` sees. It is asked for ``/healthz`` and ``/readyz`` too, which the server
+    answers if its answer is 404. Its lifespan begins before the server's and ends after it. Without a
+    handler, WebSockets are the ASGI application's too.
+
+    Raises TypeError for a handler, a hook, an application or a codec of a wrong type.
     """
 
-    handler: Handler = attrs.field(validator=_is_handler)
+    handler: Handler | None = attrs.field(default=None, validator=_is_handler)
     process_request: tuple[ProcessRequest, ...] = attrs.field(default=(), converter=hooks_in, kw_only=True)
     cancel_on_disconnect: bool = attrs.field(default=False, kw_only=True)
     json: JsonCodec | None = attrs.field(default=None, validator=_is_codec, kw_only=True)
     readiness: Readiness = attrs.field(default=always_ready, kw_only=True)
+
+    http: Application | None = attrs.field(
+        default=None, validator=attrs.validators.optional(attrs.validators.is_callable()), kw_only=True
+    )
+
+    def __attrs_post_init__(self) -> None:
+        if self.handler is None and self.http is None:
+            raise TypeError(
+                "the handler must be an async function that takes a connection, not None; "
+                "without one, http= has to be an ASGI application"
+            )
 
     def hooks(self, before: Hooks = None) -> tuple[ProcessRequest, ...]:
         """All that look at a request: those ``before``, then the application's, within what routes say."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from math import inf
 
 import trio
 
+from ..asgi.application import ClientDisconnected
+from ..callbacks import leaves
 from ..errors import CloseCode, ConnectionClosed
 from ..protocol.closing import is_legal_close_code
 from ..wire.connection import WireConnection
@@ -15,16 +16,8 @@ from .masking import masked
 
 logger = logging.getLogger("trio_ws_app.server")
 
-
-def leaves(error: BaseException) -> Iterator[BaseException]:
-    """The errors in a group and in the groups within it; an error that is no group, itself."""
-    waiting = [error]  # no recursion: how deep they lie is the user's matter
-    while waiting:
-        part = waiting.pop()
-        if isinstance(part, BaseExceptionGroup):
-            waiting += reversed(part.exceptions)
-        else:
-            yield part
+# What Starlette raises, and with it FastAPI, for a client that is gone. They have no base class in common.
+_OF_STARLETTE = frozenset({"ClientDisconnect", "WebSocketDisconnect"})
 
 
 def interrupt_in(error: BaseException) -> KeyboardInterrupt | SystemExit | None:
@@ -61,7 +54,14 @@ def close_code_for(error: BaseException, connection: WireConnection) -> int | No
     return code
 
 
+def says_client_is_gone(error: BaseException) -> bool:
+    """Whether this is how an ASGI application, or its framework, takes notice of that."""
+    return isinstance(error, ClientDisconnected) or type(error).__name__ in _OF_STARLETTE
+
+
 def _is_expected(leaf: BaseException, connection: WireConnection) -> bool:
+    if says_client_is_gone(leaf):
+        return connection.closing.gone_at >= 0
     if isinstance(leaf, ConnectionClosed):
         return leaf.connection is connection
     return isinstance(leaf, trio.Cancelled) and trio.current_effective_deadline() == -inf

@@ -13,6 +13,7 @@ from trio.lowlevel import enable_ki_protection
 
 from ..errors import CloseCode
 from ..protocol.closing import close_payload
+from ..running_time import sleep_running
 from ..wire.connection import WireConnection
 from .tasks import waiting_place
 
@@ -72,6 +73,11 @@ class Stop:
         """Stop without closing handshakes, or give up waiting for what it has begun."""
         self.grace.cancel()
         self.request()
+
+    async def end_grace(self) -> None:
+        """Give up waiting when the grace period is over: a standstill takes nothing of it (G14)."""
+        await sleep_running(self.shutdown.grace_period)
+        self.grace.cancel()
 
     def interrupted(self, interrupt: KeyboardInterrupt | SystemExit) -> None:
         """The user's code, or Ctrl-C, wants the program to end; Ctrl-C while it stops cuts that short."""

@@ -36,23 +36,26 @@ class Hooks:
     def __init__(self, nursery: trio.Nursery, options: Options, stop: Stop) -> None:
         self._nursery = nursery
         self._process_request = options.process_request
+        self._http_hooks = options.http_hooks
         self._readiness = options.readiness
         self._stop = stop
 
-    def answer_readiness(self, handshake: PendingHandshake) -> None:
-        """Answer with what the application lacks, if it lacks something."""
+    def readiness(self, remote: str) -> Response:
+        """The answer to a readiness check by ``remote``: what the application lacks, if anything."""
         try:
             lacking = call_interruptible(self._readiness)
             refuse_coroutine(self._readiness, lacking, "readiness is a plain function")
-            response = _READY if lacking is None else Response(503, f"{lacking}\n", {"Retry-After": "1"})
+            return _READY if lacking is None else Response(503, f"{lacking}\n", {"Retry-After": "1"})
         except BaseException as error:
-            self.failed("readiness", handshake, error)
-        else:
-            handshake.refuse(response, "readiness check")
+            return self._response_to("readiness", remote, error)
 
     def ask(self, handshake: PendingHandshake, request: Request, let_pass: LetPass) -> None:
         """Call ``let_pass`` unless the application answers the request, now or when its hook has returned."""
         self._ask_next(iter(self._process_request), handshake, request, let_pass)
+
+    def ask_about_http(self, handshake: PendingHandshake, request: Request, let_pass: LetPass) -> None:
+        """As ``ask``, about a request that the application of HTTP is to answer."""
+        self._ask_next(iter(self._http_hooks), handshake, request, let_pass)
 
     def _ask_next(
         self,
@@ -109,9 +112,14 @@ class Hooks:
 
     def failed(self, name: str, handshake: PendingHandshake, error: BaseException) -> None:
         """What the hook ``name`` has raised, or asked for, is answered with 500."""
+        response = self._response_to(name, handshake.client.remote, error)
+        handshake.refuse(response, f"{name} failed, or has ended the server")
+
+    def _response_to(self, name: str, remote: str, error: BaseException) -> Response:
         interrupt = interrupt_in(error)
         if interrupt is not None:
             self._stop.interrupted(interrupt)
+<<<<<<< HEAD
             handshake.refuse(_STOPPING, f"{name} has ended the server")
             return
         remote = handshake.client.remote
@@ -123,3 +131,8 @@ class Hooks:
             extra={"remote": remote, "path": masked(handshake.target)},
         )
         handshake.refuse(_BROKEN, f"{name} failed")
+=======
+            return _STOPPING
+        logger.error("%s: %s failed, the request is answered with 500", remote, name, exc_info=error)
+        return _BROKEN
+>>>>>>> main

@@ -5,17 +5,17 @@ from __future__ import annotations
 import errno
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from functools import partial
 
 import trio
 from trio.lowlevel import enable_ki_protection
 
+from ..callbacks import leaves
 from ..wire.stream import StreamTransport
-from .addresses import socket_client, stream_client
+from .addresses import socket_client, stream_client, stream_local_address
 from .admission import Admission
-from .containment import interrupt_in, is_cancelled, leaves
+from .containment import interrupt_in, is_cancelled
 from .draining import Stop
 
 logger = logging.getLogger("trio_ws_app.server")
@@ -110,9 +110,10 @@ class Acceptor:
             await _close_forcefully(stream)
             return
         transport = StreamTransport(stream)
-        certificate = partial(_certificate, stream) if isinstance(stream, trio.SSLStream) else None
-        handshake = self._admission.begin(transport, client, certificate)
-        if certificate is None and self._admission.proxies.expect_header(client):
+        secured = stream if isinstance(stream, trio.SSLStream) else None
+        local = stream_local_address(stream)
+        handshake = self._admission.begin(transport, client, secured, local)
+        if secured is None and self._admission.proxies.expect_header(client):
             handshake.expect_proxy_header(None)
         try:
             await transport.run(handshake)
@@ -125,11 +126,6 @@ class Acceptor:
             elif not all(isinstance(leaf, OSError) for leaf in leaves(error)):
                 logger.error("%s: a stream failed", client.remote, exc_info=error)
             transport.endpoint.failed()
-
-
-def _certificate(stream: trio.SSLStream[trio.abc.Stream]) -> Mapping[str, object] | None:
-    certificate: Mapping[str, object] | None = stream.getpeercert()  # not before its TLS handshake
-    return certificate
 
 
 def _is_shortage(error: BaseException) -> bool:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
 import attrs
 
+from ..asgi.application import Application
 from ..connection import Connection
 from ..request import Request, Response
 from ..settings import Settings
@@ -24,14 +26,17 @@ def always_ready() -> str | None:
 
 @attrs.frozen
 class Options:
-    """See ``serve``."""
+    """See ``serve``. Without a handler, ``http`` answers WebSocket handshakes too."""
 
-    handler: Handler
+    handler: Handler | None
     settings: Settings
     ssl_context: ssl.SSLContext | None = None
     process_request: Sequence[ProcessRequest] = ()
     readiness: Readiness = always_ready
     cancel_on_disconnect: bool = False
+    http: Application | None = None
+    http_hooks: Sequence[ProcessRequest] = ()  # those of ``process_request`` that see what ``http`` answers
+    state: Mapping[str, Any] = attrs.field(factory=dict)  # that its lifespan has given
 
 
 def is_async(thing: object) -> bool:

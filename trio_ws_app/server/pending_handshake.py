@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from enum import Enum, auto
 from typing import Protocol
 
@@ -16,6 +16,7 @@ import attrs
 
 from ..primitives import BLOCKED, LOST
 from ..protocol.handshake import Accepted, Refusal, ServerHandshake
+from ..protocol.http_body import RequestBody
 from ..protocol.proxy_header import ProxyHeader
 from ..request import Request, Response
 from ..settings import Settings
@@ -24,11 +25,12 @@ from ..wire.stream import StreamTransport
 from ..wire.transport import SocketTransport
 from .addresses import Client, ip_client
 from .masking import masked
+from .tls import Secured, agreed
 
 logger = logging.getLogger("trio_ws_app.handshake")
 
 AnyTransport = SocketTransport | StreamTransport
-Certificate = Callable[[], Mapping[str, object] | None]  # the client's; None if it has none
+LocalAddress = tuple[str, int | None] | None  # what the client has connected to
 
 _TOO_SLOW = Response(408, "The request did not come in time.\n")
 _APPLICATION_TOO_SLOW = Response(503, "The application took too long.\n", {"Retry-After": "1"})
@@ -50,7 +52,9 @@ class Owner(Protocol):
     """What admits pending handshakes, and is told what becomes of them."""
 
     settings: Settings
+    serves_http: bool
     open_timeout: FixedTimeout
+    keep_alive_timeout: FixedTimeout
     linger_timeout: FixedTimeout
 
     def now(self) -> float:
@@ -72,14 +76,27 @@ class Owner(Protocol):
         """The handshake is over."""
 
 
+@attrs.frozen
+class HandedOver:
+    """A request that an application of HTTP is to answer: ``trailing`` is what came behind its head."""
+
+    version: str
+    keep_alive: bool
+    body: RequestBody | None
+    trailing: bytes
+
+
 class PendingHandshake:
-    """Reads one request and has its owner decide on it."""
+    """Reads one request and has its owner decide on it.
+
+    With ``is_reused`` it is not the first one that this client makes, and may take its time to begin.
+    """
 
     __slots__ = (
-        "_certificate",
         "_handshake",
         "_out",
         "_owner",
+        "_paused",
         "_proxy_header",
         "_ssl_context",
         "_stage",
@@ -87,7 +104,11 @@ class PendingHandshake:
         "client",
         "has_place",
         "has_spoken",
+        "is_reused",
+        "local",
         "on_lost",
+        "peer",
+        "secured",
         "target",
         "trailing",
         "transport",
@@ -99,29 +120,40 @@ class PendingHandshake:
         client: Client,
         owner: Owner,
         now: float,
-        certificate: Certificate | None = None,
+        secured: Secured | None = None,
+        local: LocalAddress = None,
+        is_reused: bool = False,
     ) -> None:
         self.transport = transport
         self.client = client
+        self.peer = client  # what speaks: a proxy perhaps, for one client after the other
+        self.local = local
+        self.is_reused = is_reused
         self.has_place = False  # among the connections
         self.has_spoken = False
         self.on_lost: Callable[[], None] | None = None
         self.target = ""  # of the request, as it came
         self.trailing = b""  # what came while the request was decided on
-        self._certificate = certificate
+        self.secured = secured
         self._owner = owner
-        self._handshake = ServerHandshake(owner.settings)
+        self._handshake = ServerHandshake(owner.settings, http=owner.serves_http)
         self._stage = Stage.REQUEST
         self._proxy_header: ProxyHeader | None = None
         self._ssl_context: ssl.SSLContext | None = None  # of the TLS that begins behind it
         self._tls: ssl.SSLSocket | None = None
         self._out: bytes | memoryview = b""
-        owner.open_timeout.start(self, now)
+        self._paused = False  # only the end of the transport is watched
+        (owner.keep_alive_timeout if is_reused else owner.open_timeout).start(self, now)
 
     @property
     def host(self) -> str | None:
         """What limits count the client by."""
         return self.client.group
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the client has had its answers, and has not begun another request."""
+        return self.is_reused and not self.has_spoken and self._stage is Stage.REQUEST
 
     def expect_proxy_header(self, then: ssl.SSLContext | None) -> None:
         """Read a PROXY header first, and ``then`` speak TLS."""
@@ -132,7 +164,7 @@ class PendingHandshake:
         """Speak TLS first. Raises OSError for a client that is gone."""
         assert isinstance(self.transport, SocketTransport)
         self._tls = self.transport.use_tls(context)
-        self._certificate = self._tls.getpeercert
+        self.secured = self._tls
         self._stage = Stage.TLS
 
     # -- from the transport ------------------------------------------------------------------
@@ -143,19 +175,41 @@ class PendingHandshake:
             return
         if self._stage is Stage.TLS and not self._continue_tls():
             return
+        if self._paused:
+            self._lost()
+            return
         size = self.transport.recv_into(buffer, len(buffer))
         if size == BLOCKED:
             return
         if size <= 0:
             self._lost()
             return
+        self._take(bytes(memoryview(buffer)[:size]))
+
+    def go_on(self, data: bytes) -> None:
+        """The client has had its answer; ``data`` of its next request have come with the one before."""
+        self.transport.watch(True, False)
+        if data:
+            self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        if not self.has_spoken and self.is_reused:
+            self._owner.keep_alive_timeout.stop(self)
+            self._owner.open_timeout.start(self, self._owner.now())
         self.has_spoken = True
         if self._stage is Stage.REQUEST:
-            self._read_request(bytes(buffer[:size]))
+            self._read_request(data)
         elif self._stage is Stage.DECIDING:
-            self.trailing += bytes(buffer[:size])
+            self.trailing += data
             if len(self.trailing) > self._owner.settings.max_request_size:
-                self.drop("too much data before the handshake was answered")
+                self._stop_reading()
+
+    def _stop_reading(self) -> None:
+        if self._owner.serves_http:  # it may be a body
+            self._paused = True
+            self.transport.watch(False, False)
+        else:
+            self.drop("too much data before the handshake was answered")
 
     def writable(self) -> None:
         """The transport takes bytes again."""
@@ -186,6 +240,7 @@ class PendingHandshake:
         self._proxy_header = None
         if header.source is not None:
             self._owner.identified(self, ip_client(*header.source))
+            self.peer = self.client
         if not self.is_undecided:
             return False
         self._stage = Stage.REQUEST
@@ -224,17 +279,43 @@ class PendingHandshake:
         if request is not None:
             self.target = request.target
             self._stage = Stage.DECIDING
-            # Empty for one that was not verified.
-            certificate = (self._certificate() or None) if self._certificate else None
-            scheme = "http" if self._certificate is None else "https"
-            client, said = self._owner.client_of(request, self.client)
+            tls = None if self.secured is None else agreed(self.secured)
+            scheme = "http" if tls is None else "https"
+            client, said = self._owner.client_of(request, self.peer)
             if client is not self.client:
                 self._owner.identified(self, client)
             if self.is_undecided:
                 whole = attrs.evolve(
-                    request, client=client.address, scheme=said or scheme, certificate=certificate
+                    request, client=client.address, scheme=said or scheme, server=self.local, tls=tls
                 )
                 self._owner.decide(self, whole)
+
+    # -- plain HTTP --------------------------------------------------------------------------
+
+    def is_http(self, request: Request) -> bool:
+        """Whether ``request`` is no WebSocket handshake, not even an invalid one."""
+        return not self._handshake.asks_for_websocket(request)
+
+    def http_problem(self, request: Request) -> Refusal | None:
+        """Why ``request`` can't be answered by an application of HTTP."""
+        return self._handshake.http_problem(request)
+
+    def hand_over(self, request: Request) -> HandedOver:
+        """The request is answered by an application, and the transport is the caller's."""
+        handshake = self._handshake
+        came = HandedOver(
+            handshake.version,
+            handshake.keeps_alive(request),
+            handshake.body(),
+            handshake.trailing + self.trailing,
+        )
+        self._end()
+        return came
+
+    def take_leave(self) -> None:
+        """The client has its last answer: close when it has done so, or has had time to."""
+        self._stage = Stage.ANSWERING
+        self._write_answer()
 
     # -- the answer --------------------------------------------------------------------------
 
@@ -290,6 +371,7 @@ class PendingHandshake:
         self.transport.watch(True, False)
         self.transport.send_eof()  # the client's end closes the rest, or time does
         self._owner.open_timeout.stop(self)
+        self._owner.keep_alive_timeout.stop(self)
         self._linger()
 
     def _linger(self) -> None:
@@ -332,7 +414,7 @@ class PendingHandshake:
         self._close()
 
     def _note(self, reason: str) -> None:
-        if self.is_undecided:
+        if self.is_undecided and not self.is_idle:
             self._owner.count_refused(reason.partition(":")[0])
             logger.debug("%s: %s", self.client.remote, reason)
 
@@ -343,7 +425,11 @@ class PendingHandshake:
 
     def _end(self) -> None:
         self._stage = Stage.OVER
+        if self._paused:
+            self._paused = False
+            self.transport.watch(True, False)
         self._owner.open_timeout.stop(self)
+        self._owner.keep_alive_timeout.stop(self)
         self._owner.linger_timeout.stop(self)
         self._owner.ended(self)
 

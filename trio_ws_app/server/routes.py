@@ -2,42 +2,21 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
-from uuid import UUID
 
 from ..connection import Connection
 from ..errors import CloseCode
 from ..request import Request, Response
 from .options import Handler, check_handler
+from .parameters import Pattern, has_parameters, pattern
 
-_LONGEST_NUMBER = 40  # digits; Python refuses to read thousands of them
-_UUID = "-".join(f"[0-9a-fA-F]{{{size}}}" for size in (8, 4, 4, 4, 12))
-
-# The names and the meaning are Starlette's.
-_CONVERTERS: Mapping[str, tuple[str, Callable[[str], object]]] = {
-    "str": ("[^/]+", str),
-    "int": (f"[0-9]{{1,{_LONGEST_NUMBER}}}", int),
-    "float": (f"[0-9]{{1,{_LONGEST_NUMBER}}}(?:\\.[0-9]{{1,{_LONGEST_NUMBER}}})?", float),
-    "uuid": (_UUID, UUID),
-    "path": (".*", str),
-}
-_PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(?::([a-z]+))?\}")
 _NOT_FOUND = Response(404, "There is nothing at this path.\n")
 
 
 class _Route(NamedTuple):
-    pattern: re.Pattern[str]
-    converters: Mapping[str, Callable[[str], object]]
+    pattern: Pattern
     handler: Handler
-
-    def match(self, path: str) -> Mapping[str, object] | None:
-        """The parameters in ``path``, or None if this is another's."""
-        match = self.pattern.fullmatch(path)
-        if match is None:
-            return None
-        return {name: convert(match[name]) for name, convert in self.converters.items()}
 
 
 class Routes:
@@ -58,8 +37,8 @@ class Routes:
             check_handler(handler)
             if not path.startswith("/"):
                 raise ValueError(f"the path of a route begins with a slash, which {path!r} does not")
-            if "{" in path or "}" in path:
-                self._routes.append(_route(path, handler))
+            if has_parameters(path):
+                self._routes.append(_Route(pattern(path), handler))
             else:
                 self._fixed[path] = handler
 
@@ -85,29 +64,8 @@ class Routes:
         if handler is not None:
             return handler
         for route in self._routes:
-            params = route.match(path)
+            params = route.pattern.match(path)
             if params is not None:
                 request.set_path_params(params)
                 return route.handler
         return None
-
-
-def _route(path: str, handler: Handler) -> _Route:
-    pattern, end, converters = "", 0, dict[str, Callable[[str], object]]()
-    for parameter in _PARAMETER.finditer(path):
-        name, kind = parameter[1], parameter[2] or "str"
-        if name in converters:
-            raise ValueError(f"the path {path!r} has the parameter {name!r} twice")
-        if kind not in _CONVERTERS:
-            raise ValueError(f"the type {kind!r} in {path!r} is none of {', '.join(_CONVERTERS)}")
-        expression, converters[name] = _CONVERTERS[kind]
-        pattern += f"{_literal(path, end, parameter.start())}(?P<{name}>{expression})"
-        end = parameter.end()
-    return _Route(re.compile(pattern + _literal(path, end, len(path)), re.DOTALL), converters, handler)
-
-
-def _literal(path: str, start: int, end: int) -> str:
-    text = path[start:end]
-    if "{" in text or "}" in text:
-        raise ValueError(f"{path!r} has a brace that belongs to no parameter: write {{name}} or {{name:int}}")
-    return re.escape(text)

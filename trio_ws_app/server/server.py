@@ -68,7 +68,9 @@ class Server:
 
     def statistics(self) -> Statistics:
         """What the server has counted so far."""
-        return self._counters.statistics(self._engine, list(self._admission.connections.live))
+        admission = self._admission
+        live = list(admission.connections.live)
+        return self._counters.statistics(self._engine, live, len(admission.exchanges.live))
 
     async def drain(
         self,
@@ -110,10 +112,12 @@ class Server:
         """Wait for a stop; close every connection; cancel what is left in ``nursery``."""
         await self._stop.requested.wait()
         with self._stop.grace:
-            self._stop.grace.deadline = trio.current_time() + self._stop.shutdown.grace_period
+            background.start_soon(self._stop.end_grace)
             await trio.lowlevel.checkpoint_if_cancelled()
+            self._admission.drop_idle()
             await close_all(self._admission.connections.live, self._stop.shutdown)
             await self._admission.connections.wait_none()
+            await self._admission.exchanges.wait_none()
             await self._wait_for_handshakes()
         self._admission.refuse_pending()
         nursery.cancel_scope.cancel()

@@ -9,8 +9,9 @@ import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
+from ..asgi.lifespan import open_lifespan
 from ..settings import Settings
-from .app import App, as_app
+from .app import App, as_app, hooks_in
 from .containment import interrupt_in
 from .draining import Stop
 from .listeners import Listener
@@ -71,15 +72,29 @@ async def serve(
     settings = settings or Settings()
     if app.json is not None:
         settings = attrs.evolve(settings, json=app.json)
-    options = Options(
-        app.handler,
-        settings,
-        ssl_context,
-        app.hooks(process_request),
-        lambda: readiness() or app.readiness(),
-        cancel_on_disconnect or app.cancel_on_disconnect,
-    )
-    stop = Stop(settings.grace_period)
+    async with open_lifespan(app.http, settings.grace_period) as state:
+        options = Options(
+            app.handler,
+            settings,
+            ssl_context,
+            app.hooks(process_request),
+            lambda: readiness() or app.readiness(),
+            cancel_on_disconnect or app.cancel_on_disconnect,
+            app.http,
+            hooks_in(process_request),
+            state,
+        )
+        await _serve(options, port, host, listeners, task_status)
+
+
+async def _serve(
+    options: Options,
+    port: int | None,
+    host: str | None,
+    listeners: Sequence[Listener] | None,
+    task_status: trio.TaskStatus[Server],
+) -> None:
+    stop = Stop(options.settings.grace_period)
     owned = port is not None
     opened = await trio.open_tcp_listeners(port, host=host) if port is not None else listeners or ()
     try:

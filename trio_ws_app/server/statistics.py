@@ -18,8 +18,10 @@ class Statistics:
     """Counts since the server started, at one instant. Bytes are as carried, frame headers included.
 
     ``refused`` counts handshakes by outcome, ``closed`` connections by close code, ``drops`` messages by
-    overflow policy. ``queued`` bytes wait for slow peers now. Latencies are in seconds: a ping's round
-    trip, and from the peer's end to the end of its handler's clean-up.
+    overflow policy. ``requests`` are HTTP requests that an application answers now, ``answered`` its answers
+    by status, and ``aborted`` those whose client was gone before it had all of one. ``queued`` bytes wait for
+    slow peers now. Latencies are in seconds: a ping's round trip, and from the peer's end to the end of its
+    handler's clean-up.
     """
 
     connections: int
@@ -36,6 +38,9 @@ class Statistics:
     queued: int
     ping_latency: Distribution
     cancel_latency: Distribution
+    requests: int = 0
+    answered: Mapping[int, int] = attrs.field(factory=dict)
+    aborted: int = 0
 
 
 @attrs.define
@@ -46,6 +51,8 @@ class Counters:
     refused: Counter[str] = attrs.field(factory=Counter)
     closed: Counter[int] = attrs.field(factory=Counter)
     failed: int = 0
+    answered: Counter[int] = attrs.field(factory=Counter)
+    aborted: int = 0
     messages_in: int = 0
     messages_out: int = 0
     bytes_in: int = 0
@@ -66,7 +73,7 @@ class Counters:
         self.bytes_out += connection.outbox.bytes_out
         self.dropped += connection.dropped
 
-    def statistics(self, engine: Engine, connections: list[WireConnection]) -> Statistics:
+    def statistics(self, engine: Engine, connections: list[WireConnection], requests: int) -> Statistics:
         """The counts with those of the live connections added."""
         total = Counters(
             messages_in=self.messages_in,
@@ -92,4 +99,7 @@ class Counters:
             queued=sum(connection.queued for connection in connections),
             ping_latency=engine.ping_latency.distribution(),
             cancel_latency=self.cancel_latency.distribution(),
+            requests=requests,
+            answered=dict(self.answered),
+            aborted=self.aborted,
         )

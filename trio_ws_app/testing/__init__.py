@@ -4,6 +4,7 @@ Everything here works in memory and on virtual time (``autojump_clock``).
 """
 
 from .cancel_everywhere import CancellationDefect, cancel_everywhere
+from .fixtures import HttpFixture, ServerFixture
 from .leftovers import assert_nothing_left
 from .memory import MemoryListener, MemoryServer, connected_pair, serve_in_memory
 from .peers import Peer
@@ -13,6 +14,7 @@ from .trial import cancelled_here, check_afterwards
 
 __all__ = [
     "CancellationDefect",
+    "HttpFixture",
     "Kind",
     "MemoryListener",
     "MemoryServer",
@@ -20,6 +22,7 @@ __all__ = [
     "Peer",
     "Point",
     "Report",
+    "ServerFixture",
     "assert_nothing_left",
     "cancel_everywhere",
     "cancelled_here",

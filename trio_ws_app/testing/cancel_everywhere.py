@@ -7,7 +7,7 @@ from contextlib import suppress
 import attrs
 
 from .forked import ForkedTrial
-from .points import Place, Point, Report
+from .points import Place, Point, Report, on_one_screen, users_place
 from .trial import Scenario, Trial, Victim
 
 
@@ -97,7 +97,8 @@ class _Series:
         try:
             trial.run(self.scenario, self.seed, self.time_limit)
         except Exception as error:
-            raise CancellationDefect(f"the scenario fails undisturbed: {_text(error)}", None) from error
+            message = f"the scenario fails undisturbed: {on_one_screen(_told(error))}"
+            raise CancellationDefect(message, None) from error
         self.points, self.blocks_only = trial.points, trial.blocks_only
 
     def cancel(self, number: int) -> None:
@@ -107,7 +108,7 @@ class _Series:
             trial.run(self.scenario, self.seed, self.time_limit)
         except Exception as error:
             cancelled = self._who_is_cancelled(number)
-            message = "\n".join([f"cancelled at {point}", *map(_line, cancelled), _text(error)])
+            message = f"cancelled at {point}\n{on_one_screen([*map(_line, cancelled), *_told(error)])}"
             raise CancellationDefect(message, point, cancelled) from error
         if trial.struck is None or not trial.struck.is_as(point):
             message = f"the scenario does not repeat itself: instead of {point} it reached {trial.struck}"
@@ -136,7 +137,10 @@ def _line(cancelled: tuple[str, Place]) -> str:
     return f"  task {task} is cancelled at {file}:{line}, in {function}"
 
 
-def _text(error: BaseException) -> str:
+def _told(error: BaseException) -> list[str]:
+    """What went wrong, and where in the user's code, in lines."""
     if isinstance(error, BaseExceptionGroup):
-        return "\n".join(map(_text, error.exceptions))
-    return f"{type(error).__name__}: {error}"
+        return [line for inner in error.exceptions for line in _told(inner)]
+    text = f"{type(error).__name__}: {error}".splitlines()
+    place = users_place(error.__traceback__)
+    return text if place is None else [*text, f"  at {place[0]}:{place[1]}, in {place[2]}"]

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 
+import attrs
 import trio
 
 from ..connection import Connection
-from ..server.app import App
+from ..server.app import App, as_app
 from ..server.options import Handler, ProcessRequest, Readiness, always_ready
 from ..server.server import Server
 from ..server.serving import serve
 from ..settings import Settings
 from .peers import Peer
 from .streams import DEFAULT_CAPACITY, MemoryStream, memory_streams
+from .trial import cancelled_here, in_trial
 
 
 class MemoryServer:
@@ -90,16 +92,31 @@ async def serve_in_memory(
     process_request: ProcessRequest | Sequence[ProcessRequest] | None = None,
     cancel_on_disconnect: bool = False,
     readiness: Readiness = always_ready,
+    victim: str | None = None,
 ) -> AsyncIterator[MemoryServer]:
     """Serve without sockets for the length of the block.
 
-    The arguments are ``serve``'s. When the block ends, or is cancelled, the server stops as it does when
-    it is cancelled: it sends Close and waits up to the grace period; then the clients are gone.
+    The arguments are ``serve``'s, but for ``victim``, a path, with or without its query. In a scenario of
+    ``cancel_everywhere`` the handler of the connection to that path is what is cancelled, at every point
+    from its beginning to its end, while the scenario and all other connections go on. Elsewhere nothing is.
+
+    When the block ends, or is cancelled, the server stops as it does when it is cancelled: it sends Close
+    and waits up to the grace period; then the clients are gone.
+
+    Raises AssertionError at the end of the block if there was no connection to ``victim``.
     """
     listener = MemoryListener()
+    app = as_app(handler)
+    one = None
+    if victim is not None:
+        if app.handler is None:
+            raise TypeError("a victim is a connection of a handler, which this application has not")
+        one = Victim(victim, app.handler)
+        hooks = app.hooks(process_request)
+        app, process_request = attrs.evolve(app, handler=one, process_request=hooks), None
     start = partial(
         serve,
-        handler,
+        app,
         listeners=[listener],
         settings=settings,
         process_request=process_request,
@@ -115,6 +132,26 @@ async def serve_in_memory(
                 nursery.cancel_scope.cancel()
         finally:
             memory.disconnect_all()
+    if one is not None and not one.came:
+        raise AssertionError(f"there was no connection to {victim!r}, so no handler was cancelled")
+
+
+@attrs.define(eq=False)
+class Victim:
+    """A handler that ``cancel_everywhere`` cancels in connections to one path."""
+
+    path: str
+    handler: Handler
+    came: bool = False
+
+    async def __call__(self, connection: Connection) -> None:
+        request = connection.request
+        if self.path not in (request.path, request.target):
+            await self.handler(connection)
+            return
+        self.came = True
+        with cancelled_here() if in_trial() else nullcontext():
+            await self.handler(connection)
 
 
 @asynccontextmanager

@@ -73,9 +73,12 @@ class Peer(trio.abc.Channel[Message]):
             await self._send_frame(self._message(part, number == last))
 
     async def send_raw(self, data: bytes) -> None:
-        """Send bytes as they are."""
+        """Send bytes as they are. Raises ConnectionClosed if the server has dropped the connection."""
         async with self._sending:
-            await self.stream.send_all(data)
+            try:
+                await self.stream.send_all(data)
+            except trio.BrokenResourceError:
+                raise self._closed() from None
 
     async def receive(self) -> Message:
         """The next message. Raises ConnectionClosed when the server has ended the connection."""
@@ -97,7 +100,6 @@ class Peer(trio.abc.Channel[Message]):
         await self._send_frame(CloseConnection(code, reason))
 
     say_close = send_close  # what tests written for 0.1 call
-
 
     async def aclose(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
         """Send Close, then wait for the reply and for the end of the stream (RFC 6455, 7.1.1)."""
@@ -203,10 +205,7 @@ class Peer(trio.abc.Channel[Message]):
             raise trio.ClosedResourceError("this end has sent a Close frame")
         if self._ended.is_set() or self._codec.state is not ConnectionState.OPEN:
             raise self._closed()
-        try:
-            await self.send_raw(self._codec.send(event))
-        except trio.BrokenResourceError:
-            raise self._closed() from None
+        await self.send_raw(self._codec.send(event))
 
     def _closed(self) -> ConnectionClosed:
         return ConnectionClosed(self.close_reason or CloseReason(CloseCode.ABNORMAL))

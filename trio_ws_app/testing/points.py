@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
-from types import FrameType
+from traceback import walk_tb
+from types import FrameType, TracebackType
 
 import attrs
 import trio
@@ -17,6 +19,9 @@ _APPS = str(Path(_PACKAGE) / "apps" / "_")[:-1]
 _MACHINERY = (_TRIO, _PACKAGE, contextlib.__file__)
 _TRIO_WEBSOCKET = str(Path("/trio_websocket/_"))[:-1]
 _KIT = tuple(str(Path(__file__).with_name(name)) for name in ("trial.py", "hooks.py"))
+
+_SCREEN = 20  # lines
+_WIDTH = 300
 
 Place = tuple[str, int, str]
 """File, line and qualified function name."""
@@ -52,6 +57,13 @@ class Point:
         """Whether both are the same step of the code; a task may have been given another name."""
         return attrs.evolve(self, task="") == attrs.evolve(other, task="")
 
+    @property
+    def function_of_file(self) -> str:
+        """The function, and the name of its file."""
+        if self.kind is Kind.ENDED:
+            return "a task has ended"
+        return f"{self.function} ({Path(self.file).name})"
+
     def __str__(self) -> str:
         where = "" if self.kind is Kind.ENDED else f" at {self.file}:{self.line}, in {self.function}"
         return f"point {self.number}: task {self.task} {self.kind}{where}"
@@ -59,10 +71,25 @@ class Point:
 
 @attrs.frozen
 class Report:
-    """What ``cancel_everywhere`` did: the points it found in undisturbed runs, and how often it ran."""
+    """What ``cancel_everywhere`` did: the points it found in undisturbed runs, and how often it ran.
 
-    points: tuple[Point, ...]
+    As a text it is one screen: how many points each function has, those with the most first.
+    """
+
+    points: tuple[Point, ...] = attrs.field(repr=lambda points: f"({len(points)} points)")
     runs: int
+
+    def __str__(self) -> str:
+        counts = Counter(point.function_of_file for point in self.points)
+        lines = [f"{count:6}  {function}" for function, count in counts.most_common()]
+        return f"cancelled at {len(self.points)} points, in {self.runs} runs\n{on_one_screen(lines)}"
+
+
+def on_one_screen(lines: Sequence[str]) -> str:
+    """The first of ``lines``, as many as a screen shows, and how many more there are."""
+    shown = [line if len(line) <= _WIDTH else f"{line[: _WIDTH - 1]}…" for line in lines[:_SCREEN]]
+    more = [f"   and {len(lines) - _SCREEN} more"] if len(lines) > _SCREEN else []
+    return "\n".join(shown + more)
 
 
 def waiting_place(task: trio.lowlevel.Task) -> Place:
@@ -89,6 +116,12 @@ def is_users(frames: Iterable[tuple[FrameType, int]]) -> bool:
     return any(_is_users_file(frame.f_code.co_filename) for frame, _ in frames)
 
 
+def users_place(trace: TracebackType | None) -> Place | None:
+    """The innermost place in the user's code that an error has passed, if any."""
+    frames = [(frame, line) for frame, line in walk_tb(trace) if _is_users_file(frame.f_code.co_filename)]
+    return _place(*frames[-1]) if frames else None
+
+
 def _is_users_file(file: str) -> bool:
     return file.startswith(_APPS) or not (file.startswith(_MACHINERY) or _TRIO_WEBSOCKET in file)
 
@@ -104,4 +137,8 @@ def own_frames(frames: Iterable[tuple[FrameType, int]]) -> Iterator[tuple[FrameT
 def _innermost(frames: Iterable[tuple[FrameType, int]]) -> Place:
     known = list(frames)
     frame, line = next(own_frames(known), known[0] if known else (None, 0))
-    return ("", 0, "") if frame is None else (frame.f_code.co_filename, line, frame.f_code.co_qualname)
+    return ("", 0, "") if frame is None else _place(frame, line)
+
+
+def _place(frame: FrameType, line: int) -> Place:
+    return frame.f_code.co_filename, line, frame.f_code.co_qualname

@@ -56,6 +56,10 @@ class MemoryStream(trio.abc.HalfCloseableStream):
         self._incoming.leave_reading()
         await checkpoint()
 
+    def is_readable(self) -> bool:
+        """Whether ``receive_some`` would not wait: there are bytes, or the end."""
+        return self._incoming.readable()
+
     def abort(self) -> None:
         """End at once and lose what was on its way in both directions, as a TCP reset does."""
         self._outgoing.reset()
@@ -121,7 +125,7 @@ class Pipe:
 
     async def get(self, max_bytes: int | None) -> bytes:
         await checkpoint()
-        while not self._readable():
+        while not self.readable():
             await self.readers.park()
         if self._reset:
             raise trio.BrokenResourceError("the connection was reset")
@@ -131,7 +135,7 @@ class Pipe:
         self.writers.unpark_all()
         return taken
 
-    def _readable(self) -> bool:
+    def readable(self) -> bool:
         if self._reader_left:
             raise trio.ClosedResourceError("this stream was closed")
         if self._reset:

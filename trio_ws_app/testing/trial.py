@@ -174,7 +174,19 @@ class Trial(trio.abc.Instrument):
         return Point(self._seen, kind, self._names[task], *place)
 
 
-_current: RunVar[Trial] = RunVar("trio_ws_app.testing.trial")
+_current: RunVar[Trial | None] = RunVar("trio_ws_app.testing.trial", default=None)
+
+
+def in_trial() -> bool:
+    """Whether this is in a scenario of ``cancel_everywhere``."""
+    return _current.get() is not None
+
+
+def _trial() -> Trial:
+    trial = _current.get()
+    if trial is None:
+        raise RuntimeError("this is for scenarios that cancel_everywhere runs")
+    return trial
 
 
 async def _within(scope: trio.CancelScope, task: Awaitable[object]) -> None:
@@ -190,7 +202,7 @@ def cancelled_here() -> Iterator[trio.CancelScope]:
     block sees what the cancellation left: whether the connection is still usable, whether every message is
     there. Yields the block's scope.
     """
-    trial = _current.get()
+    trial = _trial()
     with trio.CancelScope() as scope:
         trial.open_block(scope)
         try:
@@ -204,4 +216,4 @@ def check_afterwards(check: Check) -> None:
 
     A check may be asynchronous. Checks run in the order in which they were given, and nothing cancels them.
     """
-    _current.get().checks.append(check)
+    _trial().checks.append(check)

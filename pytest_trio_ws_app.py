@@ -1,0 +1,105 @@
+"""The pytest plugin: servers in memory, virtual time, and a mark for cancellation.
+
+``trio_ws_app/testing/README.md`` describes it. pytest imports this module at every start, also for tests that
+use nothing of it, so it imports neither Trio nor the package until one does.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    import trio
+
+    from trio_ws_app.testing import HttpFixture, ServerFixture
+
+MARK = "cancel_everywhere"
+_SCENARIO = pytest.StashKey[Callable[..., Awaitable[object]]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the mark known."""
+    config.addinivalue_line(
+        "markers",
+        f"{MARK}(victim='scenario', only=None, schedules=1, forked=False): run this async test once for each "
+        "point at which it can be cancelled, as trio_ws_app.testing.cancel_everywhere does",
+    )
+
+
+@pytest.fixture
+def ws_server() -> ServerFixture:
+    """``server = await ws_server(application)``: serve in memory, on virtual time, until the test ends."""
+    from trio_ws_app.testing import ServerFixture
+
+    return ServerFixture()
+
+
+@pytest.fixture
+def ws_http(ws_server: ServerFixture) -> HttpFixture:
+    """``http = await ws_http(server)``: an ``httpx.AsyncClient`` of what ``ws_server`` serves."""
+    from trio_ws_app.testing import HttpFixture
+
+    return HttpFixture(ws_server)
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-trio looks at the marks
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Run each async test that uses ``ws_server``, or ``autojump_clock`` as a mark, on virtual time."""
+    for item in items:
+        if not isinstance(item, pytest.Function) or not inspect.iscoroutinefunction(item.obj):
+            continue
+        if item.get_closest_marker(MARK) is not None:
+            item.stash[_SCENARIO] = item.obj
+        elif _is_for_virtual_time(item) and config.pluginmanager.hasplugin("trio"):
+            item.add_marker(pytest.mark.trio(run=partial(_run_on_virtual_time, item.funcargs)))
+
+
+def _is_for_virtual_time(item: pytest.Function) -> bool:
+    """pytest-trio itself looks for clocks in a test's arguments only."""
+    names = item.fixturenames
+    is_argument = "autojump_clock" in inspect.signature(item.obj).parameters
+    return "ws_server" in names or ("autojump_clock" in names and not is_argument)
+
+
+def _run_on_virtual_time(
+    fixtures: dict[str, Any],
+    test: Callable[[], Awaitable[object]],
+    *,
+    clock: trio.abc.Clock | None,
+    instruments: Sequence[trio.abc.Instrument],
+) -> None:
+    """What pytest-trio calls with a test and its fixtures; ``clock`` is one of the test's arguments."""
+    from trio_ws_app.testing.fixtures import run_on_virtual_time
+
+    clock = clock or fixtures.get("autojump_clock")
+    run_on_virtual_time(test, fixtures.get("ws_server"), clock, instruments)
+
+
+@pytest.hookimpl(tryfirst=True)  # before those who want it to be pytest-trio's, or no async function
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run a test that is marked with ``cancel_everywhere``, in Trio runs of its own."""
+    mark = pyfuncitem.get_closest_marker(MARK)
+    if mark is None:
+        return None
+    scenario = pyfuncitem.stash.get(_SCENARIO, None)
+    if scenario is None:
+        pytest.fail(f"a test that is marked with {MARK} is an async function", pytrace=False)
+    from trio_ws_app.testing import CancellationDefect, cancel_everywhere
+    from trio_ws_app.testing.fixtures import run_with_servers
+
+    fixtures: dict[str, Any] = pyfuncitem.funcargs
+    arguments = {name: fixtures[name] for name in inspect.signature(scenario).parameters}
+    run = partial(run_with_servers, partial(scenario, **arguments), fixtures.get("ws_server"))
+    try:
+        report = cancel_everywhere(run, *mark.args, **mark.kwargs)
+    except CancellationDefect as error:
+        defect = error
+    else:
+        print(report)
+        return True
+    pytest.fail(str(defect), pytrace=False)  # outside the block, so that the traces of Trio are not shown

@@ -1,0 +1,55 @@
+"""An ASGI application, and the scopes that it is called with (ASGI 3.0; HTTP and WebSocket 2.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from ..request import Request, split_target
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[object]]
+
+_HTTP_SPECIFICATION = "2.4"
+_DENIAL = "websocket.http.response"
+
+
+class ClientDisconnected(OSError):
+    """An application sends to a client that is gone, as ASGI's specification wants it to learn of that."""
+
+
+def http_scope(request: Request, version: str, state: Mapping[str, Any]) -> Scope:
+    """The scope of a request that was made with this ``version`` of HTTP."""
+    scope = _scope("http", request, version, state, request.scheme)
+    scope["method"] = request.method
+    return scope
+
+
+def websocket_scope(request: Request, state: Mapping[str, Any]) -> Scope:
+    """The scope of a WebSocket handshake."""
+    scope = _scope("websocket", request, "1.1", state, "wss" if request.scheme == "https" else "ws")
+    scope["subprotocols"] = list(request.subprotocols)
+    scope["extensions"] = {_DENIAL: {}}
+    return scope
+
+
+def _scope(kind: str, request: Request, version: str, state: Mapping[str, Any], scheme: str) -> Scope:
+    path, query = split_target(request.target)
+    raw_path = path.encode("latin-1")
+    return {
+        "type": kind,
+        "asgi": {"version": "3.0", "spec_version": _HTTP_SPECIFICATION},
+        "http_version": version,
+        "scheme": scheme,
+        "path": unquote_to_bytes(raw_path).decode(errors="replace") if "%" in path else path,
+        "raw_path": raw_path,
+        "query_string": query.encode("latin-1"),
+        "root_path": "",
+        "headers": request.headers.raw(),
+        "client": request.client,
+        "server": request.server,
+        "state": dict(state),
+    }

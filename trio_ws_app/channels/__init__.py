@@ -1,0 +1,30 @@
+"""Many subscriptions over one connection: the clients of Centrifugo's protocol in JSON.
+
+``README.md`` beside this file tells how an application uses it, and what it does not do.
+"""
+
+from .app import Channels, ChannelsApp
+from .calls import Call
+from .client import ChannelClient
+from .codes import Refuse
+from .limits import ChannelLimits
+from .people import ConnectRequest, User
+from .publications import ClientInfo, Publication
+from .subscription import ChannelSubscription
+from .tokens import Grant, Tokens
+
+__all__ = [
+    "Call",
+    "ChannelClient",
+    "ChannelLimits",
+    "ChannelSubscription",
+    "Channels",
+    "ChannelsApp",
+    "ClientInfo",
+    "ConnectRequest",
+    "Grant",
+    "Publication",
+    "Refuse",
+    "Tokens",
+    "User",
+]

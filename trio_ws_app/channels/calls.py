@@ -1,0 +1,142 @@
+"""What a client asks for beside its subscriptions: calls of the application, and what channels hold."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import attrs
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from ..callbacks import await_interruptible
+from .client import ChannelClient
+from .codes import DisconnectCode, ErrorCode, Refuse
+from .commands import History, Rpc
+from .entering import with_publications
+from .failures import judge
+from .hub import Hub
+from .people import User
+from .publications import line
+from .queries import page_of, present
+
+
+@attrs.frozen
+class Call:
+    """What a client asks the application for: its ``data``, a JSON value, for ``method``.
+
+    ``client`` and ``user`` are who asks. For what is sent without a wish for an answer, the method is "".
+    """
+
+    client: ChannelClient
+    method: str
+    data: Any
+
+    @property
+    def user(self) -> User:
+        """Who asks."""
+        return self.client.user
+
+
+class Calls:
+    """Answers commands, each in a task of its own: ``work`` returns the result as JSON."""
+
+    def __init__(self, client: ChannelClient, hub: Hub, nursery: trio.Nursery) -> None:
+        self._client = client
+        self._hub = hub
+        self._nursery = nursery
+
+    def start(self, number: int, kind: str, work: Callable[[], Awaitable[str]]) -> None:
+        """Begin to answer. Raises ``Refuse`` with 111 if too many commands wait for their answers."""
+        self.make_room()
+        self._client.pending += 1
+        self._nursery.start_soon(self._answer, number, kind, work, name=f"{kind} of {self._client.id}")
+
+    def make_room(self) -> None:
+        """Raise ``Refuse`` with 111 if too many commands wait for their answers."""
+        if self._client.pending >= self._hub.limits.max_pending:
+            raise Refuse(ErrorCode.TOO_MANY_REQUESTS)
+
+    @enable_ki_protection
+    async def _answer(self, number: int, kind: str, work: Callable[[], Awaitable[str]]) -> None:
+        try:
+            refusal = await self._try(number, kind, work)
+            if refusal is None:
+                return
+            if refusal.is_disconnection:
+                self._client.end(refusal)
+            elif number:
+                await self._client.refuse(number, refusal)
+        finally:
+            self._client.pending -= 1
+
+    async def _try(self, number: int, kind: str, work: Callable[[], Awaitable[str]]) -> Refuse | None:
+        try:
+            result = await work()
+            if number:
+                await self._client.connection.send(f'{{"id":{number},"{kind}":{result}}}')
+        except BaseException as error:
+            return judge(error, self._client, f"the answer to {kind}")
+        return None
+
+    # -- the application's
+
+    def rpc(self, number: int, request: Rpc) -> None:
+        """Call the function for the method."""
+        calls = self._hub.rules.calls
+        if not calls:
+            raise Refuse(ErrorCode.NOT_AVAILABLE)
+        function = calls.get(request.method)
+        if function is None:
+            raise Refuse(ErrorCode.METHOD_NOT_FOUND)
+        call = Call(self._client, request.method, request.data)
+
+        async def work() -> str:
+            return line(self._hub.codec, {"data": await await_interruptible(function(call))})
+
+        self.start(number, "rpc", work)
+
+    def message(self, data: object) -> None:
+        """Call the function for messages, for which there is no answer."""
+        function = self._hub.rules.message
+        if function is None:
+            raise Refuse(DisconnectCode.NOT_AVAILABLE)
+        call = Call(self._client, "", data)
+
+        async def work() -> str:
+            await await_interruptible(function(call))
+            return "{}"
+
+        self.start(0, "send", work)
+
+    # -- what channels hold
+
+    def _check_subscribed(self, channel: str) -> None:
+        if not self._client.is_subscribed(channel):
+            raise Refuse(ErrorCode.PERMISSION_DENIED)
+
+    async def presence(self, channel: str) -> str:
+        """Who is present on a channel that the client is subscribed to."""
+        self._check_subscribed(channel)
+        infos = await present(self._hub, channel)
+        return line(self._hub.codec, {"presence": {info.client: info.as_json() for info in infos}})
+
+    async def presence_stats(self, channel: str) -> str:
+        """How many are present on it."""
+        self._check_subscribed(channel)
+        infos = await present(self._hub, channel)
+        return line(
+            self._hub.codec, {"num_clients": len(infos), "num_users": len({info.user for info in infos})}
+        )
+
+    async def history(self, request: History) -> str:
+        """What is kept of it."""
+        self._check_subscribed(request.channel)
+        page = await page_of(self._hub, request.channel, request.limit, request.since, request.reverse)
+        topic = self._hub.enter(request.channel)
+        try:
+            texts = topic.texts_of(page.deliveries)
+        finally:
+            self._hub.leave(topic)
+        result = line(self._hub.codec, {"epoch": page.top.epoch, "offset": page.top.offset})
+        return with_publications(result, texts)

@@ -1,0 +1,151 @@
+"""One client of the protocol: who it is, and what it is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Protocol
+
+import trio
+
+from ..connection import Connection
+from .codes import DisconnectCode, Refuse, UnsubscribeCode
+from .hub import Hub
+from .people import User
+from .publications import ClientInfo, line
+from .tokens import Grant
+
+
+class Ongoing(Protocol):
+    """A subscription, as its client knows it."""
+
+    @property
+    def channel(self) -> str: ...
+    @property
+    def is_subscribed(self) -> bool: ...
+    @property
+    def is_ending(self) -> bool: ...
+    @property
+    def ended(self) -> trio.Event: ...
+    def end(self, why: Refuse) -> None: ...
+    def leave(self, number: int) -> None: ...
+    def put(self, number: int, data: object) -> None: ...
+    def refresh(self, grant: Grant) -> dict[str, object]: ...
+
+
+class ChannelClient:
+    """One connected client, as the application's functions see it.
+
+    ``id`` is its own, another for each connection; ``user`` is what the function for ``connect`` has
+    returned.
+    """
+
+    def __init__(self, id: str, connection: Connection, hub: Hub) -> None:  # noqa: A002
+        self.id = id
+        self.connection = connection
+        self.user = User()
+        self._hub = hub
+        # For the session and the subscriptions:
+        self.scope = trio.CancelScope()  # of everything that is done for the client
+        self.why: Refuse | None = None  # it is disconnected
+        self.subscriptions: dict[str, Ongoing] = {}
+        self.begin: Callable[[str], object] | None = None  # a subscription of the server's
+        self.pending = 0  # commands that wait for an answer
+
+    def __repr__(self) -> str:
+        return f"<ChannelClient {self.id} of {self.user.id!r}>"
+
+    @property
+    def user_id(self) -> str:
+        """The id of its user."""
+        return self.user.id
+
+    @property
+    def info(self) -> ClientInfo:
+        """What others are told of it."""
+        return ClientInfo(self.user.id, self.id, self.user.info)
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The channels that it is subscribed to now."""
+        return tuple(name for name, one in self.subscriptions.items() if one.is_subscribed)
+
+    def is_subscribed(self, channel: str) -> bool:
+        """Whether it is subscribed to ``channel`` now."""
+        subscription = self.subscriptions.get(channel)
+        return subscription is not None and subscription.is_subscribed
+
+    async def send(self, data: object) -> None:
+        """Send a message to this client alone, a JSON value, waiting while it is behind.
+
+        Raises:
+            ConnectionClosed: the client has gone.
+            TypeError, ValueError: ``data`` is no JSON.
+        """
+        await self.connection.send(f'{{"push":{{"message":{line(self._hub.codec, {"data": data})}}}}}')
+
+    def subscribe(self, channel: str) -> None:
+        """Subscribe the client to ``channel``, as if it had asked for it; its handler may still refuse.
+
+        Does nothing if the client is subscribed, or is about to be.
+        """
+        if self.begin is not None and channel not in self.subscriptions:
+            self.begin(channel)
+
+    def unsubscribe(
+        self, channel: str, code: int = UnsubscribeCode.SERVER, reason: str | None = None
+    ) -> None:
+        """End the client's subscription to ``channel``, if it has one; with 2500 or more it comes back."""
+        subscription = self.subscriptions.get(channel)
+        if subscription is not None:
+            subscription.end(Refuse(code, reason))
+
+    def disconnect(self, code: int = DisconnectCode.FORCE_NO_RECONNECT, reason: str | None = None) -> None:
+        """End the connection, with a code from 3000 to 4999 that says whether the client comes back.
+
+        Its subscriptions are cancelled. Raises ValueError for another code, or a reason over 123 bytes.
+        """
+        self.end(Refuse(code, reason))
+
+    def end(self, why: Refuse) -> None:
+        """As ``disconnect`` does."""
+        if not why.is_disconnection:
+            raise ValueError(f"a connection ends with 3000 to 4999, not {why.code}")
+        if self.why is None:
+            self.why = why
+            self._say_why(why)
+            self.scope.cancel()
+
+    def _say_why(self, why: Refuse) -> None:
+        """Tell the client at once; one that cannot be closed without waiting is when the tasks have ended."""
+        advice = {"push": {"disconnect": {"code": why.code, "reason": why.message}}}
+        with suppress(trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
+            self.connection.send_nowait(line(self._hub.codec, advice))  # the Close says it too
+        send_close = getattr(self.connection, "send_close", None)
+        if send_close is not None:
+            send_close(why.code, why.message)
+
+    # -- for the subscriptions and the session
+
+    def too_slow(self) -> None:
+        """Its queue is full: end it in the place of what waits."""
+        outbox = getattr(self.connection, "outbox", None)
+        if outbox is not None:
+            outbox.drop_oldest(1 << 60)
+        self.end(Refuse(DisconnectCode.SLOW))
+
+    def post(self, text: str) -> bool:
+        """Send without waiting; False if there is no room."""
+        try:
+            self.connection.send_nowait(text)
+        except trio.WouldBlock:
+            return False
+        return True
+
+    async def reply(self, number: int, kind: str, result: object) -> None:
+        """Answer a command, waiting while the client is behind."""
+        await self.connection.send(line(self._hub.codec, {"id": number, kind: result}))
+
+    async def refuse(self, number: int, refusal: Refuse) -> None:
+        """Answer a command with an error."""
+        await self.reply(number, "error", refusal.as_json())

@@ -1,0 +1,299 @@
+"""What a client says, checked: everything about a command that can be known without looking at the client.
+
+The names and the meaning of the fields are those of ``client.proto`` in the repository centrifugal/protocol.
+Frames have a bound before they come here; what is read from them has types and bounds of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final
+
+import attrs
+
+from ..json_codec import JsonCodec
+from .codes import DisconnectCode, ErrorCode, Refuse
+
+_MAX_ID: Final = 2**32 - 1
+_MAX_OFFSET: Final = 2**63 - 1
+_MAX_TEXT: Final = 256  # characters of names and epochs
+_REJECT_UNRECOVERED: Final = 2  # a bit of the flags of a subscribe command
+
+Json = Mapping[str, object]
+
+
+def bad_request() -> Refuse:
+    """The end of a client that does not speak the protocol."""
+    return Refuse(DisconnectCode.BAD_REQUEST)
+
+
+class Fields:
+    """Reads the fields of a JSON object, of which one that is absent or null has the empty value.
+
+    Raises ``Refuse`` with 3501 for one of a wrong type, and for one that is too long or too large.
+    """
+
+    __slots__ = ("_fields",)
+
+    def __init__(self, fields: object) -> None:
+        if not isinstance(fields, dict):
+            raise bad_request()
+        self._fields: Json = fields
+
+    def value(self, name: str) -> object:
+        return self._fields.get(name)
+
+    def text(self, name: str, most: int = _MAX_TEXT) -> str:
+        value = self._fields.get(name)
+        if value is None:
+            return ""
+        if not isinstance(value, str) or len(value) > most:
+            raise bad_request()
+        return value
+
+    def channel(self) -> str:
+        """A channel, whose length the client's limits bound. Raises ``Refuse`` for none at all."""
+        channel = self.text("channel", most=_MAX_ID)
+        if not channel:
+            raise bad_request()
+        return channel
+
+    def switch(self, name: str) -> bool:
+        value = self._fields.get(name)
+        if value is not None and not isinstance(value, bool):
+            raise bad_request()
+        return bool(value)
+
+    def number(self, name: str, least: int = 0, most: int = _MAX_OFFSET) -> int:
+        value = self._fields.get(name)
+        if value is None:
+            return 0
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise bad_request()
+        return value
+
+    def texts(self, name: str) -> Mapping[str, str]:
+        value = self._fields.get(name)
+        if value is None:
+            return {}
+        if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+            raise bad_request()
+        return value
+
+    def objects(self, name: str) -> Mapping[str, object]:
+        value = self._fields.get(name)
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            raise bad_request()
+        return value
+
+
+@attrs.frozen
+class Since:
+    """A place in a channel, as clients name it."""
+
+    epoch: str
+    offset: int
+
+
+@attrs.frozen
+class Connect:
+    token: str
+    data: object
+    name: str
+    version: str
+    headers: Mapping[str, str]
+    subscriptions: Mapping[str, Since]  # of the server's, those that the client wants to recover
+
+
+@attrs.frozen
+class Subscribe:
+    channel: str
+    token: str = ""
+    data: object = None
+    since: Since | None = None
+    reject_unrecovered: bool = False
+    join_leave: bool = False
+
+
+@attrs.frozen
+class Unsubscribe:
+    channel: str
+
+
+@attrs.frozen
+class Publish:
+    channel: str
+    data: object
+
+
+@attrs.frozen
+class Presence:
+    channel: str
+
+
+@attrs.frozen
+class PresenceStats:
+    channel: str
+
+
+@attrs.frozen
+class History:
+    channel: str
+    limit: int
+    since: Since | None
+    reverse: bool
+
+
+@attrs.frozen
+class Rpc:
+    method: str
+    data: object
+
+
+@attrs.frozen
+class Send:
+    data: object
+
+
+@attrs.frozen
+class Refresh:
+    token: str
+
+
+@attrs.frozen
+class SubRefresh:
+    channel: str
+    token: str
+
+
+Request = (
+    Connect
+    | Subscribe
+    | Unsubscribe
+    | Publish
+    | Presence
+    | PresenceStats
+    | History
+    | Rpc
+    | Send
+    | Refresh
+    | SubRefresh
+)
+
+
+@attrs.frozen
+class Command:
+    """A request with the number that its reply repeats. A pong has no request, a refused one its refusal."""
+
+    id: int
+    request: Request | Refuse | None
+
+
+PONG: Final = Command(0, None)
+MAX_TOKEN: Final = 16 * 1024
+
+
+def _since(fields: Fields) -> Since:
+    return Since(fields.text("epoch"), fields.number("offset"))
+
+
+def _connect(fields: Fields) -> Connect:
+    wanted = {channel: Fields(value) for channel, value in fields.objects("subs").items()}
+    return Connect(
+        fields.text("token", MAX_TOKEN),
+        fields.value("data"),
+        fields.text("name"),
+        fields.text("version"),
+        fields.texts("headers"),
+        {channel: _since(of_one) for channel, of_one in wanted.items() if of_one.switch("recover")},
+    )
+
+
+def _subscribe(fields: Fields) -> Subscribe:
+    if fields.number("type"):
+        raise Refuse(ErrorCode.NOT_AVAILABLE)  # maps and shared polls
+    if fields.value("tf") is not None or fields.text("delta") not in ("", "fossil"):
+        raise Refuse(ErrorCode.BAD_REQUEST)  # filters; a delta that is known is declined in the reply
+    return Subscribe(
+        fields.channel(),
+        fields.text("token", MAX_TOKEN),
+        fields.value("data"),
+        _since(fields) if fields.switch("recover") else None,
+        bool(fields.number("flag") & _REJECT_UNRECOVERED),
+        fields.switch("join_leave"),
+    )
+
+
+def _publish(fields: Fields) -> Publish:
+    if fields.number("type"):
+        raise Refuse(ErrorCode.NOT_AVAILABLE)
+    return Publish(fields.channel(), fields.value("data"))
+
+
+def _history(fields: Fields) -> History:
+    since = fields.value("since")
+    return History(
+        fields.channel(),
+        fields.number("limit", least=-1, most=2**31 - 1),
+        None if since is None else _since(Fields(since)),
+        fields.switch("reverse"),
+    )
+
+
+def _sub_refresh(fields: Fields) -> SubRefresh:
+    if fields.number("type"):
+        raise Refuse(ErrorCode.NOT_AVAILABLE)
+    return SubRefresh(fields.channel(), fields.text("token", MAX_TOKEN))
+
+
+def _ping(_fields: Fields) -> Request:
+    raise Refuse(ErrorCode.NOT_AVAILABLE)  # reserved: no client sends it, and Centrifugo answers this
+
+
+_READERS: Final[Mapping[str, Callable[[Fields], Request]]] = {
+    "connect": _connect,
+    "ping": _ping,
+    "subscribe": _subscribe,
+    "unsubscribe": lambda fields: Unsubscribe(fields.channel()),
+    "publish": _publish,
+    "presence": lambda fields: Presence(fields.channel()),
+    "presence_stats": lambda fields: PresenceStats(fields.channel()),
+    "history": _history,
+    "rpc": lambda fields: Rpc(fields.text("method"), fields.value("data")),
+    "send": lambda fields: Send(fields.value("data")),
+    "refresh": lambda fields: Refresh(fields.text("token", MAX_TOKEN)),
+    "sub_refresh": _sub_refresh,
+}
+
+
+def commands_in(frame: str, codec: JsonCodec) -> Iterator[Command]:
+    """The commands of a frame, one a line. Raises ``Refuse`` with 3501 for what is none."""
+    for line in frame.split("\n"):
+        if line == "{}":
+            yield PONG
+        elif line and not line.isspace():
+            try:
+                value = codec.loads(line)
+            except Exception:  # each library has errors of its own; deep nesting is a RecursionError
+                raise bad_request() from None
+            yield _command(value)
+
+
+def _command(value: object) -> Command:
+    fields = Fields(value)
+    number = fields.number("id", most=_MAX_ID)
+    name = next((name for name in _READERS if fields.value(name) is not None), None)
+    if name is None:
+        if number:
+            raise bad_request()
+        return PONG
+    if not number and name != "send":
+        raise bad_request()
+    try:
+        return Command(number, _READERS[name](Fields(fields.value(name))))
+    except Refuse as refusal:
+        if refusal.is_disconnection:
+            raise
+        return Command(number, refusal)

@@ -1,0 +1,94 @@
+"""How a subscription comes to be live: what its client is told first, and that nothing is lost in between."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil
+
+import attrs
+import trio
+
+from ..broker.delivery import Delivery, cost
+from ..broker.feed import Feed
+from ..broker.history import History
+from ..broker.position import Position
+from .client import ChannelClient
+from .codes import Refuse, UnsubscribeCode
+from .commands import Since
+from .limits import ChannelLimits
+from .places import Missed, Place, beginning, latest, missed_since
+from .publications import push_text
+from .rules import Rule
+from .topic import Subscriber, Topic
+
+
+@attrs.define(eq=False)
+class Joining:
+    """The subscriptions that a connection begins with: their results are told in one reply.
+
+    ``settled`` is set when each has a result or has ended, ``told`` when the reply is on its way.
+    """
+
+    waiting: int
+    results: dict[str, str] = attrs.field(factory=dict)  # as JSON, by channel
+    settled: trio.Event = attrs.field(factory=trio.Event)
+    told: trio.Event = attrs.field(factory=trio.Event)
+
+    def settle(self) -> None:
+        """One more has a result, or none."""
+        self.waiting -= 1
+        if self.waiting <= 0:
+            self.settled.set()
+
+
+def ttl(expires_at: float, now: float) -> int:
+    """Whole seconds until a client has to refresh."""
+    return max(1, ceil(expires_at - now))
+
+
+async def find_missed(feed: Feed, rule: Rule, since: Since | None, limits: ChannelLimits) -> Missed | None:
+    """What a subscriber of a channel with a history gets first; None if it has asked for nothing."""
+    assert rule.history is not None
+    if rule.recovery == "cache":
+        return await latest(feed, since)
+    if since is None:
+        return None
+    missed = await missed_since(feed, since, rule.history)
+    if len(missed.deliveries) > limits.max_recovered or _size(missed.deliveries) > limits.max_recovered_bytes:
+        return Missed(False, (), await beginning(feed))
+    return missed
+
+
+def _size(deliveries: Sequence[Delivery]) -> int:
+    return sum(cost(delivery.message) for delivery in deliveries)
+
+
+def with_publications(result: str, texts: Sequence[str]) -> str:
+    """A result, the text of an object that is not empty, with publications."""
+    return f'{result[:-1]},"publications":[{",".join(texts)}]}}' if texts else result
+
+
+async def go_live(
+    topic: Topic, feed: Feed, history: History, client: ChannelClient, subscriber: Subscriber, place: Place
+) -> None:
+    """Send what has come since ``place``, as fast as the client takes it, until nothing has; then be live.
+
+    Raises:
+        Refuse: with 2500, the history does not hold it all.
+    """
+    position = place.position
+    while deliveries := await _next(feed, history, position):
+        for text in topic.texts_of(deliveries):
+            await client.connection.send(push_text(topic.channel, "pub", text))
+        position = deliveries[-1].position
+    topic.add(feed, subscriber)  # no checkpoint after the history was read
+
+
+async def _next(feed: Feed, history: History, position: Position | None) -> list[Delivery]:
+    recovery = await (feed.recover(None, history.size) if position is None else feed.recover(position))
+    deliveries = [item for item in recovery.items if isinstance(item, Delivery)]
+    if position is None and deliveries and deliveries[0].previous:
+        raise Refuse(UnsubscribeCode.INSUFFICIENT_STATE)
+    if position is not None and not recovery.recovered:
+        raise Refuse(UnsubscribeCode.INSUFFICIENT_STATE)
+    return deliveries

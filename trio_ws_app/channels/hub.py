@@ -1,0 +1,72 @@
+"""What the clients of one application share: its broker, its channels here, and who is connected here."""
+
+from __future__ import annotations
+
+import attrs
+
+from ..broker.base import Broker
+from ..broker.history import History
+from ..broker.position import Position
+from ..json_codec import JsonCodec
+from .codes import ErrorCode, Refuse
+from .limits import ChannelLimits
+from .publications import Publication
+from .rules import Rules
+from .tokens import Tokens
+from .topic import Topic
+
+
+@attrs.define(eq=False)
+class Hub:
+    """Made once for each ``Channels.app``."""
+
+    rules: Rules
+    broker: Broker
+    limits: ChannelLimits
+    codec: JsonCodec
+    tokens: Tokens | None
+    prefix: str
+    topics: dict[str, Topic] = attrs.field(factory=dict, init=False)
+
+    def enter(self, channel: str) -> Topic:
+        """The channel with its subscribers here, until ``leave``."""
+        topic = self.topics.get(channel)
+        if topic is None:
+            topic = self.topics[channel] = Topic(channel, self.codec)
+        topic.visits += 1
+        return topic
+
+    def leave(self, topic: Topic) -> None:
+        """Take back one ``enter``."""
+        topic.visits -= 1
+        if not topic.visits:
+            del self.topics[topic.name]
+
+    async def publish(
+        self,
+        channel: str,
+        publication: Publication,
+        history: History | None,
+        idempotency_key: str | None = None,
+    ) -> Position | None:
+        """Give a publication to the broker."""
+        return await self.broker.publish(
+            self.checked(channel),
+            publication.encode(self.codec),
+            history=history,
+            idempotency_key=idempotency_key,
+        )
+
+    def checked(self, channel: str) -> str:
+        """The channel's topic at the broker. Raises ``Refuse`` with 107 for a name that is too long."""
+        if len(channel) > self.limits.max_channel_length or not _is_utf8(channel):
+            raise Refuse(ErrorCode.BAD_REQUEST)
+        return self.prefix + channel
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

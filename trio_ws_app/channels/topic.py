@@ -1,0 +1,157 @@
+"""One channel in one process: its subscribers, and what they are sent, encoded once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+import attrs
+
+from ..broker.delivery import Delivery, Gap, Item
+from ..broker.feed import Feed
+from ..broker.position import Position
+from ..broker.presence import Join, PresenceEvent
+from ..connection import Connection
+from ..json_codec import JsonCodec
+from ..registry.fanout import Encoded, Outcome, Overflow, send_encoded
+from ..wire.broadcast import queue_on_all
+from .publications import ClientInfo, line, publication_text, push_text
+
+_MAX_TEXTS: Final = 256  # publications that are kept as texts, for those who come back
+
+logger = logging.getLogger("trio_ws_app.channels")
+
+
+class Subscriber(Protocol):
+    """A subscription, as its channel sees it."""
+
+    @property
+    def connection(self) -> Connection: ...
+    @property
+    def client_id(self) -> str: ...
+    @property
+    def latest(self) -> bool:
+        """Whether a newer publication takes the place of one that waits."""
+        ...
+
+    @property
+    def overflow(self) -> Overflow:
+        """What becomes of a publication that does not fit; for one that is told, ``DROP_NEWEST``."""
+        ...
+
+    @property
+    def wants_presence(self) -> bool: ...
+    def missed_one(self) -> None:
+        """A publication did not fit into the client's queue."""
+        ...
+
+    def lost_its_place(self) -> None:
+        """Publications may be missing."""
+        ...
+
+
+@attrs.define(eq=False)
+class Topic:
+    """The subscribers of one channel. It is the channel's one sink at the broker."""
+
+    name: str
+    codec: JsonCodec
+    channel: str = attrs.field(init=False)  # as JSON
+    visits: int = attrs.field(default=0, init=False)  # of subscriptions, those included that are not live yet
+    subscribers: dict[Subscriber, None] = attrs.field(factory=dict, init=False)
+    _feed: Feed | None = attrs.field(default=None, init=False)  # while there are subscribers
+    _texts: dict[Position, str] = attrs.field(factory=dict, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.channel = line(self.codec, self.name)
+
+    def add(self, feed: Feed, subscriber: Subscriber) -> None:
+        """From now on the subscriber gets what comes."""
+        if self._feed is None:
+            feed.add(self)
+            self._feed = feed
+        self.subscribers[subscriber] = None
+
+    def discard(self, subscriber: Subscriber) -> None:
+        """The subscriber gets nothing more."""
+        self.subscribers.pop(subscriber, None)
+        if not self.subscribers and self._feed is not None:
+            self._feed.discard(self)
+            self._feed = None
+
+    def __call__(self, item: Item) -> None:
+        if isinstance(item, Gap):
+            for subscriber in tuple(self.subscribers):
+                subscriber.lost_its_place()
+            return
+        try:
+            text = self.text_of(item)
+        except ValueError as error:
+            logger.warning("what has come on the channel %r is no publication: %s", self.name, error)
+        else:
+            self._send(list(self.subscribers), push_text(self.channel, "pub", text), self)
+
+    def text_of(self, delivery: Delivery) -> str:
+        """A publication as JSON. Raises ValueError for what is none."""
+        position = delivery.position
+        text = self._texts.get(position) if position is not None else None
+        if text is None:
+            text = publication_text(delivery, self.codec)
+            if position is not None:
+                if len(self._texts) >= _MAX_TEXTS:
+                    del self._texts[next(iter(self._texts))]
+                self._texts[position] = text
+        return text
+
+    def texts_of(self, deliveries: Sequence[Delivery]) -> list[str]:
+        """Publications as JSON, without what is none."""
+        texts = []
+        for delivery in deliveries:
+            try:
+                texts.append(self.text_of(delivery))
+            except ValueError as error:
+                logger.warning("what was kept of the channel %r is no publication: %s", self.name, error)
+        return texts
+
+    # -- presence
+
+    def on_presence(self, event: PresenceEvent) -> None:
+        """Tell those who want to know, but not the client itself, which is told when it is subscribed."""
+        info = info_of(event.info)
+        if info is None:
+            return
+        others = [one for one in self.subscribers if one.wants_presence and one.client_id != info.client]
+        if others:
+            self._send(others, self.presence_push("join" if isinstance(event, Join) else "leave", info), None)
+
+    def presence_push(self, kind: str, info: ClientInfo) -> str:
+        """The push that tells of a client that comes or goes."""
+        return push_text(self.channel, kind, line(self.codec, {"info": info.as_json()}))
+
+    # -- fan-out
+
+    def _send(self, subscribers: list[Subscriber], push: str, key: object) -> None:
+        """Queue a push on each client's connection, as a broadcast is, waiting for none.
+
+        ``key`` is what the policy "latest" compares; without one nothing is replaced.
+        """
+        latest = key is not None and any(one.latest for one in subscribers)
+        plain, rest = queue_on_all([one.connection for one in subscribers], push, key, latest)
+        if rest:
+            encoded = Encoded(push, plain)
+            for place in rest:
+                subscriber = subscribers[place]
+                outcome = send_encoded(subscriber.connection, encoded, subscriber.overflow)
+                if outcome is Outcome.DROPPED:
+                    subscriber.missed_one()
+
+
+def present_info(info: ClientInfo) -> dict[str, object]:
+    """What a broker is told of a client that is present: each client is a user of its own there."""
+    return {"key": info.client, "info": info.as_json()}
+
+
+def info_of(present: object) -> ClientInfo | None:
+    """The client that is present; None if it is none of ours."""
+    return ClientInfo.from_json(present.get("info")) if isinstance(present, dict) else None

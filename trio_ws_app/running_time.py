@@ -1,0 +1,36 @@
+"""Waiting for time in which this process could run (G14).
+
+A process that was stopped (SIGSTOP, a frozen container), or that got no processor, finds that its clock has
+jumped. What was to happen in that time could not, so only a little of a jump counts.
+"""
+
+from __future__ import annotations
+
+import time
+
+import trio
+
+_SHORTEST = 0.05  # seconds that a step takes
+_STEPS = 32  # of what is left are a step; few enough for a long time on a virtual clock
+_LATE = 0.15  # seconds that a step may take longer; more is a standstill
+_RESOLUTION = 0.001  # seconds; a clock need not show less
+
+
+def _step(seconds: float) -> float:
+    return min(seconds, max(_SHORTEST, seconds / _STEPS))
+
+
+async def sleep_running(seconds: float) -> None:
+    """Sleep until the process could have run for so many seconds, on Trio's clock."""
+    while seconds > _RESOLUTION:
+        step, before = _step(seconds), trio.current_time()
+        await trio.sleep(step)
+        seconds -= min(trio.current_time() - before, step + _LATE)
+
+
+def block_running(seconds: float) -> None:
+    """Block a thread for as long, on the monotonic clock."""
+    while seconds > _RESOLUTION:
+        step, before = _step(seconds), time.monotonic()
+        time.sleep(step)
+        seconds -= min(time.monotonic() - before, step + _LATE)

@@ -1,0 +1,138 @@
+"""A server's TLS certificates: by the name that a client asks for, and read again when they are renewed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import ssl
+from collections.abc import Sequence
+from pathlib import Path
+
+import trio
+
+from .tls import note_server_name
+
+logger = logging.getLogger("trio_ws_app.server")
+
+_INTERVAL = 1.0  # seconds between two looks at the files
+
+Files = tuple[str, str | None]  # a certificate's chain and its key, which the chain's file may hold itself
+_Stamp = tuple[int, int, int] | None
+
+
+class Certificates:
+    """Certificates and keys in PEM files, the first for clients that ask for no other's name.
+
+    ``context`` is for ``serve(ssl_context=...)``, and stays the same. A client gets the certificate that has
+    the name it asks for (SNI, RFC 6066), ``*.example.com`` for one level of subdomains. With ``client_ca``, a
+    PEM file, only clients with a certificate of this authority get in; requests have it as ``tls``.
+
+    Nothing is read again by itself: run ``watch`` for that, or call ``reload``.
+
+    Raises:
+        OSError: a file can't be read.
+        ssl.SSLError: one is no PEM, or a key does not belong to its certificate.
+        ValueError: a key is encrypted, or there are no certificates.
+        ImportError: there are several certificates and ``cryptography`` is not installed.
+    """
+
+    def __init__(
+        self,
+        *files: Files,
+        client_ca: str | None = None,
+        minimum_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2,
+    ) -> None:
+        if not files:
+            raise ValueError("Certificates needs a certificate: (chain, key)")
+        self._files = files
+        self._client_ca = client_ca
+        self._minimum_version = minimum_version
+        self._stamps = self._look()
+        self._contexts = self._load()
+        self.context = self._empty_context()
+        self.context.sni_callback = self._choose
+
+    def reload(self) -> bool:
+        """Read the files again; if that fails, keep what was read before and log one WARNING.
+
+        Connections that there are go on as they are.
+        """
+        self._stamps = self._look()
+        try:
+            self._contexts = self._load()
+        except (OSError, ValueError) as error:  # an SSLError is an OSError
+            logger.warning("the TLS certificates can't be read again, the old ones stay: %s", error)
+            return False
+        logger.info("the TLS certificates were read again")
+        return True
+
+    async def watch(self) -> None:
+        """Read the files again whenever they have changed and been left alone for a second."""
+        before = self._stamps
+        while True:
+            await trio.sleep(_INTERVAL)
+            stamps = self._look()
+            if stamps != self._stamps and stamps == before:
+                self.reload()
+            before = stamps
+
+    # -- for each client ---------------------------------------------------------------------
+
+    def _choose(self, secured: ssl.SSLSocket | ssl.SSLObject, name: str | None, _context: object) -> None:
+        note_server_name(secured, name, _context)
+        secured.context = self._context_for(name)
+
+    def _context_for(self, name: str | None) -> ssl.SSLContext:
+        wanted = (name or "").lower()
+        _, _, domain = wanted.partition(".")
+        return self._contexts.get(wanted) or self._contexts.get(f"*.{domain}") or self._contexts[""]
+
+    # -- reading -----------------------------------------------------------------------------
+
+    def _load(self) -> dict[str, ssl.SSLContext]:
+        """A context for each name, and the first one for none."""
+        contexts: dict[str, ssl.SSLContext] = {}
+        for chain, key in self._files:
+            context = self._empty_context()
+            context.load_cert_chain(chain, key, password=_no_password)
+            for name in ["", *(_names(chain) if len(self._files) > 1 else ())]:
+                contexts.setdefault(name, context)
+        return contexts
+
+    def _empty_context(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = self._minimum_version
+        context.set_alpn_protocols(["http/1.1"])
+        if self._client_ca is not None:
+            context.load_verify_locations(self._client_ca)
+            context.verify_mode = ssl.CERT_REQUIRED
+        return context
+
+    def _look(self) -> Sequence[_Stamp]:
+        """What tells of a change of the files, also if their names are links that lead elsewhere now."""
+        paths = [path for files in self._files for path in files] + [self._client_ca]
+        return [_stamp(path) for path in paths if path is not None]
+
+
+def _stamp(path: str) -> _Stamp:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def _no_password() -> str:
+    raise ValueError("the key is encrypted")
+
+
+def _names(chain: str) -> Sequence[str]:
+    """The DNS names of a chain's first certificate (RFC 9525, section 2)."""
+    from cryptography import x509  # only those who need it have to install it
+
+    certificate = x509.load_pem_x509_certificates(Path(chain).read_bytes())[0]
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
+    return [name.lower() for name in names.get_values_for_type(x509.DNSName)]

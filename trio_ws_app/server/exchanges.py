@@ -1,0 +1,144 @@
+"""The HTTP requests of a server: a task each, in which the ASGI application runs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from math import inf
+
+import trio
+from trio.lowlevel import ParkingLot, enable_ki_protection
+
+from ..asgi.application import Scope, http_scope
+from ..asgi.exchange import Exchange
+from ..callbacks import await_interruptible, leaves
+from ..protocol.http_answer import AnswerWriter
+from ..request import Request, Response
+from ..wire.deadlines import FixedTimeout
+from ..wire.engine import Engine
+from .access_log import log_answered
+from .containment import interrupt_in, is_cancelled, says_client_is_gone
+from .draining import Stop
+from .limits import Host, Places
+from .masking import masked
+from .options import Options
+from .pending_handshake import PendingHandshake
+from .statistics import Counters
+
+logger = logging.getLogger("trio_ws_app.server")
+
+_WINDOW = 10.0  # seconds over which the rate of a body is measured
+_BROKEN = Response(500, "internal server error\n")
+_STOPPING = Response(503, "the server stops\n", {"Retry-After": "1"})
+
+GoOn = Callable[[PendingHandshake, Exchange], None]
+
+
+class Exchanges:
+    """Runs ``application`` for requests, in ``nursery``; ``go_on`` gets the transport after the answer."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        nursery: trio.Nursery,
+        options: Options,
+        counters: Counters,
+        places: Places,
+        stop: Stop,
+        go_on: GoOn,
+    ) -> None:
+        rate = options.settings.min_body_rate
+        self.now = engine.now
+        self.body_window = FixedTimeout(engine.deadlines, None if rate is None else _WINDOW)
+        self.send_timeout = FixedTimeout(engine.deadlines, options.settings.send_timeout)
+        self.least_of_window = -inf if rate is None else rate * _WINDOW
+        self.live: dict[Exchange, Host] = {}  # the host of each whose task has not ended
+        self._handshakes: dict[Exchange, PendingHandshake] = {}  # what each that has its transport came from
+        self._engine = engine
+        self._nursery = nursery
+        self._application = options.http
+        self._state = options.state
+        self._counters = counters
+        self._places = places
+        self._stop = stop
+        self._go_on = go_on
+        self._until_none = ParkingLot()
+
+    def start(
+        self, handshake: PendingHandshake, request: Request, fallback: Callable[[], Response] | None
+    ) -> None:
+        """Have the application answer ``request``, for which a place was taken, in a copy of the context."""
+        came = handshake.hand_over(request)
+        answer = AnswerWriter(request.method, came.version, came.keep_alive)
+        remote = handshake.client.remote
+        exchange = Exchange(handshake.transport, self, remote, request, answer, came.body, fallback)
+        self.live[exchange] = handshake.host
+        self._handshakes[exchange] = handshake
+        exchange.begin(came.trailing)
+        if exchange.over:
+            self._end(exchange)
+            return
+        scope = http_scope(request, came.version, self._state)
+        self._engine.woken = True
+        self._nursery.start_soon(self._serve, exchange, scope, name=f"{request.method} {scope['path']}")
+
+    async def wait_none(self) -> None:
+        """Wait until every task has ended."""
+        while self.live:
+            await self._until_none.park()
+
+    @enable_ki_protection
+    async def _serve(self, exchange: Exchange, scope: Scope) -> None:
+        assert self._application is not None
+        try:
+            with exchange.scope:
+                await await_interruptible(self._application(scope, exchange.receive, exchange.send))
+            if not exchange.answer.complete and not exchange.gone:
+                raise RuntimeError("the application has returned without a whole answer")
+        except BaseException as error:
+            self._failed(error, exchange)
+        finally:
+            self._end(exchange)
+
+    def _end(self, exchange: Exchange) -> None:
+        self._places.release(self.live.pop(exchange))
+        if not self.live:
+            self._until_none.unpark_all()
+
+    def _failed(self, error: BaseException, exchange: Exchange) -> None:
+        """What the application raises costs its own request (G5); that a client goes is no failure (G6)."""
+        interrupt = interrupt_in(error)
+        if interrupt is not None:
+            self._stop.interrupted(interrupt)
+            exchange.conclude(_STOPPING)
+        elif is_cancelled(error):
+            exchange.conclude(_STOPPING)
+        elif not (exchange.gone and all(map(says_client_is_gone, leaves(error)))):
+            self._log_failure(error, exchange)
+            self._counters.failed += 1
+            exchange.conclude(_BROKEN)
+
+    def _log_failure(self, error: BaseException, exchange: Exchange) -> None:
+        if exchange.answer.complete:
+            outcome = "after its answer"
+        else:
+            outcome = "its answer is cut off" if exchange.answer.begun else "the request is answered with 500"
+        where = {"remote": exchange.remote, "path": masked(exchange.request.target)}
+        text = "%s %s: the application failed, %s"
+        logger.error(text, exchange.request.method, where["path"], outcome, exc_info=error, extra=where)
+
+    # -- from an exchange --------------------------------------------------------------------
+
+    def is_stopping(self) -> bool:
+        return self._stop.requested.is_set()
+
+    def answered(self, exchange: Exchange) -> None:
+        handshake = self._handshakes.pop(exchange)
+        self._counters.answered[exchange.answer.status] += 1
+        log_answered(exchange, self.now())
+        self._go_on(handshake, exchange)
+
+    def lost(self, exchange: Exchange) -> None:
+        del self._handshakes[exchange]
+        self._counters.aborted += 1
+        log_answered(exchange, self.now())

@@ -1,0 +1,145 @@
+"""What the fixtures of the pytest plugin are, and how a test that uses them runs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
+from typing import TYPE_CHECKING, TypeVar
+
+import attrs
+import trio
+from trio.testing import MockClock
+
+from ..background import background
+from ..broker import Broker, open_memory_broker
+from ..cli.target import as_application
+from ..errors import UsageError
+from ..server.app import App
+from ..server.options import Handler
+from ..settings import Settings
+from .memory import MemoryServer, serve_in_memory
+
+if TYPE_CHECKING:
+    import httpx
+
+LONGEST = 6 * 3600.0
+"""A test that waits for what never comes fails after so long, instead of watching keepalive for ever."""
+
+Opened = TypeVar("Opened")
+Application = Handler | App | Callable[..., AbstractAsyncContextManager[Handler | App]]
+
+
+def run_on_virtual_time(
+    test: Callable[[], Awaitable[object]],
+    fixture: ServerFixture | None,
+    clock: trio.abc.Clock | None,
+    instruments: Sequence[trio.abc.Instrument],
+) -> None:
+    """Run a test, and what it serves by ``fixture``; without a clock of its own, time is virtual."""
+    clock = clock or MockClock(autojump_threshold=0)
+    trio.run(_run_limited, test, fixture, clock=clock, instruments=instruments)
+
+
+async def _run_limited(test: Callable[[], Awaitable[object]], fixture: ServerFixture | None) -> None:
+    with trio.move_on_after(LONGEST) as scope:
+        await run_with_servers(test, fixture)
+    if scope.cancelled_caught:
+        raise AssertionError("not over after six hours of virtual time: it waits for what never comes")
+
+
+async def run_with_servers(test: Callable[[], Awaitable[object]], fixture: ServerFixture | None) -> None:
+    """Run a test; what it serves by ``fixture`` ends after it."""
+    async with nullcontext() if fixture is None else fixture.open():
+        await test()
+
+
+@attrs.define(eq=False)
+class ServerFixture:
+    """The fixture ``ws_server``: ``server = await ws_server(application)`` serves until the test ends."""
+
+    _nursery: trio.Nursery | None = attrs.field(default=None, init=False)
+    _over: trio.Event = attrs.field(factory=trio.Event, init=False)
+
+    async def __call__(
+        self,
+        application: Application,
+        *,
+        broker: Broker | None = None,
+        settings: Settings | None = None,
+        victim: str | None = None,
+    ) -> MemoryServer:
+        """Serve in memory what ``trio-ws-app serve`` takes: a handler, an App, or an application function.
+
+        An application function with a parameter ``broker`` gets ``broker``, or one in memory if that is None.
+        ``settings`` and ``victim`` are those of ``serve_in_memory``.
+
+        Raises UsageError for what is no application, and what the application raises at its start.
+        """
+        name = getattr(application, "__name__", repr(application))
+        block = _serving(as_application(application, name), broker, settings, victim)
+        return await self.enter(block)
+
+    async def enter(self, block: AbstractAsyncContextManager[Opened]) -> Opened:
+        """Enter a context manager, in a task of its own, until the test ends."""
+        if self._nursery is None:
+            raise RuntimeError("ws_server serves in an async test that pytest-trio runs, which this is not")
+        opened: Opened = await self._nursery.start(self._hold, block)
+        return opened
+
+    @asynccontextmanager
+    async def open(self) -> AsyncGenerator[None]:
+        """The length of the test: what is entered within the block is left when it ends."""
+        ended, self._over = trio.Event(), trio.Event()
+        async with background() as nursery:
+            self._nursery = await nursery.start(self._run, ended)
+            try:
+                yield
+            finally:
+                self._nursery = None
+                self._over.set()
+                await ended.wait()
+
+    async def _run(self, ended: trio.Event, task_status: trio.TaskStatus[trio.Nursery]) -> None:
+        async with trio.open_nursery() as nursery:
+            task_status.started(nursery)
+            await self._over.wait()
+        ended.set()
+
+    async def _hold(
+        self, block: AbstractAsyncContextManager[Opened], task_status: trio.TaskStatus[Opened]
+    ) -> None:
+        async with block as opened:
+            task_status.started(opened)
+            await self._over.wait()
+
+
+@asynccontextmanager
+async def _serving(
+    application: Callable[[Broker], AbstractAsyncContextManager[App]],
+    broker: Broker | None,
+    settings: Settings | None,
+    victim: str | None,
+) -> AsyncGenerator[MemoryServer]:
+    async with AsyncExitStack() as stack:
+        if broker is None:
+            broker = await stack.enter_async_context(open_memory_broker())
+        app = await stack.enter_async_context(application(broker))
+        yield await stack.enter_async_context(serve_in_memory(app, settings=settings, victim=victim))
+
+
+@attrs.define(eq=False)
+class HttpFixture:
+    """The fixture ``ws_http``: ``http = await ws_http(server)`` is an HTTP client until the test ends."""
+
+    _servers: ServerFixture
+
+    async def __call__(self, server: MemoryServer) -> httpx.AsyncClient:
+        """An ``httpx.AsyncClient`` that reaches ``server``, for paths without a host: ``http.get("/")``.
+
+        It has no timeouts. Raises UsageError if httpx is not installed.
+        """
+        try:
+            from .http import http_client
+        except ModuleNotFoundError:
+            raise UsageError("ws_http needs httpx: pip install httpx") from None
+        return await self._servers.enter(http_client(server.connect_raw))
