@@ -116,13 +116,8 @@ async def _serve(
 
 
 def announce(config: Configuration, listeners: list[trio.SocketListener]) -> None:
-<<<<<<< HEAD
     """Say on standard output where the server listens; in the log, what it is made of beside one process."""
-    tls = "s" if config.ssl_context else ""
-=======
-    """Say on standard output where the server listens."""
     tls = "s" if config.certificates else ""
->>>>>>> main
     say(f"listening on {url_of(listeners, f'ws{tls}')}")
     if config.pages and listeners[0].socket.family != AF_UNIX:
         say(f"page at {url_of(listeners, f'http{tls}')}/")

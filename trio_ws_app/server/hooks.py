@@ -47,7 +47,7 @@ class Hooks:
             refuse_coroutine(self._readiness, lacking, "readiness is a plain function")
             return _READY if lacking is None else Response(503, f"{lacking}\n", {"Retry-After": "1"})
         except BaseException as error:
-            return self._response_to("readiness", remote, error)
+            return self._response_to("readiness", remote, "/readyz", error)
 
     def ask(self, handshake: PendingHandshake, request: Request, let_pass: LetPass) -> None:
         """Call ``let_pass`` unless the application answers the request, now or when its hook has returned."""
@@ -112,27 +112,19 @@ class Hooks:
 
     def failed(self, name: str, handshake: PendingHandshake, error: BaseException) -> None:
         """What the hook ``name`` has raised, or asked for, is answered with 500."""
-        response = self._response_to(name, handshake.client.remote, error)
+        response = self._response_to(name, handshake.client.remote, handshake.target, error)
         handshake.refuse(response, f"{name} failed, or has ended the server")
 
-    def _response_to(self, name: str, remote: str, error: BaseException) -> Response:
+    def _response_to(self, name: str, remote: str, target: str, error: BaseException) -> Response:
         interrupt = interrupt_in(error)
         if interrupt is not None:
             self._stop.interrupted(interrupt)
-<<<<<<< HEAD
-            handshake.refuse(_STOPPING, f"{name} has ended the server")
-            return
-        remote = handshake.client.remote
+            return _STOPPING
         logger.error(
             "%s: %s failed, the request is answered with 500",
             remote,
             name,
             exc_info=error,
-            extra={"remote": remote, "path": masked(handshake.target)},
+            extra={"remote": remote, "path": masked(target)},
         )
-        handshake.refuse(_BROKEN, f"{name} failed")
-=======
-            return _STOPPING
-        logger.error("%s: %s failed, the request is answered with 500", remote, name, exc_info=error)
         return _BROKEN
->>>>>>> main
