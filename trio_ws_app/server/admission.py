@@ -280,7 +280,7 @@ class Admission:
         )
         handshake.transport.endpoint = connection
         start(connection, handshake.host)
-        connection.write_handshake(accepted.response)
+        connection.sender.write_handshake(accepted.response)
         trailing = accepted.trailing + handshake.trailing
         if trailing:
             connection.feed(bytearray(trailing), len(trailing))
