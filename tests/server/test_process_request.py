@@ -147,6 +147,7 @@ async def test_a_wrong_answer_is_one_500(
         await peer.send("still there?")
         assert await peer.receive() == "still there?"
     records = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert [vars(record)["path"] for record in records] == ["/wrong"]
     assert [record.levelno for record in records] == [logging.ERROR]
 
 
