@@ -114,7 +114,8 @@ async def test_what_came_before_a_write_fails_is_received() -> None:
         ends.connection.send_nowait("into the void")
         ends.transport.arrived = HELLO
         ends.transport.lost = True
-        assert [message async for message in ends.connection] == ["hello"]
+        with trio.fail_after(1):
+            assert [message async for message in ends.connection] == ["hello"]
         assert ends.connection.close_reason == ws.CloseReason(1006, "the connection was reset")
 
 

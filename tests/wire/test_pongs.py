@@ -34,7 +34,7 @@ async def test_a_pong_overtakes_messages_but_not_inside_one() -> None:
     async with open_ends(room=5) as ends:
         ends.connection.send_nowait(b"a" * 10)
         ends.connection.send_nowait(b"b" * 10)
-        ends.connection.flush()
+        ends.connection.sender.flush()
         ends.say(ping(b"1"))
         ends.open_up()
         assert ends.seen() == [("binary", b"a" * 10), ("pong", b"1"), ("binary", b"b" * 10)]
@@ -44,7 +44,7 @@ async def test_a_flood_of_pings_is_bounded() -> None:
     """A peer that pings and does not read has one answer waiting, to its latest ping."""
     async with open_ends(room=3) as ends:
         ends.connection.send_nowait(b"a" * 10)
-        ends.connection.flush()
+        ends.connection.sender.flush()
         before = ends.connection.queued
         answer = len(b"......") + 2 + CHUNK_OVERHEAD
         for number in range(1000):
@@ -57,7 +57,7 @@ async def test_a_flood_of_pings_is_bounded() -> None:
 async def test_a_pong_does_not_overtake_the_handshake() -> None:
     """The answer to the opening handshake is the first thing that a client gets."""
     async with open_ends(room=0) as ends:
-        ends.connection.write_handshake(b"HTTP/1.1 101 \r\n\r\n")
+        ends.connection.sender.write_handshake(b"HTTP/1.1 101 \r\n\r\n")
         ends.say(ping(b"1"))
         ends.open_up()
         assert ends.transport.taken.startswith(b"HTTP/1.1 101 ")
