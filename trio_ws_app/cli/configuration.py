@@ -16,7 +16,7 @@ from ..pages import page_for, static_files
 from ..server.certificates import Certificates
 from ..server.options import ProcessRequest
 from ..settings import Settings
-from .broker import OpenBroker, broker_for
+from .broker import OpenBroker, broker_for, broker_name
 from .listeners import inherited_listeners, tcp_listeners, unix_listener
 from .observability import Observability, configure_observability
 from .options import settings_from
@@ -32,6 +32,7 @@ class Configuration:
     target: str
     application: Application
     broker: OpenBroker
+    broker_name: str
     workers: int
     worker: Inherited | None
     control: str | None
@@ -75,6 +76,7 @@ def configure(
         target=target,
         application=load(target, asgi=asgi),
         broker=broker_for(broker, workers),
+        broker_name=broker_name(broker),
         workers=workers,
         worker=worker,
         control=control,

@@ -138,7 +138,7 @@ def serve_command(*, reload: bool, log_level: str, log_format: str, **values: An
         restart_on_change(sys.argv[1:], Path.cwd(), shutdown)
         return 0
     log = LogWriter()
-    configure_logging(log_level, log_format, log)
+    configure_logging(log_level, log_format, log, None if worker is None else worker.number)
     if worker is None:
         report_missing_extensions()
     _expect_one_place(click.get_current_context())

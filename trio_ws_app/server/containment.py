@@ -12,6 +12,7 @@ from ..callbacks import leaves
 from ..errors import CloseCode, ConnectionClosed
 from ..protocol.closing import is_legal_close_code
 from ..wire.connection import WireConnection
+from .masking import masked
 
 logger = logging.getLogger("trio_ws_app.server")
 
@@ -84,7 +85,7 @@ def _log_condition(text: str, code: int, connection: WireConnection) -> None:
         connection.id,
         code,
         text,
-        extra={"connection": connection.id, "remote": connection.remote},
+        extra=_fields(connection),
     )
 
 
@@ -93,5 +94,10 @@ def _log_failure(error: BaseException, connection: WireConnection) -> None:
         "%s: the handler failed, the connection is closed with 1011",
         connection.id,
         exc_info=error,
-        extra={"connection": connection.id, "remote": connection.remote},
+        extra=_fields(connection),
     )
+
+
+def _fields(connection: WireConnection) -> dict[str, object]:
+    path = masked(connection.request.target)
+    return {"connection": connection.id, "remote": connection.remote, "path": path}
