@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from axe import needs_chromium
 import pytest
+from axe import needs_chromium
 from browser import Browser, Tab, expect_good_looks, page_of, says
 from redis_servers import RedisServer
 from running import Running, run, serving
