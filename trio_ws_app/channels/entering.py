@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import ceil
+from typing import Final
 
 import attrs
 import trio
@@ -20,6 +21,17 @@ from .places import Missed, Place, beginning, latest, missed_since
 from .publications import push_text
 from .rules import Rule
 from .topic import Subscriber, Topic
+
+_AT_ONCE: Final = 64 * 1024  # bytes of publications in one reply; more follow as the client takes them
+
+
+@attrs.frozen
+class Beginning:
+    """What a subscriber is told, a result as JSON, and where it is then; it may have missed more."""
+
+    result: str
+    place: Place
+    has_more: bool = False
 
 
 @attrs.define(eq=False)
@@ -57,6 +69,16 @@ async def find_missed(feed: Feed, rule: Rule, since: Since | None, limits: Chann
     if len(missed.deliveries) > limits.max_recovered or _size(missed.deliveries) > limits.max_recovered_bytes:
         return Missed(False, (), await beginning(feed))
     return missed
+
+
+def at_once(deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
+    """Those that the reply has: the others follow, each when the client has room for it."""
+    size = 0
+    for count, delivery in enumerate(deliveries):
+        size += cost(delivery.message)
+        if count and size > _AT_ONCE:
+            return deliveries[:count]
+    return deliveries
 
 
 def _size(deliveries: Sequence[Delivery]) -> int:

@@ -17,11 +17,12 @@ from ..registry.fanout import Overflow
 from .client import ChannelClient
 from .codes import ErrorCode, Refuse, UnsubscribeCode
 from .commands import Subscribe
-from .entering import Joining, find_missed, go_live, ttl
+from .entering import Beginning, Joining, at_once, find_missed, go_live, ttl
 from .hub import Hub
 from .inbox import Inbox
 from .people import User
-from .places import Place, beginning
+from .places import Place
+from .places import beginning as place_now
 from .publications import ClientInfo, Publication, line, push_text, with_publications
 from .rules import Rule
 from .tokens import Grant
@@ -152,12 +153,12 @@ class ChannelSubscription(trio.abc.Channel[Any]):
         feed = await self._blocks.enter_async_context(self._hub.broker.open_feed(name))
         if self._rule.presence:
             await self._be_present(name, topic)
-        result, place = await self._begin(feed, topic, data)
-        live = await self._tell(topic, result)
-        if live or self._rule.history is None:
+        beginning = await self._begin(feed, topic, data)
+        told_at_once = await self._tell(topic, beginning.result)
+        if self._rule.history is None or (told_at_once and not beginning.has_more):
             topic.add(feed, self)
         else:
-            await go_live(topic, feed, self._rule.history, self.client, self, place)
+            await go_live(topic, feed, self._rule.history, self.client, self, beginning.place)
         if self.wants_presence:
             await self.connection.send(topic.presence_push("join", self.info))
 
@@ -248,25 +249,24 @@ class ChannelSubscription(trio.abc.Channel[Any]):
         if self.wants_presence:
             await self._blocks.enter_async_context(broker.watch_presence(name, topic.on_presence))
 
-    async def _begin(self, feed: Feed, topic: Topic, data: object) -> tuple[str, Place]:
-        """The result that the client is told, as JSON, and the place where it is then."""
+    async def _begin(self, feed: Feed, topic: Topic, data: object) -> Beginning:
         result: dict[str, object] = {} if data is None else {"data": data}
         if self.grant is not None and self._expires_at is not None:
             result |= {"expires": True, "ttl": ttl(self._expires_at, time.time())}
         if self._rule.history is None:
-            return line(self._hub.codec, result), Place(None)
+            return Beginning(line(self._hub.codec, result), Place(None))
         missed = await find_missed(feed, self._rule, self._request.since, self._hub.limits)
-        place = await beginning(feed) if missed is None else missed.place
+        place = await place_now(feed) if missed is None else missed.place
         result |= {"recoverable": True, "positioned": True, "epoch": place.epoch, "offset": place.offset}
         if missed is None:
-            return line(self._hub.codec, result), place
+            return Beginning(line(self._hub.codec, result), place)
         if not missed.recovered and self._request.reject_unrecovered:
             raise Refuse(ErrorCode.UNRECOVERABLE_POSITION)
         result |= {"was_recovering": True, "recovered": missed.recovered}
-        texts = topic.texts_of(missed.deliveries)
-        if missed.deliveries:
-            place = Place(missed.deliveries[-1].position)
-        return with_publications(line(self._hub.codec, result), texts), place
+        first = at_once(missed.deliveries)
+        text = with_publications(line(self._hub.codec, result), topic.texts_of(first))
+        place = Place(first[-1].position) if first else place
+        return Beginning(text, place, len(first) < len(missed.deliveries))
 
     async def _tell(self, topic: Topic, result: str) -> bool:
         """Tell the client; whether it has been told without waiting."""
