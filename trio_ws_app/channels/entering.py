@@ -98,7 +98,7 @@ async def go_live(
         for text in topic.texts_of(deliveries):
             await client.connection.send(push_text(topic.channel, "pub", text))
         position = deliveries[-1].position
-    topic.add(feed, subscriber)  # no checkpoint after the history was read
+    topic.add(subscriber)  # no checkpoint after the history was read
 
 
 async def _next(feed: Feed, history: History, position: Position | None) -> list[Delivery]:

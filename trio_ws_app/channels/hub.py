@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import attrs
 
 from ..broker.base import Broker
@@ -32,15 +34,17 @@ class Hub:
         """The channel with its subscribers here, until ``leave``."""
         topic = self.topics.get(channel)
         if topic is None:
-            topic = self.topics[channel] = Topic(channel, self.codec)
+            open_feed = partial(self.broker.open_feed, self.checked(channel))
+            topic = self.topics[channel] = Topic(channel, self.codec, open_feed)
         topic.visits += 1
         return topic
 
-    def leave(self, topic: Topic) -> None:
-        """Take back one ``enter``."""
+    async def leave(self, topic: Topic) -> None:
+        """Take back one ``enter``: at once, also if this is cancelled."""
         topic.visits -= 1
         if not topic.visits:
             del self.topics[topic.name]
+            await topic.close()
 
     async def publish(
         self,

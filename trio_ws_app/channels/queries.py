@@ -71,12 +71,8 @@ async def page_of(hub: Hub, channel: str, limit: int, since: Since | None, rever
 
 
 def page_text(hub: Hub, channel: str, page: Page) -> str:
-    """A page as the result of a command."""
-    topic = hub.enter(channel)
-    try:
-        texts = topic.texts_of(page.deliveries)
-    finally:
-        hub.leave(topic)
+    """A page as the result of a command, of who is subscribed to the channel."""
+    texts = hub.topics[channel].texts_of(page.deliveries)
     result = line(hub.codec, {"epoch": page.top.epoch, "offset": page.top.offset})
     return with_publications(result, texts)
 

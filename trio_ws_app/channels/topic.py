@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Final, Protocol
 
 import attrs
+import trio
 
 from ..broker.delivery import Delivery, Gap, Item
 from ..broker.feed import Feed
@@ -57,28 +59,55 @@ class Topic:
 
     name: str
     codec: JsonCodec
+    _open_feed: Callable[[], AbstractAsyncContextManager[Feed]]
     channel: str = attrs.field(init=False)  # as JSON
     visits: int = attrs.field(default=0, init=False)  # of subscriptions, those included that are not live yet
     subscribers: dict[Subscriber, None] = attrs.field(factory=dict, init=False)
-    _feed: Feed | None = attrs.field(default=None, init=False)  # while there are subscribers
-    _texts: dict[Position, str] = attrs.field(factory=dict, init=False)
+    _feed: Feed | None = attrs.field(default=None, init=False)  # since it was opened
+    _block: AbstractAsyncContextManager[Feed] | None = attrs.field(default=None, init=False)
+    _opening: trio.Event | None = attrs.field(default=None, init=False)
+    _texts: dict[Position, str] | None = attrs.field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.channel = line(self.codec, self.name)
 
-    def add(self, feed: Feed, subscriber: Subscriber) -> None:
-        """From now on the subscriber gets what comes."""
-        if self._feed is None:
-            feed.add(self)
-            self._feed = feed
+    async def open(self) -> Feed:
+        """The channel's feed at the broker, which is opened once for all subscriptions of this process.
+
+        Raises BrokerUnavailable.
+        """
+        while self._feed is None:
+            if self._opening is not None:
+                await self._opening.wait()
+                continue
+            self._opening, block = trio.Event(), self._open_feed()
+            try:
+                self._feed = await block.__aenter__()
+                self._block = block
+            finally:
+                self._opening.set()  # those that wait try it if this has failed
+                self._opening = None
+        return self._feed
+
+    async def close(self) -> None:
+        """Nothing is subscribed any more: at once, also if this is cancelled."""
+        block, self._feed, self._block = self._block, None, None
+        if block is not None:
+            await block.__aexit__(None, None, None)
+
+    def add(self, subscriber: Subscriber) -> None:
+        """From now on the subscriber gets what comes. The channel is open."""
+        if not self.subscribers:
+            assert self._feed is not None
+            self._feed.add(self)
         self.subscribers[subscriber] = None
 
     def discard(self, subscriber: Subscriber) -> None:
         """The subscriber gets nothing more."""
-        self.subscribers.pop(subscriber, None)
-        if not self.subscribers and self._feed is not None:
-            self._feed.discard(self)
-            self._feed = None
+        if subscriber in self.subscribers:
+            del self.subscribers[subscriber]
+            if not self.subscribers and self._feed is not None:
+                self._feed.discard(self)
 
     def __call__(self, item: Item) -> None:
         if isinstance(item, Gap):
@@ -95,13 +124,16 @@ class Topic:
     def text_of(self, delivery: Delivery) -> str:
         """A publication as JSON. Raises ValueError for what is none."""
         position = delivery.position
-        text = self._texts.get(position) if position is not None else None
+        if position is None:
+            return publication_text(delivery, self.codec)
+        if self._texts is None:
+            self._texts = {}
+        text = self._texts.get(position)
         if text is None:
             text = publication_text(delivery, self.codec)
-            if position is not None:
-                if len(self._texts) >= _MAX_TEXTS:
-                    del self._texts[next(iter(self._texts))]
-                self._texts[position] = text
+            if len(self._texts) >= _MAX_TEXTS:
+                del self._texts[next(iter(self._texts))]
+            self._texts[position] = text
         return text
 
     def texts_of(self, deliveries: Sequence[Delivery]) -> list[str]:
