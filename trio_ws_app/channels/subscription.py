@@ -13,7 +13,6 @@ import trio
 from ..broker.feed import Feed
 from ..broker.position import Position
 from ..connection import Connection
-from ..registry.fanout import Overflow
 from .client import ChannelClient
 from .codes import ErrorCode, Refuse, UnsubscribeCode
 from .commands import Subscribe
@@ -27,14 +26,6 @@ from .publications import ClientInfo, Publication, line, push_text, with_publica
 from .rules import Rule
 from .tokens import Grant
 from .topic import Topic, present_info
-
-_OVERFLOW = {
-    "disconnect": Overflow.DROP_NEWEST,
-    "unsubscribe": Overflow.DROP_NEWEST,
-    "drop-newest": Overflow.DROP_NEWEST,
-    "drop-oldest": Overflow.DROP_OLDEST,
-    "latest": Overflow.LATEST,
-}
 
 
 class ChannelSubscription(trio.abc.Channel[Any]):
@@ -149,7 +140,7 @@ class ChannelSubscription(trio.abc.Channel[Any]):
         self._expires_at = self._expires_at if expires_at is None else expires_at
         self._limit_time()
         name = self._hub.checked(self.channel)
-        topic = self._topic = self._topic or self._hub.enter(self.channel)
+        topic = self._topic = self._topic or self._hub.enter(self.channel, self._rule)
         feed = await topic.open()
         if self._rule.presence:
             await self._be_present(name, topic)
@@ -315,16 +306,6 @@ class ChannelSubscription(trio.abc.Channel[Any]):
     def client_id(self) -> str:
         """The id of the client."""
         return self.client.id
-
-    @property
-    def latest(self) -> bool:
-        """Whether a newer publication takes the place of one that waits."""
-        return self._rule.overflow == "latest"
-
-    @property
-    def overflow(self) -> Overflow:
-        """What becomes of a publication that does not fit."""
-        return _OVERFLOW[self._rule.overflow]
 
     def missed_one(self) -> None:
         """A publication did not fit into the client's queue."""
