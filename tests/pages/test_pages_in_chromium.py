@@ -230,7 +230,7 @@ def enter(browser: Browser, server: Running) -> Tab:
     tab = browser.tab(page_of(server))
     tab.wait_for("document.activeElement.id === 'token'")
     tab.type("wrong\n")
-    tab.wait_for(says("The token is wrong or out of date."))
+    tab.wait_for(says("The token is wrong"))
     tab.wait_for("document.activeElement.id === 'token'")
     tab.type(f"{Tokens(SECRET['TRIO_WS_APP_SECRET']).sign('ann', ['orders'])}\n")  # over what is selected
     tab.wait_for(says("ann sees events about orders"))

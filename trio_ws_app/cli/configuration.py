@@ -17,7 +17,7 @@ from ..pages import page_for, static_files
 from ..server.certificates import Certificates
 from ..server.options import ProcessRequest
 from ..settings import Settings
-from .broker import OpenBroker, broker_for
+from .broker import OpenBroker, broker_for, broker_name
 from .inherited import Inherited
 from .listeners import listeners_for
 from .observability import Observability, configure_observability
@@ -36,6 +36,7 @@ class Configuration:
     target: str
     application: Application
     broker: OpenBroker
+    broker_name: str
     workers: int
     worker: Inherited | None
     worker_timeout: float | None
@@ -52,6 +53,7 @@ def configure(
     worker: Inherited | None,
     *,
     target: str,
+    asgi: bool,
     host: str,
     port: int,
     unix: str | None,
@@ -80,8 +82,9 @@ def configure(
     sockets = activated if worker is None else worker.sockets
     return Configuration(
         target=target,
-        application=load(target),
+        application=load(target, asgi=asgi),
         broker=broker_for(broker, workers),
+        broker_name=broker_name(broker),
         workers=workers,
         worker=worker,
         worker_timeout=worker_timeout,
