@@ -1,11 +1,13 @@
-"""What tests of several folders share: Redis servers that start when first asked for, and free ports."""
+"""What tests of several folders share: workers for whole runs, Redis servers and a Chromium."""
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
 
 import pytest
+from browser import Browser, chromium
 from redis_servers import RedisServer, running_cluster, running_redis
 
 import pytest_trio_ws_app
@@ -15,6 +17,20 @@ def pytest_configure(config: pytest.Config) -> None:
     """Have the package's own plugin also if the package is on the path, and not installed."""
     if not config.pluginmanager.is_registered(pytest_trio_ws_app):
         config.pluginmanager.register(pytest_trio_ws_app)
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the options
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Run the whole suite in several processes, and anything less in one, which starts sooner.
+
+    There are two a core, since many tests wait for another process; ``-n 0`` and ``-n 4`` mean what they say.
+    """
+    options = config.option
+    is_worker = hasattr(config, "workerinput")  # which comes here too, and must not start others
+    is_whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not is_worker
+    if is_whole and options.numprocesses is None and not (options.usepdb or options.collectonly):
+        options.numprocesses = 2 * (os.cpu_count() or 1)
+        options.dist = "worksteal"
 
 
 @pytest.fixture(scope="session")
@@ -51,3 +67,17 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def one_chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """Chromium, running."""
+    with chromium(tmp_path_factory.mktemp("chromium") / "profile") as running:
+        yield running
+
+
+@pytest.fixture
+def browser(one_chromium: Browser) -> Iterator[Browser]:
+    """The browser, without tabs that an earlier test left open."""
+    yield one_chromium
+    one_chromium.close_tabs()
