@@ -29,7 +29,8 @@ from trio_ws_app.cli import main
 from trio_ws_app.testing import MemoryServer, serve_in_memory
 
 ROOT = Path(__file__).parent.parent
-READMES = [*ROOT.glob("README.md"), *ROOT.glob("[!.]*/README.md"), *ROOT.glob("trio_ws_app/*/README.md")]
+PLACES = ("README.md", "[!.]*/README.md", "trio_ws_app/*/README.md", "tests/examples/*/README.md")
+READMES = [path for place in PLACES for path in ROOT.glob(place)]
 TEXTS = {str(path.relative_to(ROOT)): path.read_text() for path in READMES}
 RUN = {
     name: code

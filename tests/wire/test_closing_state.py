@@ -47,9 +47,7 @@ class End:
         keepalive, inbox = Keepalive(None, None), Inbox(1000, Decoder(None, 16))
         self.outbox = Outbox(self.transport, 1000)
         timeouts = Timeouts(Settings(close_timeout=5), keepalive, self.deadlines, Waiter())
-        self.closing = Closing(
-            self.transport, self.outbox, inbox, keepalive, timeouts, lambda: self.now
-        )
+        self.closing = Closing(self.transport, self.outbox, inbox, keepalive, timeouts, lambda: self.now)
 
     def write(self) -> bytes:
         """Write what is queued; the bytes."""

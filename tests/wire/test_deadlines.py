@@ -191,9 +191,7 @@ class Failing(Waiter):
 
 
 @pytest.mark.parametrize("fixed", [False, True])
-def test_a_waiter_that_fails_is_the_only_one_that_does(
-    fixed: bool, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_waiter_that_fails_is_the_only_one_that_does(fixed: bool, caplog: pytest.LogCaptureFixture) -> None:
     """It is told so, the log has one record, and those behind it are called in their time (G5)."""
     table = Table()
     timeout = FixedTimeout(table, 10.0)

@@ -272,6 +272,7 @@ class Session:
         if user.data is not None:
             result["data"] = user.data
         text = line(self._hub.codec, result)
+        line(self._hub.codec, client.info.as_json())  # raises an error now rather than where it is told
         await self._blocks.enter_async_context(self._hub.broker.attach(self._hub.prefix, self._clients.obey))
         self._clients.add(client, limits.max_connections_a_user)
         joining = Joining(len(user.channels))

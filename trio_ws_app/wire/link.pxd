@@ -36,7 +36,8 @@ cdef class Link:
     cdef Py_ssize_t _read_size
     cdef int _turn
     cdef bint _is_behind
-    cdef bint _awaited
+    cdef Py_ssize_t _receiver
+    cdef bint _at_work
 
     @cython.locals(size=Py_ssize_t)
     cpdef object readable(self, bytearray buffer, double now)
@@ -50,7 +51,7 @@ cdef class Link:
     cdef object _note_unfinished(self, bint got)
     cdef object _pause_or_go_on(self)
     cdef object _deliver(self)
-    cdef bint _wake_receiver(self) except -1
+    cdef object _wake_receiver(self)
     @cython.locals(consumer=InlineConsumer, goes_on=bint)
     cdef object _run_consumer(self)
     cpdef object consume_on(self)
@@ -63,11 +64,15 @@ cdef class Link:
     cpdef bint try_send(self, object message) except -1
     cpdef object send_nowait(self, object message)
     cpdef object check_sendable(self)
+    @cython.locals(closing=Closing)
+    cdef object _check_end(self)
     cpdef object closed_error(self)
     @cython.locals(before="long long")
     cdef object _read_the_rest(self, double now)
     cdef object _act_on_late(self, object late, double now)
     cdef object _receive_close(self, object close)
+    cdef bint _receives(self) except -1
+    cdef bint _has_to_answer(self) except -1
     cdef object _reply_to_close(self)
     cdef object _fail(self, object error)
     cdef object _end_behind_full_inbox(self)

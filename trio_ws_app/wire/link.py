@@ -41,6 +41,7 @@ MESSAGES_A_TURN = 64  # that one task sends and receives before it lets the othe
 _MESSAGES_A_TURN = MESSAGES_A_TURN
 _REFILLS_A_TURN = 2  # of the inbox for a plain consumer, from what was kept, before the others run
 _SMALLEST_READ, _LARGEST_READ = 4 * 1024, 256 * 1024
+_CONTROLS_A_READ = 256  # a peer that sends more control frames at once is read in small pieces from then on
 _VANISHED = CloseReason(CloseCode.ABNORMAL, "the peer went away without a Close")
 _RESET = CloseReason(CloseCode.ABNORMAL, "the connection was reset")
 _CLOSING = CloseReason(CloseCode.GOING_AWAY, "the server is closing the connection")
@@ -80,7 +81,8 @@ class Link:
         self._read_size = max(_SMALLEST_READ, min(settings.max_inbox_bytes, _LARGEST_READ))
         self._turn = _MESSAGES_A_TURN
         self._is_behind = False  # the decoder holds bytes: of a message that is not whole, or kept
-        self._awaited = False  # a task was woken for the messages of the inbox, and has taken none yet
+        self._receiver = 0  # the id of the task that has received last; 0 if none has
+        self._at_work = False  # on its last message: it has neither asked for the next nor sent anything
         self.timeouts.schedule(self.last_seen, self.last_seen)
 
     # -- from the transport ------------------------------------------------------------------
@@ -137,6 +139,8 @@ class Link:
     def _act_on_controls(self) -> object:
         controls = self.inbox.decoder.controls[:]
         self.inbox.decoder.controls.clear()
+        if len(controls) > _CONTROLS_A_READ:
+            self._read_size = _SMALLEST_READ  # no bound but this one limits what they cost the others
         pings: list[bytes] = []
         close = None
         for control in controls:
@@ -187,15 +191,14 @@ class Link:
             self.inbox.clear()
         elif self.consumer is not None:
             self._run_consumer()
-        elif self._wake_receiver():
-            self._awaited = True
+        else:
+            self._wake_receiver()
         return None
 
-    def _wake_receiver(self) -> bool:
-        if not self.inbox.wake():
-            return False
-        self.engine.woken = True
-        return True
+    def _wake_receiver(self) -> object:
+        if self.inbox.wake():
+            self.engine.woken = True
+        return None
 
     def _run_consumer(self) -> object:
         """Give the inbox to the plain consumer, as far as the peer takes what it answers."""
@@ -222,7 +225,9 @@ class Link:
     def take(self) -> str | bytes:
         """The next message of the inbox; decoding goes on when the inbox is empty."""
         message = self.inbox.pop()
-        self._awaited = False
+        self._at_work = True
+        if not self._receiver:
+            self._receiver = id(trio.lowlevel.current_task())
         if not self.inbox.messages:
             self._refill()
         return message  # type: ignore[no-any-return]
@@ -244,6 +249,7 @@ class Link:
     def must_wait(self) -> bool:
         """Whether a receiver has to wait for a message. Raises when nothing more can come."""
         closing = self.closing
+        self._at_work = False
         if closing.closed_here:
             raise trio.ClosedResourceError("this side has closed the connection")
         if self.inbox.messages:
@@ -259,6 +265,7 @@ class Link:
     def begin_waiting(self, task: trio.lowlevel.Task) -> None:
         """``task`` is rescheduled when there may be a message, or the end; no other may receive meanwhile."""
         self.busy = True
+        self._receiver = id(task)
         self.inbox.wait(task)
 
     # -- sending -----------------------------------------------------------------------------
@@ -266,22 +273,32 @@ class Link:
     def try_send(self, message: object) -> bool:
         """Queue ``message`` whole, or not at all and return False while the peer is behind."""
         Link.check_sendable(self)
+        if self._at_work and self._receiver == id(trio.lowlevel.current_task()):
+            self._at_work = False
         return Sender.try_send(self.sender, message)
 
     def send_nowait(self, message: object) -> None:
         """Queue ``message``; see ``Connection.send_nowait``."""
         Link.check_sendable(self)
+        self._at_work = False
         Sender.push_if_fits(self.sender, message)
         if self.consumer is None or not self.consumer.running:
             Sender.flush_soon(self.sender)
 
     def check_sendable(self) -> object:
         """Raise what a send raises when no message may be sent any more."""
-        if self.outbox.sealed:
-            if self.closing.closed_here:
-                raise trio.ClosedResourceError("this side has closed the connection")
-            raise self.closed_error()
-        return None
+        return None if self.outbox.shared else self._check_end()
+
+    def _check_end(self) -> object:
+        """The peer is gone, or this side has closed; messages may be sent if they are answers."""
+        closing = self.closing
+        if closing.state == _CLOSE_RECEIVED and not self._receives():
+            self._reply_to_close()  # a handler that only sends has nothing to answer
+        if not self.outbox.sealed:
+            return None
+        if closing.closed_here:
+            raise trio.ClosedResourceError("this side has closed the connection")
+        raise self.closed_error()
 
     def closed_error(self) -> ConnectionClosed:
         """What receiving and sending raise once the connection is over."""
@@ -352,11 +369,21 @@ class Link:
         self.engine.woken = True
         if self.closing.state == _GONE:
             return self.sender.write_close()
-        if self._awaited and self.inbox.messages:
-            self.closing.delay_reply()  # the task that was woken for them may still answer
+        if self._has_to_answer():
+            self.closing.delay_reply()  # until the receiver asks for more than came before the Close
         else:
             self._reply_to_close()
         return None
+
+    def _receives(self) -> bool:
+        """Whether a task has received, or a plain consumer does."""
+        return self._receiver != 0 or self.consumer is not None
+
+    def _has_to_answer(self) -> bool:
+        """Whether what came before the peer's Close may still be answered, if only when a receiver begins."""
+        if not self.inbox.messages and not self.inbox.decoder.kept:
+            return self._at_work
+        return self._receives() or self.sender.count == 0
 
     def _reply_to_close(self) -> object:
         self.closing.reply()

@@ -13,7 +13,7 @@ import trio
 import trio_ws_app as ws
 from trio_ws_app.testing import MemoryServer, Peer, serve_in_memory
 
-PATIENCE = 60.0  # virtual seconds
+PATIENCE = 300.0  # virtual seconds
 
 
 class ProtocolClient:
