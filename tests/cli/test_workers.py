@@ -15,7 +15,7 @@ from urllib.request import urlopen
 
 import pytest
 from redis_servers import RedisServer
-from running import COMMAND, PATIENCE, Running, environment, run, serving
+from running import COMMAND, PATIENCE, Running, at_most, environment, run, serving
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
@@ -143,7 +143,7 @@ def test_a_second_signal_ends_all_at_once(directory: Path) -> None:
         assert [closed(client) for client in clients.values()] == [1001, 1001]
         begin = time.monotonic()
         ended = server.stop()
-        assert time.monotonic() - begin < 3
+        assert time.monotonic() - begin < at_most(1, 2)
     assert ended.status == 0
 
 
@@ -153,7 +153,7 @@ def test_stubborn_workers_are_killed(directory: Path) -> None:
     with serving(*arguments, cwd=directory) as server, clients_of_two_workers(server) as clients:
         begin = time.monotonic()
         server.stop()
-        assert time.monotonic() - begin < 0.2 + 1 + 2
+        assert time.monotonic() - begin < at_most(0.2 + 1, 2)
         assert not any(is_alive(worker) for worker in clients)
 
 
