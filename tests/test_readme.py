@@ -509,6 +509,27 @@ async def test_a_fastapi_application_has_rooms() -> None:
             assert await connection.receive() == "hello"
 
 
+@pytest.mark.usefixtures("autojump_clock")
+async def test_a_fastapi_application_answers_beside_the_handler() -> None:
+    """The block "http"."""
+    async with ws.open_registry() as members:
+        app = block("http", members=members)["app"]
+        async with serve_in_memory(app) as server:
+            client = await server.connect("/rooms/red")
+            await client.send("hello")
+            assert await client.receive() == "hello"
+            stream = await server.connect_raw()
+            await stream.send_all(b"GET /rooms/red HTTP/1.0\r\n\r\n")
+            assert b"".join([bytes(data) async for data in stream]).endswith(b'{"members":1}')
+
+
+async def test_a_route_of_quart_echoes() -> None:
+    """The block "quart"."""
+    async with client_of(block("quart")["app"], "/echo") as connection:
+        await connection.send("hello")
+        assert await connection.receive() == "hello"
+
+
 async def test_a_plain_asgi_application_echoes() -> None:
     """The block "asgi"."""
     app = websocket_app(block("asgi")["app"])
