@@ -74,13 +74,14 @@ export function connect({
     isConnected = true;
     patience = result.ping ? result.ping * 1000 + SLACK : 0;
     watch();
+    const wanted = [...subscriptions.values()]; // those that onConnect adds begin by themselves
     onConnect(result);
     for (const [channel, sub] of Object.entries(result.subs ?? {})) {
       if (sub.was_recovering && !sub.recovered) onGap(channel);
       places.set(channel, placeOf(sub));
       for (const publication of sub.publications ?? []) published(channel, publication);
     }
-    subscriptions.forEach((subscription) => subscription.begin());
+    wanted.forEach((subscription) => subscription.begin());
   }
 
   // The server pings; its silence is that of a connection that is gone.
@@ -185,7 +186,7 @@ export function connect({
     return {
       publish: (value) => call({ publish: { channel, data: value } }),
       presence: async () => Object.values((await call({ presence: { channel } })).presence ?? {}),
-      history: async (limit) => (await call({ history: { channel, limit, reverse: true } })).publications.reverse(),
+      history: async (limit) => newest(await call({ history: { channel, limit, reverse: true } })),
       unsubscribe,
     };
   }
@@ -199,4 +200,5 @@ export function connect({
   };
 }
 
+const newest = ({ publications = [] }) => publications.reverse();
 const placeOf = ({ epoch, offset = 0 }) => ({ epoch, offset });

@@ -31,11 +31,15 @@ function show(key) {
 
 function showPlaces() {
   find("places").replaceChildren(...[...conversations].map(([key, { title, unread }]) => {
-    const button = make("button", "place", make("span", "", title));
-    if (unread) button.append(make("span", "unread", `${unread}`, make("span", "visually-hidden", " unread")));
-    if (key === active) button.setAttribute("aria-current", "true");
-    button.addEventListener("click", () => show(key));
-    const item = make("li", "row", button);
+    const link = make("a", "place", make("span", "", title));
+    link.href = `#${encodeURIComponent(title)}`;
+    if (unread) link.append(make("span", "unread", `${unread}`, make("span", "visually-hidden", " unread")));
+    if (key === active) link.setAttribute("aria-current", "page");
+    link.addEventListener("click", (event) => {
+      event.preventDefault();
+      show(key);
+    });
+    const item = make("li", "row", link);
     if (key === active && conversations.size > 1) item.append(leaveButton(key));
     return item;
   }));
@@ -125,12 +129,13 @@ function subscribeToTyping(room, name, key) {
       if (key === active) showTyping();
     },
   });
-  let said = 0;
+  let said = -Infinity;
   room.isTyping = () => {
     if (performance.now() - said < TYPING_EVERY) return;
     said = performance.now();
     channel.publish({}).catch(() => {});
   };
+  room.hasSaid = () => (said = -Infinity);
   return channel;
 }
 
@@ -262,6 +267,7 @@ find("say").addEventListener("submit", async (event) => {
   const conversation = conversations.get(active);
   if (!text || conversation.isOver || !client.isConnected()) return;
   find("text").value = "";
+  conversation.hasSaid?.();
   try {
     await conversation.say(text);
   } catch ({ message }) {
