@@ -69,6 +69,13 @@ def click(tab: Tab, selector: str, number: int = 0) -> None:
     tab.value(f"document.querySelectorAll({selector!r})[{number}].click()")
 
 
+def reload(tab: Tab) -> None:
+    """Load the page anew, as a person does."""
+    tab.value("window.isOld = true")
+    tab.value("location.reload()")
+    tab.wait_for("!window.isOld && document.readyState === 'complete'")
+
+
 def expect_a_good_page(tab: Tab) -> None:
     """It looks well, wide, narrow, light and dark; is accessible; and has nothing to complain of."""
     expect_good_looks(tab)
@@ -136,8 +143,8 @@ def test_two_windows_play(browser: Browser) -> None:
             click(player, "#board button", column)
         ann.wait_for(f"{DISCS} === 6 && {says('Your turn')}")
         expect_a_good_page(ann)
-        ann.value("location.reload()")
-        ann.wait_for("document.readyState === 'complete' && document.activeElement.id === 'name'")
+        reload(ann)
+        ann.wait_for("document.activeElement.id === 'name'")
         ann.type("\n")
         ann.wait_for(f"{DISCS} === 6 && {says('Your turn')}")
         assert "Bob, away" not in ann.text()
@@ -191,8 +198,8 @@ def test_a_window_watches_prices(browser: Browser) -> None:
         expect_a_good_page(tab)
         click(tab, "#symbols button", 0)
         tab.wait_for(f"{shown} === 'DUNE,GOLD'")
-        tab.value("location.reload()")
-        tab.wait_for(f"document.readyState === 'complete' && {shown} === 'DUNE,GOLD'")
+        reload(tab)
+        tab.wait_for(f"{shown} === 'DUNE,GOLD'")
         for number in (3, 6):
             click(tab, "#symbols button", number)
         assert "Nothing is watched." in tab.text()
