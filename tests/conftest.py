@@ -33,6 +33,11 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         options.dist = "worksteal"
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name tests without long texts: tokens differ in each worker, and all must find the same tests."""
+    return argname if isinstance(val, str | bytes) and len(val) > 40 else None
+
+
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[RedisServer]:
     """A Redis for tests that leave it alone."""

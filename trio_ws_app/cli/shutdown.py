@@ -23,7 +23,7 @@ CLEAN_UP = 0.7  # seconds after the grace period for what was cancelled to clean
 AT_ONCE = 0.5  # the same after a second signal
 _REPORT = 0.15  # seconds for the watchdog to say what does not end
 _BACKSTOP = 0.25  # later than the watchdog thread
-_STACKS = signal.SIGRTMAX  # prints the stacks of all threads
+STACKS = signal.SIGRTMAX  # prints the stacks of all threads
 
 Received = Callable[[int], object]
 
@@ -67,6 +67,8 @@ class Shutdown:
         for number in SIGNALS:
             if supervised or signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._receive)
+        if supervised:
+            _print_stacks_on_demand()
 
     def hold(self, grace_period: float, margin: float = 0.0) -> None:
         """From here on signals wait for the event loop, which is about to run.
@@ -129,15 +131,14 @@ class Shutdown:
     def _end_within(self, seconds: float) -> None:
         seconds += self._margin
         due, reported = _locked(), _locked()
-        with suppress(RuntimeError, OSError, ValueError):
-            faulthandler.register(_STACKS, STANDARD_ERROR)
+        _print_stacks_on_demand()
         with suppress(RuntimeError):  # no more threads
             # `threading` takes locks that the main thread may hold when a signal interrupts it.
             # All start now: since Python 3.12 none starts while the interpreter waits for the last ones.
             _thread.start_new_thread(self._report_when, (due, reported))
             _thread.start_new_thread(self._end_after, (seconds, due, reported))
             # For code that holds the interpreter's lock, which this thread does not need.
-            _thread.start_new_thread(exit_after, (seconds + _BACKSTOP, self._end, _STACKS))
+            _thread.start_new_thread(exit_after, (seconds + _BACKSTOP, self._end, STACKS))
 
     def _end_after(self, seconds: float, due: _thread.LockType, reported: _thread.LockType) -> None:
         block_running(seconds)
@@ -152,6 +153,11 @@ class Shutdown:
         with suppress(Exception):
             self._report()
         reported.release()
+
+
+def _print_stacks_on_demand() -> None:
+    with suppress(RuntimeError, OSError, ValueError):
+        faulthandler.register(STACKS, STANDARD_ERROR)
 
 
 def _locked() -> _thread.LockType:
