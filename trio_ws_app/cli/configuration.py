@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -17,17 +18,20 @@ from ..server.certificates import Certificates
 from ..server.options import ProcessRequest
 from ..settings import Settings
 from .broker import OpenBroker, broker_for, broker_name
-from .listeners import inherited_listeners, tcp_listeners, unix_listener
+from .inherited import Inherited
+from .listeners import listeners_for
 from .observability import Observability, configure_observability
 from .options import settings_from
-from .supervisor import Inherited
 from .target import Application, load
 from .tls import certificates_for
 
 
 @attrs.frozen(kw_only=True)
 class Configuration:
-    """What ``serve`` runs. ``pages`` answer browsers; ``worker`` is None outside of a worker process."""
+    """What ``serve`` runs. ``pages`` answer browsers; ``worker`` is None outside of a worker process.
+
+    ``has_successor`` says whether others accept on its sockets when it ends.
+    """
 
     target: str
     application: Application
@@ -35,6 +39,8 @@ class Configuration:
     broker_name: str
     workers: int
     worker: Inherited | None
+    worker_timeout: float | None
+    has_successor: bool
     control: str | None
     listeners: AbstractAsyncContextManager[list[trio.SocketListener]]
     settings: Settings
@@ -51,6 +57,8 @@ def configure(
     host: str,
     port: int,
     unix: str | None,
+    reuse_port: bool,
+    activated: list[socket.socket] | None,
     tls_cert: Sequence[str],
     tls_key: Sequence[str],
     tls_client_ca: str | None,
@@ -62,16 +70,16 @@ def configure(
     metrics: str | None,
     broker: str | None,
     workers: int,
+    worker_timeout: float | None,
     **limits: Any,
 ) -> Configuration:
     """The configuration that the options stand for, in a single process, a supervisor or a worker.
 
     Raises UsageError.
     """
-    if worker is not None:
-        listeners = inherited_listeners(worker)
-    else:
-        listeners = tcp_listeners(host, port) if unix is None else unix_listener(unix)
+    if worker_timeout is not None and not worker_timeout > 0:
+        raise UsageError(f"--worker-timeout must be greater than zero, not {worker_timeout!r}")
+    sockets = activated if worker is None else worker.sockets
     return Configuration(
         target=target,
         application=load(target, asgi=asgi),
@@ -79,8 +87,10 @@ def configure(
         broker_name=broker_name(broker),
         workers=workers,
         worker=worker,
+        worker_timeout=worker_timeout,
+        has_successor=reuse_port or sockets is not None,
         control=control,
-        listeners=listeners,
+        listeners=listeners_for(sockets, host, port, unix, reuse_port),
         settings=settings_from(limits),
         certificates=certificates_for(tls_cert, tls_key, tls_client_ca, tls_minimum_version),
         pages=_pages(target, page, static),
@@ -104,6 +114,7 @@ def _observability(
         measures_lag=metrics is not None,
         worker=str(worker.number),
         siblings=sockets,
+        replaces=worker.replaces,
     )
 
 

@@ -7,25 +7,40 @@ import os
 import socket
 import stat
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, suppress
 
 import trio
 
 from ..errors import UsageError
-from .supervisor import Inherited
 
 BACKLOG = 1024
 
 
+Listeners = AbstractAsyncContextManager[list[trio.SocketListener]]
+
+
+def listeners_for(
+    sockets: Sequence[socket.socket] | None, host: str, port: int, unix: str | None, reuse_port: bool
+) -> Listeners:
+    """Listeners for the ``sockets`` if there are any, else for what the options say."""
+    if sockets is not None:
+        return inherited_listeners(sockets)
+    return tcp_listeners(host, port, reuse_port=reuse_port) if unix is None else unix_listener(unix)
+
+
 @asynccontextmanager
-async def tcp_listeners(host: str, port: int) -> AsyncIterator[list[trio.SocketListener]]:
+async def tcp_listeners(
+    host: str, port: int, *, reuse_port: bool = False
+) -> AsyncIterator[list[trio.SocketListener]]:
     """Listen on every address of ``host``; the listeners are closed with the block.
+
+    With ``reuse_port`` others of this user may listen there too (SO_REUSEPORT), which share what comes.
 
     Raises UsageError when that is not possible.
     """
     host = host.removeprefix("[").removesuffix("]")  # as in a URL
     try:
-        listeners = await trio.open_tcp_listeners(port, host=host, backlog=BACKLOG)
+        listeners = await (_open_shared if reuse_port else _open)(host, port)
     except OSError as problem:
         raise UsageError(_explained(problem, host, port)) from None
     try:
@@ -36,16 +51,18 @@ async def tcp_listeners(host: str, port: int) -> AsyncIterator[list[trio.SocketL
 
 
 @asynccontextmanager
-async def unix_listener(path: str, *, private: bool = False) -> AsyncIterator[list[trio.SocketListener]]:
+async def unix_listener(
+    path: str, *, private: bool = False, replace: bool = False
+) -> AsyncIterator[list[trio.SocketListener]]:
     """Listen on the Unix socket ``path``; it is closed and removed with the block.
 
     A private one can be connected to by this user alone.
 
-    A socket that a server left behind when it was killed is replaced.
+    A socket that a server left behind when it was killed is replaced; with ``replace``, any socket is.
 
     Raises UsageError when something else is at ``path``, or a server listens there.
     """
-    await _remove_stale(path)
+    await _remove_stale(path, replace)
     listener = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     with listener:
         try:
@@ -67,17 +84,44 @@ async def unix_listener(path: str, *, private: bool = False) -> AsyncIterator[li
 
 
 @asynccontextmanager
-async def inherited_listeners(worker: Inherited) -> AsyncIterator[list[trio.SocketListener]]:
-    """The listeners that a worker got from its supervisor; they are closed with the block."""
-    with worker:
-        yield [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in worker.sockets]
+async def inherited_listeners(sockets: Sequence[socket.socket]) -> AsyncIterator[list[trio.SocketListener]]:
+    """Listeners for the sockets that this process was started with; they are closed with the block."""
+    with ExitStack() as stack:
+        for sock in sockets:
+            stack.enter_context(sock)
+        yield [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in sockets]
 
 
-async def _remove_stale(path: str) -> None:
+async def _open(host: str, port: int) -> list[trio.SocketListener]:
+    return await trio.open_tcp_listeners(port, host=host, backlog=BACKLOG)
+
+
+async def _open_shared(host: str, port: int) -> list[trio.SocketListener]:
+    """As ``_open``; each socket may share its address, which has to be said before it is bound."""
+    infos = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    with ExitStack() as stack:
+        listeners = []
+        for family, kind, protocol, _, address in infos:
+            sock = stack.enter_context(trio.socket.socket(family, kind, protocol))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            await sock.bind(address)
+            sock.listen(BACKLOG)
+            listeners.append(trio.SocketListener(sock))
+        stack.pop_all()
+    return listeners
+
+
+async def _remove_stale(path: str, replace: bool) -> None:
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
             raise UsageError(f"cannot listen on the Unix socket {path}: another file has that name")
     except FileNotFoundError:
+        return
+    if replace:
+        os.unlink(path)
         return
     with trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:

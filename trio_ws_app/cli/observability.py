@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
 from functools import partial
 
 import attrs
@@ -16,9 +15,7 @@ from ..observability.inspection.hook import Inspector
 from ..request import Request, Response
 from ..server.options import ProcessRequest
 from ..server.serving import serve
-from .listeners import tcp_listeners, unix_listener
-
-Listeners = AbstractAsyncContextManager[list[trio.SocketListener]]
+from .listeners import Listeners, tcp_listeners, unix_listener
 
 
 @attrs.frozen
@@ -50,15 +47,19 @@ def configure_observability(
     measures_lag: bool,
     worker: str = "1",
     siblings: Sequence[str] = (),
+    replaces: bool = False,
 ) -> Observability:
     """What the options ask for. With several workers, ``siblings`` are the others' control sockets.
+
+    If it ``replaces`` another process, that one may listen there still.
 
     Raises UsageError for a bad ``metrics``, or when what it needs is not installed.
     """
     inspector = Inspector(worker)
     made = Observability(inspector, measures_lag=measures_lag)
     if control is not None:
-        made.listeners.append(AdminListener(unix_listener(control, private=True), inspector.hook(None)))
+        listeners = unix_listener(control, private=True, replace=replaces)
+        made.listeners.append(AdminListener(listeners, inspector.hook(None)))
     if control_token is not None:
         made.hooks.append(inspector.hook(control_token))
     if metrics is not None:
@@ -66,7 +67,7 @@ def configure_observability(
         if metrics == "on":
             made.hooks.append(hook)
         else:
-            made.listeners.append(AdminListener(_listeners(metrics), hook))
+            made.listeners.append(AdminListener(_listeners(metrics, replaces, bool(siblings)), hook))
     return made
 
 
@@ -78,14 +79,14 @@ def _metrics_hook(inspector: Inspector, siblings: Sequence[str]) -> ProcessReque
     return metrics_hook(partial(gather, inspector, siblings))
 
 
-def _listeners(where: str) -> Listeners:
+def _listeners(where: str, replaces: bool, has_successor: bool) -> Listeners:
     """Listeners for ``PORT``, ``HOST:PORT`` or ``unix:PATH``."""
     if where.startswith("unix:"):
-        return unix_listener(where.removeprefix("unix:"))
+        return unix_listener(where.removeprefix("unix:"), replace=replaces)
     host, _, port = where.rpartition(":")
     if not port.isdecimal() or int(port) > 65535:
         raise UsageError(f"--metrics is 'on', PORT, HOST:PORT or unix:PATH, not {where!r}")
-    return tcp_listeners(host.strip("[]") or "127.0.0.1", int(port))
+    return tcp_listeners(host.strip("[]") or "127.0.0.1", int(port), reuse_port=has_successor)
 
 
 async def serve_admin(

@@ -15,14 +15,16 @@ from ..apps import BUILT_IN
 from ..errors import UsageError
 from .configuration import Configuration, configure
 from .failure import exit_status
+from .inherited import inherited
 from .log_output import LogWriter
 from .log_output import configure as configure_logging
-from .options import Command, CommandWithSettings, settings_options, variable
+from .options import Command, CommandWithSettings, limit, settings_options, variable
 from .process import keep_large_buffers
 from .reload import inherited_lifeline, restart_on_change
 from .run import run
 from .shutdown import Shutdown
-from .supervisor import MARGIN, inherited
+from .supervisor import MARGIN
+from .systemd import Notifier, activated_sockets
 from .tls import VERSIONS
 from .version import report_missing_extensions
 from .workers import run_workers
@@ -71,6 +73,11 @@ def _option(name: str, text: str, **attributes: Any) -> Callable[[Command], Comm
     metavar="PORT",
 )
 @_option("--unix", "Listen on this Unix socket instead of a port.", metavar="PATH")
+@_option(
+    "--reuse-port",
+    "Let other servers of this user listen on the same port, for instance the next version (SO_REUSEPORT).",
+    is_flag=True,
+)
 @_option(
     "--tls-cert",
     "Certificate chain (PEM): serve wss:// instead of ws://. Of several, each with its key, a client gets "
@@ -125,11 +132,18 @@ def _option(name: str, text: str, **attributes: Any) -> Callable[[Command], Comm
     type=click.IntRange(1),
     metavar="N",
 )
+@_option(
+    "--worker-timeout",
+    "A worker whose event loop does not turn for this long is killed and started again; none for never.",
+    default="60",
+    callback=limit(float | None, "seconds"),
+    metavar="SECONDS",
+)
 @_option("--reload", "Start anew when a Python file below the current directory changes.", is_flag=True)
 @settings_options
 def serve_command(*, reload: bool, log_level: str, log_format: str, **values: Any) -> int:
     """Read the options, then serve until a signal ends it. Returns the exit status."""
-    shutdown, worker = Shutdown(), inherited()
+    shutdown, worker, activated = Shutdown(), inherited(), activated_sockets()
     lifeline = inherited_lifeline() if worker is None else worker.lifeline
     shutdown.install(supervised=lifeline is not None)
     if lifeline is not None:
@@ -137,37 +151,43 @@ def serve_command(*, reload: bool, log_level: str, log_format: str, **values: An
     if reload:
         restart_on_change(sys.argv[1:], Path.cwd(), shutdown)
         return 0
-    log = LogWriter()
+    notifier, log = Notifier(), LogWriter()
     configure_logging(log_level, log_format, log, None if worker is None else worker.number)
     if worker is None:
         report_missing_extensions()
-    _expect_one_place(click.get_current_context())
-    config = configure(worker, **values)
-    status = _run(config, shutdown, log, lifeline is not None)
+    _expect_one_place(click.get_current_context(), activated is not None)
+    config = configure(worker, activated=activated, **values)
+    status = _run(config, shutdown, notifier, log, lifeline is not None)
     shutdown.finish(status)
     return status
 
 
-def _expect_one_place(context: click.Context) -> None:
+def _expect_one_place(context: click.Context, is_activated: bool) -> None:
     given = [
         f"--{name}"
-        for name in ("host", "port")
+        for name in ("host", "port", "unix")
         if context.get_parameter_source(name) is not ParameterSource.DEFAULT
     ]
-    if context.params["unix"] is not None and given:
+    if is_activated and given:
+        raise UsageError(f"{given[-1]}: leave it out, since systemd has passed the sockets to listen on")
+    if context.params["unix"] is not None and len(given) > 1:
+        given.remove("--unix")
         raise UsageError(f"{given[-1]} and --unix exclude each other: give the one to listen on")
 
 
-def _run(config: Configuration, shutdown: Shutdown, log: LogWriter, supervised: bool) -> int:
+def _run(
+    config: Configuration, shutdown: Shutdown, notifier: Notifier, log: LogWriter, supervised: bool
+) -> int:
     grace_period = config.settings.grace_period
     if config.workers > 1 and config.worker is None:
         shutdown.hold(grace_period, margin=2 * MARGIN)
-        return trio.run(run_workers, config, shutdown, sys.argv[1:])
+        shutdown.reloads = True
+        return trio.run(run_workers, config, shutdown, notifier, sys.argv[1:])
     shutdown.hold(grace_period)
     shutdown.reloads = config.certificates is not None and config.worker is None and not supervised
     keep_large_buffers()
     try:
-        trio.run(run, config, shutdown, log)
+        trio.run(run, config, shutdown, notifier, log)
     except BaseException as error:
         log.flush()
         return exit_status(error, config.target)
