@@ -59,3 +59,8 @@ export function timeOf(moment) {
 }
 
 export const timeNow = () => timeOf(new Date());
+
+// A command to copy: lines break between its words, not at their hyphens.
+export function showCommand(code, text) {
+  code.replaceChildren(...text.split(" ").flatMap((word) => [make("span", "", word), " "]).slice(0, -1));
+}
