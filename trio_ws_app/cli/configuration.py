@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
 import attrs
-import trio
 
 from ..apps import BUILT_IN
 from ..errors import UsageError
@@ -17,7 +15,7 @@ from ..server.certificates import Certificates
 from ..server.options import ProcessRequest
 from ..settings import Settings
 from .broker import OpenBroker, broker_for
-from .listeners import inherited_listeners, tcp_listeners, unix_listener
+from .listeners import Listening
 from .observability import Observability, configure_observability
 from .options import settings_from
 from .supervisor import Inherited
@@ -35,7 +33,7 @@ class Configuration:
     workers: int
     worker: Inherited | None
     control: str | None
-    listeners: AbstractAsyncContextManager[list[trio.SocketListener]]
+    listening: Listening
     settings: Settings
     certificates: Certificates | None
     pages: list[ProcessRequest]
@@ -44,11 +42,9 @@ class Configuration:
 
 def configure(
     worker: Inherited | None,
+    listening: Listening,
     *,
     target: str,
-    host: str,
-    port: int,
-    unix: str | None,
     tls_cert: Sequence[str],
     tls_key: Sequence[str],
     tls_client_ca: str | None,
@@ -66,10 +62,6 @@ def configure(
 
     Raises UsageError.
     """
-    if worker is not None:
-        listeners = inherited_listeners(worker)
-    else:
-        listeners = tcp_listeners(host, port) if unix is None else unix_listener(unix)
     return Configuration(
         target=target,
         application=load(target),
@@ -77,7 +69,7 @@ def configure(
         workers=workers,
         worker=worker,
         control=control,
-        listeners=listeners,
+        listening=listening,
         settings=settings_from(limits),
         certificates=certificates_for(tls_cert, tls_key, tls_client_ca, tls_minimum_version),
         pages=_pages(target, page, static),

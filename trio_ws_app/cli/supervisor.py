@@ -42,7 +42,7 @@ class Inherited:
     """What a worker gets: listening sockets, and a socket whose other end its supervisor holds open.
 
     ``number`` is its own among ``workers``, from 1. ``control`` is a directory for sockets by which the
-    workers can ask each other, or None. The block closes the listening sockets.
+    workers can ask each other, or None.
     """
 
     number: int
@@ -50,13 +50,6 @@ class Inherited:
     control: str | None
     sockets: list[socket.socket]
     lifeline: int
-
-    def __enter__(self) -> Inherited:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for sock in self.sockets:
-            sock.close()
 
     def announce(self) -> None:
         """Tell the supervisor that this worker serves."""
@@ -83,7 +76,7 @@ class _Pool:
     command: Sequence[str]
     workers: int
     control: str | None
-    listeners: Sequence[trio.socket.SocketType]
+    listeners: Sequence[socket.socket]
     stop_timeout: float
     failure: CannotStart | None = None
     processes: set[trio.Process] = attrs.field(factory=set)
@@ -170,7 +163,7 @@ class _Pool:
 async def supervise(
     command: Sequence[str],
     workers: int,
-    listeners: Sequence[trio.socket.SocketType],
+    listeners: Sequence[socket.socket],
     signals: AsyncIterator[int],
     *,
     grace_period: float,
