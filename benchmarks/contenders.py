@@ -80,6 +80,10 @@ def installed(package: str) -> str | None:
         return None
 
 
+# Servers of one ASGI application, which answers HTTP and echoes WebSocket messages.
+_ASGI = ("http", "asgi")
+_UVICORN = ("uvicorn", "uvloop", "httptools", "websockets")
+
 # Where no message comes in, a plain function and a coroutine function cost the same.
 CONTENDERS = (
     Contender("ours", "ours.py", ("trio",)),
@@ -94,11 +98,14 @@ CONTENDERS = (
     Contender("websockets-asyncio", "websockets_asyncio.py", ("websockets",)),
     Contender("websockets-trio", "websockets_trio.py", ("websockets", "trio")),
     Contender("trio-websocket", "trio_websocket_server.py", ("trio-websocket",), compression=False),
+    Contender("ours-asgi", "asgi_ours.py", ("trio",), works=_ASGI),
+    Contender("hypercorn-trio", "asgi_hypercorn.py", ("hypercorn", "trio"), works=_ASGI),
+    Contender("uvicorn", "asgi_uvicorn.py", _UVICORN, works=_ASGI),
     Contender("limit", "limit.c", works=("echo", "handshake"), tls=False, compression=False, floor=True),
     Contender("bare-loop", "bare_loop.py", works=("fanout",), tls=False, compression=False, floor=True),
 )
 
-PEERS = tuple(one.name for one in CONTENDERS if not one.ours and not one.floor)
+PEERS = tuple(one.name for one in CONTENDERS if "echo" in one.works and not one.ours and not one.floor)
 
 
 def taking_part(work: str) -> list[Contender]:

@@ -1,4 +1,4 @@
-"""What tests of several folders share: Redis servers that start when first asked for, and free ports."""
+"""What tests of several folders share: Redis servers and a Chromium, which start when first asked for."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import socket
 from collections.abc import Iterator
 
 import pytest
+from browser import Browser, chromium
 from redis_servers import RedisServer, running_cluster, running_redis
 
 import pytest_trio_ws_app
@@ -51,3 +52,17 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def one_chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """Chromium, running."""
+    with chromium(tmp_path_factory.mktemp("chromium") / "profile") as running:
+        yield running
+
+
+@pytest.fixture
+def browser(one_chromium: Browser) -> Iterator[Browser]:
+    """The browser, without tabs that an earlier test left open."""
+    yield one_chromium
+    one_chromium.close_tabs()

@@ -32,6 +32,7 @@ LAYERS = [
     "client",
     "asgi",
     "server",
+    "auth",
     "channels",
     "observability",
     "pages",

@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -23,11 +24,13 @@ from running import PATIENCE, environment_with_plugin
 from trio.testing import wait_all_tasks_blocked
 
 import trio_ws_app as ws
+from trio_ws_app import auth
 from trio_ws_app.cli import main
 from trio_ws_app.testing import MemoryServer, serve_in_memory
 
 ROOT = Path(__file__).parent.parent
-READMES = [*ROOT.glob("README.md"), *ROOT.glob("[!.]*/README.md"), *ROOT.glob("trio_ws_app/*/README.md")]
+PLACES = ("README.md", "[!.]*/README.md", "trio_ws_app/*/README.md", "tests/examples/*/README.md")
+READMES = [path for place in PLACES for path in ROOT.glob(place)]
 TEXTS = {str(path.relative_to(ROOT)): path.read_text() for path in READMES}
 RUN = {
     name: code
@@ -529,3 +532,18 @@ async def test_channels_carry_subscriptions_and_calls() -> None:
         assert json.loads(str(await client.receive())) == {"id": 3, "publish": {}}
         await client.send('{"id":4,"rpc":{"method":"sum","data":[1,2]}}')
         assert json.loads(str(await client.receive())) == {"id": 4, "rpc": {"data": 3}}
+
+
+# -- auth/README.md ----------------------------------------------------------------------------
+
+
+async def test_the_readmes_sessions_know_their_user(autojump_clock: trio.testing.MockClock) -> None:
+    """The first message is the token, a later one prolongs the session."""
+    del autojump_clock
+    token = auth.sign("the text that your backend signs with", {"sub": "ann", "exp": time.time() + 60})
+    app = block("auth")["application"]
+    async with serve_in_memory(app.handler) as server:
+        client = await server.connect()
+        for message in (token, f"refresh {token}", "hello"):
+            await client.send(message)
+        assert await client.receive() == "ann says 'hello'"

@@ -12,8 +12,7 @@ from typing import Any
 import attrs
 import trio
 
-from .connection import Message
-from .patterns import Channel, Consumer, Producer, call_inline, consumption, is_async, production
+from .patterns import Channel, Consumer, Item, Producer, call_inline, consumption, is_async, production
 
 
 class Side(StrEnum):
@@ -37,10 +36,10 @@ class Exit:
 
 
 async def duplex(
-    channel: Channel,
+    channel: Channel[Item],
     *,
-    consume: Consumer | Sequence[Consumer] | None = None,
-    produce: Producer | Sequence[Producer] | None = None,
+    consume: Consumer[Item] | Sequence[Consumer[Item]] | None = None,
+    produce: Producer[Item] | Sequence[Producer[Item]] | None = None,
 ) -> Exit:
     """Run consumers and producers in parallel; when one ends, cancel the others and wait for them (G1).
 
@@ -55,8 +54,8 @@ async def duplex(
     Raises:
         TypeError: neither ``consume`` nor ``produce`` was given.
     """
-    consumers: list[Consumer] = _listed(consume)
-    producers: list[Producer] = _listed(produce)
+    consumers: list[Consumer[Item]] = _listed(consume)
+    producers: list[Producer[Item]] = _listed(produce)
     if not (consumers or producers):
         raise TypeError("duplex needs consume=, produce=, or both")
     parts = _Parts(has_consumer=bool(consumers))
@@ -85,12 +84,12 @@ def _listed(given: Any) -> list[Any]:
     return list(given) if isinstance(given, list | tuple) else [given]
 
 
-def _in_turn(consumers: list[Consumer]) -> Consumer:
+def _in_turn(consumers: list[Consumer[Item]]) -> Consumer[Item]:
     """One consumer that gives each message to all of ``consumers``."""
     if len(consumers) == 1:
         return consumers[0]
 
-    async def give_to_all(message: Message) -> None:
+    async def give_to_all(message: Item) -> None:
         for consumer in consumers:
             await (consumer(message) if is_async(consumer) else call_inline(consumer, message))
 

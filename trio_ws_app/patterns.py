@@ -1,4 +1,4 @@
-"""Consumer and producer, on any channel of messages."""
+"""Consumer and producer, on any channel: of messages, or of what else it carries."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine
 from contextlib import AbstractContextManager, aclosing, nullcontext
 from functools import partial
 from types import AsyncGeneratorType
-from typing import TypeGuard
+from typing import TypeGuard, TypeVar, cast
 
 import trio
 
@@ -15,16 +15,17 @@ from .callbacks import refuse_coroutine
 from .connection import Connection, Message
 from .errors import ConnectionClosed
 
-Channel = trio.abc.Channel[Message]
-AsyncConsumer = Callable[[Message], Awaitable[object]]
-InlineConsumer = Callable[[Message], object]
-Consumer = AsyncConsumer | InlineConsumer
-Producer = Callable[[], Awaitable[Message]] | AsyncIterable[Message]
+Item = TypeVar("Item")
+Channel = trio.abc.Channel[Item]
+AsyncConsumer = Callable[[Item], Awaitable[object]]
+InlineConsumer = Callable[[Item], object]
+Consumer = AsyncConsumer[Item] | InlineConsumer[Item]
+Producer = Callable[[], Awaitable[Item]] | AsyncIterable[Item]
 
 
-def is_async(consumer: Consumer) -> TypeGuard[AsyncConsumer]:
+def is_async(consumer: Consumer[Item]) -> TypeGuard[AsyncConsumer[Item]]:
     """Whether ``consumer`` is to be awaited; any other is called in place."""
-    function = consumer
+    function: object = consumer
     while isinstance(function, partial):
         function = function.func
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
@@ -32,7 +33,7 @@ def is_async(consumer: Consumer) -> TypeGuard[AsyncConsumer]:
     )
 
 
-async def consume(channel: Channel, consumer: Consumer) -> None:
+async def consume(channel: Channel[Item], consumer: Consumer[Item]) -> None:
     """Call ``consumer(message)`` for every message; return when the channel has ended.
 
     An async consumer is awaited. A plain function is called in place, without a task switch; it cannot
@@ -54,7 +55,7 @@ def _never() -> bool:
 
 
 def consumption(
-    channel: Channel, consumer: Consumer, has_siblings: Callable[[], bool] = _never
+    channel: Channel[Item], consumer: Consumer[Item], has_siblings: Callable[[], bool] = _never
 ) -> Coroutine[object, object, Exception]:
     """As ``consume``; the coroutine returns what told of the channel's end.
 
@@ -63,11 +64,11 @@ def consumption(
     if is_async(consumer):
         return _receive_all(channel, consumer, has_siblings)
     if isinstance(channel, Connection):
-        return _consume_inline(channel, consumer)
+        return _consume_inline(channel, cast(InlineConsumer[Message], consumer))
     return _receive_all(channel, partial(call_inline, consumer), has_siblings)
 
 
-async def _consume_inline(channel: Connection, consumer: InlineConsumer) -> Exception:
+async def _consume_inline(channel: Connection, consumer: InlineConsumer[Message]) -> Exception:
     try:
         await channel.consume_inline(consumer)
     except ConnectionClosed as error:
@@ -76,7 +77,7 @@ async def _consume_inline(channel: Connection, consumer: InlineConsumer) -> Exce
 
 
 async def _receive_all(
-    channel: Channel, consumer: AsyncConsumer, has_siblings: Callable[[], bool]
+    channel: Channel[Item], consumer: AsyncConsumer[Item], has_siblings: Callable[[], bool]
 ) -> Exception:
     begun = False
     while True:
@@ -95,12 +96,12 @@ async def _receive_all(
             return _own_end(channel, error)
 
 
-async def call_inline(consumer: InlineConsumer, message: Message) -> None:
+async def call_inline(consumer: InlineConsumer[Item], message: Item) -> None:
     """Call a plain function with a message; raises TypeError when it is a coroutine function after all."""
     refuse_coroutine(consumer, consumer(message), "pass the async function itself")
 
 
-def _own_end(channel: Channel, error: ConnectionClosed) -> ConnectionClosed:
+def _own_end(channel: object, error: ConnectionClosed) -> ConnectionClosed:
     """``error`` if it tells of this channel's end; raises it if it tells of another connection's."""
     if isinstance(channel, Connection):
         unknown = error.connection is None and channel.close_reason is not None
@@ -116,7 +117,7 @@ def _known_end(channel: Connection) -> Exception:
     return trio.ClosedResourceError("this side has closed the connection")
 
 
-async def produce(channel: Channel, producer: Producer) -> None:
+async def produce(channel: Channel[Item], producer: Producer[Item]) -> None:
     """Send what ``producer`` gives: an async callable, called again and again, or an async iterable.
 
     Returns when the iterable is exhausted, or when the peer is gone: the producer is cancelled at once
@@ -128,7 +129,7 @@ async def produce(channel: Channel, producer: Producer) -> None:
     await production(channel, producer)
 
 
-async def production(channel: Channel, producer: Producer) -> Exception | None:
+async def production(channel: Channel[Item], producer: Producer[Item]) -> Exception | None:
     """As ``produce``; returns what told of the peer's end, None for an exhausted producer."""
     with trio.CancelScope() as scope, _cancelled_when_gone(channel, scope):
         if not isinstance(producer, AsyncIterable):
@@ -147,12 +148,12 @@ async def production(channel: Channel, producer: Producer) -> Exception | None:
     return _known_end(channel)
 
 
-def _cancelled_when_gone(channel: Channel, scope: trio.CancelScope) -> AbstractContextManager[None]:
+def _cancelled_when_gone(channel: object, scope: trio.CancelScope) -> AbstractContextManager[None]:
     """Within the block, cancel ``scope`` when the peer is gone, if the channel can tell (G9)."""
     return channel.cancel_when_gone(scope) if isinstance(channel, Connection) else nullcontext()
 
 
-async def _send(channel: Channel, message: Message) -> Exception | None:
+async def _send(channel: Channel[Item], message: Item) -> Exception | None:
     try:
         await channel.send(message)
     except trio.BrokenResourceError as error:

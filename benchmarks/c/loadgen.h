@@ -1,4 +1,4 @@
-/* The load generator: many WebSocket clients in one thread, on raw sockets and one epoll.
+/* The load generator: many clients of WebSocket or HTTP in one thread, on raw sockets and one epoll.
  *
  * It is written in C because one in Python saturates before the servers do. Frames are built before the
  * clock starts, and its own share of a core is part of every result.
@@ -14,7 +14,7 @@
 /* ---- options.c: what was asked for, from key=value arguments ---- */
 
 struct options {
-    const char *mode;      /* echo, fanout, idle, handshake, fairness */
+    const char *mode;      /* echo, fanout, idle, handshake, fairness, http */
     int port;
     int port2;             /* every other connection goes there, if it is given */
     int connections;
@@ -26,6 +26,7 @@ struct options {
     bool tls;
     const char *payloads;  /* file: repeated 32-bit little-endian length and bytes, or NULL */
     bool deflate;          /* the payloads are compressed, and permessage-deflate is required */
+    const char *path;      /* http: of the request */
     const char *progress;  /* fanout: file in which broadcasts that every receiver has are counted, or NULL */
 };
 
@@ -130,5 +131,6 @@ void run_fanout(const struct options *options);
 void run_idle(const struct options *options);
 void run_handshake(const struct options *options);
 void run_fairness(const struct options *options);
+void run_http(const struct options *options);
 
 #endif

@@ -10,7 +10,7 @@ static const struct {
     void (*run)(const struct options *);
 } modes[] = {
     {"echo", run_echo},           {"fairness", run_fairness}, {"fanout", run_fanout},
-    {"handshake", run_handshake}, {"idle", run_idle},
+    {"handshake", run_handshake}, {"http", run_http},         {"idle", run_idle},
 };
 
 static void read_line(void)

@@ -38,6 +38,8 @@ static bool set(struct options *options, const char *key, const char *value)
         options->payloads = value;
     else if (strcmp(key, "deflate") == 0)
         options->deflate = atoi(value);
+    else if (strcmp(key, "path") == 0)
+        options->path = value;
     else if (strcmp(key, "progress") == 0)
         options->progress = value;
     else
@@ -47,7 +49,8 @@ static bool set(struct options *options, const char *key, const char *value)
 
 struct options parse_options(int argc, char **argv)
 {
-    struct options options = {.connections = 1, .inflight = 1, .size = 64, .seconds = 1.0, .warmup = 0.2};
+    struct options options = {.connections = 1, .inflight = 1, .size = 64, .seconds = 1.0, .warmup = 0.2,
+                              .path = "/"};
     if (argc < 2)
         die("usage: loadgen MODE port=PORT [key=value]...");
     options.mode = argv[1];

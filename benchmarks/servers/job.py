@@ -16,7 +16,7 @@ TOPIC = "news"
 
 @attrs.frozen
 class Job:
-    """``work`` is "echo", "fanout", "idle" or "pubsub"; ``certificate`` is a PEM file with its key, or None.
+    """``work`` is "echo", "fanout", "http", "idle" or "pubsub"; ``certificate`` is a PEM file with its key.
 
     ``uvloop``, ``synchronous`` (consumers are plain functions) and ``pure`` (nothing of the package is
     compiled) are a contender's own. For pubsub, ``redis`` is the URL of the Redis that all of them follow
@@ -50,7 +50,7 @@ class Job:
 def parse(arguments: Sequence[str] | None = None) -> Job:
     """Read the command line, the program's own unless another is given."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("work", choices=["echo", "fanout", "idle", "pubsub"])
+    parser.add_argument("work", choices=["echo", "fanout", "http", "idle", "pubsub"])
     parser.add_argument("--compression", action="store_true")
     parser.add_argument("--certificate")
     parser.add_argument("--uvloop", action="store_true")

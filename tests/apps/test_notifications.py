@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import hmac
 import json
-import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -13,7 +10,7 @@ import pytest
 import trio
 
 import trio_ws_app as ws
-from trio_ws_app.apps.notifications import DAY, MAX_TOKEN_SIZE, Tokens, notifications
+from trio_ws_app.apps.notifications import DAY, Tokens, notifications
 from trio_ws_app.broker import MemoryBroker
 from trio_ws_app.testing import MemoryServer, Peer, serve_in_memory
 
@@ -71,7 +68,7 @@ async def test_each_user_gets_what_the_token_allows(autojump_clock: trio.testing
         b"\xff\xfe",
         TOKENS.sign("ann", ["news"])[:-1],
         "x" + TOKENS.sign("ann", ["news"]),
-        Tokens("another secret").sign("ann", ["news"]),
+        Tokens("another secret text").sign("ann", ["news"]),
         TOKENS.sign("ann", ["news"], seconds=-1),
     ],
 )
@@ -86,25 +83,9 @@ async def test_a_wrong_token_is_turned_away(
         assert await closed(peer) == 4401
 
 
-@pytest.mark.parametrize("token", [b"x" * (MAX_TOKEN_SIZE + 1), b"." * (1 << 20)])
-def test_a_token_that_is_too_long_is_refused_unseen(monkeypatch: pytest.MonkeyPatch, token: bytes) -> None:
-    """No signature is computed over more than the limit."""
-    monkeypatch.setattr(hmac, "new", lambda *_: pytest.fail("signed"))
-    assert TOKENS.read(token) is None
-
-
-def test_a_bad_signature_is_found_before_the_content_is_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A token whose content would inflate is refused by its signature alone."""
-    inflates = base64.urlsafe_b64encode(zlib.compress(b"[" + b" " * (2 << 20), 9)).rstrip(b"=")
-    token = b"." + inflates + b".AAAA"
-    assert len(token) < MAX_TOKEN_SIZE
-    monkeypatch.setattr(zlib, "decompress", lambda *_: pytest.fail("decompressed"))
-    assert TOKENS.read(token) is None
-
-
 def test_a_token_that_is_too_long_is_not_signed() -> None:
     """What no server would accept is not given out."""
-    with pytest.raises(ws.UsageError, match="at most 4096 characters"):
+    with pytest.raises(ws.UsageError, match="at most 8192 characters"):
         TOKENS.sign("ann", [str(hash(number)) * 3 for number in range(2000)])
 
 

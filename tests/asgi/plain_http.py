@@ -47,7 +47,8 @@ class Client:
 
     async def answer(self, method: str = "GET") -> Answer:
         parser = h11.Connection(h11.CLIENT)
-        parser.send(h11.Request(method=method, target="/", headers=[("Host", "x")]))
+        headers = [("Host", "x"), ("Connection", "Upgrade"), ("Upgrade", "any")]
+        parser.send(h11.Request(method=method, target="/", headers=headers))
         parser.send(h11.EndOfMessage())
         head, body, broken = None, b"", False
         while True:
@@ -64,6 +65,9 @@ class Client:
                     self._kept = await self._receive()
                     if not self._kept:
                         parser.receive_data(b"")
+                case h11.InformationalResponse(status_code=101):
+                    head = event
+                    break
                 case h11.InformationalResponse():
                     self.informed.append(event.status_code)
                 case h11.Response():

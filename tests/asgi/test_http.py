@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 import pytest
+import starlette.requests
 import trio
 from plain_http import Client, client_of, request, serving
 from trio.testing import wait_all_tasks_blocked
@@ -261,6 +262,72 @@ async def test_a_client_that_goes_cancels_its_request(caplog: pytest.LogCaptureF
         with trio.fail_after(0.1):
             await ended.wait()
     assert events == ["http.disconnect"]
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+async def test_an_answer_of_known_length_is_over_with_its_last_byte() -> None:
+    """The next request is answered even if the application has not said that it was the last."""
+    ended = trio.Event()
+
+    async def app(scope: Any, _receive: Any, send: Any) -> None:
+        if scope["path"] == "/next":
+            await answer(send)
+            return
+        headers = [(b"content-length", b"2")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"ab", "more_body": True})
+        await ended.wait()
+        await send({"type": "http.response.body"})
+
+    async with serving(app) as server:
+        client = Client(await server.connect_raw())
+        assert (await client.get("/")).body == b"ab"
+        assert (await client.get("/next")).body == b"ok"
+        ended.set()
+        await wait_all_tasks_blocked()
+        counts = server.server.statistics()
+        assert (counts.failed, counts.aborted, counts.answered) == (0, 0, {200: 2})
+
+
+async def test_an_application_that_goes_on_for_a_client_that_is_gone_is_no_failure(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It gets OSError, as the specification says, and may let it out (G6)."""
+    raised: list[BaseException] = []
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        with trio.CancelScope(shield=True):
+            try:
+                while True:
+                    await send({"type": "http.response.body", "body": b"part", "more_body": True})
+                    await trio.sleep(1)
+            except OSError as error:
+                raised.append(error)
+                raise
+
+    async with client_of(app) as client:
+        await client.say(request("/"))
+        await wait_all_tasks_blocked()
+        await client.stream.aclose()
+        await trio.sleep(2)
+    assert len(raised) == 1
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+async def test_starlettes_word_for_a_client_that_is_gone_is_no_failure(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A request whose body never came (G6)."""
+
+    async def app(scope: Any, receive: Any, _send: Any) -> None:
+        await starlette.requests.Request(scope, receive).body()
+
+    async with client_of(app) as client:
+        await client.say(request("/", "Content-Length: 10", method="POST"))
+        await wait_all_tasks_blocked()
+        await client.stream.aclose()
+        await wait_all_tasks_blocked()
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 

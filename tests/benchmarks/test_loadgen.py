@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from websockets.sync.server import ServerConnection, serve
 
-from benchmarks import compiler, echo, fanout, handshake, idle, loadgen
+from benchmarks import compiler, echo, fanout, handshake, http, idle, loadgen
 from benchmarks.benchmark import Row
 from benchmarks.contenders import CONTENDERS, Contender
 from benchmarks.processes import RoundFailed
@@ -36,6 +36,19 @@ def answering(answer: bytes) -> Iterator[int]:
         yield server.socket.getsockname()[1]
         server.shutdown()
         thread.join()
+
+
+@pytest.mark.parametrize("name", ["text-64", "json-64"])
+@pytest.mark.parametrize("contender", ["ours-asgi", "hypercorn-trio", "uvicorn"])
+def test_http_counts_answers_and_time(name: str, contender: str) -> None:
+    """Every server of the ASGI application gives whole answers."""
+    for package in BY_NAME[contender].packages:
+        pytest.importorskip(package)
+    figures = http.measure(http.ROWS[name], BY_NAME[contender], SECONDS)
+    assert figures["total"] > 0
+    assert 0 <= figures["p50_us"] <= figures["p99_us"]
+    assert figures["cpu_us"] > 0
+    assert figures["answer_bytes"] > (1024 if "json" in name else 100)
 
 
 def run_echo(port: int, **options: object) -> dict[str, object]:

@@ -10,6 +10,8 @@ import signal
 import socket
 import subprocess
 import sys
+import termios
+import tty
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -328,11 +330,51 @@ def test_a_half_typed_line_stays_when_a_message_comes(tmp_path: Path) -> None:
         screen.type("half typed \u4e2d")
         screen.read_to("half typed \u4e2d")
         screen.read_to("2 first\r\n> half typed \u4e2d")
-        screen.type("\x7f\x1b[A\x17message\r")
+        screen.type("\x7f\x1b[A\x1b[B\x17message\r")
         screen.read_to("< 1 half message")
         screen.read_to("< 2 half message")
         screen.type("\x04")
         screen.read_to("(normal)")
+
+
+def test_the_cursor_is_where_it_was_when_a_message_comes(tmp_path: Path) -> None:
+    """What is behind it stays too, and Enter sends the whole line; Up brings it back."""
+    with handling("answers_twice", tmp_path) as server, terminal(server.url) as screen:
+        screen.read_to("closes the connection\r\n> ")
+        screen.type("first\r")
+        screen.read_to("1 first")
+        screen.type("hlf\x1b[D\x1b[Da")
+        screen.read_to("2 first\r\n> half\x1b[2D")
+        screen.type("\r")
+        screen.read_to("< 2 half")
+        screen.type("\x1b[A\x1b[A\r")
+        screen.read_to("< 2 first")
+        screen.type("\x04")
+        screen.read_to("(normal)")
+
+
+def test_a_stopped_program_comes_back_to_its_line(echo: str) -> None:
+    """After Ctrl-Z and fg keys come one by one again, and what was half typed is shown."""
+    ours, theirs = pty.openpty()
+    with connecting(echo, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        screen = Screen(ours)
+        screen.read_to("closes the connection\r\n> ")
+        screen.type("half")
+        screen.read_to("> half")
+        process.send_signal(signal.SIGSTOP)
+        os.waitpid(process.pid, os.WUNTRACED)
+        attributes = termios.tcgetattr(ours)
+        attributes[tty.LFLAG] |= termios.ECHO | termios.ICANON  # as the shell has it
+        termios.tcsetattr(ours, termios.TCSANOW, attributes)
+        process.send_signal(signal.SIGCONT)
+        screen.read_to("> half")
+        screen.type(" whole\r")
+        screen.read_to("< half whole")
+        screen.type("\x04")
+        screen.read_to("(normal)")
+        assert process.wait(PATIENCE) == 0
+    os.close(ours)
 
 
 def test_notices_of_reconnect_stand_above_the_prompt() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trio_ws_app.cli.editor import LineEditor, end_that_fits
+from trio_ws_app.cli.editor import MOST_REMEMBERED, LineEditor, width
 from trio_ws_app.observability.escaping import escaped
 
 
@@ -20,7 +20,7 @@ from trio_ws_app.observability.escaping import escaped
         ("some words \x17", [], "some "),
         ("all\x15new", [], "new"),
         ("a\x1b[A\x1b[1;5Cb\x1bOPc\x1bd\x1b", [], "abc"),
-        ("a\x00\x01\u202e\tb", [], "a\tb"),
+        ("a\x00\x07\u202e\tb", [], "a\tb"),
         ("half\x04", [], "half"),
         ("\u00fc\u4e2d", [], "\u00fc\u4e2d"),
     ],
@@ -43,14 +43,78 @@ def test_control_d_in_an_empty_line_is_the_end() -> None:
     assert editor.is_over
 
 
+LEFT, RIGHT, UP, DOWN, HOME, END = (f"\x1b[{letter}" for letter in "DCABHF")
+DELETE = "\x1b[3~"
+
+
 @pytest.mark.parametrize(
-    ("text", "columns", "end"),
-    [("hello", 9, "hello"), ("hello", 3, "llo"), ("hello", 0, ""), ("a\u4e2d\u4e2d", 4, "\u4e2d\u4e2d"),
-     ("a\u4e2d", 1, ""), ("xe\u0301", 1, "e\u0301")],
-)  # fmt: skip
-def test_the_end_of_a_long_line_is_what_is_shown(text: str, columns: int, end: str) -> None:
+    ("typed", "before", "after"),
+    [
+        (f"abc{LEFT}{LEFT}x", "ax", "bc"),
+        (f"abc{LEFT * 9}x{RIGHT}y", "xay", "bc"),
+        (f"abc{RIGHT * 9}x", "abcx", ""),
+        (f"abc{HOME}x{END}y", "xabcy", ""),
+        ("abc\x01x\x05y\x02\x02z\x06!", "xabzc!", "y"),
+        (f"abcd{LEFT * 2}{DELETE}", "ab", "d"),
+        (f"abcd{LEFT * 2}\x7f", "a", "cd"),
+        (f"abcd{LEFT * 2}\x04", "ab", "d"),
+        (f"abcd{LEFT * 2}\x0b", "ab", ""),
+        (f"abcd{LEFT * 2}\x15", "", "cd"),
+        (f"some words{LEFT * 2}\x17", "some ", "ds"),
+        (f"{UP}{DOWN}abc{UP}", "abc", ""),
+        (f"one\rtwo\rnew{UP}", "two", ""),
+        (f"one\rtwo\rnew{UP * 2}", "one", ""),
+        (f"one\rtwo\rnew{UP * 9}{DOWN}", "two", ""),
+        (f"one\rtwo\rnew{UP * 2}{DOWN * 9}er", "newer", ""),
+        (f"one\rtwo\r{UP * 2}!\r{UP}", "one!", ""),
+        (f"one\rtwo\r{UP * 2}!\r{UP * 3}", "one", ""),
+        (f"one\rone\r\r  \r{UP * 2}", "one", ""),
+    ],
+)
+def test_keys_move_the_cursor_and_find_older_lines(typed: str, before: str, after: str) -> None:
+    """As in readline: whole, or byte by byte as a slow line brings it."""
+    editor = LineEditor()
+    list(editor.feed(typed.encode()))
+    assert (editor.before, editor.after) == (before, after)
+    slow = LineEditor()
+    for byte in typed.encode():
+        list(slow.feed(bytes([byte])))
+    assert (slow.before, slow.after, slow.is_over) == (before, after, False)
+
+
+def test_older_lines_have_a_bound() -> None:
+    """The oldest are forgotten."""
+    editor = LineEditor()
+    list(editor.feed("".join(f"{number}\r" for number in range(MOST_REMEMBERED + 10)).encode()))
+    list(editor.feed(UP.encode() * (MOST_REMEMBERED + 10)))
+    assert editor.text == "10"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "columns", "shown"),
+    [
+        ("hello", "", 9, ("hello", "")),
+        ("hello", "", 3, ("llo", "")),
+        ("hello", "", 0, ("", "")),
+        ("a\u4e2d\u4e2d", "", 4, ("\u4e2d\u4e2d", "")),
+        ("a\u4e2d", "", 1, ("", "")),
+        ("xe\u0301", "", 1, ("e\u0301", "")),
+        ("ab", "cdef", 4, ("ab", "cd")),
+        ("ab", "\u4e2d\u4e2d", 5, ("ab", "\u4e2d")),
+        ("abcdef", "gh", 4, ("cdef", "")),
+        ("\t", "x", 9, ("\\t", "x")),
+    ],
+)
+def test_what_is_around_the_cursor_is_shown(
+    before: str, after: str, columns: int, shown: tuple[str, str]
+) -> None:
     """Wide characters take two columns, combining ones none."""
-    assert end_that_fits(text, columns) == end
+    assert LineEditor(before, after).shown(columns) == shown
+
+
+def test_the_width_of_a_text() -> None:
+    """In columns of a terminal."""
+    assert width("a\u4e2de\u0301") == 4
 
 
 def test_what_a_terminal_would_obey_is_escaped() -> None:

@@ -21,7 +21,7 @@ from rich.console import Console
 from running import COMMAND, PATIENCE, environment, run, serving
 from websockets.sync.client import connect
 
-from trio_ws_app.cli import top_view
+from trio_ws_app.cli import top_tasks, top_view
 from trio_ws_app.cli.top_live import View
 from trio_ws_app.observability.inspection.snapshot import ConnectionRow, Query
 from trio_ws_app.server.tasks import Place, TaskNode
@@ -50,8 +50,11 @@ def test_once_shows_a_table_and_a_tree(tmp_path: Path) -> None:
         ended = run("top", str(tmp_path), "--once")
     assert ended.status == 0
     assert "/room" in ended.output
+    assert "waits for a message" in ended.output
     assert "async for message in connection" in ended.output
-    assert "engine" in ended.output
+    (folded,) = [line for line in ended.output.splitlines() if "of the server's own" in line]
+    assert "engine" in folded
+    assert ended.output.splitlines()[0] == "1 worker, 1 connection, broker none"
 
 
 def test_over_http_with_a_token() -> None:
@@ -225,15 +228,16 @@ def test_what_peers_say_is_shown_escaped(capsys: pytest.CaptureFixture[str]) -> 
     row = ConnectionRow(
         id=f"id{evil}", remote=f"from{evil}", path=f"/[red]{evil}", state=f"open{evil}", age=1, silent=1,
         messages_in=0, messages_out=0, bytes_in=0, bytes_out=0, inbox=0, queued=0, dropped=0, blocked=False,
-        latency=None,
+        latency=None, info=f"info{evil}",
     )  # fmt: skip
     task = TaskNode(f"task{evil}", Place(f"file{evil}", 1, "function", f"text{evil}"), [])
-    console = Console(force_terminal=True, width=300)
-    console.print(top_view.connection_table([row]), top_view.task_view(task))
+    console = Console(force_terminal=True, width=400)
+    console.print(top_view.connection_table([row]), top_view.facts(row, f"1{evil}"))
+    console.print(top_tasks.task_view(task))
     view = View(Query(), problem=f"problem{evil}")
     console.print(view.draw(console))
     shown = capsys.readouterr().out
-    assert shown.count(safe) == 8
+    assert shown.count(safe) == 5 + 6 + 3 + 1
     assert f"/[red]{safe}" in shown
     assert "\x1b]0" not in shown
 

@@ -306,3 +306,34 @@ def test_metrics_on_their_own_port_have_the_loop_lag_of_all_workers(directory: P
             metrics = answer.read().decode()
         assert 'trio_ws_app_loop_lag_seconds_count{worker="1"}' in metrics
         assert 'trio_ws_app_loop_lag_seconds_count{worker="2"}' in metrics
+
+
+FAILING = """
+async def handler(connection):
+    raise ValueError
+"""
+
+
+def test_log_lines_name_the_worker_and_the_path(tmp_path: Path) -> None:
+    """Whose line it is, and for what request a handler failed; the supervisor's have no number."""
+    (tmp_path / "failing.py").write_text(FAILING)
+    options = ("--workers", "2", "--broker", "none", "--log-format", "json")
+    with serving("failing:handler", *options, cwd=tmp_path) as server:
+        with connect(f"{server.url}/room?token=secret") as client:
+            assert closed(client) == 1011
+        records = [json.loads(line) for line in server.stop().errors.splitlines()]
+    (ready,) = [record for record in records if record["message"] == "ready"]
+    assert (ready["workers"], ready["broker"], "worker" in ready) == (2, "none", False)
+    (failure,) = [record for record in records if record["level"] == "ERROR"]
+    assert failure["path"] == "/room?token=***"
+    assert failure["worker"] in (1, 2)
+
+
+def test_the_password_of_the_broker_is_not_shown(own_redis: RedisServer) -> None:
+    """Neither in the log nor where anybody may look in."""
+    own_redis.cli("CONFIG", "SET", "requirepass", "hush")
+    url = own_redis.url.replace("//", "//:hush@")
+    with serving("echo", "--broker", url, "--control-token", "t") as server:
+        server.await_error(f"INFO trio_ws_app.cli ready workers=1 broker={own_redis.url}")
+        shown = run("top", f"http://127.0.0.1:{server.port}", "--token", "t", "--once", "--json").output
+    assert json.loads(shown)["broker"] == {"name": own_redis.url, "problem": None}

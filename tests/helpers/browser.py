@@ -33,6 +33,15 @@ _FLAGS = (
 )
 
 
+BACKGROUND = "getComputedStyle(document.body).backgroundColor"
+FITS = """
+document.documentElement.scrollWidth <= innerWidth && document.documentElement.scrollHeight <= innerHeight
+"""
+TOUCHABLE = """
+[...document.querySelectorAll('button')].filter((b) => b.offsetHeight > 0).every((b) => b.offsetHeight >= 44)
+"""
+
+
 class Tab:
     """One page of the browser; everything is awaited in the page and bounded in time."""
 
@@ -187,3 +196,14 @@ def _devtools_address(process: subprocess.Popen[bytes], profile: Path) -> str:
         time.sleep(0.02)
     port, path = note.read_text().splitlines()
     return f"ws://127.0.0.1:{port}{path}"
+
+
+def expect_good_looks(tab: Tab) -> None:
+    """The page follows the colour scheme and fits the screen, wide or narrow, without scrolling it."""
+    shots = [tab.look(), tab.look(dark=True)]
+    dark = tab.value(BACKGROUND)
+    shots.append(tab.look(width=360, height=640))
+    assert dark != tab.value(BACKGROUND)
+    assert len(set(shots)) == 3
+    assert tab.value(FITS)
+    assert tab.value(TOUCHABLE)

@@ -12,6 +12,7 @@ import trio_ws_app as ws
 from trio_ws_app.observability.inspection.hook import Inspector, parse_query
 from trio_ws_app.observability.inspection.snapshot import (
     SORTS,
+    BrokerState,
     Query,
     Snapshot,
     from_json,
@@ -168,3 +169,68 @@ async def test_an_inspector_runs_no_task_of_its_own() -> None:
         inspector.hook("token")
         await wait_all_tasks_blocked()
         assert trio.lowlevel.current_statistics().tasks_living == before
+
+
+class Loud:
+    """Something whose text is of no use."""
+
+    def __repr__(self) -> str:
+        raise ValueError
+
+
+async def test_a_snapshot_shows_what_registries_remember() -> None:
+    """Each connection has its members' info as bounded text, by which it is found, until they leave."""
+    registry: ws.Registry[object]
+    async with ws.open_registry() as registry:
+
+        async def join(connection: ws.Connection) -> None:
+            infos = {"/ann": "Ann", "/number": 7, "/long": "x" * 1000, "/loud": Loud(), "/none": None}
+            with registry.register(connection, infos[connection.request.path]):
+                await connection.receive()
+            await connection.wait_closed()
+
+        async with serve_in_memory(join) as memory:
+            peers = [await memory.connect(path) for path in ("/ann", "/number", "/long", "/loud", "/none")]
+            await wait_all_tasks_blocked()
+            shown = {row.path: row.info for row in snapshot_of(memory.server).connections}
+            assert shown.pop("/loud").startswith("<Loud instance")
+            assert shown == {"/ann": "Ann", "/number": "7", "/long": "x" * 100, "/none": ""}
+            found = snapshot_of(memory.server, Query(filter="Ann", limit=0))
+            assert (found.matching, found.connections) == (1, [])
+            await peers[0].send("leave")
+            await wait_all_tasks_blocked()
+            assert snapshot_of(memory.server, Query(filter="Ann")).connections == []
+
+
+async def test_a_task_says_what_it_waits_for() -> None:
+    """In a method of the connection, the one it is; the server's own tasks are told apart."""
+
+    async def waiting(connection: ws.Connection) -> None:
+        await {"/end": connection.wait_closed, "/message": connection.receive}[connection.request.path]()
+
+    async def plain(connection: ws.Connection) -> None:
+        await ws.consume(connection, lambda _message: None)
+
+    for handler_, path, doing in (
+        (waiting, "/end", "waits for the end"),
+        (waiting, "/message", "waits for a message"),
+        (plain, "/", "waits for a message"),
+    ):
+        async with serve_in_memory(handler_) as memory:
+            await memory.connect(path)
+            await wait_all_tasks_blocked()
+            snapshot = snapshot_of(memory.server)
+            (task,) = found(snapshot.tasks, snapshot.connections[0].id)
+            assert (task.doing, task.internal) == (doing, False)
+            (engine,) = found(snapshot.tasks, "engine")
+            assert engine.internal
+
+
+async def test_a_snapshot_shows_the_broker() -> None:
+    """Its name, and its problem while it has one."""
+    async with serve_in_memory(handler) as memory:
+        inspector = Inspector()
+        inspector.watch(memory.server, lambda: BrokerState("redis://h:1", "away"))
+        answer = inspector.hook(None)(ws.Request("GET", "/inspect"))
+        assert answer is not None
+        assert from_json(json.loads(answer.body)).broker == BrokerState("redis://h:1", "away")

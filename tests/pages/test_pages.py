@@ -152,3 +152,17 @@ async def test_a_stripped_handshake_asks_for_no_page(site: Path) -> None:
     request = Request("GET", "/", Headers([("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")]))
     assert page_for("echo")(request) is None
     assert await static_files(site)(request) is None
+
+
+@pytest.mark.parametrize("name", ["socket.js", "style.css", "icon.svg"])
+async def test_own_pages_find_what_the_built_in_ones_share(site: Path, name: str) -> None:
+    """A page of one's own needs no copy; one that is there comes first."""
+    static = static_files(site)
+    shared = await static(get(f"/{name}"))
+    assert shared is not None
+    assert shared.body == (Path(pages.__file__).parent / name).read_bytes()
+    (site / name).write_text("own")
+    own = await static(get(f"/{name}"))
+    assert own is not None
+    assert own.body == b"own"
+    assert await static(get(f"/sub/{name}")) is None

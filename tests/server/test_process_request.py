@@ -93,7 +93,6 @@ async def test_the_handler_finds_the_requests_state(kind: Callable[[Hook], Hook]
     assert seen == [{"user": "/ann", "tenant": 7}, {"user": "/bob", "tenant": 7}]
 
 
-
 def _generator() -> Any:
     yield ws.Response(403)
 
@@ -148,6 +147,7 @@ async def test_a_wrong_answer_is_one_500(
         await peer.send("still there?")
         assert await peer.receive() == "still there?"
     records = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert [vars(record)["path"] for record in records] == ["/wrong"]
     assert [record.levelno for record in records] == [logging.ERROR]
 
 
@@ -235,5 +235,3 @@ async def test_a_client_that_leaves_gives_its_place_back() -> None:
 async def echo(connection: ws.Connection) -> None:
     async for message in connection:
         await connection.send(message)
-
-

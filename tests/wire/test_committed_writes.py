@@ -42,11 +42,11 @@ def ping(ends: Ends) -> None:
 
 
 def drop(ends: Ends) -> None:
-    assert ends.connection.outbox.drop_oldest(1 << 62) == 1
+    assert ends.connection.shared_frames.drop_oldest(1 << 62) == 1
 
 
 def replace(ends: Ends) -> None:
-    assert ends.connection.outbox.replace_latest(shared("new"))
+    assert ends.connection.shared_frames.replace_latest(shared("new"))
 
 
 def give_up(ends: Ends) -> None:
@@ -57,10 +57,10 @@ def give_up(ends: Ends) -> None:
 async def test_what_is_committed_stays_where_it_is(meanwhile: Callable[[Ends], None]) -> None:
     """Neither a pong nor an overflow policy nor a Close takes the place of bytes that TLS has encrypted."""
     async with open_ends(transport=EncryptingTransport()) as ends:
-        ends.connection.offer(shared("one"))
-        ends.connection.offer(shared("two"))
-        ends.connection.flush()
-        ends.connection.offer(shared("late"))
+        ends.connection.sender.offer(shared("one"))
+        ends.connection.sender.offer(shared("two"))
+        ends.connection.sender.flush()
+        ends.connection.sender.offer(shared("late"))
         meanwhile(ends)
         for _ in range(2):  # the record, and what comes behind it
             ends.open_up()

@@ -18,7 +18,7 @@ async def test_a_message_that_does_not_fit_leaves_no_trace() -> None:
     """After ``WouldBlock`` the next message does not refer to the one that was not sent."""
     async with open_ends(room=0, compression=True, max_queue_bytes=1000) as ends:
         ends.connection.send_nowait(b"first " * 100)
-        ends.connection.flush()
+        ends.connection.sender.flush()
         with pytest.raises(trio.WouldBlock):
             ends.connection.send_nowait(MESSAGE + random.Random(1).randbytes(2000))
         ends.open_up()

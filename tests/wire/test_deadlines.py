@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections.abc import Callable
 from math import inf
 
 import attrs
@@ -27,6 +28,16 @@ class Table(Deadlines):
             self.call_due(self.next)
 
 
+@attrs.frozen(eq=False)
+class Call:
+    """A waiter that is a function."""
+
+    on_timeout: Callable[[float], object]
+
+    def failed(self) -> None:
+        raise AssertionError("on_timeout did not raise")
+
+
 @attrs.define(eq=False)
 class Waiter:
     """Notes when its time was over."""
@@ -47,7 +58,7 @@ def test_calls_are_made_in_the_order_of_their_times(script: list[tuple[int, bool
     table, made = Table(), []
     asked: list[tuple[int, int, Deadline]] = []
     for number, (when, take_back) in enumerate(script):
-        deadline = table.at(when, lambda _now, number=number: made.append(number))
+        deadline = table.at(when, Call(lambda _now, number=number: made.append(number)))
         if take_back:
             table.cancel(deadline)
             table.cancel(deadline)
@@ -62,7 +73,7 @@ def test_only_a_sooner_deadline_is_told() -> None:
     """The sleeping task is woken no more than needed."""
     table = Table()
     for when in (5, 7, 3, 3, 4):
-        table.at(when, lambda _now: None)
+        table.at(when, Waiter())
     assert table.sooner == [5, 3]
     assert table.next == 3
 
@@ -74,26 +85,22 @@ def test_a_call_may_ask_for_another() -> None:
     def call(now: float) -> None:
         made.append(now)
         if len(made) < 3:
-            table.at(now + len(made) - 1, call)
+            table.at(now + len(made) - 1, Call(call))
 
-    table.at(1, call)
+    table.at(1, Call(call))
     table.run_until(10)
     assert made == [1, 1, 2]
 
 
 def test_what_was_taken_back_is_not_kept_alive() -> None:
     """A connection that has ended is not held by its deadline; nor do thousands of them stay in the table."""
-
-    class Owner:
-        def call(self, _now: float) -> None: ...
-
-    table, owner = Table(), Owner()
+    table, owner = Table(), Waiter()
     alive = weakref.ref(owner)
-    table.cancel(table.at(1000, owner.call))
+    table.cancel(table.at(1000, owner))
     del owner
     gc.collect()
     assert alive() is None
-    calls = [table.at(1000 + number, print) for number in range(5000)]
+    calls = [table.at(1000 + number, Waiter()) for number in range(5000)]
     size = len(gc.get_referents(table))
     for call in calls:
         table.cancel(call)
@@ -170,23 +177,31 @@ def test_a_waiter_that_starts_again_has_its_whole_time_again() -> None:
     assert again.over_at == 16.0
 
 
-def test_a_waiter_that_fails_is_the_only_one_that_does(caplog: pytest.LogCaptureFixture) -> None:
+@attrs.define(eq=False)
+class Failing(Waiter):
+    """Raises, and notes that it was told so."""
+
+    was_told: bool = False
+
+    def on_timeout(self, now: float) -> None:
+        raise KeyError(now)
+
+    def failed(self) -> None:
+        self.was_told = True
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_a_waiter_that_fails_is_the_only_one_that_does(fixed: bool, caplog: pytest.LogCaptureFixture) -> None:
     """It is told so, the log has one record, and those behind it are called in their time (G5)."""
     table = Table()
     timeout = FixedTimeout(table, 10.0)
-    failed = []
-
-    class Failing(Waiter):
-        def on_timeout(self, now: float) -> None:
-            raise KeyError(now)
-
-        def failed(self) -> None:
-            failed.append(self)
-
     first, second = Failing(), Waiter()
-    timeout.start(first, 0.0)
-    timeout.start(second, 0.0)
+    for waiter in (first, second):
+        if fixed:
+            timeout.start(waiter, 0.0)
+        else:
+            table.at(10.0, waiter)
     table.run_until(100)
-    assert failed == [first]
+    assert first.was_told
     assert second.over_at == 10.0
     assert [record.levelname for record in caplog.records] == ["ERROR"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 
 import pytest
 import trio
@@ -15,6 +16,7 @@ from trio_ws_app.testing import connected_pair
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")
 
+Answer = Callable[[ws.Message], Awaitable[None]]
 MASK = b"\x01\x02\x03\x04"
 HELLO = encode_masked(Opcode.TEXT, b"hello", MASK)
 CLOSE = encode_masked(Opcode.CLOSE, b"\x0f\xa1bye", MASK)
@@ -51,6 +53,206 @@ async def test_answers_to_what_came_with_a_close_are_written_before_our_close(pa
         with trio.fail_after(5):
             await ends.connection.wait_ended()
         assert ends.seen() == [("text", b"hello to you")] * 2 + [("close", b"\x0f\xa1bye")]
+
+
+# -- a Close while a handler is busy -------------------------------------------------------------
+
+
+async def by_iteration(connection: ws.Connection, answer: Answer) -> None:
+    async for message in connection:
+        await answer(message)
+
+
+async def by_receiving(connection: ws.Connection, answer: Answer) -> None:
+    while True:
+        try:
+            message = await connection.receive()
+        except ws.ConnectionClosed:
+            return
+        await answer(message)
+
+
+async def by_receiving_for_a_while(connection: ws.Connection, answer: Answer) -> None:
+    with suppress(ws.ConnectionClosed):
+        while True:
+            with trio.move_on_after(0.2) as scope:
+                message = await connection.receive()
+            if not scope.cancelled_caught:
+                await answer(message)
+
+
+async def by_duplex(connection: ws.Connection, answer: Answer) -> None:
+    async def tick() -> AsyncIterator[str]:
+        while True:
+            yield "tick"
+            await trio.sleep(0.3)
+
+    end = await ws.duplex(connection, consume=answer, produce=tick())
+    assert end.first == "consumer"
+
+
+@pytest.mark.parametrize(
+    "consume", [ws.consume, by_iteration, by_receiving, by_receiving_for_a_while, by_duplex]
+)
+@pytest.mark.parametrize("pieces", [[HELLO + HELLO + CLOSE], [HELLO, HELLO + CLOSE], [HELLO, CLOSE]])
+async def test_a_busy_handler_answers_what_came_before_a_close(
+    consume: Callable[[ws.Connection, Answer], Awaitable[None]], pieces: list[bytes]
+) -> None:
+    """The answers are written before our Close, however the Close and the messages arrive."""
+    async with open_ends() as ends, trio.open_nursery() as nursery:
+
+        async def answer(message: ws.Message) -> None:
+            await trio.sleep(1)
+            await ends.connection.send(f"{message!s} to you")
+
+        nursery.start_soon(consume, ends.connection, answer)
+        await trio.sleep(0.1)
+        for piece in pieces:
+            ends.arrive(piece)
+            await trio.sleep(0.5)
+        with trio.fail_after(3):
+            await ends.connection.wait_ended()
+        seen = [frame for frame in ends.seen() if frame != ("text", b"tick")]
+        answers = [("text", b"hello to you")] * b"".join(pieces).count(HELLO)
+        assert seen == [*answers, ("close", b"\x0f\xa1bye")]
+
+
+async def send(connection: ws.Connection, message: str) -> None:
+    await connection.send(message)
+
+
+async def send_nowait(connection: ws.Connection, message: str) -> None:
+    connection.send_nowait(message)
+
+
+async def send_stream(connection: ws.Connection, message: str) -> None:
+    async def fragments() -> AsyncIterator[str]:
+        yield message
+
+    await connection.send_stream(fragments())
+
+
+SENDS = {"send": send, "send_nowait": send_nowait, "send_stream": send_stream}
+
+
+async def test_a_handler_that_has_yet_to_receive_may_answer_what_came_with_a_close() -> None:
+    """It is busy with something else at first, such as looking up who the client is."""
+    async with open_ends() as ends, trio.open_nursery() as nursery:
+
+        async def handler() -> None:
+            await trio.sleep(1)
+            async for message in ends.connection:
+                await ends.connection.send(message)
+
+        nursery.start_soon(handler)
+        ends.arrive(HELLO + HELLO + CLOSE)
+        with trio.fail_after(2):
+            await ends.connection.wait_ended()
+        assert ends.seen() == [("text", b"hello")] * 2 + [("close", b"\x0f\xa1bye")]
+
+
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("arrives", [CLOSE, HELLO + CLOSE])
+@pytest.mark.parametrize("how", SENDS)
+async def test_a_handler_that_only_sends_learns_of_a_close_at_its_next_send(
+    how: str, arrives: bytes, begun: bool
+) -> None:
+    """It will take no message, so no answer is waited for (G9)."""
+
+    async with open_ends() as ends:
+        if begun:
+            await ends.connection.send("first")
+        ends.arrive(arrives)
+        with pytest.raises(ws.ConnectionClosed, match="4001"):
+            await SENDS[how](ends.connection, "late")
+        assert ends.seen() == [("text", b"first")] * begun + [("close", b"\x0f\xa1bye")]
+
+
+@pytest.mark.parametrize("how", ["send", "send_nowait"])
+async def test_a_handler_that_has_answered_and_goes_on_sending_learns_of_a_close_at_its_next_send(
+    how: str,
+) -> None:
+    """As one that takes a request and then sends events for as long as the peer is there (G9)."""
+    async with open_ends() as ends:
+        ends.arrive(HELLO)
+        await ends.connection.receive()
+        await SENDS[how](ends.connection, "1")
+        ends.arrive(CLOSE)
+        with pytest.raises(ws.ConnectionClosed, match="4001"):
+            await SENDS[how](ends.connection, "2")
+        assert ends.seen() == [("text", b"1"), ("close", b"\x0f\xa1bye")]
+
+
+async def test_producers_end_at_once_though_the_consumer_is_busy() -> None:
+    """And what it finishes is still sent (G9)."""
+    ended: list[float] = []
+    async with open_ends() as ends, trio.open_nursery() as nursery:
+
+        async def answer(message: ws.Message) -> None:
+            await trio.sleep(2)
+            await ends.connection.send(message)
+
+        async def events() -> AsyncIterator[str]:
+            try:
+                await trio.sleep_forever()
+                yield ""
+            finally:
+                ended.append(trio.current_time())
+
+        async def handler() -> None:
+            await ws.duplex(ends.connection, consume=answer, produce=events())
+
+        nursery.start_soon(handler)
+        await wait_all_tasks_blocked()
+        ends.arrive(HELLO)
+        await trio.sleep(1)
+        ends.arrive(HELLO + CLOSE)
+        gone = trio.current_time()
+        await ends.connection.wait_ended()
+        assert ended == [pytest.approx(gone, abs=0.1)]
+        assert trio.current_time() == pytest.approx(gone + 3)
+        assert ends.seen() == [("text", b"hello")] * 2 + [("close", b"\x0f\xa1bye")]
+
+
+async def test_no_broadcast_goes_to_a_peer_that_waits_for_the_reply_to_its_close() -> None:
+    """It gets answers alone."""
+    async with open_ends() as ends:
+        ends.arrive(HELLO)
+        await ends.connection.receive()
+        ends.arrive(CLOSE)
+        assert ws.broadcast([ends.connection], "news") == ws.BroadcastResult()
+        await ends.connection.send("answer")
+        assert ends.seen() == [("text", b"answer")]
+
+
+async def test_a_handler_that_ends_while_a_reply_is_waited_for_gives_it() -> None:
+    """At once: nothing will be answered any more."""
+    async with connected_pair() as (connection, peer):
+        await peer.send("hello")
+        await connection.receive()
+        await peer.send_close(4001, "bye")
+        await wait_all_tasks_blocked()
+        await connection.aclose()
+        with trio.fail_after(1):
+            with pytest.raises(ws.ConnectionClosed, match="4001"):
+                await peer.receive()
+
+
+async def test_a_plain_consumer_that_waits_for_room_answers_what_came_before_a_close() -> None:
+    """When the peer reads again, all of it."""
+    async with open_ends(room=0) as ends, trio.open_nursery() as nursery:
+
+        def answer(message: ws.Message) -> None:
+            ends.connection.send_nowait(f"{message!s}{' ' * 70_000}")
+
+        nursery.start_soon(ws.consume, ends.connection, answer)
+        await wait_all_tasks_blocked()
+        ends.arrive(HELLO * 3 + CLOSE)
+        await trio.sleep(1)
+        ends.open_up()
+        with trio.fail_after(1):
+            await ends.connection.wait_ended()
+        assert [kind for kind, _ in ends.seen()] == ["text"] * 3 + ["close"]
 
 
 async def test_a_plain_consumers_answers_are_written_before_our_close() -> None:
@@ -114,7 +316,8 @@ async def test_what_came_before_a_write_fails_is_received() -> None:
         ends.connection.send_nowait("into the void")
         ends.transport.arrived = HELLO
         ends.transport.lost = True
-        assert [message async for message in ends.connection] == ["hello"]
+        with trio.fail_after(1):
+            assert [message async for message in ends.connection] == ["hello"]
         assert ends.connection.close_reason == ws.CloseReason(1006, "the connection was reset")
 
 

@@ -6,9 +6,10 @@ import asyncio
 import gc
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+import attrs
 import pytest
 import trio
 import trio.testing
@@ -24,6 +25,15 @@ from trio_ws_app.wire.engine import open_engine
 from trio_ws_app.wire.transport import Transport
 
 virtual_time = pytest.mark.usefixtures("autojump_clock")
+
+
+@attrs.frozen
+class Call:
+    """A waiter that is a function."""
+
+    on_timeout: Callable[[float], object]
+
+    def failed(self) -> None: ...
 
 
 class Stop(BaseException):
@@ -49,7 +59,7 @@ async def test_a_call_that_is_due_wakes_no_task() -> None:
         trio.lowlevel.add_instrument(steps)
         begin = trio.current_time()
         for seconds in (3, 1, 2):
-            engine.deadlines.at(begin + seconds, calls.append)
+            engine.deadlines.at(begin + seconds, Call(calls.append))
         await trio.sleep(10)
         trio.lowlevel.remove_instrument(steps)
     assert calls == [pytest.approx(begin + seconds) for seconds in (1, 2, 3)]
@@ -67,7 +77,7 @@ async def test_a_call_that_fails_ends_the_block(seconds: int) -> None:
 
     async def wait_for_it() -> None:
         async with open_engine() as engine:
-            engine.deadlines.at(trio.current_time() + seconds, fail)
+            engine.deadlines.at(trio.current_time() + seconds, Call(fail))
             await trio.sleep_forever()
 
     with trio.fail_after(5), pytest.raises(BaseExceptionGroup) as caught:
@@ -184,7 +194,8 @@ async def test_what_has_come_is_read_before_what_is_due_is_called() -> None:
             endpoint.transport = transport = engine.transport(ours.detach())
             transport.start(endpoint)
             await trio.testing.wait_all_tasks_blocked()
-            engine.deadlines.at(trio.current_time() + 0.02, lambda _now: order.append("called"))
+            call = Call(lambda _now: order.append("called"))
+            engine.deadlines.at(trio.current_time() + 0.02, call)
             theirs.send(b"x")
             time.sleep(0.04)  # noqa: ASYNC251  # what holds up the loop
             with trio.fail_after(5):

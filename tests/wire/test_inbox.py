@@ -6,13 +6,25 @@ import pytest
 import trio
 import trio.testing
 
+from trio_ws_app.protocol.decoder import MESSAGE_OVERHEAD, Decoder
+from trio_ws_app.protocol.frames import encode_masked
 from trio_ws_app.wire.inbox import Inbox
+
+
+def inbox_of(limit: int) -> Inbox:
+    return Inbox(limit, Decoder(None, 16))
+
+
+def feed(inbox: Inbox, *messages: str) -> None:
+    """The frames of these messages arrive at once."""
+    data = b"".join(encode_masked(1, message.encode(), b"mask") for message in messages)
+    assert inbox.feed(bytearray(data), len(data)) is None
 
 
 @pytest.mark.parametrize("total", [1, 63, 64, 65, 1000])
 def test_messages_are_taken_in_order(total: int) -> None:
     """Also when others are appended meanwhile; and none is kept alive by the inbox."""
-    inbox = Inbox(100)
+    inbox = inbox_of(100)
     taken = []
     for number in range(total):
         inbox.messages.append(number)
@@ -24,31 +36,61 @@ def test_messages_are_taken_in_order(total: int) -> None:
     assert inbox.messages == []
 
 
-def test_an_inbox_has_room_again_when_every_message_was_taken() -> None:
-    """So what the messages take in memory need not be known of each one."""
-    inbox = Inbox(100)
-    inbox.messages.extend(["a", "b"])
-    inbox.added(120)
-    assert inbox.room() == -20
-    inbox.pop()
-    assert inbox.room() == -20
-    inbox.pop()
-    assert inbox.room() == 100
+def test_an_inbox_goes_on_when_every_message_was_taken() -> None:
+    """So what the messages take in memory need not be known of each one; what was kept follows then."""
+    inbox = inbox_of(2 * MESSAGE_OVERHEAD)
+    feed(inbox, "a", "b", "c")
+    assert inbox.pop() == "a"
+    assert inbox.refill() is None
+    assert inbox.messages == [None, "b"]
+    assert inbox.pop() == "b"
+    assert inbox.messages == []
+    assert inbox.refill() is None
+    assert inbox.pop() == "c"
+    assert inbox.decoder.is_idle()
 
 
 def test_an_inbox_that_is_cleared_has_room() -> None:
     """Nothing waits to be received after this side has closed."""
-    inbox = Inbox(100)
-    inbox.messages.append("a")
-    inbox.added(81)
+    inbox = inbox_of(100)
+    feed(inbox, "a" * 100)
     inbox.clear()
     assert inbox.count() == 0
-    assert inbox.room() == 100
+    feed(inbox, "b")
+    assert inbox.pop() == "b"
+
+
+def test_an_inbox_is_paused_while_as_much_is_kept_as_may_be() -> None:
+    """Both changes are told."""
+    inbox = inbox_of(300)
+    feed(inbox, "a" * 300, "b" * 200)
+    assert not inbox.pause_if_full()
+    feed(inbox, "c" * 200)
+    assert inbox.pause_if_full()
+    assert inbox.paused
+    inbox.pop()
+    inbox.refill()
+    assert inbox.pause_if_full()
+    assert not inbox.paused
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_mistake_is_told_behind_the_messages_before_it(kept: bool) -> None:
+    """When it is decoded: also among what was kept."""
+    inbox = inbox_of(50 if kept else 1000)
+    data = encode_masked(1, b"good", b"mask") + encode_masked(3, b"", b"mask")
+    mistake = inbox.feed(bytearray(data), len(data))
+    assert inbox.pop() == "good"
+    if kept:
+        assert mistake is None
+        mistake = inbox.refill()
+    assert mistake is not None
+    assert mistake.code == 1002
 
 
 async def test_one_task_is_woken_once() -> None:
     """``wake`` says whether there was one; a task that has left is not woken."""
-    inbox = Inbox(100)
+    inbox = inbox_of(100)
 
     def abort(_raise_cancel: object) -> trio.lowlevel.Abort:
         inbox.leave()

@@ -8,6 +8,7 @@ from contextvars import ContextVar
 import pytest
 from wire_ends import ScriptedTransport
 
+from trio_ws_app.protocol.decoder import Decoder
 from trio_ws_app.wire.inbox import Inbox
 from trio_ws_app.wire.inline import InlineConsumer
 from trio_ws_app.wire.outbox import WRITE_LIMIT, Outbox
@@ -19,7 +20,7 @@ def consumer(
     function: Callable[[str | bytes], object], messages: list[str], room: int = 1 << 30
 ) -> tuple[InlineConsumer, Inbox, Outbox]:
     """A consumer for what lies in the inbox, with an outbox whose transport takes ``room`` bytes."""
-    inbox, outbox = Inbox(1000), Outbox(ScriptedTransport(room), 1 << 20)
+    inbox, outbox = Inbox(1000, Decoder(None, 16)), Outbox(ScriptedTransport(room), 1 << 20)
     inbox.messages.extend(messages)
     return InlineConsumer(function, inbox, outbox), inbox, outbox
 

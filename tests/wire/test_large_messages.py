@@ -18,9 +18,9 @@ async def test_a_control_frame_waits_for_the_end_of_a_payload(taken: int) -> Non
         ends.connection.send_nowait(large)
         ends.connection.send_nowait(large)
         ends.transport.room = taken
-        ends.connection.flush()
+        ends.connection.sender.flush()
         ends.say(PING)
-        ends.connection.flush()
+        ends.connection.sender.flush()
         ends.open_up()
         seen = ends.seen()
         assert sorted(kind for kind, _ in seen) == ["binary", "binary", "pong"]
@@ -33,7 +33,7 @@ async def test_many_small_writes_of_large_messages_arrive_whole() -> None:
         messages = [bytes([number]) * (15_000 + 3_000 * number) for number in range(8)]
         for message in messages:
             ends.connection.send_nowait(message)
-        ends.connection.flush()
+        ends.connection.sender.flush()
         step = 1
         while ends.connection.queued:
             ends.transport.room = step

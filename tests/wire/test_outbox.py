@@ -1,9 +1,6 @@
-"""The outbox: what it costs, what overtakes what, and what an overflow policy may drop."""
+"""The outbox: what it costs, what overtakes what, and who waits for room."""
 
 from __future__ import annotations
-
-import time
-import tracemalloc
 
 import pytest
 import trio
@@ -11,15 +8,15 @@ import trio.testing
 from wire_ends import ScriptedTransport
 
 from trio_ws_app.primitives import BLOCKED, LOST
-from trio_ws_app.protocol.frames import Frame, encode_frame
+from trio_ws_app.protocol.frames import encode_frame
 from trio_ws_app.wire.outbox import CHUNK_OVERHEAD, WRITE_LIMIT, WRITTEN, Header, Outbox, Urgent
 
 LIMIT = 100_000
 
 
-def outbox(room: int = 0, gathers: bool = True, limit: int = LIMIT) -> Outbox:
+def outbox(room: int = 0, gathers: bool = True) -> Outbox:
     """An outbox on a transport that takes ``room`` bytes."""
-    return Outbox(ScriptedTransport(room, gathers), limit)
+    return Outbox(ScriptedTransport(room, gathers), LIMIT)
 
 
 def taken(box: Outbox) -> bytes:
@@ -156,99 +153,6 @@ def test_what_waits_for_a_streamed_message_that_breaks_off_is_dropped() -> None:
     assert taken(box) == b"begin"
 
 
-def test_the_oldest_shared_frames_are_dropped_first() -> None:
-    """As many as needed, never one of the connection's own messages, and none that has begun."""
-    box = outbox(limit=4 * (10 + CHUNK_OVERHEAD))
-    box.push(Frame(b"1 has gone"))
-    box.push(b"2 is mine ")
-    box.push(Frame(b"3 is ours "))
-    box.push(Frame(b"4 is ours "))
-    write(box, 1)
-    assert not box.fits(10)
-    assert box.drop_oldest(10) == 1
-    box.push(Frame(b"5 is ours "))
-    write(box, 100)
-    assert taken(box) == b"1 has gone2 is mine 4 is ours 5 is ours "
-
-
-def test_frames_that_came_after_everything_was_dropped_can_be_dropped() -> None:
-    """The oldest go first, also when the queue was emptied that way before."""
-    box = outbox(limit=1000)
-    for _ in range(3):
-        box.push(Frame(bytes(100)))
-    assert box.drop_oldest(2000) == 3
-    for letter in (b"a", b"b", b"c"):
-        box.push(Frame(letter * 250))
-    assert box.drop_oldest(250) == 1
-    write(box, 1000)
-    assert taken(box) == b"b" * 250 + b"c" * 250
-
-
-def test_what_may_not_be_dropped_is_looked_at_once() -> None:
-    """Where a connection's own messages fill the queue, thousands of drops take no time (G10)."""
-    box = outbox(limit=20_000 * (2 + CHUNK_OVERHEAD))
-    while box.fits(2):
-        box.push(b"\x82\x00")
-    began = time.process_time()
-    assert sum(box.drop_oldest(2) for _ in range(3000)) == 0
-    assert time.process_time() - began < 0.5
-
-
-def test_the_latest_frame_takes_the_place_of_an_older_one_with_its_key() -> None:
-    """Its place in the queue, and its cost; another key's frame, and one that has begun, stay."""
-
-    def keyed(key: str, text: bytes) -> Frame:
-        frame = Frame(text)
-        frame.key = key
-        return frame
-
-    box = outbox()
-    box.push(keyed("a", b"a1 "))
-    box.push(keyed("b", b"b1 "))
-    write(box, 1)
-    assert not box.replace_latest(keyed("a", b"a2 "))
-    box.push(keyed("a", b"a2 "))
-    assert box.replace_latest(keyed("b", b"longer "))
-    assert box.cost == 2 + 7 + 3 + 3 * CHUNK_OVERHEAD
-    box.begin_stream()
-    box.push(keyed("c", b"c1 "))
-    assert box.replace_latest(keyed("c", b"c2 "))
-    box.end_stream()
-    write(box, 100)
-    assert taken(box) == b"a1 longer a2 c2 "
-
-
-def test_a_later_frame_does_not_grow_the_queue_beyond_its_bound() -> None:
-    """It takes an older one's place only if it fits there; alone in the queue any frame does (G10)."""
-    box = outbox(limit=1000)
-    box.push(Frame(bytes(100)))
-    box.push(bytes(500))
-    assert not box.replace_latest(Frame(bytes(1000 - 500 - 2 * CHUNK_OVERHEAD + 1)))
-    assert box.replace_latest(Frame(bytes(1000 - 500 - 2 * CHUNK_OVERHEAD)))
-    assert box.cost == 1000
-    alone = outbox(limit=1000)
-    alone.push(Frame(bytes(100)))
-    assert alone.replace_latest(Frame(bytes(2000)))
-
-
-def test_what_was_dropped_leaves_nothing_behind() -> None:
-    """However many frames give way to newer ones while a peer reads nothing (G10)."""
-    box = outbox(limit=1000)
-    frame = Frame(bytes(100))
-    box.push(b"begun")
-    write(box, 1)
-    tracemalloc.start()
-    for _ in range(50_000):
-        box.drop_oldest(100)
-        box.push(frame)
-    grown = tracemalloc.get_traced_memory()[0]
-    tracemalloc.stop()
-    assert grown < 50_000
-    write(box, 1 << 20)
-    assert taken(box) == b"begun" + 5 * frame
-    assert box.is_empty()
-
-
 def test_an_outbox_whose_transport_is_lost_says_so() -> None:
     """And can be emptied."""
     box = outbox()
@@ -259,6 +163,25 @@ def test_an_outbox_whose_transport_is_lost_says_so() -> None:
     box.discard()
     assert box.is_empty()
     assert box.cost == 0
+
+
+async def test_an_outbox_that_is_sealed_takes_what_went_before() -> None:
+    """What waits is written, and a task that waits for room learns that there will be none."""
+    box = outbox()
+    box.push(bytes(WRITE_LIMIT))
+
+    async def wait() -> None:
+        box.wait(trio.lowlevel.current_task())
+        await trio.lowlevel.wait_task_rescheduled(lambda _raise: trio.lowlevel.Abort.FAILED)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        await trio.testing.wait_all_tasks_blocked()
+        box.seal()
+    assert box.sealed
+    assert not box.shared
+    assert write(box, 1 << 20) == WRITTEN
+    assert len(taken(box)) == WRITE_LIMIT
 
 
 async def test_tasks_that_wait_for_room_are_woken_when_there_is_some() -> None:

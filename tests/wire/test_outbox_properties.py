@@ -11,6 +11,7 @@ from wire_ends import ScriptedTransport
 from trio_ws_app.primitives import BLOCKED
 from trio_ws_app.protocol.frames import Frame, Opcode, encode_frame, encode_header
 from trio_ws_app.wire.outbox import CHUNK_OVERHEAD, Header, Outbox, Urgent
+from trio_ws_app.wire.overflow import SharedFrames
 
 LIMIT = 3000
 RECORD = 16 * 1024
@@ -72,10 +73,10 @@ class Model:
         return gone
 
     def replace(self, frame: Frame) -> bool:
-        for chunks, start in ((self.chunks, self.free()), (self.held or [], 0)):
-            for place in range(start, len(chunks)):
+        for chunks, start in ((self.held or [], 0), (self.chunks, self.free())):
+            for place in reversed(range(start, len(chunks))):
                 old = chunks[place]
-                if isinstance(old, Frame):
+                if isinstance(old, Frame) and old.key == frame.key:
                     alone = sum(map(len, self.chunks + (self.held or []))) - self.sent == len(old)
                     if len(frame) > len(old) and self.cost - len(old) + len(frame) > LIMIT and not alone:
                         return False
@@ -95,7 +96,13 @@ class Model:
             self.sent = 0
 
 
-def do(step: tuple[str, int], box: Outbox, model: Model) -> None:
+def shared(payload: bytes) -> Frame:
+    frame = Frame(encode_frame(Opcode.TEXT, payload))
+    frame.key = len(payload) % 3
+    return frame
+
+
+def do(step: tuple[str, int], box: Outbox, frames: SharedFrames, model: Model) -> None:
     """One step, on both."""
     kind, size = step
     payload = PATTERN[:size]
@@ -108,7 +115,7 @@ def do(step: tuple[str, int], box: Outbox, model: Model) -> None:
             queue.push(header)
             queue.push(payload + b"!")
     elif kind == "shared":
-        frame = Frame(encode_frame(Opcode.TEXT, payload))
+        frame = shared(payload)
         for queue in (box, model):
             queue.push(frame)
     elif kind == "urgent":
@@ -116,10 +123,10 @@ def do(step: tuple[str, int], box: Outbox, model: Model) -> None:
         for queue in (box, model):
             queue.push_urgent(urgent)
     elif kind == "replace":
-        frame = Frame(encode_frame(Opcode.TEXT, payload))
-        assert box.replace_latest(frame) == model.replace(frame)
+        frame = shared(payload)
+        assert frames.replace_latest(frame) == model.replace(frame)
     elif kind == "drop":
-        assert box.drop_oldest(size) == model.drop(size)
+        assert frames.drop_oldest(size) == model.drop(size)
     elif kind == "begin" and model.held is None:
         box.begin_stream()
         model.held = []
@@ -143,17 +150,18 @@ def test_an_outbox_writes_and_costs_what_the_model_says(script: list[tuple[str, 
     """Byte for byte, and at each step; and what was written are whole frames and the beginning of one."""
     transport = ScriptedTransport(0, gathers)
     box, model = Outbox(transport, LIMIT), Model()
+    frames = SharedFrames(box)
     for step in script:
-        do(step, box, model)
+        do(step, box, frames, model)
         assert box.cost == model.cost
         assert box.is_empty() == (not model.chunks)
     for step in (("end", 0), ("write", 1 << 30)):
-        do(step, box, model)
+        do(step, box, frames, model)
     assert transport.taken == model.taken
     assert box.cost == 0
-    frames = ServerFrames()
-    list(frames.feed(transport.taken))
-    assert frames.rest == b""
+    seen = ServerFrames()
+    list(seen.feed(transport.taken))
+    assert seen.rest == b""
 
 
 class Encrypting(ScriptedTransport):
@@ -181,13 +189,14 @@ class Encrypting(ScriptedTransport):
 def test_what_tls_has_encrypted_is_repeated(script: list[tuple[str, int]]) -> None:
     """Nothing is put into bytes that a write was refused with, dropped from them or replaced in them."""
     box = Outbox(Encrypting(), LIMIT)
+    frames = SharedFrames(box)
     held: list[bytes] | None = None  # while a message is streamed
     for kind, size in script:
         if kind in ("drop", "replace"):
-            _shrink(box, kind, size)
+            _shrink(frames, kind, size)
         else:
             model = Model(held=held)
-            do((kind, size), box, model)
+            do((kind, size), box, frames, model)
             held = model.held
     transport = box.transport
     assert isinstance(transport, Encrypting)
@@ -195,14 +204,14 @@ def test_what_tls_has_encrypted_is_repeated(script: list[tuple[str, int]]) -> No
     transport.room = 1 << 30
     while not box.is_empty():
         box.write()  # a record at a time
-    frames = ServerFrames()
-    list(frames.feed(transport.taken))
-    assert frames.rest == b""
+    seen = ServerFrames()
+    list(seen.feed(transport.taken))
+    assert seen.rest == b""
     assert box.cost == 0
 
 
-def _shrink(box: Outbox, kind: str, size: int) -> None:
+def _shrink(frames: SharedFrames, kind: str, size: int) -> None:
     if kind == "drop":
-        box.drop_oldest(size)
+        frames.drop_oldest(size)
     else:
-        box.replace_latest(Frame(encode_frame(Opcode.TEXT, bytes(size))))
+        frames.replace_latest(shared(bytes(size)))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from wire_ends import open_ends
+import pytest
+from wire_ends import ScriptedTransport, open_ends
 
 from trio_ws_app.protocol.frames import Opcode, encode_masked
 from trio_ws_app.wire.outbox import CHUNK_OVERHEAD
@@ -34,7 +35,7 @@ async def test_a_pong_overtakes_messages_but_not_inside_one() -> None:
     async with open_ends(room=5) as ends:
         ends.connection.send_nowait(b"a" * 10)
         ends.connection.send_nowait(b"b" * 10)
-        ends.connection.flush()
+        ends.connection.sender.flush()
         ends.say(ping(b"1"))
         ends.open_up()
         assert ends.seen() == [("binary", b"a" * 10), ("pong", b"1"), ("binary", b"b" * 10)]
@@ -44,7 +45,7 @@ async def test_a_flood_of_pings_is_bounded() -> None:
     """A peer that pings and does not read has one answer waiting, to its latest ping."""
     async with open_ends(room=3) as ends:
         ends.connection.send_nowait(b"a" * 10)
-        ends.connection.flush()
+        ends.connection.sender.flush()
         before = ends.connection.queued
         answer = len(b"......") + 2 + CHUNK_OVERHEAD
         for number in range(1000):
@@ -54,10 +55,32 @@ async def test_a_flood_of_pings_is_bounded() -> None:
         assert ends.seen() == [("binary", b"a" * 10), ("pong", b"000999")]
 
 
+class Asked(ScriptedTransport):
+    """Notes how many bytes it is asked for."""
+
+    asked = 0
+
+    def recv_into(self, buffer: bytearray, size: int) -> int:
+        self.asked = size
+        return super().recv_into(buffer, size)
+
+
+@pytest.mark.parametrize("opcode", [Opcode.PING, Opcode.PONG])
+async def test_a_flood_of_control_frames_is_read_in_small_pieces(opcode: Opcode) -> None:
+    """Each of them costs a while, which the other connections have to wait (G10)."""
+    transport = Asked()
+    async with open_ends(transport=transport) as ends:
+        ends.arrive(encode_masked(opcode, b"", MASK) * 10)
+        assert transport.asked >= 64 * 1024
+        for _ in range(2):
+            ends.arrive(encode_masked(opcode, b"", MASK) * 1000)
+        assert transport.asked == 4096
+
+
 async def test_a_pong_does_not_overtake_the_handshake() -> None:
     """The answer to the opening handshake is the first thing that a client gets."""
     async with open_ends(room=0) as ends:
-        ends.connection.write_handshake(b"HTTP/1.1 101 \r\n\r\n")
+        ends.connection.sender.write_handshake(b"HTTP/1.1 101 \r\n\r\n")
         ends.say(ping(b"1"))
         ends.open_up()
         assert ends.transport.taken.startswith(b"HTTP/1.1 101 ")

@@ -93,7 +93,7 @@ class Ends:
 
     def seen(self) -> list[tuple[str, bytes]]:
         """The frames that arrived at the client since the last call, by opcode and payload."""
-        self.connection.flush()
+        self.connection.sender.flush()
         self._client.receive_data(self.transport.taken)
         self.transport.taken = b""
         assert self._client.parser_exc is None

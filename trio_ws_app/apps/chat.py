@@ -27,8 +27,8 @@ LINGER = 5.0
 @asynccontextmanager
 async def chat(broker: ws.Broker | None = None) -> AsyncGenerator[ws.Handler]:
     """The application: its room lives as long as this block."""
-    people: ws.Registry[None]
-    programs: ws.Registry[None]
+    people: ws.Registry[str]
+    programs: ws.Registry[str]
     async with AsyncExitStack() as stack:
         if broker is None:
             broker = await stack.enter_async_context(ws.open_memory_broker())
@@ -45,9 +45,10 @@ async def chat(broker: ws.Broker | None = None) -> AsyncGenerator[ws.Handler]:
             await connection.send("* your name?")
             name = free_name(await connection.receive(), set())
             room = programs if "id" in query else people
-            with room.register(connection) as member:
+            with room.register(connection, "") as member:
                 async with AsyncExitStack() as block:
                     name = await come_in(block, member, room, name, since, proof_in(query))
+                    member.info = name
                     await connection.send(f"* you are {name}")
                     await connection.send(await who(room))
                     async for message in connection:
@@ -56,7 +57,7 @@ async def chat(broker: ws.Broker | None = None) -> AsyncGenerator[ws.Handler]:
                         else:
                             await say(room, f"{name}: {text(message)}", connection)
 
-        async def say(room: ws.Registry[None], line: str, connection: ws.Connection) -> None:
+        async def say(room: ws.Registry[str], line: str, connection: ws.Connection) -> None:
             try:
                 await room.publish(TOPIC, line, exclude=[connection] if room is people else [])
             except ws.BrokerUnavailable:
@@ -68,7 +69,7 @@ async def chat(broker: ws.Broker | None = None) -> AsyncGenerator[ws.Handler]:
 
 def open_room(
     broker: ws.Broker, envelope: Callable[[str, ws.Message, ws.Position | None], str] | None = None
-) -> AbstractAsyncContextManager[ws.Registry[None]]:
+) -> AbstractAsyncContextManager[ws.Registry[str]]:
     """A registry whose members are told of each other, and where lines may be missing."""
     return ws.open_registry(
         broker=broker,
@@ -81,8 +82,8 @@ def open_room(
 
 async def come_in(
     block: AsyncExitStack,
-    member: ws.Member[None],
-    room: ws.Registry[None],
+    member: ws.Member[str],
+    room: ws.Registry[str],
     wanted: str,
     since: ws.Position | None,
     proof: str | None,
@@ -109,7 +110,7 @@ async def come_in(
             return name
 
 
-async def who(room: ws.Registry[None]) -> str:
+async def who(room: ws.Registry[str]) -> str:
     """The notice of who is here."""
     return "* here: " + ", ".join(sorted({one.user for one in await room.presence(TOPIC)}))
 

@@ -22,13 +22,10 @@ import attrs
 import trio
 
 import trio_ws_app as ws
+from trio_ws_app import auth
 
-TOKEN_DEADLINE = 10.0
 LOOK_EVERY = 1.0
 DAY = 24 * 3600.0
-MAX_TOKEN_SIZE = 4096  # characters
-MIN_SECRET_SIZE = 16
-UNAUTHORIZED, TIMED_OUT = 4401, 4408
 GAP, AWAY, BACK = (json.dumps({"type": kind}) for kind in ("gap", "away", "back"))
 PATIENCE = 2  # looks: one alone may fall into the moment in which a connection is made
 
@@ -48,32 +45,19 @@ async def notifications(broker: ws.Broker | None = None) -> AsyncGenerator[ws.Ha
         )
         nursery = await stack.enter_async_context(trio.open_nursery())
 
-        async def handler(connection: ws.Connection) -> None:
-            with trio.move_on_after(TOKEN_DEADLINE) as patience:
-                text = await connection.receive()
-            if patience.cancelled_caught:
-                await connection.aclose(TIMED_OUT, "no token came")
-            elif (pass_ := tokens.read(text)) is None:
-                await connection.aclose(UNAUTHORIZED, "the token is wrong or out of date")
-            else:
-                await notify(connection, pass_)
-
-        async def notify(connection: ws.Connection, pass_: Pass) -> None:
-            topics = [f"user:{pass_.user}", *(f"event:{kind}" for kind in pass_.may)]
+        @auth.with_session(tokens.verifier)
+        async def handler(connection: ws.Connection, session: auth.Session) -> None:
+            user, kinds = session.user.id, kinds_of(session.user)
             users = with_topics if "topics" in connection.request.query else plain
             if outage.is_told:
                 await connection.send(AWAY)
-            with users.register(connection, pass_.user) as member:
+            with users.register(connection, user) as member:
                 async with AsyncExitStack() as following:
-                    for topic in topics:
+                    for topic in (f"user:{user}", *(f"event:{kind}" for kind in kinds)):
                         await following.enter_async_context(member.follow(topic))
-                    welcome = {"type": "welcome", "user": pass_.user, "may": pass_.may}
-                    await connection.send(json.dumps(welcome))
-                    with trio.move_on_after(pass_.seconds_left):
-                        async for _ in connection:
-                            pass  # the client has nothing more to say
-                        return
-            await connection.aclose(UNAUTHORIZED, "the token is out of date now")
+                    await connection.send(json.dumps({"type": "welcome", "user": user, "may": kinds}))
+                    async for _ in connection:
+                        pass  # the client has nothing more to say
 
         def tell(message: str) -> None:
             plain.broadcast(message)
@@ -112,33 +96,26 @@ def with_topic(topic: str, message: ws.Message, _position: ws.Position | None) -
     return json.dumps({"type": "event", "topic": topic, "message": text})
 
 
-@attrs.frozen
-class Pass:
-    """What a valid token says: who, what kinds of events, and for how long."""
-
-    user: str
-    may: list[str]
-    seconds_left: float
+def kinds_of(user: auth.User) -> list[str]:
+    """The kinds of events that a user may see."""
+    kinds = user.claims.get("may")
+    return [kind for kind in kinds if isinstance(kind, str)] if isinstance(kinds, list) else []
 
 
 class Tokens:
-    """Signs tokens and reads them again."""
+    """Signs tokens; ``verifier`` reads them again."""
 
     def __init__(self, secret: str) -> None:
-        try:
-            from itsdangerous import BadData, URLSafeSerializer
-        except ModuleNotFoundError:
-            raise ws.UsageError("tokens need the extra: pip install 'trio-ws-app[notifications]'") from None
-        self._bad_data = BadData
-        self._signer = URLSafeSerializer(secret, salt="trio_ws_app.notifications")
+        self._secret = secret
+        self.verifier = auth.Verifier(auth.secret(secret))
 
     @classmethod
     def from_environment(cls) -> "Tokens":
         """With the secret in ``TRIO_WS_APP_SECRET``; raises UsageError if there is none, or a short one."""
         secret = os.environ.get("TRIO_WS_APP_SECRET", "")
-        if len(secret) < MIN_SECRET_SIZE:
+        if len(secret) < auth.MIN_SECRET:
             raise ws.UsageError(
-                f"set TRIO_WS_APP_SECRET to a random text of at least {MIN_SECRET_SIZE} characters; "
+                f"set TRIO_WS_APP_SECRET to a random text of at least {auth.MIN_SECRET} characters; "
                 "it signs the users' tokens"
             )
         return cls(secret)
@@ -146,23 +123,9 @@ class Tokens:
     def sign(self, user: str, may: list[str], seconds: float = DAY) -> str:
         """A token for ``user``, who may see these kinds of events, valid for so long.
 
-        Raises UsageError if it would be longer than ``read`` accepts.
+        Raises UsageError if it would be longer than a server takes.
         """
-        token = str(self._signer.dumps([user, may, time.time() + seconds]))
-        if len(token) > MAX_TOKEN_SIZE:
-            raise ws.UsageError(f"a token has at most {MAX_TOKEN_SIZE} characters, this one {len(token)}")
+        token = auth.sign(self._secret, {"sub": user, "may": may, "exp": time.time() + seconds})
+        if len(token) > auth.MAX_TOKEN_SIZE:
+            raise ws.UsageError(f"a token has at most {auth.MAX_TOKEN_SIZE} characters, not {len(token)}")
         return token
-
-    def read(self, token: ws.Message) -> Pass | None:
-        """What a token says, or None for one that is wrong or out of date.
-
-        Nothing of it is decompressed or parsed before its size and its signature are found good.
-        """
-        if len(token) > MAX_TOKEN_SIZE:
-            return None
-        try:
-            user, may, until = self._signer.loads(token)
-        except self._bad_data:
-            return None
-        seconds_left = until - time.time()
-        return Pass(user, may, seconds_left) if seconds_left > 0 else None

@@ -239,10 +239,13 @@ class Exchange:
         kind = event["type"]
         if kind == "http.response.start" and not self._started:
             self._start(event)
-        elif kind == "http.response.body" and self._started and not self.answer.complete:
+        elif kind == "http.response.body" and self._started and self._takes_body():
             await self._send_body(event.get("body", b""), bool(event.get("more_body", False)))
         else:
             raise RuntimeError(f"an application does not send {kind!r} at this point")
+
+    def _takes_body(self) -> bool:
+        return not self.answer.complete or self.answer.expects_end
 
     def _start(self, event: Event) -> None:
         self._replaced = event["status"] == 404 and self._fallback is not None
@@ -259,7 +262,10 @@ class Exchange:
                 return
         if not self.answer.begun and (not self.inflow.complete or self._owner.is_stopping()):
             self.answer.keep_alive = False
-        self._push(self.answer.body(data, more))
+        piece = self.answer.body(data, more)
+        if self.over:
+            return  # all of it was written before: it was the end alone
+        self._push(piece)
         if more:
             await checkpoint()
         await self.outflow.wait_taken(MOST_QUEUED if more else 0)

@@ -104,7 +104,8 @@ class Broker(ABC):
         ``since`` and ``before`` leave out what does not come after, or before, a position, and the message
         there: the last position of one page leads to the next one, also while messages arrive. If such a
         page cannot be whole (the history has changed, or does not reach back to ``since``), its one item is
-        a ``Gap``. ``limit`` is the most messages that are returned.
+        a ``Gap``. ``limit`` is the most messages that are returned. A position with an empty tag, of
+        a client that keeps none, stands for any message of its epoch with its offset.
 
         Raises:
             BrokerUnavailable: the history could not be read within a bounded time.

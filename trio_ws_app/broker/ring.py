@@ -121,6 +121,7 @@ def page(
     reverse: bool,
 ) -> list[Delivery | Gap]:
     """The part of a whole history that ``Broker.history`` returns."""
+    since, before = _with_tag(chain, since), _with_tag(chain, before)
     entries: list[Delivery] | None = list(chain)
     if since is not None:
         entries = after(chain, since)
@@ -131,6 +132,18 @@ def page(
     if reverse:
         entries.reverse()
     return list(entries[:limit])
+
+
+def _with_tag(chain: Sequence[Delivery], place: Position | None) -> Position | None:
+    """The position of the message at the place of one without a tag; others are returned as they are."""
+    if place is None or place.tag or not chain:
+        return place
+    first = _position(chain[0])
+    index = place.offset - first.offset
+    if place.epoch != first.epoch or not -1 <= index < len(chain):
+        return place
+    tag = chain[0].previous if index < 0 else _position(chain[index]).tag
+    return Position(place.epoch, place.offset, tag)
 
 
 def _until(chain: Sequence[Delivery], entries: list[Delivery], before: Position) -> list[Delivery] | None:

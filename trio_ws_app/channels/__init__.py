@@ -3,13 +3,14 @@
 ``README.md`` beside this file tells how an application uses it, and what it does not do.
 """
 
-from .app import Channels, ChannelsApp
+from .app import ChannelsApp
 from .calls import Call
 from .client import ChannelClient
 from .codes import Refuse
 from .limits import ChannelLimits
 from .people import ConnectRequest, User
 from .publications import ClientInfo, Publication
+from .registration import Channels
 from .subscription import ChannelSubscription
 from .tokens import Grant, Tokens
 

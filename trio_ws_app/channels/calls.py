@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import attrs
@@ -10,15 +11,15 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ..callbacks import await_interruptible
+from ..errors import ConnectionClosed
 from .client import ChannelClient
 from .codes import DisconnectCode, ErrorCode, Refuse
 from .commands import History, Rpc
-from .entering import with_publications
 from .failures import judge
 from .hub import Hub
 from .people import User
 from .publications import line
-from .queries import page_of, present
+from .queries import page_of, page_text, presence_text, present, stats_text
 
 
 @attrs.frozen
@@ -61,12 +62,11 @@ class Calls:
     async def _answer(self, number: int, kind: str, work: Callable[[], Awaitable[str]]) -> None:
         try:
             refusal = await self._try(number, kind, work)
-            if refusal is None:
-                return
-            if refusal.is_disconnection:
+            if refusal is not None and refusal.is_disconnection:
                 self._client.end(refusal)
-            elif number:
-                await self._client.refuse(number, refusal)
+            elif refusal is not None and number:
+                with suppress(ConnectionClosed):
+                    await self._client.refuse(number, refusal.as_error())
         finally:
             self._client.pending -= 1
 
@@ -118,25 +118,15 @@ class Calls:
     async def presence(self, channel: str) -> str:
         """Who is present on a channel that the client is subscribed to."""
         self._check_subscribed(channel)
-        infos = await present(self._hub, channel)
-        return line(self._hub.codec, {"presence": {info.client: info.as_json() for info in infos}})
+        return presence_text(self._hub, await present(self._hub, channel))
 
     async def presence_stats(self, channel: str) -> str:
         """How many are present on it."""
         self._check_subscribed(channel)
-        infos = await present(self._hub, channel)
-        return line(
-            self._hub.codec, {"num_clients": len(infos), "num_users": len({info.user for info in infos})}
-        )
+        return stats_text(self._hub, await present(self._hub, channel))
 
     async def history(self, request: History) -> str:
         """What is kept of it."""
         self._check_subscribed(request.channel)
         page = await page_of(self._hub, request.channel, request.limit, request.since, request.reverse)
-        topic = self._hub.enter(request.channel)
-        try:
-            texts = topic.texts_of(page.deliveries)
-        finally:
-            self._hub.leave(topic)
-        result = line(self._hub.codec, {"epoch": page.top.epoch, "offset": page.top.offset})
-        return with_publications(result, texts)
+        return page_text(self._hub, request.channel, page)

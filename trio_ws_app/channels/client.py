@@ -129,9 +129,9 @@ class ChannelClient:
 
     def too_slow(self) -> None:
         """Its queue is full: end it in the place of what waits."""
-        outbox = getattr(self.connection, "outbox", None)
-        if outbox is not None:
-            outbox.drop_oldest(1 << 60)
+        shared_frames = getattr(self.connection, "shared_frames", None)
+        if shared_frames is not None:
+            shared_frames.drop_oldest(1 << 60)
         self.end(Refuse(DisconnectCode.SLOW))
 
     def post(self, text: str) -> bool:

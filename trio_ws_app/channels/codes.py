@@ -48,6 +48,7 @@ class DisconnectCode(IntEnum):
     EXPIRED = 3005
     SUBSCRIPTION_EXPIRED = 3006
     SLOW = 3008
+    INSUFFICIENT_STATE = 3010
     FORCE_RECONNECT = 3011
     NO_PONG = 3012
     TOO_MANY_REQUESTS = 3013
@@ -121,6 +122,10 @@ class Refuse(Exception):
     def is_disconnection(self) -> bool:
         """Whether the connection ends."""
         return self.code >= FIRST_DISCONNECTION
+
+    def as_error(self) -> Refuse:
+        """What is the answer to a command."""
+        return self if self.is_error else Refuse(ErrorCode.PERMISSION_DENIED, self.message)
 
     def as_unsubscription(self) -> Refuse:
         """What ends a subscription that was accepted: the client comes back where it may try again."""

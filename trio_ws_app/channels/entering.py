@@ -63,11 +63,6 @@ def _size(deliveries: Sequence[Delivery]) -> int:
     return sum(cost(delivery.message) for delivery in deliveries)
 
 
-def with_publications(result: str, texts: Sequence[str]) -> str:
-    """A result, the text of an object that is not empty, with publications."""
-    return f'{result[:-1]},"publications":[{",".join(texts)}]}}' if texts else result
-
-
 async def go_live(
     topic: Topic, feed: Feed, history: History, client: ChannelClient, subscriber: Subscriber, place: Place
 ) -> None:

@@ -106,11 +106,11 @@ async def _deliveries_since(
     if known.position is None:
         return await _since_nothing(feed, known.time, offset, history)
     recovery = await feed.recover(known.position)
-    if recovery.recovered:
+    if recovery.recovered and offset >= known.position.offset:
         return _after(_deliveries(recovery.items), offset, known.position)
-    if offset <= known.position.offset or recovery.items[0] == FORK:
+    if not recovery.recovered and (offset <= known.position.offset or recovery.items[0] == FORK):
         return None
-    # The message at the epoch's own place is not kept any more; that of the offset may be.
+    # The epoch's own place is behind that of the offset, or is not kept any more and before it.
     newest = _deliveries((await feed.recover(None, history.size)).items)
     if not newest or newest[0].position is None or newest[0].position.epoch != known.position.epoch:
         return None

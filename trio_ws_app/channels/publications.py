@@ -7,7 +7,7 @@ is encoded once by who publishes it and once by each process for all its subscri
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import attrs
 
@@ -118,3 +118,8 @@ def publication_text(delivery: Delivery, codec: JsonCodec) -> str:
 def push_text(channel: str, kind: str, content: str) -> str:
     """A push: ``channel`` and ``content`` are JSON texts."""
     return f'{{"push":{{"channel":{channel},"{kind}":{content}}}}}'
+
+
+def with_publications(result: str, texts: Sequence[str]) -> str:
+    """A result, the text of an object that is not empty, with publications."""
+    return f'{result[:-1]},"publications":[{",".join(texts)}]}}' if texts else result

@@ -12,7 +12,7 @@ from .codes import ErrorCode, Refuse
 from .commands import Since
 from .hub import Hub
 from .places import Place, parse_epoch
-from .publications import ClientInfo
+from .publications import ClientInfo, line, with_publications
 from .rules import Rule
 from .topic import info_of
 
@@ -68,6 +68,28 @@ async def page_of(hub: Hub, channel: str, limit: int, since: Since | None, rever
     if len(deliveries) < len(found):
         raise Refuse(ErrorCode.UNRECOVERABLE_POSITION)
     return Page(deliveries, top)
+
+
+def page_text(hub: Hub, channel: str, page: Page) -> str:
+    """A page as the result of a command."""
+    topic = hub.enter(channel)
+    try:
+        texts = topic.texts_of(page.deliveries)
+    finally:
+        hub.leave(topic)
+    result = line(hub.codec, {"epoch": page.top.epoch, "offset": page.top.offset})
+    return with_publications(result, texts)
+
+
+def presence_text(hub: Hub, infos: Sequence[ClientInfo]) -> str:
+    """Those who are present, as the result of a command."""
+    return line(hub.codec, {"presence": {info.client: info.as_json() for info in infos}})
+
+
+def stats_text(hub: Hub, infos: Sequence[ClientInfo]) -> str:
+    """How many are present, as the result of a command."""
+    numbers = {"num_clients": len(infos), "num_users": len({info.user for info in infos})}
+    return line(hub.codec, numbers)
 
 
 def _position(since: Since, top: Place) -> Position | None:

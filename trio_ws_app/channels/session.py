@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from math import inf
 from typing import Final
@@ -29,7 +29,7 @@ from .hub import Hub
 from .limits import Rate
 from .people import ConnectRequest, User
 from .publications import line
-from .subscription import ChannelSubscription
+from .running import RunningSubscription
 
 _VERSION: Final = "trio_ws_app"
 
@@ -63,7 +63,7 @@ class Session:
                     await self._serve()
         finally:
             self._clients.discard(client)
-        if client.scope.cancelled_caught and client.why is None:
+        if client.why is None and trio.current_time() >= client.scope.deadline:
             client.end(Refuse(DisconnectCode.EXPIRED))
         if self._too_big:
             await self._connection.aclose(CloseCode.MESSAGE_TOO_BIG, "the frame is too long")
@@ -96,6 +96,10 @@ class Session:
 
     @enable_ki_protection
     async def _watch(self) -> None:
+        with suppress(ConnectionClosed):  # the reader learns of that too
+            await self._watch_client()
+
+    async def _watch_client(self) -> None:
         """End a client that does not connect, or does not answer pings."""
         limits, expected = self._hub.limits, self._expected
         if expected is not None and not await _comes(expected, limits.connect_timeout):
@@ -183,7 +187,7 @@ class Session:
             grant = hub.tokens.subscription(request.token, client.user.id, request.channel)
         if rule.needs_token and grant is None and number:
             raise Refuse(ErrorCode.PERMISSION_DENIED)
-        subscription = ChannelSubscription(
+        subscription = RunningSubscription(
             client, hub, rule, request, number=number, grant=grant, joining=joining
         )
         client.subscriptions[request.channel] = subscription
@@ -268,6 +272,7 @@ class Session:
         if user.data is not None:
             result["data"] = user.data
         text = line(self._hub.codec, result)
+        line(self._hub.codec, client.info.as_json())  # raises an error now rather than where it is told
         await self._blocks.enter_async_context(self._hub.broker.attach(self._hub.prefix, self._clients.obey))
         self._clients.add(client, limits.max_connections_a_user)
         joining = Joining(len(user.channels))

@@ -1,38 +1,28 @@
-"""One subscription: a channel of JSON values between the application and one client, in a task of its own."""
+"""One subscription: a channel of JSON values between the application and one client."""
 
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from math import inf
 from typing import Any
 
 import trio
-from trio.lowlevel import (
-    Abort,
-    Task,
-    checkpoint_if_cancelled,
-    current_task,
-    enable_ki_protection,
-    wait_task_rescheduled,
-)
 
 from ..broker.feed import Feed
 from ..broker.position import Position
-from ..callbacks import await_interruptible
 from ..connection import Connection
 from ..registry.fanout import Overflow
 from .client import ChannelClient
 from .codes import ErrorCode, Refuse, UnsubscribeCode
 from .commands import Subscribe
-from .entering import Joining, find_missed, go_live, ttl, with_publications
-from .failures import judge
+from .entering import Joining, find_missed, go_live, ttl
 from .hub import Hub
+from .inbox import Inbox
 from .people import User
 from .places import Place, beginning
-from .publications import ClientInfo, Publication, line, push_text
+from .publications import ClientInfo, Publication, line, push_text, with_publications
 from .rules import Rule
 from .tokens import Grant
 from .topic import Topic, present_info
@@ -46,7 +36,7 @@ _OVERFLOW = {
 }
 
 
-class ChannelSubscription(trio.abc.Channel[object]):
+class ChannelSubscription(trio.abc.Channel[Any]):
     """One client's subscription to one channel, for as long as its handler runs.
 
     It is a channel: what is received is what the client publishes here, and what is sent goes to this client
@@ -55,9 +45,8 @@ class ChannelSubscription(trio.abc.Channel[object]):
     raises, the client unsubscribes or leaves, its token is out of date. In the last cases the handler is
     cancelled, and others are told that the client has left when its ``finally`` blocks have run.
 
-    ``channel`` is the channel's name, ``client`` and ``user`` are whose it is, ``data`` is what the client
-    has sent with its wish, ``grant`` what its token for the subscription says, or None without one.
-    ``by_server`` says that the client has not asked for it.
+    ``channel`` is the channel's name, ``client`` whose it is, ``grant`` what the client's token for the
+    subscription says, or None without one. ``by_server`` says that the client has not asked for it.
     """
 
     __slots__ = (
@@ -65,7 +54,6 @@ class ChannelSubscription(trio.abc.Channel[object]):
         "_blocks",
         "_by_client",
         "_closed",
-        "_current",
         "_expires_at",
         "_hub",
         "_inbox",
@@ -77,7 +65,6 @@ class ChannelSubscription(trio.abc.Channel[object]):
         "_scope",
         "_topic",
         "_unsubscribes",
-        "_waiting",
         "_why",
         "by_server",
         "channel",
@@ -107,25 +94,22 @@ class ChannelSubscription(trio.abc.Channel[object]):
         self._hub = hub
         self._rule = rule
         self._request = request
-        self._number = number
-        self._joining = joining
-        self._scope = trio.CancelScope()
-        self._topic: Topic | None = None  # since it began to be accepted
-        self._accepted = False
-        self._closed = False
+        self._number = number  # of the command, or 0
+        self._joining = joining  # until its result is known
+        self._inbox = Inbox(client)
         self._info: object = None if grant is None else grant.info
         self._expires_at = None if grant is None else grant.expires_at
-        self._why: Refuse | None = None
+        self._scope = trio.CancelScope()
+        self._blocks: AsyncExitStack  # that it is in, since it was accepted
+        self._topic: Topic | None = None  # since then
+        self._accepted = False
+        self._closed = False
+        self._why: Refuse | None = None  # it ends, from outside
         self._by_client = False
-        self._unsubscribes: list[int] | None = None
-        self._inbox: deque[tuple[int, object]] | None = None
-        self._current = 0  # the command whose publication the handler has taken
-        self._waiting: Task | None = None
+        self._unsubscribes: list[int] | None = None  # commands that are answered when it has ended
 
     def __repr__(self) -> str:
         return f"<ChannelSubscription of {self.client!r} to {self.channel!r}>"
-
-    # -- for the handler
 
     @property
     def user(self) -> User:
@@ -160,13 +144,11 @@ class ChannelSubscription(trio.abc.Channel[object]):
         """
         if self._accepted:
             raise RuntimeError("the subscription is accepted already")
-        if info is not None:
-            self._info = info
-        if expires_at is not None:
-            self._expires_at = expires_at
+        self._info = self._info if info is None else info
+        self._expires_at = self._expires_at if expires_at is None else expires_at
         self._limit_time()
-        self._topic = topic = self._hub.enter(self.channel)
         name = self._hub.checked(self.channel)
+        topic = self._topic = self._topic or self._hub.enter(self.channel)
         feed = await self._blocks.enter_async_context(self._hub.broker.open_feed(name))
         if self._rule.presence:
             await self._be_present(name, topic)
@@ -190,26 +172,15 @@ class ChannelSubscription(trio.abc.Channel[object]):
             trio.ClosedResourceError: this side has called ``aclose``.
             RuntimeError: the subscription is not accepted.
         """
-        if self._waiting is not None:
-            raise trio.BusyResourceError("another task is receiving from this subscription")
         if not self._accepted:
             raise RuntimeError("nothing is received before 'await subscription.accept()'")
-        if self._closed:
-            raise trio.ClosedResourceError("this side has closed the subscription")
-        await self._answer()
-        if self._inbox:
-            await checkpoint_if_cancelled()
-        while not self._inbox:
-            self._waiting = current_task()
-            await wait_task_rescheduled(self._stop_waiting)
-        self._current, data = self._inbox.popleft()
-        return data
+        while True:
+            self._check_open()
+            await self._inbox.wait()
+            if not self._inbox.is_empty:
+                return self._inbox.take()
 
-    def _stop_waiting(self, _raise_cancel: object) -> Abort:
-        self._waiting = None
-        return Abort.SUCCEEDED
-
-    async def send(self, value: object) -> None:
+    async def send(self, value: Any) -> None:
         """Send ``value``, a JSON value, to this client alone, waiting while it is behind; it is not kept.
 
         Raises:
@@ -217,10 +188,8 @@ class ChannelSubscription(trio.abc.Channel[object]):
             trio.ClosedResourceError: this side has called ``aclose``.
             TypeError, ValueError: it is no JSON.
         """
-        if self._closed:
-            raise trio.ClosedResourceError("this side has closed the subscription")
-        content = line(self._hub.codec, {"data": value})
-        await self.connection.send(push_text(line(self._hub.codec, self.channel), "pub", content))
+        self._check_open()
+        await self._push("pub", {"data": value})
 
     async def publish(
         self, data: object, *, tags: Mapping[str, str] | None = None, idempotency_key: str | None = None
@@ -244,20 +213,34 @@ class ChannelSubscription(trio.abc.Channel[object]):
         refusal = Refuse(code, message)
         if not refusal.is_error:
             raise ValueError(f"the errors are 100 to 1999, not {code}")
-        number, self._current = self._current, 0
-        if number:
-            self._post_or_disconnect(line(self._hub.codec, {"id": number, "error": refusal.as_json()}))
+        number = self._inbox.refuse_current()
+        text = line(self._hub.codec, {"id": number, "error": refusal.as_json()})
+        if number and not self.client.post(text):
+            self.client.too_slow()
 
     async def aclose(self) -> None:
         """End the subscription: the client is told, and gets nothing more, while the handler goes on."""
         if not self._closed:
             self._closed = True
             self._leave_topic()
+            self._inbox.wake()
             if self._accepted:
                 await self._push_unsubscribe(Refuse(UnsubscribeCode.SERVER))
         await trio.lowlevel.checkpoint()
 
-    # -- beginning
+    def _check_open(self) -> None:
+        if self._closed:
+            raise trio.ClosedResourceError("this side has closed the subscription")
+
+    async def _push(self, kind: str, content: object) -> None:
+        channel = line(self._hub.codec, self.channel)
+        await self.connection.send(push_text(channel, kind, line(self._hub.codec, content)))
+
+    async def _push_unsubscribe(self, why: Refuse) -> None:
+        why = why.as_unsubscription()
+        await self._push("unsubscribe", {"code": why.code, "reason": why.message})
+
+    # -- being accepted
 
     async def _be_present(self, name: str, topic: Topic) -> None:
         broker = self._hub.broker
@@ -307,8 +290,6 @@ class ChannelSubscription(trio.abc.Channel[object]):
         await joining.told.wait()
         return False
 
-    # -- time
-
     def _limit_time(self) -> None:
         if self._expires_at is None:
             self._scope.deadline = inf
@@ -319,44 +300,7 @@ class ChannelSubscription(trio.abc.Channel[object]):
         delay = self._hub.limits.expiry_delay if self.grant is not None else 0.0
         self._scope.deadline = trio.current_time() + left + delay
 
-    def refresh(self, grant: Grant) -> dict[str, object]:
-        """Go on as a new token says; returns the result of the command."""
-        self.grant = grant
-        self._expires_at = grant.expires_at
-        self._limit_time()
-        if grant.expires_at is None:
-            return {}
-        return {"expires": True, "ttl": ttl(grant.expires_at, time.time())}
-
-    # -- what the client does
-
-    def put(self, number: int, data: object) -> None:
-        """The client publishes: the handler gets it, and the reply follows when it was taken."""
-        if self._inbox is None:
-            self._inbox = deque()
-        self._inbox.append((number, data))
-        self.client.pending += 1
-        if self._waiting is not None:
-            trio.lowlevel.reschedule(self._waiting)
-            self._waiting = None
-
-    async def _answer(self) -> None:
-        """Tell the client that its publication was taken."""
-        if self._current:
-            text = f'{{"id":{self._current},"publish":{{}}}}'
-            if not self.client.post(text):
-                await self.connection.send(text)
-            self._current = 0
-            self.client.pending -= 1
-
-    def leave(self, number: int) -> None:
-        """The client unsubscribes: the reply follows when the subscription has ended."""
-        self._by_client = True
-        self._unsubscribes = [*(self._unsubscribes or ()), number]
-        self._leave_topic()
-        self._scope.cancel()
-
-    # -- what the channel says
+    # -- what the channel asks
 
     @property
     def connection(self) -> Connection:
@@ -370,7 +314,7 @@ class ChannelSubscription(trio.abc.Channel[object]):
 
     @property
     def latest(self) -> bool:
-        """Whether the policy is that."""
+        """Whether a newer publication takes the place of one that waits."""
         return self._rule.overflow == "latest"
 
     @property
@@ -378,115 +322,26 @@ class ChannelSubscription(trio.abc.Channel[object]):
         """What becomes of a publication that does not fit."""
         return _OVERFLOW[self._rule.overflow]
 
-    @property
-    def is_subscribed(self) -> bool:
-        """Whether it is accepted, and nothing ends it."""
-        return self._accepted and not self._closed and not self._scope.cancel_called
-
-    @property
-    def is_ending(self) -> bool:
-        """Whether its handler has been told to end, or has."""
-        return self._scope.cancel_called or self.ended.is_set()
-
     def missed_one(self) -> None:
         """A publication did not fit into the client's queue."""
         if self._rule.overflow == "disconnect":
             self.client.too_slow()
         elif self._rule.overflow == "unsubscribe":
-            self.lost_its_place()
-
-    def lost_its_place(self) -> None:
-        """Publications may be missing: the client has to come back, and is told what it gets."""
-        if self._rule.history is not None or self._rule.overflow == "unsubscribe":
             self.end(Refuse(UnsubscribeCode.INSUFFICIENT_STATE))
 
-    # -- the end
+    def lost_its_place(self) -> None:
+        """Publications may be missing: a client that recovers has to come back, and is told what it gets."""
+        if self._rule.history is not None:
+            self.end(Refuse(UnsubscribeCode.INSUFFICIENT_STATE))
+
+    # -- its end
 
     def end(self, why: Refuse) -> None:
-        """End it from outside."""
-        if self._why is None:
-            self._why = why
+        """End it from outside; the handler is cancelled."""
+        self._why = self._why or why
         self._leave_topic()
         self._scope.cancel()
 
     def _leave_topic(self) -> None:
         if self._topic is not None:
             self._topic.discard(self)
-
-    def _post_or_disconnect(self, text: str) -> None:
-        self.client.pending -= 1
-        if not self.client.post(text):
-            self.client.too_slow()
-
-    @enable_ki_protection
-    async def run(self, parameters: Mapping[str, object], previous: trio.Event | None) -> None:
-        """The life of the subscription, after that of the ``previous`` one to the same channel."""
-        try:
-            async with AsyncExitStack() as self._blocks:
-                why = await self._handle(parameters, previous)
-                self._leave_topic()
-            self._has_ended()
-            await self._say_why(why)
-        finally:
-            self._has_ended()
-            self.ended.set()
-
-    def _has_ended(self) -> None:
-        """It is nobody's any more: a new one may take its place."""
-        if self.client.subscriptions.get(self.channel) is self:
-            del self.client.subscriptions[self.channel]
-        if self._topic is not None:
-            self._hub.leave(self._topic)
-            self._topic = None
-        if self._joining is not None:
-            self._joining.settle()
-            self._joining = None
-
-    async def _handle(self, parameters: Mapping[str, object], previous: trio.Event | None) -> Refuse | None:
-        """Run the handler; returns why the subscription ends, or None if it has simply returned."""
-        try:
-            with self._scope:
-                if previous is not None:
-                    await previous.wait()
-                await await_interruptible(self._rule.handler(self, **parameters))
-        except BaseException as error:
-            return judge(error, self.client, f"the subscription to {self.channel!r}") or self._why
-        if self._scope.cancelled_caught and self._why is None and not self._by_client:
-            return Refuse(UnsubscribeCode.EXPIRED)
-        return self._why
-
-    async def _say_why(self, why: Refuse | None) -> None:
-        """Tell the client how it ended, and answer what waits for an answer."""
-        if why is not None and why.is_disconnection:
-            self.client.end(why)
-            return
-        if not self._accepted:
-            await self._refuse(why)
-        elif not self._by_client and not self._closed:
-            await self._push_unsubscribe(why or Refuse(UnsubscribeCode.SERVER))
-        await self._refuse_publications(why)
-        for number in self._unsubscribes or ():
-            await self.client.reply(number, "unsubscribe", {})
-
-    async def _refuse(self, why: Refuse | None) -> None:
-        if self._number:
-            if self._by_client:
-                why = Refuse(ErrorCode.INTERNAL, "unsubscribed meanwhile")
-            elif why is None or not why.is_error:
-                why = Refuse(ErrorCode.PERMISSION_DENIED, None if why is None else why.message)
-            await self.client.refuse(self._number, why)
-
-    async def _refuse_publications(self, why: Refuse | None) -> None:
-        failed = why is not None and why.is_error
-        refusal = why if failed and why is not None else Refuse(ErrorCode.PERMISSION_DENIED)
-        numbers = [self._current] if self._current else []
-        numbers += [number for number, _ in self._inbox or ()]
-        self.client.pending -= len(numbers)
-        self._current, self._inbox = 0, None
-        for number in numbers:
-            await self.client.refuse(number, refusal)
-
-    async def _push_unsubscribe(self, why: Refuse) -> None:
-        why = why.as_unsubscription()
-        content = line(self._hub.codec, {"code": why.code, "reason": why.message})
-        await self.connection.send(push_text(line(self._hub.codec, self.channel), "unsubscribe", content))

@@ -35,6 +35,14 @@ def broker_for(url: str | None, workers: int = 1) -> OpenBroker:
     return partial(_open_redis, url)
 
 
+def broker_name(url: str | None) -> str:
+    """The broker that ``--broker`` names, for people: without credentials."""
+    if url is None or url == NONE:
+        return NONE
+    scheme, addresses = url.partition("://")[0], parse_redis_url(url).addresses
+    return f"{scheme}://{','.join(map(str, addresses))}"
+
+
 @asynccontextmanager
 async def _open_redis(url: str) -> AsyncIterator[Broker]:
     async with AsyncExitStack() as stack:

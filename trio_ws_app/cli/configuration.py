@@ -14,7 +14,7 @@ from ..pages import page_for, static_files
 from ..server.certificates import Certificates
 from ..server.options import ProcessRequest
 from ..settings import Settings
-from .broker import OpenBroker, broker_for
+from .broker import OpenBroker, broker_for, broker_name
 from .listeners import Listening
 from .observability import Observability, configure_observability
 from .options import settings_from
@@ -30,6 +30,7 @@ class Configuration:
     target: str
     application: Application
     broker: OpenBroker
+    broker_name: str
     workers: int
     worker: Inherited | None
     control: str | None
@@ -45,6 +46,7 @@ def configure(
     listening: Listening,
     *,
     target: str,
+    asgi: bool,
     tls_cert: Sequence[str],
     tls_key: Sequence[str],
     tls_client_ca: str | None,
@@ -64,8 +66,9 @@ def configure(
     """
     return Configuration(
         target=target,
-        application=load(target),
+        application=load(target, asgi=asgi),
         broker=broker_for(broker, workers),
+        broker_name=broker_name(broker),
         workers=workers,
         worker=worker,
         control=control,

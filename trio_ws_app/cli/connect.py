@@ -66,9 +66,9 @@ def connect_command(
 ) -> int:
     """Connect to a WebSocket server; send the lines of standard input, print what comes.
 
-    In a terminal type a message a line; Ctrl-D closes the connection. In a pipe each line is a message, and
-    each answer is printed on a line of its own (a binary one as "binary" and its bytes in hexadecimal). The
-    close code goes to standard error.
+    In a terminal type a message a line, with the keys of readline; Ctrl-D closes the connection. In a pipe
+    each line is a message, and each answer is printed on a line of its own (a binary one as "binary" and its
+    bytes in hexadecimal). The close code goes to standard error.
 
     The end of a pipe says that there is nothing more to send, not that nothing is awaited: what the server
     sends is still printed. If the output is a terminal, that goes on until the server or Ctrl-C ends it; if

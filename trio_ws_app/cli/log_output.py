@@ -9,6 +9,7 @@ import threading
 import warnings
 from collections import deque
 from contextlib import suppress
+from functools import partial
 from typing import TextIO
 
 from ..errors import UsageError
@@ -147,11 +148,21 @@ def write_all(descriptor: int, data: bytes) -> int:
     return len(data)
 
 
-def configure(level: str, log_format: str, handler: logging.Handler) -> None:
-    """Send records of ``level`` and above, the application's too, and warnings to ``handler``."""
+def configure(level: str, log_format: str, handler: logging.Handler, worker: int | None = None) -> None:
+    """Send records of ``level`` and above, the application's too, and warnings to ``handler``.
+
+    With ``worker``, the number of this process among several, each record has it as a field.
+    """
+    if worker is not None:
+        handler.addFilter(partial(_name_worker, worker))
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     warnings.showwarning = _log_warning
+
+
+def _name_worker(worker: int, record: logging.LogRecord) -> bool:
+    record.__dict__.setdefault("worker", worker)
+    return True
 
 
 def _record(message: str, *arguments: object) -> logging.LogRecord:

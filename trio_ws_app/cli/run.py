@@ -15,11 +15,13 @@ import trio
 
 from ..broker import Broker
 from ..errors import CloseCode
+from ..observability.inspection.snapshot import BrokerState
 from ..server.app import App
 from ..server.certificates import Certificates
 from ..server.server import Server
 from ..server.serving import serve
 from ..server.tasks import running_place, users_places
+from .broker import NONE
 from .configuration import Configuration
 from .errors import FAILED
 from .failure import requested_status
@@ -93,7 +95,7 @@ async def _serve(config: Configuration, app: App, broker: Broker, state: _Run) -
         if config.certificates is not None:
             nursery.start_soon(config.certificates.watch)
         server: Server = await nursery.start(partial(start, listeners=config.listening.listeners()))
-        observability.inspector.watch(server)
+        observability.inspector.watch(server, lambda: BrokerState(config.broker_name, broker.problem))
         state.server = server
         nursery.start_soon(state.attend_end, server)
         if config.worker is None:
@@ -106,7 +108,7 @@ async def _serve(config: Configuration, app: App, broker: Broker, state: _Run) -
 
 
 def announce(config: Configuration) -> None:
-    """Say on standard output where the server listens."""
+    """Say on standard output where the server listens; in the log, what it is made of beside one process."""
     tls = "s" if config.certificates else ""
     first, *others = config.listening.sockets
     say(f"listening on {url_of(first, f'ws{tls}')}")
@@ -114,6 +116,8 @@ def announce(config: Configuration) -> None:
         say(f"page at {url_of(first, f'http{tls}')}/")
     for sock in others:
         say(f"also listening on {url_of(sock, f'ws{tls}')}")
+    if config.workers > 1 or config.broker_name != NONE:
+        logger.info("ready", extra={"workers": config.workers, "broker": config.broker_name})
 
 
 async def _obey(signals: AsyncIterator[int], state: _Run, certificates: Certificates | None) -> None:

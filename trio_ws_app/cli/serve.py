@@ -35,8 +35,9 @@ _HELP = f"""Serve TARGET until a signal ends it.
 
 TARGET is package.module:name or a built-in app: {", ".join(BUILT_IN)} (default: chat). The name is a
 handler (async def), an App or, for an application with state, a function that returns an async context
-manager whose value is one of these; a parameter named broker gets the one of --broker. Modules are
-looked for in the current directory first.
+manager whose value is one of these; a parameter named broker gets the one of --broker. With --asgi it
+is an ASGI application (FastAPI, Starlette, Quart-Trio). Modules are looked for in the current directory
+first.
 
 Every option can be given as a variable as well: TRIO_WS_APP_PORT for --port.
 """
@@ -47,6 +48,7 @@ Examples:
   trio-ws-app serve echo --port 9000 --compression
   trio-ws-app serve my.module:handler --reload
   trio-ws-app serve --host 0.0.0.0 --tls-cert chain.pem --tls-key key.pem
+  trio-ws-app serve --asgi my.module:app
   trio-ws-app serve --workers 4 --broker redis://localhost:6379
 """
 
@@ -66,6 +68,7 @@ def _option(name: str, text: str, **attributes: Any) -> Callable[[Command], Comm
 
 @click.command("serve", cls=CommandWithSettings, help=_HELP, epilog=_EXAMPLES)
 @click.argument("target", default="chat", envvar=variable("target"))
+@_option("--asgi", "TARGET is an ASGI application: serve its WebSockets and its HTTP.", is_flag=True)
 @_option(
     "--host",
     "Address or host name to listen on, or several; 0.0.0.0 for all of IPv4, :: for all of IPv6 as well.",
@@ -187,7 +190,7 @@ def serve_command(
         if me is not None:
             become(me)
         log = LogWriter(file=None if log_file is None else LogFile(log_file))
-        configure_logging(log_level, log_format, log)
+        configure_logging(log_level, log_format, log, None if worker is None else worker.number)
         if worker is None:
             report_missing_extensions()
         config = configure(worker, listening, **values)

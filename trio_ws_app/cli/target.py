@@ -9,9 +9,11 @@ import os
 import sys
 import traceback
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from typing import TypeGuard
 
 from ..apps import BUILT_IN
+from ..asgi.application import Application as AsgiApplication
 from ..broker import Broker
 from ..errors import UsageError
 from ..server.app import App, as_app
@@ -21,14 +23,16 @@ from .shutdown import Stopped
 Application = Callable[[Broker], AbstractAsyncContextManager[App]]
 
 
-def load(target: str) -> Application:
+def load(target: str, *, asgi: bool = False) -> Application:
     """The application that ``target`` names: ``package.module:name`` or a built-in one.
 
-    Modules are looked for in the current directory first.
+    Modules are looked for in the current directory first. With ``asgi`` it is one of ASGI.
 
     Raises UsageError when there is no such thing, or it is no application.
     """
     if ":" not in target:
+        if asgi:
+            raise UsageError("--asgi needs a TARGET of your own, as package.module:name")
         return _built_in(target)
     module_name, _, name = target.partition(":")
     if not module_name or not name:
@@ -37,7 +41,8 @@ def load(target: str) -> Application:
         raise UsageError(
             f"{target!r} names a file: the module is {module_name[:-3].replace('/', '.')}:{name}"
         )
-    return as_application(_attribute(_module(module_name), name), target)
+    thing = _attribute(_module(module_name), name)
+    return as_asgi_application(thing, target) if asgi else as_application(thing, target)
 
 
 def as_application(thing: object, target: str) -> Application:
@@ -50,7 +55,7 @@ def as_application(thing: object, target: str) -> Application:
     if isinstance(thing, App):
         return _stateless(thing)
     if is_async(thing):
-        _expect_arguments(thing, 1, f"{target} has to take one argument, the connection")
+        _expect_arguments(thing, 1, _not_a_handler(thing, target))
         return _stateless(App(thing))  # type: ignore[arg-type]  # checked above
     if inspect.isasyncgenfunction(thing):
         raise UsageError(f"{target} yields: it needs @contextlib.asynccontextmanager above it")
@@ -61,6 +66,46 @@ def as_application(thing: object, target: str) -> Application:
 
 
 _WANTED = "a handler (async def), an App or a function that returns an async context manager of one"
+
+
+def as_asgi_application(thing: object, target: str) -> Application:
+    """An ASGI application, or a function that returns one, or an async context manager of one.
+
+    It answers WebSocket handshakes and HTTP. A parameter ``broker`` is as in ``as_application``.
+
+    Raises UsageError for anything else, with what would be right.
+    """
+    if _is_asgi(thing):
+        return _stateless(App(http=thing))
+    if not callable(thing) or isinstance(thing, App):
+        raise UsageError(f"{target} is {_article(type(thing).__name__)}, not {_WANTED_ASGI}")
+    wrong = f"{target} is not {_WANTED_ASGI}"
+    _expect_arguments(thing, 0, wrong, **_broker_argument(thing, None))
+
+    @asynccontextmanager
+    async def application(broker: Broker) -> AsyncIterator[App]:
+        made = thing(**_broker_argument(thing, broker))
+        async with made if isinstance(made, AbstractAsyncContextManager) else nullcontext(made) as given:
+            if not _is_asgi(given):
+                kind = _article(type(given).__name__)
+                raise UsageError(f"{target}() has to give an ASGI application, not {kind}")
+            yield App(http=given)
+
+    return application
+
+
+_WANTED_ASGI = "an ASGI application, which takes scope, receive and send, or a function that returns one"
+
+
+def _is_asgi(thing: object) -> TypeGuard[AsgiApplication]:
+    """Whether it can be called with a scope, ``receive`` and ``send``."""
+    return callable(thing) and _takes(thing, 3) and not _takes(thing, 0)
+
+
+def _not_a_handler(thing: object, target: str) -> str:
+    if _is_asgi(thing):
+        return f"{target} takes scope, receive and send: serve an ASGI application with --asgi"
+    return f"{target} has to take one argument, the connection"
 
 
 def _built_in(name: str) -> Application:
@@ -126,10 +171,17 @@ def _broker_argument(function: Callable[..., object], broker: Broker | None) -> 
 
 
 def _expect_arguments(thing: object, count: int, otherwise: str, **named: object) -> None:
+    if not _takes(thing, count, **named):
+        raise UsageError(otherwise)
+
+
+def _takes(thing: object, count: int, **named: object) -> bool:
+    """Whether ``thing``, which can be called, takes so many arguments."""
     try:
-        inspect.signature(thing).bind(*[None] * count, **named)  # type: ignore[arg-type]  # every caller passes a callable
+        inspect.signature(thing).bind(*[None] * count, **named)  # type: ignore[arg-type]  # it can be called
     except TypeError:
-        raise UsageError(otherwise) from None
+        return False
+    return True
 
 
 def _wrong_arguments(function: Callable[..., object], target: str) -> str:

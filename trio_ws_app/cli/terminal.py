@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 import termios
 import tty
@@ -13,7 +14,7 @@ from contextlib import contextmanager
 import trio
 
 from ..observability.escaping import escaped
-from .editor import LineEditor, end_that_fits
+from .editor import LineEditor, width
 
 _CLEAR_LINE = "\r\x1b[K"
 _PROMPT = "> "
@@ -42,14 +43,24 @@ class Terminal:
         self._editor = LineEditor()
         with _key_by_key(self._keyboard), self._typed:
             try:
-                await self._draw()
-                while not self._editor.is_over:
-                    await trio.lowlevel.wait_readable(self._keyboard)
-                    await self._type(self._editor, os.read(self._keyboard, _READ_SIZE))
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._redraw_when_changed)
+                    await self._draw()
+                    while not self._editor.is_over:
+                        await trio.lowlevel.wait_readable(self._keyboard)
+                        await self._type(self._editor, os.read(self._keyboard, _READ_SIZE))
+                    nursery.cancel_scope.cancel()
             finally:
                 self._editor = None
                 with trio.CancelScope(shield=True):
                     await self._draw()
+
+    async def _redraw_when_changed(self) -> None:
+        """After the terminal's size has changed, or another program had it while this one was stopped."""
+        with trio.open_signal_receiver(signal.SIGWINCH, signal.SIGCONT) as signals:
+            async for _ in signals:
+                tty.setcbreak(self._keyboard, termios.TCSANOW)
+                await self._draw()
 
     async def _type(self, editor: LineEditor, data: bytes) -> None:
         editor.is_over = not data  # the terminal is gone
@@ -99,7 +110,9 @@ class Terminal:
         if self._editor is None:
             return ""
         columns = shutil.get_terminal_size().columns - len(_PROMPT) - 1  # the cursor needs one
-        return _PROMPT + end_that_fits(escaped(self._editor.text), columns)
+        before, after = self._editor.shown(columns)
+        back = f"\x1b[{width(after)}D" if after else ""
+        return f"{_PROMPT}{before}{after}{back}"
 
 
 @contextmanager

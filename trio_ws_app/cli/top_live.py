@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import sys
 import termios
@@ -20,11 +21,15 @@ from ..errors import UsageError
 from ..observability.escaping import escaped
 from ..observability.inspection.fetch import fetch
 from ..observability.inspection.snapshot import SORTS, ConnectionRow, Query, Snapshot
-from .top_view import connection_table, find_node, process_table, task_view
+from .top_tasks import find_node, task_view, tasks_of
+from .top_view import connection_rates, connection_table, facts, header, process_table
 
-_HELP = "s sort  / filter  j k or arrows choose  t tasks  q quit"
-_ARROWS = {"\x1b[A": "k", "\x1b[B": "j"}
-_TASK_LINES = 12
+_HELP = ("s sort", "/ filter", "j k choose", "t tasks")
+_TASK_HELP = ("j k scroll", "i internals", "t back")
+_KEYS = {"\x1b[A": "k", "\x1b[B": "j", "\x1bOA": "k", "\x1bOB": "j"}
+_STEPS = {"j": 1, "k": -1, "\x1b[6~": 10, "\x1b[5~": -10}  # Page Down, Page Up
+_LEAST_TIME = 0.5  # seconds between two snapshots that rates are computed from
+_SEQUENCE = re.compile("\x1b[\\[O][0-9;]*[A-Za-z~]|.", re.DOTALL)
 
 
 @attrs.define
@@ -36,7 +41,9 @@ class View:
     before: dict[int, Snapshot] = attrs.field(factory=dict)
     problem: str = ""
     chosen: int = 0
+    marked: str | None = None  # the id of the connection that was chosen by hand
     all_tasks: bool = False
+    internals: bool = False
     typing: bool = False
 
     @property
@@ -46,7 +53,7 @@ class View:
         return sorted(rows, key=SORTS[self.query.sort])
 
     def update(self, places: Sequence[str], token: str | None) -> None:
-        """Take new snapshots; a server that is away is said to be, and asked again at the next turn."""
+        """Ask for new snapshots; a server that is away is said to be, and asked again at the next turn."""
         seen = []
         self.problem = ""
         for place in places:
@@ -54,15 +61,33 @@ class View:
                 seen.append(fetch(place, attrs.evolve(self.query, tasks=True), token))
             except UsageError as problem:
                 self.problem = str(problem)
-        self.before = {snapshot.pid: snapshot for snapshot in self.snapshots}
-        self.snapshots = seen
+        self.take(seen)
+
+    def take(self, snapshots: list[Snapshot]) -> None:
+        """Show these from now on; a connection that was chosen is, wherever it is now."""
+        self._remember(snapshots)
+        self.snapshots = snapshots
+        ids = [row.id for row in self.rows]
+        if not self.all_tasks and self.marked in ids:
+            self.chosen = ids.index(self.marked)
+
+    def _remember(self, seen: Sequence[Snapshot]) -> None:
+        """Keep what rates are computed from: of each process the newest snapshot that is not too young."""
+        candidates = {snapshot.pid: snapshot for snapshot in self.snapshots}
+        self.before = {
+            now.pid: candidate
+            if now.pid not in self.before or now.time - candidate.time >= _LEAST_TIME
+            else self.before[now.pid]
+            for now in seen
+            if (candidate := candidates.get(now.pid)) is not None
+        }
 
     def press(self, key: str) -> bool:
         """Obey one key; False when it ends the view."""
         if self.typing:
             self._type(key)
             return True
-        key = _ARROWS.get(key, key)
+        key = _KEYS.get(key, key)
         if key == "s":
             sorts = list(SORTS)
             self.query = attrs.evolve(self.query, sort=sorts[(sorts.index(self.query.sort) + 1) % len(sorts)])
@@ -71,9 +96,13 @@ class View:
             self.query = attrs.evolve(self.query, filter="")
         elif key == "t":
             self.all_tasks = not self.all_tasks
-            self.chosen = 0
-        elif key in "jk" and key:
-            self.chosen = max(0, self.chosen + (1 if key == "j" else -1))
+            self.chosen, self.marked = 0, None
+        elif key == "i":
+            self.internals = not self.internals
+        elif key in _STEPS:
+            self.chosen = max(0, self.chosen + _STEPS[key])
+            rows = [] if self.all_tasks else self.rows
+            self.marked = rows[min(self.chosen, len(rows) - 1)].id if rows else None
         return key not in ("q", "\x03")
 
     def _type(self, key: str) -> None:
@@ -85,39 +114,76 @@ class View:
             self.query = attrs.evolve(self.query, filter=self.query.filter + key)
 
     def draw(self, console: Console) -> RenderableType:
-        """The whole screen."""
-        parts: list[RenderableType] = [self._status(), process_table(self.snapshots, self.before), ""]
-        left = console.height - len(self.snapshots) - 4
-        if self.all_tasks:
-            return Group(*parts, *self._task_lines(console, left))
+        """The whole screen: as many lines as it has."""
+        top = [*_lines(console, header(self.snapshots)), *self._processes(console), Text()]
+        room = console.height - len(top) - 1
+        middle = self._all_tasks(console, room) if self.all_tasks else self._connections(console, room)
+        filling = [Text()] * (room - len(middle))
+        return Group(*[*top, *middle, *filling][: max(0, console.height - 1)], self._status(console.width))
+
+    def _processes(self, console: Console) -> list[Text]:
+        most = max(1, console.height // 4 - 1)
+        shown = self.snapshots if len(self.snapshots) <= most + 1 else self.snapshots[:most]
+        lines = _lines(console, process_table(shown, self.before))
+        return [*lines, *_more(len(self.snapshots) - len(shown))]
+
+    def _connections(self, console: Console, room: int) -> list[Text]:
+        """The connections, and below them the chosen one's tasks, with what room the others leave to it."""
         rows = self.rows
         self.chosen = min(self.chosen, max(0, len(rows) - 1))
-        shown = max(1, left - _TASK_LINES - 3)
-        start = max(0, self.chosen - shown + 1)
         chosen = rows[self.chosen].id if rows else None
-        parts += [connection_table(rows[start : start + shown], chosen), ""]
+        total = sum(snapshot.matching for snapshot in self.snapshots)
+        tasks = _cut(self._details(console, chosen), max(room // 3, room - total - 2))
+        left = max(2, room - len(tasks) - 1)
+        shown = total if total < left else left - 2  # lines for the heading, and for how many more
+        start = max(0, self.chosen - shown + 1)
+        speeds = {
+            name: speed
+            for snapshot in self.snapshots
+            for name, speed in connection_rates(self.before.get(snapshot.pid), snapshot).items()
+        }
+        table = connection_table(rows[start : start + shown], chosen, speeds)
+        return [*_lines(console, table), *_more(total - len(table.rows)), Text(), *tasks]
+
+    def _details(self, console: Console, chosen: str | None) -> list[Text]:
+        """What is known of the chosen connection, and its tasks."""
         for snapshot in self.snapshots:
-            node = find_node(snapshot.tasks, chosen) if chosen else None
-            if node is not None:
-                parts.append(task_view(node))
-        return Group(*parts)
+            for row in snapshot.connections:
+                if row.id == chosen:
+                    node = find_node(snapshot.tasks, row.id)
+                    below = [] if node is None else [task_view(node)]
+                    return _lines(console, facts(row, snapshot.worker), *below)
+        return []
 
-    def _task_lines(self, console: Console, height: int) -> list[Text]:
+    def _all_tasks(self, console: Console, height: int) -> list[Text]:
         """The whole tree, scrolled to what was chosen."""
-        trees = [task_view(snapshot.tasks) for snapshot in self.snapshots if snapshot.tasks]
-        with console.capture() as captured:
-            console.print(*trees)
-        lines = captured.get().splitlines()
-        self.chosen = min(self.chosen, max(0, len(lines) - height))
-        return [Text.from_ansi(line) for line in lines[self.chosen : self.chosen + height]]
+        trees = [tasks_of(one, internals=self.internals) for one in self.snapshots if one.tasks is not None]
+        lines = _lines(console, *trees)
+        self.chosen = min(self.chosen, max(0, len(lines) - height + 1))
+        return _cut(lines[self.chosen :], height)
 
-    def _status(self) -> Text:
+    def _status(self, width: int) -> Text:
         if self.problem:
-            return Text(escaped(self.problem), style="bold red", no_wrap=True)
-        filtered = f"filter: {self.query.filter}{'_' if self.typing else ''}"
-        return Text(
-            f"sort: {self.query.sort}  {filtered}  {time.strftime('%X')}   {_HELP}", style="dim", no_wrap=True
-        )
+            return Text(escaped(self.problem), style="bold red", no_wrap=True, overflow="ellipsis")
+        filtered = f"filter: {escaped(self.query.filter)}{'_' if self.typing else ''}"
+        said = [f"sort: {self.query.sort}", filtered, *(_TASK_HELP if self.all_tasks else _HELP), "q quit"]
+        while len("  ".join(said)) > width and len(said) > 3:
+            del said[-2]
+        return Text("  ".join(said), style="dim", no_wrap=True, overflow="ellipsis")
+
+
+def _lines(console: Console, *parts: RenderableType) -> list[Text]:
+    lines = (line for part in parts for line in console.render_lines(part, pad=False))
+    return [Text.assemble(*((part.text, part.style or "") for part in line), no_wrap=True) for line in lines]
+
+
+def _cut(lines: list[Text], most: int) -> list[Text]:
+    """The first lines; if there are more than ``most``, the last one says how many."""
+    return lines if len(lines) <= most else [*lines[: most - 1], *_more(len(lines) - most + 1)]
+
+
+def _more(count: int) -> list[Text]:
+    return [Text(f"{count} more", style="dim")] if count > 0 else []
 
 
 def watch(places: Sequence[str], token: str | None, query: Query, interval: float) -> None:
@@ -139,9 +205,8 @@ def watch(places: Sequence[str], token: str | None, query: Query, interval: floa
 
 
 def _keys(typed: bytes) -> list[str]:
-    """What was typed, key by key; an arrow comes as one sequence."""
-    text = typed.decode(errors="replace")
-    return [text] if text.startswith("\x1b") else list(text)
+    """What was typed, key by key; an arrow is one sequence."""
+    return _SEQUENCE.findall(typed.decode(errors="replace"))
 
 
 @contextmanager

@@ -1,19 +1,52 @@
-"""What ``top`` shows, made of two snapshots of the same processes: rates, connections, tasks."""
+"""What ``top`` shows, made of two snapshots of the same processes: rates, processes, connections."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
 from rich.console import Console, Group, RenderableType
-from rich.table import Table
 from rich.text import Text
-from rich.tree import Tree
 
 from ..observability.escaping import escaped
 from ..observability.inspection.snapshot import ConnectionRow, Snapshot
-from ..server.tasks import TaskNode
 from ..wire.histogram import Distribution
+from .columns import Column, Columns
+from .top_tasks import tasks_of
+
+_PROCESS = (
+    Column("worker", 0, least=6),
+    Column("pid", 8),
+    Column("conns", 1),
+    Column("in/s", 2),
+    Column("out/s", 3),
+    Column("in B/s", 6),
+    Column("out B/s", 7),
+    Column("queued", 4),
+    Column("dropped", 5),
+    Column("failed", 9),
+    Column("clean-up p99", 10),
+    Column("loop lag p99", 11),
+)
+_CONNECTION = (
+    Column("connection", 0, least=10),
+    Column("info", 5, least=12),
+    Column("address", 11, least=15),
+    Column("path", 7, least=16),
+    Column("state", 9),
+    Column("age", 10),
+    Column("in/s", 1),
+    Column("out/s", 2),
+    Column("in B/s", 3),
+    Column("out B/s", 4),
+    Column("in", 14),
+    Column("out", 15),
+    Column("inbox", 12),
+    Column("queued", 6),
+    Column("dropped", 8),
+    Column("ping", 13),
+)
+_ALARM = "bold red"
 
 
 @attrs.frozen
@@ -30,10 +63,21 @@ def rates(before: Snapshot | None, now: Snapshot) -> Rates:
     """How fast a process works."""
     if before is None or before.pid != now.pid or now.time <= before.time:
         return Rates()
-    seconds = now.time - before.time
+    return _rates(before.statistics, now.statistics, now.time - before.time)
 
+
+def connection_rates(before: Snapshot | None, now: Snapshot) -> dict[str, Rates]:
+    """How fast each connection of a process works, by its id; those that are new are left out."""
+    if before is None or before.pid != now.pid or now.time <= before.time:
+        return {}
+    older = {row.id: row for row in before.connections}
+    seconds = now.time - before.time
+    return {row.id: _rates(older[row.id], row, seconds) for row in now.connections if row.id in older}
+
+
+def _rates(before: object, now: object, seconds: float) -> Rates:
     def rate(name: str) -> float:
-        return float(getattr(now.statistics, name) - getattr(before.statistics, name)) / seconds
+        return float(getattr(now, name) - getattr(before, name)) / seconds
 
     return Rates(*(rate(field.name) for field in attrs.fields(Rates)))
 
@@ -51,22 +95,36 @@ def quantile(values: Distribution, share: float) -> float | None:
     return None
 
 
-def process_table(snapshots: Sequence[Snapshot], before: dict[int, Snapshot]) -> Table:
+def header(snapshots: Sequence[Snapshot]) -> Text:
+    """How many processes and connections there are, and what carries topics between them."""
+    workers = len(snapshots)
+    connections = sum(snapshot.statistics.connections for snapshot in snapshots)
+    brokers = {snapshot.broker for snapshot in snapshots if snapshot.broker is not None}
+    text = Text(f"{_count(workers, 'worker')}, {_count(connections, 'connection')}", style="bold")
+    for name in sorted({broker.name for broker in brokers}):
+        text.append(f", broker {escaped(name)}")
+    for problem in sorted({broker.problem for broker in brokers if broker.problem is not None}):
+        text.append(f": {escaped(problem)}", _ALARM)
+    return text
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def process_table(snapshots: Sequence[Snapshot], before: Mapping[int, Snapshot]) -> Columns:
     """One line a process."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    headings = ("worker", "pid", "conns", "in/s", "out/s", "bytes in/s", "bytes out/s", "queued", "dropped")
-    for heading in (*headings, "failed", "clean-up p99", "loop lag p99"):
-        table.add_column(heading, justify="left" if heading == "worker" else "right", no_wrap=True)
-    for snapshot in snapshots:
-        table.add_row(*_process_cells(snapshot, rates(before.get(snapshot.pid), snapshot)))
-    return table
+    return Columns(
+        _PROCESS,
+        [_process_cells(snapshot, rates(before.get(snapshot.pid), snapshot)) for snapshot in snapshots],
+    )
 
 
-def _process_cells(snapshot: Snapshot, speed: Rates) -> list[RenderableType]:
+def _process_cells(snapshot: Snapshot, speed: Rates) -> list[str | tuple[str, str]]:
     counts = snapshot.statistics
     lag = None if snapshot.loop_lag is None else quantile(snapshot.loop_lag, 0.99)
     return [
-        Text(escaped(f"{snapshot.worker}{' draining' if snapshot.draining else ''}")),
+        escaped(f"{snapshot.worker}{' draining' if snapshot.draining else ''}"),
         str(snapshot.pid),
         str(counts.connections),
         number(speed.messages_in),
@@ -81,41 +139,31 @@ def _process_cells(snapshot: Snapshot, speed: Rates) -> list[RenderableType]:
     ]
 
 
-def connection_table(rows: Sequence[ConnectionRow], chosen: str | None = None) -> Table:
-    """One line a connection; the chosen one is marked, a slow one is red."""
-    table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
-    table.add_column("connection", no_wrap=True)
-    table.add_column("address", no_wrap=True)
-    table.add_column("path", no_wrap=True, ratio=1)
-    for heading in (
-        "state",
-        "age",
-        "in",
-        "out",
-        "bytes in",
-        "bytes out",
-        "inbox",
-        "queued",
-        "dropped",
-        "ping",
-    ):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(*_connection_cells(row), style="reverse" if row.id == chosen else "")
-    return table
+def connection_table(
+    rows: Sequence[ConnectionRow],
+    chosen: str | None = None,
+    speeds: Mapping[str, Rates] | None = None,
+) -> Columns:
+    """One line a connection; the chosen one is marked, a slow one is red. ``speeds`` are by id."""
+    cells = [_connection_cells(row, (speeds or {}).get(row.id, Rates())) for row in rows]
+    marked = next((number for number, row in enumerate(rows) if row.id == chosen), None)
+    return Columns(_CONNECTION, cells, marked)
 
 
-def _connection_cells(row: ConnectionRow) -> list[RenderableType]:
+def _connection_cells(row: ConnectionRow, speed: Rates) -> list[str | tuple[str, str]]:
     return [
-        Text(escaped(row.id)),
-        Text(escaped(row.remote)),
-        Text(escaped(row.path)),
-        "slow" if row.blocked else Text(escaped(row.state)),
+        escaped(row.id),
+        escaped(row.info),
+        escaped(row.remote),
+        escaped(row.path),
+        _alarming("slow", True) if row.blocked else escaped(row.state),
         duration(row.age),
+        number(speed.messages_in),
+        number(speed.messages_out),
+        size(speed.bytes_in),
+        size(speed.bytes_out),
         str(row.messages_in),
         str(row.messages_out),
-        size(row.bytes_in),
-        size(row.bytes_out),
         _alarming(str(row.inbox), row.inbox > 0),
         _alarming(size(row.queued), row.blocked or row.queued > 0),
         _alarming(str(row.dropped), row.dropped > 0),
@@ -123,33 +171,28 @@ def _connection_cells(row: ConnectionRow) -> list[RenderableType]:
     ]
 
 
-def task_view(node: TaskNode, parent: Tree | None = None) -> Tree:
-    """The tasks as a tree, each with the line where it waits."""
-    label = Text(escaped(node.name), style="bold")
-    if node.waits is not None:
-        place = node.waits
-        label.append(f"  {escaped(place.file)}:{place.line}", style="cyan")
-        label.append(f"  {escaped(place.text)}", style="dim")
-    tree = Tree(label, guide_style="dim") if parent is None else parent.add(label)
-    for child in node.children:
-        task_view(child, tree)
-    return tree
-
-
-def find_node(node: TaskNode | None, name: str) -> TaskNode | None:
-    """The task of this name, wherever it is in the tree."""
-    if node is None or node.name == name:
-        return node
-    return next(filter(None, (find_node(child, name) for child in node.children)), None)
+def facts(row: ConnectionRow, worker: str) -> Text:
+    """One connection in one line, also what the table had no room for."""
+    parts = [
+        row.id,
+        row.info,
+        row.remote,
+        row.path,
+        f"worker {worker}",
+        f"{'slow' if row.blocked else row.state} for {duration(row.age)}",
+        f"{row.messages_in} in, {row.messages_out} out",
+    ]
+    text = "  ".join(escaped(part) for part in parts if part)
+    return Text(text, style="bold", no_wrap=True, overflow="ellipsis")
 
 
 def print_once(snapshots: Sequence[Snapshot]) -> None:
-    """Print processes, connections and tasks, one after the other."""
-    parts: list[RenderableType] = [process_table(snapshots, {})]
+    """Everything that the snapshots hold, for a terminal or a pipe."""
+    parts: list[RenderableType] = [header(snapshots), process_table(snapshots, {})]
     rows = [row for snapshot in snapshots for row in snapshot.connections]
     if rows:
         parts += ["", connection_table(rows)]
-    parts += [part for snapshot in snapshots if snapshot.tasks for part in ("", task_view(snapshot.tasks))]
+    parts += [part for snapshot in snapshots if snapshot.tasks for part in ("", tasks_of(snapshot))]
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=200)
@@ -191,5 +234,5 @@ def at_most(bound: float | None) -> str:
     return "> 30 s" if bound == float("inf") else f"≤ {bound * 1000:g} ms" if bound < 1 else f"≤ {bound:g} s"
 
 
-def _alarming(text: str, alarming: bool) -> Text:
-    return Text(text, style="bold red" if alarming else "")
+def _alarming(text: str, alarming: bool) -> tuple[str, str]:
+    return (text, _ALARM if alarming else "")

@@ -40,6 +40,9 @@ def page_for(app: str) -> Callable[[Request], Response | None]:
 def static_files(directory: str | Path) -> Callable[[Request], Awaitable[Response | None]]:
     """A hook that answers with the files below ``directory``; a folder answers with its ``index.html``.
 
+    ``/socket.js``, ``/style.css`` and ``/icon.svg`` are what the built-in pages share, if the directory has
+    no such file.
+
     Files whose names start with a dot, what is no regular file, and links that lead outside are not served.
     A file is read whole into memory: this is for a page and what it loads, not for downloads.
     """
@@ -55,8 +58,8 @@ def static_files(directory: str | Path) -> Callable[[Request], Awaitable[Respons
                 file = (file / "index.html").resolve()
             body = _content(file) if file.is_relative_to(root) else None
         except (OSError, ValueError):  # missing, unreadable, or a name that no file can have
-            return None
-        return None if body is None else _response(file.name, body, {})
+            body = None
+        return _shared_file(path) if body is None else _response(file.name, body, {})
 
     async def static(request: Request) -> Response | None:
         if not _asks_for_a_file(request):
@@ -65,6 +68,12 @@ def static_files(directory: str | Path) -> Callable[[Request], Awaitable[Respons
         return await trio.to_thread.run_sync(read, request.path, abandon_on_cancel=True)
 
     return static
+
+
+def _shared_file(path: str) -> Response | None:
+    """A file that the built-in pages share, if it is one."""
+    name = path.removeprefix("/")
+    return _response(name, (files(__name__) / name).read_bytes(), {}) if name in _SHARED else None
 
 
 def _asks_for_a_file(request: Request) -> bool:

@@ -4,6 +4,8 @@ import { make, openLog, timeNow } from "./log.js";
 import { connect } from "./socket.js";
 
 const WRONG_TOKEN = 4401;
+const WRONG = "The token is wrong: is it whole, and signed with the secret of this server?";
+const OLD = "The token is out of date.";
 const AWAY = "The server has lost its Redis. It goes on as soon as that is back; events until then may be missed.";
 const find = (id) => document.getElementById(id);
 const log = openLog(find("log"));
@@ -64,7 +66,7 @@ function enter(token) {
       const content = JSON.parse(text);
       received[content.type](content);
     },
-    onClose: ({ code, reason }) => code === WRONG_TOKEN && ask(reason[0].toUpperCase() + reason.slice(1) + "."),
+    onClose: ({ code, reason }) => code === WRONG_TOKEN && ask(/out of date|expired/i.test(reason) ? OLD : WRONG),
   });
 }
 

@@ -88,13 +88,6 @@ class Decoder:
             return self._ahead.unfinished
         return self._partial is not None or self._arriving is not None or self._fragments is not None
 
-    @property
-    def unfinished_bytes(self) -> int:
-        """How many bytes the frame or message in progress holds, besides what is kept."""
-        arriving = self._arriving
-        arrived = 0 if arriving is None else arriving.length - arriving.missing
-        return arrived + len(self._partial or ()) + len(self._fragments or ())
-
     def feed(self, data: bytearray, size: int, messages: list[str | bytes], room: int) -> int:
         """Take the first ``size`` bytes of ``data``, which may be overwritten.
 

@@ -21,7 +21,8 @@ class AnswerWriter:
     """Writes one answer to a request that was made with ``method`` and ``version`` ("1.0" or "1.1").
 
     ``keep_alive`` says whether the connection can be used again after it: it is what the client wants until
-    the head is written, and then what the head says. ``complete`` is True when the last byte was returned.
+    the head is written, and then what the head says. ``complete`` is True when the last byte was returned;
+    with ``expects_end``, the application has not said that it was the last.
     """
 
     __slots__ = (
@@ -32,6 +33,7 @@ class AnswerWriter:
         "_old",
         "begun",
         "complete",
+        "expects_end",
         "keep_alive",
         "status",
     )
@@ -41,6 +43,7 @@ class AnswerWriter:
         self.status = 0
         self.begun = False  # the head is written
         self.complete = False
+        self.expects_end = False
         self._old = version == "1.0"
         self._has_body = method != "HEAD"
         self._head: list[bytes] = []
@@ -84,11 +87,13 @@ class AnswerWriter:
             raise TypeError(f"a body is bytes, not {type(data).__name__}")
         self._check_length(len(data), more)
         head = b"" if self.begun else self._take_head(len(data), more)
-        self.complete = not more
         if not self._has_body:
+            self.complete = not more
             return head
         if self._left is not None:
             self._left -= len(data)
+        self.complete = not more or self._left == 0
+        self.expects_end = self.complete and more
         if not self._chunked:
             return head + data
         piece = b"%x\r\n%b\r\n" % (len(data), data) if data else b""

@@ -64,7 +64,7 @@ class Encoded:
 
     def frame(self, connection: WireConnection) -> Frame:
         """The frame that fits what ``connection`` has negotiated."""
-        deflate = connection.deflate
+        deflate = connection.sender.deflate
         if deflate is None or len(self._payload) < connection.settings.compression_threshold:
             return self.plain
         deflate.restart()
@@ -84,14 +84,14 @@ def send_encoded(connection: Connection, encoded: Encoded, overflow: Overflow) -
     if connection.closing.state != State.OPEN:
         return Outcome.CLOSED
     frame = encoded.frame(connection)
-    if overflow is Overflow.LATEST and connection.queued and connection.outbox.replace_latest(frame):
+    if overflow is Overflow.LATEST and connection.queued and connection.shared_frames.replace_latest(frame):
         _count_drops(connection, overflow, 1)
         return Outcome.DROPPED
-    if connection.offer(frame):
+    if connection.sender.offer(frame):
         return Outcome.SENT
     if overflow is Overflow.DROP_OLDEST:
-        _count_drops(connection, overflow, connection.outbox.drop_oldest(len(frame)))
-        if connection.offer(frame):
+        _count_drops(connection, overflow, connection.shared_frames.drop_oldest(len(frame)))
+        if connection.sender.offer(frame):
             return Outcome.SENT
     _count_drops(connection, overflow, 1)
     if overflow is Overflow.DISCONNECT:
@@ -145,6 +145,7 @@ def send_to_members(
     members: Sequence[Receiver], message: Message, key: object = None, exclude: Collection[object] = ()
 ) -> BroadcastResult:
     """Send a shared message to the members that are not in ``exclude``, nor their connections."""
+    hash(key)  # TypeError for what is no key, before anything is sent
     if exclude:
         members = [one for one in members if one not in exclude and one.connection not in exclude]
     latest = Overflow.LATEST in [one.overflow for one in members]

@@ -28,6 +28,8 @@ from .topics import Envelope, Following, OnGap, OnPresence, TopicHooks, Topics
 
 Info = TypeVar("Info")
 
+_open_registries: trio.lowlevel.RunVar[set[Registry[Any]]] = trio.lowlevel.RunVar("open registries")
+
 
 class Member(Generic[Info]):
     """One registered connection: what the application knows about it, and the scope of its block.
@@ -385,10 +387,28 @@ async def open_registry(
             registry = Registry(
                 policy, broker or MemoryBroker(nursery), hooks=hooks, history=history or {}, nursery=nursery
             )
+            everywhere = _registries_of_run()
+            everywhere.add(registry)
             try:
                 yield registry
             finally:
+                everywhere.remove(registry)
                 registry._begin_closing()
     finally:
         if registry is not None:
             await registry._wait_left()
+
+
+def _registries_of_run() -> set[Registry[Any]]:
+    try:
+        return _open_registries.get()
+    except LookupError:
+        registries: set[Registry[Any]] = set()
+        _open_registries.set(registries)
+        return registries
+
+
+def members_of_run() -> Iterator[Member[Any]]:
+    """The members of all registries that are open in this Trio run, for those who look in from outside."""
+    for registry in _registries_of_run():
+        yield from registry

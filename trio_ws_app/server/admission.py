@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
@@ -19,6 +20,7 @@ from ..wire.deadlines import FixedTimeout
 from ..wire.engine import Engine
 from .access_log import RefusedOrigins
 from .addresses import Client, Proxies, local_address
+from .asgi_websockets import AsgiWebSockets
 from .connections import Connections
 from .draining import Stop
 from .exchanges import Exchanges
@@ -66,6 +68,11 @@ class Admission:
         self.proxies = Proxies(options.settings)
         self.connections = Connections(nursery, options, counters, self.places, stop)
         self.exchanges = Exchanges(engine, nursery, options, counters, self.places, stop, self._go_on)
+        self._asgi_websockets = (
+            AsgiWebSockets(nursery, options, self.connections, stop, self._accept)
+            if options.handler is None
+            else None
+        )
         self._engine = engine
         self._hooks = Hooks(nursery, options, stop)
         self._ssl_context = options.ssl_context
@@ -236,17 +243,30 @@ class Admission:
             handshake.refuse(_DRAINING, "draining")
         elif not handshake.has_place:
             handshake.refuse(_FULL, "full")
+        elif self._asgi_websockets is not None:
+            self._asgi_websockets.start(handshake, request)
         else:
             self._connect(handshake, request)
 
     def _connect(self, handshake: PendingHandshake, request: Request) -> None:
+        try:
+            self._accept(handshake, request, self.connections.start)
+        except (TypeError, ValueError) as error:
+            self._hooks.failed("process_request", handshake, error)
+
+    def _accept(
+        self,
+        handshake: PendingHandshake,
+        request: Request,
+        start: Callable[[WireConnection, str | None], None],
+    ) -> WireConnection:
+        """Answer with 101, and ``start`` the connection. Raises what ``handshake.accept`` raises."""
         handshake.has_place = False  # it is the connection's from here on
         try:
             accepted = handshake.accept(request)
-        except (TypeError, ValueError) as error:
+        except BaseException:
             handshake.has_place = True
-            self._hooks.failed("process_request", handshake, error)
-            return
+            raise
         request.headers.pack()
         deflate = accepted.deflate
         connection = WireConnection(
@@ -259,8 +279,9 @@ class Admission:
             deflate=None if deflate is None else PerMessageDeflate(deflate, self.settings.max_message_size),
         )
         handshake.transport.endpoint = connection
-        self.connections.start(connection, handshake.host)
-        connection.write_handshake(accepted.response)
+        start(connection, handshake.host)
+        connection.sender.write_handshake(accepted.response)
         trailing = accepted.trailing + handshake.trailing
         if trailing:
             connection.feed(bytearray(trailing), len(trailing))
+        return connection

@@ -23,8 +23,9 @@ def hooks_in(hooks: Hooks) -> tuple[ProcessRequest, ...]:
     return several
 
 
-def _is_handler(_app: object, _attribute: attrs.Attribute[Handler], handler: Handler) -> None:
-    check_handler(handler)
+def _is_handler(_app: object, _attribute: attrs.Attribute[Handler | None], handler: Handler | None) -> None:
+    if handler is not None:
+        check_handler(handler)
 
 
 _is_codec = attrs.validators.optional(attrs.validators.instance_of(JsonCodec))
@@ -43,12 +44,13 @@ class App:
 
     ``http`` is an ASGI application that answers every request that is no WebSocket handshake; these are then
     all that ``process_request`` sees. It is asked for ``/healthz`` and ``/readyz`` too, which the server
-    answers if its answer is 404. Its lifespan begins before the server's and ends after it.
+    answers if its answer is 404. Its lifespan begins before the server's and ends after it. Without a
+    handler, WebSockets are the ASGI application's too.
 
     Raises TypeError for a handler, a hook, an application or a codec of a wrong type.
     """
 
-    handler: Handler = attrs.field(validator=_is_handler)
+    handler: Handler | None = attrs.field(default=None, validator=_is_handler)
     process_request: tuple[ProcessRequest, ...] = attrs.field(default=(), converter=hooks_in, kw_only=True)
     cancel_on_disconnect: bool = attrs.field(default=False, kw_only=True)
     json: JsonCodec | None = attrs.field(default=None, validator=_is_codec, kw_only=True)
@@ -57,6 +59,13 @@ class App:
     http: Application | None = attrs.field(
         default=None, validator=attrs.validators.optional(attrs.validators.is_callable()), kw_only=True
     )
+
+    def __attrs_post_init__(self) -> None:
+        if self.handler is None and self.http is None:
+            raise TypeError(
+                "the handler must be an async function that takes a connection, not None; "
+                "without one, http= has to be an ASGI application"
+            )
 
     def hooks(self, before: Hooks = None) -> tuple[ProcessRequest, ...]:
         """All that look at a request: those ``before``, then the application's, within what routes say."""

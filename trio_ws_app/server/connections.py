@@ -36,10 +36,14 @@ class Connections:
 
     def start(self, connection: WireConnection, host: Host) -> None:
         """Serve ``connection``, for which a place was taken, with a copy of the current context."""
+        self.begin(connection, host)
+        self._nursery.start_soon(self._serve, connection, host, name=connection.id)
+
+    def begin(self, connection: WireConnection, _host: Host) -> None:
+        """The caller serves ``connection``, for which a place was taken, and then calls ``conclude``."""
         self._counters.accepted += 1
         self._count += 1
         self.live[connection] = None
-        self._nursery.start_soon(self._serve, connection, host, name=connection.id)
 
     async def wait_none(self) -> None:
         """Wait until there are no connections."""
@@ -52,15 +56,19 @@ class Connections:
         try:
             # A cancellation ends here: the nursery would describe, collect and sort what every handler of the
             # server raises at once, with all its frames.
-            try:
-                if self._cancel_on_disconnect:
-                    await self._handle_while_connected(connection)
-                else:
-                    await await_interruptible(self._handler(connection))
-            except BaseException as error:
-                code = self._close_code(error, connection)
-            finally:
-                self._handler_has_ended(connection)
+            if self._cancel_on_disconnect:
+                await self._handle_while_connected(connection)
+            else:
+                await self._handle(connection)
+        except BaseException as error:
+            code = self.close_code(error, connection)
+        finally:
+            await self.conclude(connection, host, code)
+
+    async def conclude(self, connection: WireConnection, host: Host, code: int | None) -> None:
+        """The handler has ended: close with ``code``, None if it was cancelled; give the place back."""
+        try:
+            self._handler_has_ended(connection)
             if code is not None:
                 await self._close(connection, code)
         finally:
@@ -68,9 +76,13 @@ class Connections:
 
     async def _handle_while_connected(self, connection: WireConnection) -> None:
         with trio.CancelScope() as scope, connection.cancel_when_gone(scope):
-            await await_interruptible(self._handler(connection))
+            await self._handle(connection)
 
-    def _close_code(self, error: BaseException, connection: WireConnection) -> int | None:
+    async def _handle(self, connection: WireConnection) -> None:
+        assert self._handler is not None
+        await await_interruptible(self._handler(connection))
+
+    def close_code(self, error: BaseException, connection: WireConnection) -> int | None:
         """The code to close with after the handler has raised ``error``, or None if it was cancelled."""
         interrupt = interrupt_in(error)
         if interrupt is None:

@@ -7,12 +7,17 @@ from math import inf
 
 import trio
 
+from ..asgi.application import ClientDisconnected
 from ..callbacks import leaves
 from ..errors import CloseCode, ConnectionClosed
 from ..protocol.closing import is_legal_close_code
 from ..wire.connection import WireConnection
+from .masking import masked
 
 logger = logging.getLogger("trio_ws_app.server")
+
+# What Starlette raises, and with it FastAPI, for a client that is gone. They have no base class in common.
+_OF_STARLETTE = frozenset({"ClientDisconnect", "WebSocketDisconnect"})
 
 
 def interrupt_in(error: BaseException) -> KeyboardInterrupt | SystemExit | None:
@@ -49,7 +54,14 @@ def close_code_for(error: BaseException, connection: WireConnection) -> int | No
     return code
 
 
+def says_client_is_gone(error: BaseException) -> bool:
+    """Whether this is how an ASGI application, or its framework, takes notice of that."""
+    return isinstance(error, ClientDisconnected) or type(error).__name__ in _OF_STARLETTE
+
+
 def _is_expected(leaf: BaseException, connection: WireConnection) -> bool:
+    if says_client_is_gone(leaf):
+        return connection.closing.gone_at >= 0
     if isinstance(leaf, ConnectionClosed):
         return leaf.connection is connection
     return isinstance(leaf, trio.Cancelled) and trio.current_effective_deadline() == -inf
@@ -73,7 +85,7 @@ def _log_condition(text: str, code: int, connection: WireConnection) -> None:
         connection.id,
         code,
         text,
-        extra={"connection": connection.id, "remote": connection.remote},
+        extra=_fields(connection),
     )
 
 
@@ -82,5 +94,10 @@ def _log_failure(error: BaseException, connection: WireConnection) -> None:
         "%s: the handler failed, the connection is closed with 1011",
         connection.id,
         exc_info=error,
-        extra={"connection": connection.id, "remote": connection.remote},
+        extra=_fields(connection),
     )
+
+
+def _fields(connection: WireConnection) -> dict[str, object]:
+    path = masked(connection.request.target)
+    return {"connection": connection.id, "remote": connection.remote, "path": path}

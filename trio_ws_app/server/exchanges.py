@@ -9,7 +9,7 @@ from math import inf
 import trio
 from trio.lowlevel import ParkingLot, enable_ki_protection
 
-from ..asgi.application import ClientDisconnected, Scope, http_scope
+from ..asgi.application import Scope, http_scope
 from ..asgi.exchange import Exchange
 from ..callbacks import await_interruptible, leaves
 from ..protocol.http_answer import AnswerWriter
@@ -17,7 +17,7 @@ from ..request import Request, Response
 from ..wire.deadlines import FixedTimeout
 from ..wire.engine import Engine
 from .access_log import log_answered
-from .containment import interrupt_in, is_cancelled
+from .containment import interrupt_in, is_cancelled, says_client_is_gone
 from .draining import Stop
 from .limits import Host, Places
 from .masking import masked
@@ -30,9 +30,6 @@ logger = logging.getLogger("trio_ws_app.server")
 _WINDOW = 10.0  # seconds over which the rate of a body is measured
 _BROKEN = Response(500, "internal server error\n")
 _STOPPING = Response(503, "the server stops\n", {"Retry-After": "1"})
-
-# What Starlette, and with it FastAPI, raises for a client that is gone.
-_GONE = frozenset({"ClientDisconnect", "WebSocketDisconnect"})
 
 GoOn = Callable[[PendingHandshake, Exchange], None]
 
@@ -116,7 +113,7 @@ class Exchanges:
             exchange.conclude(_STOPPING)
         elif is_cancelled(error):
             exchange.conclude(_STOPPING)
-        elif not (exchange.gone and all(map(_is_expected, leaves(error)))):
+        elif not (exchange.gone and all(map(says_client_is_gone, leaves(error)))):
             self._log_failure(error, exchange)
             self._counters.failed += 1
             exchange.conclude(_BROKEN)
@@ -145,7 +142,3 @@ class Exchanges:
         del self._handshakes[exchange]
         self._counters.aborted += 1
         log_answered(exchange, self.now())
-
-
-def _is_expected(leaf: BaseException) -> bool:
-    return isinstance(leaf, trio.Cancelled | ClientDisconnected) or type(leaf).__name__ in _GONE

@@ -17,6 +17,7 @@ from ..callbacks import await_interruptible, call_interruptible, refuse_coroutin
 from ..request import Request, Response
 from .containment import interrupt_in, is_cancelled
 from .draining import Stop
+from .masking import masked
 from .options import Options, ProcessRequest
 from .pending_handshake import PendingHandshake
 
@@ -46,7 +47,7 @@ class Hooks:
             refuse_coroutine(self._readiness, lacking, "readiness is a plain function")
             return _READY if lacking is None else Response(503, f"{lacking}\n", {"Retry-After": "1"})
         except BaseException as error:
-            return self._response_to("readiness", remote, error)
+            return self._response_to("readiness", remote, "/readyz", error)
 
     def ask(self, handshake: PendingHandshake, request: Request, let_pass: LetPass) -> None:
         """Call ``let_pass`` unless the application answers the request, now or when its hook has returned."""
@@ -111,13 +112,19 @@ class Hooks:
 
     def failed(self, name: str, handshake: PendingHandshake, error: BaseException) -> None:
         """What the hook ``name`` has raised, or asked for, is answered with 500."""
-        response = self._response_to(name, handshake.client.remote, error)
+        response = self._response_to(name, handshake.client.remote, handshake.target, error)
         handshake.refuse(response, f"{name} failed, or has ended the server")
 
-    def _response_to(self, name: str, remote: str, error: BaseException) -> Response:
+    def _response_to(self, name: str, remote: str, target: str, error: BaseException) -> Response:
         interrupt = interrupt_in(error)
         if interrupt is not None:
             self._stop.interrupted(interrupt)
             return _STOPPING
-        logger.error("%s: %s failed, the request is answered with 500", remote, name, exc_info=error)
+        logger.error(
+            "%s: %s failed, the request is answered with 500",
+            remote,
+            name,
+            exc_info=error,
+            extra={"remote": remote, "path": masked(target)},
+        )
         return _BROKEN

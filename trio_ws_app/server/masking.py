@@ -23,6 +23,11 @@ def masked(target: str) -> str:
     return path + mark + "&".join(_masked_pair(pair) for pair in query.split("&"))
 
 
+def sounds_secret(name: str) -> bool:
+    """Whether ``masked`` hides each value of a parameter of this name."""
+    return _SECRET.search(name) is not None
+
+
 def _masked_pair(pair: str) -> str:
     name, equals, value = pair.partition("=")
     if not equals:

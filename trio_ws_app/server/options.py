@@ -26,9 +26,9 @@ def always_ready() -> str | None:
 
 @attrs.frozen
 class Options:
-    """See ``serve``."""
+    """See ``serve``. Without a handler, ``http`` answers WebSocket handshakes too."""
 
-    handler: Handler
+    handler: Handler | None
     settings: Settings
     ssl_context: ssl.SSLContext | None = None
     process_request: Sequence[ProcessRequest] = ()

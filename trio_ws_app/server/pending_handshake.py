@@ -24,6 +24,7 @@ from ..wire.deadlines import FixedTimeout
 from ..wire.stream import StreamTransport
 from ..wire.transport import SocketTransport
 from .addresses import Client, ip_client
+from .masking import masked
 from .tls import Secured, agreed
 
 logger = logging.getLogger("trio_ws_app.handshake")
@@ -108,6 +109,7 @@ class PendingHandshake:
         "on_lost",
         "peer",
         "secured",
+        "target",
         "trailing",
         "transport",
     )
@@ -130,6 +132,7 @@ class PendingHandshake:
         self.has_place = False  # among the connections
         self.has_spoken = False
         self.on_lost: Callable[[], None] | None = None
+        self.target = ""  # of the request, as it came
         self.trailing = b""  # what came while the request was decided on
         self.secured = secured
         self._owner = owner
@@ -274,6 +277,7 @@ class PendingHandshake:
             self.refuse(refusal.response, refusal.reason)
             return
         if request is not None:
+            self.target = request.target
             self._stage = Stage.DECIDING
             tls = None if self.secured is None else agreed(self.secured)
             scheme = "http" if tls is None else "https"
@@ -340,7 +344,10 @@ class PendingHandshake:
         try:
             self._out = self._handshake.refuse(response)
         except Exception:  # what the application has put into it
-            logger.exception("%s: the HTTP answer can't be sent, the client gets 500", self.client.remote)
+            fields = {"remote": self.client.remote, "path": masked(self.target)}
+            logger.exception(
+                "%s: the HTTP answer can't be sent, the client gets 500", self.client.remote, extra=fields
+            )
             response = _BROKEN
             self._out = self._handshake.refuse(response)
         self._owner.count_refused(f"HTTP {response.status}")

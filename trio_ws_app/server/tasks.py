@@ -17,6 +17,17 @@ _TRIO = os.path.dirname(trio.__file__) + os.sep
 _OURS = os.path.dirname(os.path.dirname(__file__)) + os.sep
 _APPS = _OURS + "apps" + os.sep
 _LIBRARY = os.path.dirname(inspect.__file__) + os.sep
+_CONNECTION = os.path.join(_OURS, "wire", "connection.py")
+_DOING = {  # by the method of a connection that a task waits in
+    "receive": "waits for a message",
+    "consume_inline": "waits for a message",
+    "send": "waits for the peer to read",
+    "send_stream": "waits for the peer to read",
+    "ping": "waits for a pong",
+    "aclose": "waits for the peer's Close",
+    "wait_ended": "waits for the end",
+    "wait_closed": "waits for the end",
+}
 _SCAFFOLDING = (_TRIO, os.path.dirname(inspect.__file__) + os.sep + "contextlib.py")
 
 
@@ -32,11 +43,17 @@ class Place:
 
 @attrs.frozen
 class TaskNode:
-    """One task: where it waits, and the tasks in each of the nurseries it has opened."""
+    """One task: where it waits, and the tasks in each of the nurseries it has opened.
+
+    ``doing`` says what it waits for where that is known, such as ``waits for a message``. ``internal`` says
+    that no line of the user's code is in it: a task of the server's own.
+    """
 
     name: str
     waits: Place | None
     children: list[TaskNode]
+    doing: str = ""
+    internal: bool = False
 
 
 def task_tree(task: Task, hidden: Set[str] = frozenset()) -> TaskNode:
@@ -46,7 +63,9 @@ def task_tree(task: Task, hidden: Set[str] = frozenset()) -> TaskNode:
     """
     children = [child for nursery in task.child_nurseries for child in nursery.child_tasks]
     shown = sorted((child for child in children if child.name not in hidden), key=lambda child: child.name)
-    return TaskNode(task.name, waiting_place(task), [task_tree(child, hidden) for child in shown])
+    below = [task_tree(child, hidden) for child in shown]
+    frames = _shown_frames(task)
+    return TaskNode(task.name, _waiting_place(frames), below, _doing(frames), internal=not _users(frames))
 
 
 def waiting_place(task: Task) -> Place | None:
@@ -54,9 +73,24 @@ def waiting_place(task: Task) -> Place | None:
 
     For a task of the server itself, the innermost line that is not Trio's.
     """
-    frames = [frame for frame in _frames(task) if not frame[0].f_code.co_filename.startswith(_SCAFFOLDING)]
+    return _waiting_place(_shown_frames(task))
+
+
+def _waiting_place(frames: list[tuple[FrameType, int]]) -> Place | None:
     chosen = _users(frames) or frames
     return _place(*chosen[-1]) if chosen else None
+
+
+def _shown_frames(task: Task) -> list[tuple[FrameType, int]]:
+    return [frame for frame in _frames(task) if not frame[0].f_code.co_filename.startswith(_SCAFFOLDING)]
+
+
+def _doing(frames: list[tuple[FrameType, int]]) -> str:
+    """What a task waits for in a method of a connection; "" for anything else."""
+    if not frames or frames[-1][0].f_code.co_filename != _CONNECTION:
+        return ""
+    names = (frame.f_code.co_name for frame, _ in reversed(frames))
+    return next((_DOING[name] for name in names if name in _DOING), "")
 
 
 def users_places(task: Task) -> Iterator[Place]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from traceback import walk_tb
 
 import attrs
 
@@ -142,5 +143,5 @@ def _told(error: BaseException) -> list[str]:
     if isinstance(error, BaseExceptionGroup):
         return [line for inner in error.exceptions for line in _told(inner)]
     text = f"{type(error).__name__}: {error}".splitlines()
-    place = users_place(error.__traceback__)
+    place = users_place(walk_tb(error.__traceback__))
     return text if place is None else [*text, f"  at {place[0]}:{place[1]}, in {place[2]}"]

@@ -17,7 +17,10 @@ from ..errors import UsageError
 from ..server.app import App
 from ..server.options import Handler
 from ..settings import Settings
+from .leftovers import tasks_below
 from .memory import MemoryServer, serve_in_memory
+from .points import on_one_screen
+from .standstill import users_waits
 
 if TYPE_CHECKING:
     import httpx
@@ -41,10 +44,16 @@ def run_on_virtual_time(
 
 
 async def _run_limited(test: Callable[[], Awaitable[object]], fixture: ServerFixture | None) -> None:
-    with trio.move_on_after(LONGEST) as scope:
+    main = trio.lowlevel.current_task()
+    async with background() as nursery:
+        nursery.start_soon(_give_up, main)
         await run_with_servers(test, fixture)
-    if scope.cancelled_caught:
-        raise AssertionError("not over after six hours of virtual time: it waits for what never comes")
+
+
+async def _give_up(main: trio.lowlevel.Task) -> None:
+    await trio.sleep(LONGEST)
+    waiting = on_one_screen(users_waits(tasks_below(main)))
+    raise AssertionError(f"not over after six hours of virtual time: waits for what never comes\n{waiting}")
 
 
 async def run_with_servers(test: Callable[[], Awaitable[object]], fixture: ServerFixture | None) -> None:

@@ -107,8 +107,11 @@ async def serve_in_memory(
     """
     listener = MemoryListener()
     app = as_app(handler)
-    one = None if victim is None else Victim(victim, app.handler)
-    if one is not None:
+    one = None
+    if victim is not None:
+        if app.handler is None:
+            raise TypeError("a victim is a connection of a handler, which this application has not")
+        one = Victim(victim, app.handler)
         hooks = app.hooks(process_request)
         app, process_request = attrs.evolve(app, handler=one, process_request=hooks), None
     start = partial(

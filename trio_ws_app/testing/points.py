@@ -7,8 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
-from traceback import walk_tb
-from types import FrameType, TracebackType
+from types import FrameType
 
 import attrs
 import trio
@@ -116,10 +115,10 @@ def is_users(frames: Iterable[tuple[FrameType, int]]) -> bool:
     return any(_is_users_file(frame.f_code.co_filename) for frame, _ in frames)
 
 
-def users_place(trace: TracebackType | None) -> Place | None:
-    """The innermost place in the user's code that an error has passed, if any."""
-    frames = [(frame, line) for frame, line in walk_tb(trace) if _is_users_file(frame.f_code.co_filename)]
-    return _place(*frames[-1]) if frames else None
+def users_place(frames: Iterable[tuple[FrameType, int]]) -> Place | None:
+    """The innermost place in the user's code, if there is any; ``frames`` begin with the outermost."""
+    users = [(frame, line) for frame, line in frames if _is_users_file(frame.f_code.co_filename)]
+    return _place(*users[-1]) if users else None
 
 
 def _is_users_file(file: str) -> bool:

@@ -11,7 +11,7 @@ from trio.lowlevel import Task
 from trio.testing import wait_all_tasks_blocked
 
 from .leftovers import tasks_below
-from .points import own_frames
+from .points import own_frames, users_place
 
 _ATTEMPTS = 100
 
@@ -33,6 +33,12 @@ def describe(tasks: Iterable[Task]) -> str:
         stack = StackSummary.extract(own_frames(task.iter_await_frames()))
         parts.append(f"task {task.name} waits here:\n" + "".join(stack.format()))
     return "\n".join(parts)
+
+
+def users_waits(tasks: Iterable[Task]) -> list[str]:
+    """Where in the user's code each of ``tasks`` waits that does, in a line."""
+    places = ((task.name, users_place(task.iter_await_frames())) for task in tasks)
+    return [f"  task {name} waits at {at[0]}:{at[1]}, in {at[2]}" for name, at in places if at is not None]
 
 
 async def break_up(main: Task) -> None:

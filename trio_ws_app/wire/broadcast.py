@@ -1,5 +1,5 @@
 # cython: annotation_typing=False
-"""One message for many links, and the flush that follows: the inner loops of a broadcast."""
+"""One message for many connections, and the flush that follows: the inner loops of a broadcast."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from typing import Any
 
 from ..errors import not_a_message
 from ..primitives import encode_frame
-from ..protocol.closing import State
 from ..protocol.frames import Frame, Opcode
 from .link import Link
+from .sending import Sender
 
 logger = logging.getLogger("trio_ws_app.wire")
 
-_OPEN = int(State.OPEN)
 _TEXT, _BINARY = int(Opcode.TEXT), int(Opcode.BINARY)
 
 
@@ -49,24 +48,26 @@ def _takes_simply(connection: Any, frame: Any, only_if_idle: bool) -> bool:
     if not isinstance(connection, Link):
         return False
     link: Link = connection
-    if link.closing.state != _OPEN or link.deflate is not None:
+    sender = link.sender
+    outbox = sender.outbox
+    if not outbox.shared or sender.deflate is not None:
         return False
-    if only_if_idle and not link.outbox.is_empty():
+    if only_if_idle and not outbox.is_empty():
         return False
-    return Link.offer(link, frame)
+    return Sender.offer(sender, frame)
 
 
-def flush(links: list[Any]) -> bool:
-    """Flush ``links``; whether a task may have been woken by that, or a deadline set."""
+def flush(senders: list[Any]) -> bool:
+    """Flush ``senders``; whether a task may have been woken by that, or a deadline set."""
     concerned = False
-    for flushed in links:
-        link: Link = flushed
+    for flushed in senders:
+        sender: Sender = flushed
         try:
-            if Link.flush(link):
+            if Sender.flush(sender):
                 concerned = True
         except Exception:
             # One connection's failure is one connection's failure (G5), also when it is ours.
             logger.exception("a connection failed in its flush and is aborted")
-            link.failed()
+            sender.failed()
             concerned = True
     return concerned

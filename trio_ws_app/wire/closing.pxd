@@ -1,27 +1,50 @@
+from trio_ws_app.wire.inbox cimport Inbox
+from trio_ws_app.wire.outbox cimport Outbox
+from trio_ws_app.wire.transport cimport Transport
+
 cdef int _OPEN
 cdef int _CLOSE_RECEIVED
+cdef int _CLOSE_SENT
+cdef int _GONE
 
 cdef class Closing:
     cdef readonly int state
     cdef readonly object reason
     cdef readonly str closed_by
     cdef readonly bint closed_here
-    cdef public bint peer_closed
+    cdef readonly bint peer_closed
     cdef readonly bint ended
-    cdef public bint broken
-    cdef public double since
+    cdef readonly bint broken
     cdef readonly double gone_at
+    cdef Transport _transport
+    cdef Outbox _outbox
+    cdef Inbox _inbox
+    cdef object _keepalive
+    cdef object _timeouts
+    cdef object _now
     cdef list _scopes
     cdef list _waiting
 
-    cpdef bint can_send(self) except -1
     cpdef bint is_over_for_producers(self) except -1
-    cpdef object turn(self, object turn)
-    cpdef object blame(self, str side)
-    cpdef object peer_is_gone(self, double now, object reason)
+    cdef object _turn(self, object turn)
+    cdef object _blame(self, str side)
+    cpdef object send_close(self, int code, str reason)
     cpdef object close_here(self)
+    cpdef object receive_close(self, object close)
+    cpdef object reply(self)
+    cpdef object delay_reply(self)
+    cpdef object fail(self, int code, str text)
+    cdef object _queue(self, bytes payload)
+    cpdef object written(self)
+    cpdef object give_up(self)
+    cpdef object peer_is_gone(self, object reason)
+    cpdef object lose_writing(self)
+    cpdef object lose(self, object reason)
+    cpdef object abort(self, str why, bint reset)
+    cdef object _lose_peer(self, str side, object reason)
+    cdef object _drop(self, bint abort)
     cdef object _cancel_scopes(self)
-    cpdef object end(self)
+    cdef object _end(self)
 
 cdef class CancelWhenGone:
     cdef Closing _closing

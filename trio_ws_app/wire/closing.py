@@ -1,30 +1,50 @@
 # cython: annotation_typing=False
-"""How far a connection is from its end, and what is told of it."""
+"""The closing handshake, the end of the transport, and what is told of either."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
+from typing import TYPE_CHECKING, Any
 
 import trio
 from trio.lowlevel import Task, reschedule
 
-from ..errors import CloseReason
-from ..protocol.closing import TRANSITIONS, State, Turn
+from ..errors import CloseCode, CloseReason
+from ..primitives import encode_frame
+from ..protocol.closing import TRANSITIONS, Close, State, Turn, close_payload, close_reply
+from ..protocol.frames import Opcode
 
-_OPEN = int(State.OPEN)
-_CLOSE_RECEIVED = int(State.CLOSE_RECEIVED)
+if TYPE_CHECKING:
+    from .inbox import Inbox
+    from .keepalive import Keepalive
+    from .outbox import Outbox
+    from .timeouts import Timeouts
+    from .transport import Transport
+
+_OPEN, _CLOSE_RECEIVED, _CLOSE_SENT, _GONE = map(int, State)
 
 
 class Closing:
-    """The state of the closing handshake, and what ends with it.
+    """How far a connection is from its end, and what that means for its parts.
 
     ``state`` moves by the table in ``protocol.closing``. ``reason`` is how the connection ended,
     ``closed_by`` which side was first: "peer", "us" or "network". Scopes are cancelled as soon as the peer
     is gone or this side has closed (G9), and tasks that wait for the end are woken when nothing more will
     be written.
+
+    A Close is queued here and written by the caller, who calls ``written`` afterwards.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        outbox: Outbox,
+        inbox: Inbox,
+        keepalive: Keepalive,
+        timeouts: Timeouts,
+        now: Callable[[], float],
+    ) -> None:
         self.state = _OPEN
         self.reason: CloseReason | None = None
         self.closed_by = ""
@@ -32,39 +52,157 @@ class Closing:
         self.peer_closed = False  # its Close has come
         self.ended = False  # nothing more will be written
         self.broken = False  # nothing more can be written, and there may be more to read
-        self.since = -1.0  # when our Close was queued; negative until then
         self.gone_at = -1.0  # when the peer had gone; negative until then
+        self._transport = transport
+        self._outbox = outbox
+        self._inbox = inbox
+        self._keepalive = keepalive
+        self._timeouts = timeouts
+        self._now = now
         self._scopes: list[trio.CancelScope] | None = None
         self._waiting: list[Task] | None = None
-
-    def can_send(self) -> bool:
-        """Whether a message may still be sent."""
-        return self.state <= _CLOSE_RECEIVED and not (self.closed_here or self.broken)
 
     def is_over_for_producers(self) -> bool:
         """Whether the peer is gone, or this side has closed."""
         return self.gone_at >= 0 or self.closed_here
 
-    def turn(self, turn: Turn) -> None:
+    def _turn(self, turn: Turn) -> object:
         """Go one step towards the end."""
         self.state = int(TRANSITIONS[self.state, turn])
+        if self.state > _CLOSE_RECEIVED:
+            self._outbox.seal()
+        return None
 
-    def blame(self, side: str) -> None:
+    def _blame(self, side: str) -> object:
         """``side`` has ended the connection, unless the other was first."""
         self.closed_by = self.closed_by or side
+        return None
 
-    def peer_is_gone(self, now: float, reason: CloseReason | None) -> None:
-        """The peer has closed or vanished: cancel what works for it. ``reason`` None is not known yet."""
-        if self.gone_at < 0:
-            self.gone_at = now
-        if self.reason is None:
-            self.reason = reason
-        self._cancel_scopes()
+    # -- the closing handshake ---------------------------------------------------------------
+
+    def send_close(self, code: int, reason: str) -> None:
+        """Queue our Close if none went before; to the peer's, the reply."""
+        payload = close_payload(code, reason)
+        if self.state == _OPEN:
+            self._turn(Turn.SEND_CLOSE)
+            self._blame("us")
+            self._queue(payload)
+        elif self.state == _CLOSE_RECEIVED:
+            self.reply()
 
     def close_here(self) -> None:
         """This side has closed: nothing more is received or sent by it."""
         self.closed_here = True
+        self._outbox.seal()
+        self._keepalive.end()
+        self._inbox.clear()
+        self._inbox.wake()
         self._cancel_scopes()
+
+    def receive_close(self, close: Close) -> None:
+        """The peer's Close has come. If it is the first of the two, ``reply`` follows, or ``delay_reply``."""
+        self.peer_closed = True
+        self._turn(Turn.RECEIVE_CLOSE)
+        if self.state == _CLOSE_RECEIVED:
+            self._blame("peer")
+        self.peer_is_gone(CloseReason(close.code, close.reason))
+
+    def reply(self) -> None:
+        """Answer the peer's Close with its own code and reason (RFC 6455, section 5.5.1)."""
+        reason: Any = self.reason
+        self._turn(Turn.SEND_CLOSE)
+        self._queue(close_reply(Close(reason.code, reason.reason)))
+        self._inbox.wake()
+
+    def delay_reply(self) -> None:
+        """What came before the peer's Close is still to be answered, within ``close_timeout``."""
+        self._timeouts.limit_closing(self._now())
+
+    def fail(self, code: int, text: str) -> None:
+        """The peer broke the protocol: say which rule, and end (RFC 6455, section 7.1.7)."""
+        self._blame("us")
+        if self.state <= _CLOSE_RECEIVED:
+            self._queue(close_payload(code, text))
+        self._turn(Turn.LOSE_PEER)
+        self.peer_is_gone(CloseReason(code, text))
+
+    def _queue(self, payload: bytes) -> object:
+        """Queue our Close behind what waits; a streamed message can't be completed any more."""
+        self._outbox.drop_held()
+        self._outbox.push_streamed(encode_frame(int(Opcode.CLOSE), payload))
+        self._timeouts.limit_closing(self._now())
+        return None
+
+    def written(self) -> None:
+        """Nothing is queued: after both Closes the server ends the TCP connection (section 7.1.1)."""
+        if self.state != _GONE or self.ended:
+            return
+        if self._transport.send_eof(self.peer_closed):
+            self._timeouts.stop()
+        else:
+            self._transport.watch(True, False)
+            self._timeouts.limit_closing(self._now())
+        self._end()
+
+    def give_up(self) -> None:
+        """``close_timeout`` is over."""
+        if self.ended:
+            self._drop(False)  # the peer has both Closes, but does not end its side
+        elif self.state == _CLOSE_RECEIVED:
+            self.reply()
+        else:
+            # What is written may still be read, our Close too; what is not would keep its memory.
+            self.abort("the peer did not answer our Close", not self._outbox.is_empty())
+
+    # -- the end of the transport ------------------------------------------------------------
+
+    def peer_is_gone(self, reason: CloseReason | None) -> None:
+        """The peer has closed or vanished: tell what works for it. Messages may remain to be received.
+
+        ``reason`` None is not known yet.
+        """
+        if self.gone_at < 0:
+            self.gone_at = self._now()
+            self._timeouts.peer_is_gone = True
+        if self.reason is None:
+            self.reason = reason
+        self._keepalive.end()
+        self._inbox.wake()
+        self._outbox.shared = False
+        self._outbox.wake_waiting()
+        self._cancel_scopes()
+
+    def lose_writing(self) -> None:
+        """Nothing more can be written; what the peer sent before may still be there, and is read next."""
+        self.broken = True
+        self._timeouts.at(self._now())
+        self._outbox.discard()
+        self._outbox.blocked = False
+        self._outbox.seal()
+
+    def lose(self, reason: CloseReason) -> None:
+        """The transport is gone."""
+        self._lose_peer("network", reason)
+        self._drop(False)
+
+    def abort(self, why: str, reset: bool) -> None:
+        """End at once: no Close, and nothing that is queued; with ``reset`` nothing that the kernel holds."""
+        self._lose_peer("us", CloseReason(CloseCode.ABNORMAL, why))
+        self._drop(reset)
+
+    def _lose_peer(self, side: str, reason: CloseReason) -> object:
+        if self.state != _GONE:
+            self._blame(side)
+            self._turn(Turn.LOSE_PEER)
+            self.peer_is_gone(reason)
+        return None
+
+    def _drop(self, abort: bool) -> object:
+        self._outbox.discard()
+        self._outbox.blocked = False
+        self._timeouts.stop()
+        self._transport.close(abort)
+        return self._end()
 
     # -- scopes that end with the peer -------------------------------------------------------
 
@@ -92,7 +230,7 @@ class Closing:
 
     # -- tasks that wait for the end of the transport ----------------------------------------
 
-    def end(self) -> None:
+    def _end(self) -> object:
         """Nothing more will be written."""
         self.ended = True
         tasks = self._waiting
@@ -100,6 +238,7 @@ class Closing:
         if tasks is not None:
             for task in tasks:
                 reschedule(task)
+        return None
 
     def wait(self, task: Task) -> None:
         """``task`` is rescheduled when nothing more will be written."""

@@ -32,13 +32,14 @@ from .closing import CancelWhenGone
 from .engine import Engine
 from .inline import InlineConsumer
 from .link import Link
+from .overflow import SharedFrames
 from .transport import Transport
 
 
 class WireConnection(Link, Connection):
     """A connection whose bytes go through our own wire; the server makes them."""
 
-    __slots__ = ("_id", "_remote", "_request", "_subprotocol", "opened_at")
+    __slots__ = ("_id", "_remote", "_request", "_shared_frames", "_subprotocol", "opened_at")
 
     def __init__(
         self,
@@ -56,6 +57,7 @@ class WireConnection(Link, Connection):
         self._remote = remote
         self._request = request
         self._subprotocol = subprotocol
+        self._shared_frames: SharedFrames | None = None
         self.opened_at = engine.now()
 
     @property
@@ -87,6 +89,23 @@ class WireConnection(Link, Connection):
     def close_reason(self) -> CloseReason | None:
         return self.closing.reason
 
+    @property
+    def messages_out(self) -> int:
+        """How many messages were queued for the peer."""
+        return self.sender.count
+
+    @property
+    def queued(self) -> int:
+        """What waits for the peer: bytes, and an overhead for each message."""
+        return self.outbox.queued_cost()
+
+    @property
+    def shared_frames(self) -> SharedFrames:
+        """Those that wait and may give way, for overflow policies; made when it is asked for."""
+        if self._shared_frames is None:
+            self._shared_frames = SharedFrames(self.outbox)
+        return self._shared_frames
+
     # -- receiving ---------------------------------------------------------------------------
 
     async def receive(self) -> Message:
@@ -98,10 +117,13 @@ class WireConnection(Link, Connection):
             else:
                 await checkpoint_if_cancelled()
         while self.must_wait():
-            self.begin_waiting(current_task())
-            await wait_task_rescheduled(self._abort_receive)
-            self.busy = False
+            await self._wait_for_message()
         return self.take()
+
+    async def _wait_for_message(self) -> None:
+        self.begin_waiting(current_task())
+        await wait_task_rescheduled(self._abort_receive)
+        self.busy = False
 
     async def _yield_while_receiving(self) -> None:
         self.busy = True
@@ -123,11 +145,13 @@ class WireConnection(Link, Connection):
         try:
             self.consume_on()
             while inline.error is None and (self.inbox.messages or self.must_wait()):
-                self.begin_waiting(current_task())
-                await wait_task_rescheduled(self._abort_receive)
-                self.busy = False
+                if self.inbox.messages and self.outbox.has_room():
+                    await self._yield_while_receiving()  # it has had its share of this turn
+                else:
+                    await self._wait_for_message()
                 if self.closing.closed_here:
                     break  # by a sibling, or by the consumer: a way to end
+                self.consume_on()
         finally:
             self.consumer = None
             inline.stop()
@@ -146,8 +170,8 @@ class WireConnection(Link, Connection):
 
     async def _wait_for_room(self) -> None:
         """Return when a message may fit, or when none will any more."""
-        self.flush()
-        if self.outbox.has_room() or not self.closing.can_send():
+        self.sender.flush()
+        if self.outbox.has_room() or self.outbox.sealed:
             return
         task = current_task()
         self.outbox.wait(task)
@@ -183,18 +207,21 @@ class WireConnection(Link, Connection):
                 if isinstance(fragment, str) != (opcode is Opcode.TEXT):
                     raise TypeError("the fragments of one message are all str or all bytes")
                 await self._wait_for_fragment_room()
-                self.push_fragment(Opcode.CONTINUATION if begun else Opcode(opcode or 0), payload, False)
+                self.check_sendable()
+                self.sender.push_fragment(Opcode.CONTINUATION if begun else opcode or 0, payload, False)
                 begun = True
             if begun:
-                self.push_fragment(Opcode.CONTINUATION, b"", True)
+                self.check_sendable()
+                self.sender.push_fragment(Opcode.CONTINUATION, b"", True)
             begun = False
         finally:
-            if begun and self.closing.can_send():
+            if begun and not self.outbox.sealed:
                 self.send_close(CloseCode.INTERNAL_ERROR, "a streamed message broke off")
-            self.end_stream()
+            self.sender.end_stream()
+            self.consume_on()
 
     async def _wait_for_fragment_room(self) -> None:
-        while not self.outbox.has_room_for_fragment() and self.closing.can_send():
+        while not self.outbox.has_room_for_fragment() and not self.outbox.sealed:
             task = current_task()
             self.outbox.wait(task)
             await wait_task_rescheduled(self._leave_outbox(task))
@@ -204,9 +231,10 @@ class WireConnection(Link, Connection):
         await checkpoint_if_cancelled()
         self.check_sendable()
         if self.closing.gone_at >= 0:
-            raise self._over()  # nothing is read after a Close, not even a pong
-        payload = self.send_ping(current_task())
+            raise self.closed_error()  # nothing is read after a Close, not even a pong
         sent = trio.current_time()
+        payload = self.keepalive.ping(sent, current_task())
+        self.sender.ping(payload)
 
         def abort(_raise_cancel: object) -> Abort:
             self.keepalive.forget(payload)
@@ -215,7 +243,7 @@ class WireConnection(Link, Connection):
         await wait_task_rescheduled(abort)
         self.check_sendable()
         if self.closing.gone_at >= 0:
-            raise self._over()  # it was the end that has rescheduled this task
+            raise self.closed_error()  # it was the end that has rescheduled this task
         return trio.current_time() - sent
 
     # -- closing -----------------------------------------------------------------------------
@@ -246,7 +274,7 @@ class WireConnection(Link, Connection):
 
     def disconnect_slow(self) -> None:
         """End a peer whose queue is full: it gets 1013 when it reads at all, in the place of the queue."""
-        self.outbox.drop_oldest(1 << 60)
+        self.shared_frames.drop_oldest(1 << 60)
         self.send_close(CloseCode.TRY_AGAIN_LATER, "too slow")
 
     async def wait_closed(self) -> None:

@@ -1,4 +1,4 @@
-"""Control frames on their way out: pongs, pings and the Close."""
+"""Pings and pongs on their way out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class ControlWriter:
-    """Queues control frames; pings and pongs overtake the messages that wait."""
+    """Queues pings and pongs, which overtake the messages that wait."""
 
     __slots__ = ("_outbox", "_pong")
 
@@ -36,8 +36,3 @@ class ControlWriter:
     def ping(self, payload: bytes) -> None:
         """Ask the peer for a pong with ``payload``."""
         self._outbox.push_urgent(Urgent(encode_frame(Opcode.PING, payload)))
-
-    def close(self, payload: bytes) -> None:
-        """Queue our Close behind what waits; a streamed message can't be completed any more."""
-        self._outbox.drop_held()
-        self._outbox.push_streamed(encode_frame(Opcode.CLOSE, payload))

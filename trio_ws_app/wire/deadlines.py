@@ -11,22 +11,39 @@ from typing import Protocol
 
 logger = logging.getLogger("trio_ws_app.wire")
 
-Call = Callable[[float], object]
-
 _WORTH_SWEEPING = 1024  # cancelled deadlines in the table
 
 
+class Waiter(Protocol):
+    """What has a limited time for something."""
+
+    def on_timeout(self, now: float) -> object:
+        """The time is over."""
+
+    def failed(self) -> object:
+        """``on_timeout`` has raised: give up what can't go on."""
+
+
+def _call_contained(waiter: Waiter, now: float) -> None:
+    """One waiter's failure is its own, also when it is ours (G5)."""
+    try:
+        waiter.on_timeout(now)
+    except Exception:
+        logger.exception("a client failed at a deadline and is dropped")
+        waiter.failed()
+
+
 class Deadline:
-    """A call that is to be made; ``Deadlines.cancel`` takes it back."""
+    """A waiter's place in the table; ``Deadlines.cancel`` takes it back."""
 
-    __slots__ = ("call",)
+    __slots__ = ("waiter",)
 
-    def __init__(self, call: Call) -> None:
-        self.call: Call | None = call
+    def __init__(self, waiter: Waiter) -> None:
+        self.waiter: Waiter | None = waiter
 
 
 class Deadlines:
-    """Calls functions at their times.
+    """Calls waiters at their times.
 
     ``next`` is when ``call_due`` has to be called (the clock's seconds; infinity: not at all), and
     ``on_sooner(next)`` is called when that becomes sooner.
@@ -41,9 +58,9 @@ class Deadlines:
         self._cancelled = 0
         self._numbers = count()
 
-    def at(self, when: float, call: Call) -> Deadline:
-        """Call ``call(now)`` once the clock has reached ``when``."""
-        deadline = Deadline(call)
+    def at(self, when: float, waiter: Waiter) -> Deadline:
+        """Call ``waiter.on_timeout(now)`` once the clock has reached ``when``."""
+        deadline = Deadline(waiter)
         heapq.heappush(self._heap, (when, next(self._numbers), deadline))
         if when < self.next:
             self.next = when
@@ -52,12 +69,12 @@ class Deadlines:
 
     def cancel(self, deadline: Deadline | None) -> None:
         """Make no call for ``deadline``, and keep nothing alive for it."""
-        if deadline is None or deadline.call is None:
+        if deadline is None or deadline.waiter is None:
             return
-        deadline.call = None
+        deadline.waiter = None
         self._cancelled += 1
         if self._cancelled > _WORTH_SWEEPING and self._cancelled * 2 > len(self._heap):
-            self._heap = [entry for entry in self._heap if entry[2].call is not None]
+            self._heap = [entry for entry in self._heap if entry[2].waiter is not None]
             heapq.heapify(self._heap)
             self._cancelled = 0
 
@@ -65,22 +82,12 @@ class Deadlines:
         """Make the calls whose time has come."""
         while self._heap and self._heap[0][0] <= now:
             deadline = heapq.heappop(self._heap)[2]
-            if deadline.call is None:
+            waiter, deadline.waiter = deadline.waiter, None
+            if waiter is None:
                 self._cancelled -= 1
             else:
-                call, deadline.call = deadline.call, None
-                call(now)
+                _call_contained(waiter, now)
         self.next = self._heap[0][0] if self._heap else inf
-
-
-class Waiter(Protocol):
-    """What has a limited time for something."""
-
-    def on_timeout(self, now: float) -> object:
-        """The time is over."""
-
-    def failed(self) -> object:
-        """``on_timeout`` has raised: give up what can't go on."""
 
 
 class FixedTimeout:
@@ -111,9 +118,10 @@ class FixedTimeout:
 
     def _run_until(self, when: float) -> None:
         self._running = True
-        self._deadlines.at(when, self._check)
+        self._deadlines.at(when, self)
 
-    def _check(self, now: float) -> None:
+    def on_timeout(self, now: float) -> None:
+        """Call those whose time is over."""
         late = []
         for waiter, when in self._waiting.items():
             if when > now:
@@ -126,11 +134,5 @@ class FixedTimeout:
             if self._waiting.pop(waiter, None) is not None:
                 _call_contained(waiter, now)
 
-
-def _call_contained(waiter: Waiter, now: float) -> None:
-    """One waiter's failure is its own, also when it is ours (G5)."""
-    try:
-        waiter.on_timeout(now)
-    except Exception:
-        logger.exception("a client failed at a deadline and is dropped")
-        waiter.failed()
+    def failed(self) -> None:
+        """Nothing: each waiter's failure is its own."""

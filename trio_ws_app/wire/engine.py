@@ -19,7 +19,7 @@ from .poller import BUSY, Poller
 from .transport import SocketTransport
 
 if TYPE_CHECKING:
-    from .link import Link
+    from .sending import Sender
 
 _FLUSHES_A_TURN = 512  # then the other tasks get their turn
 _LATE = 0.1  # seconds after which a deadline was missed because the process stood still
@@ -45,7 +45,7 @@ class Engine(trio.abc.Instrument):
         self.drops: Counter[str] = Counter()  # messages that were not sent, by overflow policy
         self._poller = Poller()
         self._ready = 0  # how many endpoints were ready at last
-        self.to_flush: list[Link] = []  # they have something to write; always this list, which they know
+        self.to_flush: list[Sender] = []  # they have something to write; always this list, which they know
         self._in_turn = True  # what is queued now is written when this turn is over
         self._turns_to_read = 0  # until deadlines are judged after a standstill
         self._task: trio.lowlevel.Task | None = None
@@ -126,7 +126,7 @@ class Engine(trio.abc.Instrument):
     # -- when a turn is over -----------------------------------------------------------------
 
     def expect_flush(self) -> None:
-        """A link is about to be the first of ``to_flush``: it is flushed when this turn is over."""
+        """A sender is about to be the first of ``to_flush``: it is flushed when this turn is over."""
         if not self._in_turn:
             self.wake_scheduler()
 
@@ -144,9 +144,9 @@ class Engine(trio.abc.Instrument):
         self._in_turn = False
 
     def _flush(self) -> bool:
-        links = self.to_flush[:_FLUSHES_A_TURN]
+        senders = self.to_flush[:_FLUSHES_A_TURN]
         del self.to_flush[:_FLUSHES_A_TURN]
-        return flush(links) or bool(self.to_flush)
+        return flush(senders) or bool(self.to_flush)
 
     # -- waking Trio -------------------------------------------------------------------------
 

@@ -1,17 +1,22 @@
 cimport cython
 
+from trio_ws_app.protocol.decoder cimport Decoder
+
 cdef Py_ssize_t _WORTH_SWEEPING
 
 cdef class Inbox:
     cdef readonly list messages
     cdef readonly Py_ssize_t limit
+    cdef readonly Decoder decoder
+    cdef readonly bint paused
     cdef Py_ssize_t _cost
     cdef Py_ssize_t _taken
     cdef object _waiting
 
-    cpdef Py_ssize_t room(self) except? -1
+    cpdef object feed(self, bytearray data, Py_ssize_t size)
+    cpdef object refill(self)
+    cpdef bint pause_if_full(self) except -1
     cpdef Py_ssize_t count(self) except -1
-    cpdef object added(self, Py_ssize_t cost)
     @cython.locals(messages=list)
     cpdef object pop(self)
     cpdef object clear(self)

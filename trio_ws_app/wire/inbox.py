@@ -3,39 +3,59 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trio.lowlevel import Task, reschedule
+
+from ..protocol.errors import ProtocolError
+
+if TYPE_CHECKING:
+    from ..protocol.decoder import Decoder
 
 _WORTH_SWEEPING = 64  # places of messages that were taken
 
 
 class Inbox:
-    """Messages in order, bounded by ``limit``.
+    """Messages in order, bounded by ``limit``, and what ``decoder`` keeps behind them.
 
-    Decoding stops once ``room`` is used up and goes on when every message was taken: so ``cost``, what the
-    messages take in memory, need not be known of each one. One task may wait for a message.
+    Decoding stops once there is no room and goes on when every message was taken: so what the messages cost,
+    in memory, need not be known of each one. One task may wait for a message.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, decoder: Decoder) -> None:
         self.limit = limit
+        self.decoder = decoder
         self.messages: list[Any] = []  # the decoder appends; a deque would be larger while it is empty
+        self.paused = False  # nothing is read: there is no room, neither for messages nor behind them
         self._cost = 0
         self._taken = 0  # so many of the first messages were taken
         self._waiting: Task | None = None
 
-    def room(self) -> int:
-        """How much more may be decoded."""
-        return self.limit - self._cost
+    def feed(self, data: bytearray, size: int) -> ProtocolError | None:
+        """Decode the first ``size`` bytes of ``data`` as far as there is room; the peer's mistake, if any."""
+        try:
+            self._cost += self.decoder.feed(data, size, self.messages, self.limit - self._cost)
+        except ProtocolError as error:
+            return error
+        return None
+
+    def refill(self) -> ProtocolError | None:
+        """Decode what was kept, now that every message was taken; the peer's mistake, if any."""
+        try:
+            self._cost += self.decoder.resume(self.messages, self.limit - self._cost)
+        except ProtocolError as error:
+            return error
+        return None
+
+    def pause_if_full(self) -> bool:
+        """Pause while as much is kept as may be; whether that has changed."""
+        before = self.paused
+        self.paused = self.decoder.kept >= self.limit
+        return self.paused != before
 
     def count(self) -> int:
         """How many messages wait to be received."""
         return len(self.messages) - self._taken
-
-    def added(self, cost: int) -> object:
-        """Messages of ``cost`` have been appended."""
-        self._cost += cost
-        return None
 
     def pop(self) -> Any:
         """Take the first message; there must be one."""

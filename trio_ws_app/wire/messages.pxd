@@ -8,7 +8,6 @@ cdef int _BINARY
 cdef Py_ssize_t _LARGE
 
 cdef class MessageWriter:
-    cdef public long long count
     cdef Outbox _outbox
     cdef object _deflate
     cdef Py_ssize_t _threshold
@@ -16,4 +15,3 @@ cdef class MessageWriter:
     @cython.locals(outbox=Outbox, payload=bytes, opcode=int)
     cpdef object push(self, object message, bint if_fits)
     cdef object _push_compressed(self, int opcode, bytes payload, bint if_fits)
-    cpdef bint offer(self, object frame) except -1

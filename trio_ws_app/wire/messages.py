@@ -28,7 +28,6 @@ class MessageWriter:
     """
 
     def __init__(self, outbox: Outbox, deflate: PerMessageDeflate | None, threshold: int) -> None:
-        self.count = 0  # messages so far
         self._outbox = outbox
         self._deflate = deflate
         self._threshold = threshold
@@ -59,7 +58,6 @@ class MessageWriter:
             outbox.push(payload)
         else:
             outbox.push(encode_frame(opcode, payload))
-        self.count += 1
         return None
 
     def _push_compressed(self, opcode: int, payload: bytes, if_fits: bool) -> object:
@@ -69,13 +67,4 @@ class MessageWriter:
             deflate.restart()  # what comes next must not refer to a message that is not sent
             raise trio.WouldBlock
         self._outbox.push(frame)
-        self.count += 1
         return None
-
-    def offer(self, frame: Any) -> bool:
-        """Queue a shared frame; False if it does not fit."""
-        if not self._outbox.fits(len(frame)):
-            return False
-        self._outbox.push(frame)
-        self.count += 1
-        return True

@@ -24,9 +24,11 @@ cdef class Outbox:
     cdef Py_ssize_t _gone_between
     cdef Py_ssize_t _head_sent
     cdef Py_ssize_t _committed
-    cdef Py_ssize_t _drop_from
-    cdef list _chunks
-    cdef list _held
+    cdef readonly Py_ssize_t shifts
+    cdef readonly list chunks
+    cdef readonly list held
+    cdef public bint shared
+    cdef readonly bint sealed
     cdef list _waiting
 
     @cython.locals(count=Py_ssize_t)
@@ -40,7 +42,8 @@ cdef class Outbox:
     @cython.locals(chunks=list, place=Py_ssize_t)
     cpdef object push_urgent(self, object frame, object superseded=*)
     @cython.locals(chunks=list, place=Py_ssize_t, reach=Py_ssize_t)
-    cdef Py_ssize_t _first_free(self) except -1
+    cpdef Py_ssize_t first_free(self) except -1
+    cpdef object seal(self)
     cpdef object end_stream(self)
     cpdef object drop_held(self)
     @cython.locals(outcome=Py_ssize_t)
@@ -55,11 +58,11 @@ cdef class Outbox:
     cdef list _up_to(self, Py_ssize_t limit)
     @cython.locals(chunks=list, place=Py_ssize_t)
     cdef object _written(self, Py_ssize_t count)
-    cdef object _sweep(self)
+    cpdef object sweep(self)
     cdef object _forget_chunks(self)
     cpdef object discard(self)
-    @cython.locals(chunks=list, place=Py_ssize_t, gone=Py_ssize_t)
-    cpdef Py_ssize_t drop_oldest(self, Py_ssize_t needed) except -1
     @cython.locals(chunks=list)
-    cdef object _take_out(self, Py_ssize_t place)
+    cpdef object take_out(self, Py_ssize_t place)
+    @cython.locals(old=Py_ssize_t, new=Py_ssize_t)
+    cpdef bint replace(self, list chunks, Py_ssize_t place, object chunk) except -1
     cpdef object wake_waiting(self)

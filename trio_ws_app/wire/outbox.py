@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from trio.lowlevel import Task, reschedule
 
 from ..primitives import BLOCKED, LOST
-from ..protocol.frames import Frame
 
 if TYPE_CHECKING:
     from .transport import Transport
@@ -55,14 +54,16 @@ class Outbox:
         self.woke = False  # the last write has given some task something to do
         self.bytes_out = 0
         self._bytes = 0  # that are queued
-        self._chunks: list[Any] = []
+        self.shared = True  # whether frames that many connections share may be queued
+        self.sealed = False  # no message may be queued behind what waits
+        self.chunks: list[Any] = []  # by place; None where one is gone
+        self.held: list[Any] | None = None  # chunks that wait for the end of a streamed message
+        self.shifts = 0  # how often the places have changed their chunks
         self._first = 0  # the place of the first chunk; what is before is gone
-        self._gone_between = 0  # places behind it that are gone too: None
+        self._gone_between = 0  # places behind it that are gone too
         self._head_sent = 0  # how much of the first chunk the transport has taken
         self._in_frame = False  # the first chunk is the payload of a header that has been sent
         self._committed = 0  # bytes after ``_head_sent`` that the next write has to begin with
-        self._drop_from = 0  # no shared frame is in the places from the first free one up to this
-        self._held: list[Any] | None = None  # chunks that wait for the end of a streamed message
         self._waiting: list[Task] | None = None  # for room
 
     # -- how much there is -------------------------------------------------------------------
@@ -74,18 +75,18 @@ class Outbox:
 
     def queued_cost(self) -> int:
         """As ``cost``."""
-        count = len(self._chunks) - self._first - self._gone_between
-        if self._held is not None:
-            count += len(self._held)
+        count = len(self.chunks) - self._first - self._gone_between
+        if self.held is not None:
+            count += len(self.held)
         return self._bytes + count * _CHUNK_OVERHEAD
 
     def is_empty(self) -> bool:
         """Whether nothing waits to be written."""
-        return self._first == len(self._chunks)
+        return self._first == len(self.chunks)
 
     def has_room(self) -> bool:
         """Whether a send need not wait."""
-        return self._held is None and self.has_room_for_fragment()
+        return self.held is None and self.has_room_for_fragment()
 
     def has_room_for_fragment(self) -> bool:
         """Whether the streamed message may go on; what waits for its end does not count if it is all."""
@@ -100,38 +101,38 @@ class Outbox:
     def push(self, chunk: Any) -> object:
         """Queue a chunk behind the others."""
         self._bytes += len(chunk)
-        if self._held is None:
-            self._chunks.append(chunk)
+        if self.held is None:
+            self.chunks.append(chunk)
         else:
-            self._held.append(chunk)
+            self.held.append(chunk)
         return None
 
     def push_streamed(self, frame: bytes) -> None:
         """Queue a frame of the streamed message, or of what ends it."""
         self._bytes += len(frame)
-        self._chunks.append(frame)
+        self.chunks.append(frame)
 
     def push_urgent(self, frame: Urgent, superseded: object = None) -> None:
         """Queue ``frame`` ahead of the messages that wait, behind earlier urgent ones.
 
-        Never inside a frame that is partly sent (RFC 6455, section 5.4). ``superseded``, an urgent frame that
-        may still wait, is taken out.
+        Never inside a frame that is partly sent (RFC 6455, section 5.4). If ``superseded``, an urgent frame,
+        still waits, it takes its place.
         """
-        chunks = self._chunks
-        place = self._first_free()
+        chunks = self.chunks
+        place = self.first_free()
         while place < len(chunks) and isinstance(chunks[place], Urgent):
             if chunks[place] is superseded:
-                self._bytes -= len(chunks[place])
-                del chunks[place]
-                self._drop_from -= 1 if place < self._drop_from else 0
-            else:
-                place += 1
+                self._bytes += len(frame) - len(chunks[place])
+                chunks[place] = frame
+                return
+            place += 1
         chunks.insert(place, frame)
+        self.shifts += 1
         self._bytes += len(frame)
 
-    def _first_free(self) -> int:
+    def first_free(self) -> int:
         """The first place that a frame may be put at: behind what is half sent or committed."""
-        chunks = self._chunks
+        chunks = self.chunks
         place = self._first + (1 if self._in_frame else 0)
         reach = self._head_sent + self._committed
         if reach:
@@ -144,25 +145,34 @@ class Outbox:
                 place += 1
         return place
 
+    def seal(self) -> object:
+        """No message may follow; tasks that wait for room learn of that."""
+        self.shared = False
+        self.sealed = True
+        self.wake_waiting()
+        return None
+
     # -- a streamed message ------------------------------------------------------------------
 
     def begin_stream(self) -> None:
         """A streamed message begins: what is pushed waits until ``end_stream``."""
-        self._held = []
+        self.held = []
 
     def end_stream(self) -> None:
         """The streamed message is over: what waited follows it."""
-        if self._held is not None:
-            self._chunks.extend(self._held)
-            self._held = None
+        if self.held is not None:
+            self.chunks.extend(self.held)
+            self.held = None
+            self.shifts += 1
         self.wake_waiting()
 
     def drop_held(self) -> None:
         """Forget what waits for the end of a streamed message, which will not come."""
-        if self._held is not None:
-            for chunk in self._held:
+        if self.held is not None:
+            for chunk in self.held:
                 self._bytes -= len(chunk)
-            self._held = []
+            self.held = []
+            self.shifts += 1
 
     # -- writing -----------------------------------------------------------------------------
 
@@ -170,7 +180,7 @@ class Outbox:
         """Write until the queue is empty or the transport has enough: WRITTEN, BLOCKED or LOST."""
         outcome = _WRITTEN
         self.woke = self.transport.wakes_tasks
-        while self._first < len(self._chunks):
+        while self._first < len(self.chunks):
             outcome = self._write_some()
             if outcome != _WRITTEN:
                 break
@@ -180,7 +190,7 @@ class Outbox:
 
     def _write_some(self) -> int:
         """One write: WRITTEN when the transport took all that it was given."""
-        chunks = self._chunks
+        chunks = self.chunks
         if len(chunks) - self._first == 1:
             data = chunks[self._first]
             if self._head_sent:
@@ -210,12 +220,12 @@ class Outbox:
 
     def _next_chunks(self, count: int) -> list[Any]:
         """Up to ``count`` places of chunks, without those that are gone."""
-        chunks = self._chunks[self._first : self._first + count]
+        chunks = self.chunks[self._first : self._first + count]
         return [chunk for chunk in chunks if chunk is not None] if self._gone_between else chunks
 
     def _joined(self) -> Any:
         """As many of the first chunks as fit into one write."""
-        chunks = self._chunks
+        chunks = self.chunks
         if self._bytes > _JOIN_LIMIT:
             chunks = self._up_to(_JOIN_LIMIT)
         elif self._first or self._gone_between:
@@ -227,8 +237,8 @@ class Outbox:
         """The first chunks, as long as they are at most ``limit`` bytes together; one at least."""
         fitting: list[Any] = []
         total = 0
-        for place in range(self._first, len(self._chunks)):
-            chunk = self._chunks[place]
+        for place in range(self._first, len(self.chunks)):
+            chunk = self.chunks[place]
             if chunk is not None:
                 total += len(chunk)
                 if fitting and total > limit:
@@ -240,10 +250,10 @@ class Outbox:
         self._committed = 0
         self.bytes_out += count
         self._bytes -= count
-        if self._bytes == 0 and self._held is None:
+        if self._bytes == 0 and self.held is None:
             self._forget_chunks()
             return None
-        chunks = self._chunks
+        chunks = self.chunks
         count += self._head_sent
         place = self._first
         while place < len(chunks):
@@ -259,21 +269,23 @@ class Outbox:
             place += 1
         self._first = place
         self._head_sent = count
-        self._sweep()
+        self.sweep()
         return None
 
-    def _sweep(self) -> object:
+    def sweep(self) -> object:
         """Give back the places of chunks that are gone once they are half of the list."""
         gone = self._first + self._gone_between
-        if gone >= _WORTH_SWEEPING and gone * 2 >= len(self._chunks):
-            self._chunks[:] = [chunk for chunk in self._chunks if chunk is not None]
-            self._first = self._gone_between = self._drop_from = 0
+        if gone >= _WORTH_SWEEPING and gone * 2 >= len(self.chunks):
+            self.chunks[:] = [chunk for chunk in self.chunks if chunk is not None]
+            self._first = self._gone_between = 0
+            self.shifts += 1
         return None
 
     def _forget_chunks(self) -> object:
-        self._chunks.clear()
-        self._first = self._gone_between = self._head_sent = self._drop_from = 0
+        self.chunks.clear()
+        self._first = self._gone_between = self._head_sent = 0
         self._in_frame = False
+        self.shifts += 1
         return None
 
     def discard(self) -> None:
@@ -283,26 +295,11 @@ class Outbox:
         self._committed = 0
         self._forget_chunks()
 
-    # -- dropping shared frames --------------------------------------------------------------
+    # -- for overflow policies ---------------------------------------------------------------
 
-    def drop_oldest(self, needed: int) -> int:
-        """Drop shared frames, the oldest first, until a chunk of ``needed`` bytes fits; how many went."""
-        chunks = self._chunks
-        place = max(self._first_free(), self._drop_from)
-        gone = 0
-        while place < len(chunks) and not self.fits(needed):
-            if isinstance(chunks[place], Frame):
-                self._take_out(place)
-                gone += 1
-            place += 1
-        # What was passed over is no shared frame and never will be: it is passed over again.
-        self._drop_from = min(place, len(chunks))
-        self._sweep()
-        return gone
-
-    def _take_out(self, place: int) -> object:
+    def take_out(self, place: int) -> object:
         """Forget the chunk at ``place``. The last place of the list is never one that is gone."""
-        chunks = self._chunks
+        chunks = self.chunks
         self._bytes -= len(chunks[place])
         chunks[place] = None
         self._gone_between += 1
@@ -311,23 +308,17 @@ class Outbox:
             self._gone_between -= 1
         return None
 
-    def replace_latest(self, frame: Frame) -> bool:
-        """Put ``frame`` in the place of a queued one with the same key, if there is one and it fits there."""
-        free = self._first_free()
-        for chunks, start in ((self._chunks, free), (self._held or [], 0)):
-            for place in range(start, len(chunks)):
-                old = chunks[place]
-                if isinstance(old, Frame) and old.key == frame.key:
-                    if not self._can_grow(len(old), len(frame)):
-                        return False
-                    self._bytes += len(frame) - len(old)
-                    chunks[place] = frame
-                    return True
-        return False
+    def replace(self, chunks: list[Any], place: int, chunk: Any) -> bool:
+        """Put ``chunk`` in the place of the one at ``place`` of ``chunks`` or ``held``; False if too large.
 
-    def _can_grow(self, old: int, new: int) -> bool:
-        """Whether a chunk of ``old`` bytes may give way to one of ``new``; the only chunk always may."""
-        return new <= old or self._bytes == old or self.queued_cost() - old + new <= self.limit
+        The only chunk may always give way to a larger one.
+        """
+        old, new = len(chunks[place]), len(chunk)
+        if new > old and self._bytes != old and self.queued_cost() - old + new > self.limit:
+            return False
+        self._bytes += new - old
+        chunks[place] = chunk
+        return True
 
     # -- tasks that wait for room ------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from .spin import Spin
 from .transport import SocketTransport
 
 if TYPE_CHECKING:
-    from .link import Host
+    from .sending import Host
 
 logger = logging.getLogger("trio_ws_app.wire")
 

@@ -192,6 +192,18 @@ async def test_pages_between_two_positions(broker: Broker, topic: str) -> None:
     assert await broker.history(topic, since=positions[-1]) == []
 
 
+async def test_pages_between_places_without_tags(broker: Broker, topic: str) -> None:
+    """A client that keeps no tags has pages too, as far as the epoch and the offset go."""
+    positions = await fill(broker, topic, 1, 10, size=8)
+    places = [attrs.evolve(position, tag="") for position in positions]
+    assert numbers(await broker.history(topic, since=places[3], limit=2)) == [5, 6]
+    assert numbers(await broker.history(topic, before=places[8], reverse=True, limit=2)) == [8, 7]
+    assert numbers(await broker.history(topic, since=places[9])) == []
+    for place in (attrs.evolve(places[5], offset=12), attrs.evolve(places[5], epoch="0")):
+        (gap,) = await broker.history(topic, since=place)
+        assert isinstance(gap, Gap)
+
+
 async def test_a_page_that_cannot_be_whole_is_a_gap(broker: Broker, topic: str) -> None:
     """A position of another history, or one whose followers are trimmed, is told as a gap alone."""
     positions = await fill(broker, topic, 1, 10, size=5)

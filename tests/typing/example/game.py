@@ -99,6 +99,7 @@ async def serve(context: ssl.SSLContext) -> None:
     async with ws.open_memory_broker() as broker, game(broker) as handler, trio.open_nursery() as nursery:
         server: ws.Server = await nursery.start(ws.serve, handler, 0)
         await nursery.start(ws.serve, application, 0)
+        await nursery.start(ws.serve, on_channels, 0)
         nursery.start_soon(
             lambda: ws.serve(
                 handler,
@@ -132,6 +133,44 @@ async def on_any_channel(channel: trio.abc.Channel[str | bytes]) -> None:
         await channel.send(message)
 
     await ws.consume(channel, answer)
+
+
+channels = ws.Channels(limits=ws.ChannelLimits(max_channels=10))
+
+
+@channels.connect
+async def who(request: ws.ConnectRequest) -> ws.User:
+    """Say who a client is."""
+    if not request.token:
+        raise ws.Refuse(101)
+    return ws.User(request.token, info={"name": request.name}, channels=["game:1"])
+
+
+@channels.subscription("game:{number:int}", history=ws.History(100, 300), presence=True)
+async def play_on_channel(subscription: ws.ChannelSubscription, number: int) -> None:
+    """A subscription, as a channel of JSON values."""
+    await subscription.accept(data={"number": number})
+
+    async def moves() -> AsyncIterator[object]:
+        while True:
+            await trio.sleep(1)
+            yield {"time": trio.current_time()}
+
+    async def move(data: object) -> None:
+        await subscription.publish(data, tags={"by": subscription.user.id})
+
+    ended = await ws.duplex(subscription, consume=move, produce=moves())
+    print(ended.first)
+
+
+@channels.rpc("kick")
+async def kick(call: ws.Call) -> object:
+    """Moderate."""
+    await on_channels.disconnect(call.data["user"], code=3503)
+    return {"left": len(on_channels.clients)}
+
+
+on_channels: ws.ChannelsApp = channels.app()
 
 
 async def test_game() -> None:

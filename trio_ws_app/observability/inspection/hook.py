@@ -11,7 +11,7 @@ import trio
 from ...request import Request, Response
 from ...server.server import Server
 from ...wire.histogram import Histogram
-from .snapshot import SORTS, Query, Snapshot, take_snapshot, to_json
+from .snapshot import SORTS, BrokerState, Query, Snapshot, take_snapshot, to_json
 
 PATH = "/inspect"
 _LAG_INTERVAL = 1.0
@@ -30,17 +30,19 @@ class Inspector:
         self.worker = worker
         self.server: Server | None = None
         self.lag: Histogram | None = None
+        self._broker: Callable[[], BrokerState | None] = lambda: None
 
-    def watch(self, server: Server) -> None:
-        """From now on the answers are about ``server``."""
+    def watch(self, server: Server, broker: Callable[[], BrokerState | None] = lambda: None) -> None:
+        """From now on the answers are about ``server``, and about what ``broker()`` says."""
         self.server = server
+        self._broker = broker
 
     def snapshot(self, query: Query) -> Snapshot | None:
         """What the server looks like now, or None before there is one."""
         if self.server is None:
             return None
         lag = None if self.lag is None else self.lag.distribution()
-        return take_snapshot(self.server, self.worker, query, lag)
+        return take_snapshot(self.server, self.worker, query, lag, self._broker())
 
     async def measure_lag(self) -> None:
         """Measure once a second how late Trio's loop is, until cancelled."""

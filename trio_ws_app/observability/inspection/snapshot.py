@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import reprlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ import attrs
 import trio
 
 from ...protocol.closing import State
+from ...registry.registry import members_of_run
 from ...server.masking import masked
 from ...server.server import Server
 from ...server.statistics import Statistics
@@ -17,12 +19,16 @@ from ...server.tasks import Place, TaskNode, task_tree
 from ...wire.connection import WireConnection
 from ...wire.histogram import Distribution
 
+MAX_INFO = 100  # characters
+_SHORT = reprlib.Repr()  # it contains what a repr raises, too
+_SHORT.maxother = _SHORT.maxstring = MAX_INFO
+
 
 @attrs.frozen(kw_only=True)
 class Query:
     """What a snapshot is to show: the first ``limit`` connections (None: all) by ``sort``, see ``SORTS``.
 
-    ``filter`` is looked for in a connection's id, address and path. With ``tasks`` the tree of tasks
+    ``filter`` is looked for in a connection's id, address, path and info. With ``tasks`` the tree of tasks
     comes along, with those of the connections that are shown.
     """
 
@@ -36,7 +42,8 @@ class Query:
 class ConnectionRow:
     """One connection: counts since it was opened, ``age`` and ``latency`` in seconds, ``queued`` in bytes.
 
-    ``inbox`` messages wait for the handler; ``blocked`` says that the peer takes no more bytes now.
+    ``inbox`` messages wait for the handler; ``blocked`` says that the peer takes no more bytes now. ``info``
+    is what the application's registries remember of it, as text.
     """
 
     id: str
@@ -54,13 +61,23 @@ class ConnectionRow:
     dropped: int
     blocked: bool
     latency: float | None
+    info: str = ""
+
+
+@attrs.frozen
+class BrokerState:
+    """What carries topics between processes: its ``name``, and its ``problem`` unless it works."""
+
+    name: str
+    problem: str | None = None
 
 
 @attrs.frozen
 class Snapshot:
     """One server process at one instant. ``time`` is a clock in seconds that never goes back.
 
-    ``loop_lag`` is how late Trio's loop was, where that is measured.
+    ``loop_lag`` is how late Trio's loop was, where that is measured. ``matching`` connections pass the
+    query's filter, of which ``connections`` are the first.
     """
 
     worker: str
@@ -71,6 +88,8 @@ class Snapshot:
     loop_lag: Distribution | None
     connections: list[ConnectionRow]
     tasks: TaskNode | None
+    matching: int = 0
+    broker: BrokerState | None = None
 
 
 SORTS: Mapping[str, Callable[[ConnectionRow], Any]] = {
@@ -85,11 +104,21 @@ SORTS: Mapping[str, Callable[[ConnectionRow], Any]] = {
 }
 
 
-def take_snapshot(server: Server, worker: str, query: Query, loop_lag: Distribution | None) -> Snapshot:
+def take_snapshot(
+    server: Server,
+    worker: str,
+    query: Query,
+    loop_lag: Distribution | None,
+    broker: BrokerState | None = None,
+) -> Snapshot:
     """What ``server`` looks like now. Call it from Trio's thread."""
     now = trio.current_time()
     rows = sorted((_row(connection, now) for connection in server.connections), key=SORTS[query.sort])
-    shown = [row for row in rows if query.filter in f"{row.id} {row.remote} {row.path}"][: query.limit]
+    if query.filter:
+        matching = [row for row in _with_infos(rows) if query.filter in _searched(row)]
+        shown = matching[: query.limit]
+    else:
+        matching, shown = rows, _with_infos(rows[: query.limit])
     hidden = {row.id for row in rows} - {row.id for row in shown}
     root = trio.lowlevel.current_root_task()
     return Snapshot(
@@ -101,7 +130,26 @@ def take_snapshot(server: Server, worker: str, query: Query, loop_lag: Distribut
         loop_lag=loop_lag,
         connections=shown,
         tasks=task_tree(root, hidden) if query.tasks and root is not None else None,
+        matching=len(matching),
+        broker=broker,
     )
+
+
+def _searched(row: ConnectionRow) -> str:
+    return f"{row.id} {row.remote} {row.path} {row.info}"
+
+
+def _with_infos(rows: list[ConnectionRow]) -> list[ConnectionRow]:
+    """The rows with what the registries remember of their connections."""
+    infos: dict[str, list[str]] = {row.id: [] for row in rows}
+    for member in members_of_run() if rows else ():
+        if member.info is not None and member.connection.id in infos:
+            infos[member.connection.id].append(_text_of(member.info))
+    return [attrs.evolve(row, info=", ".join(infos[row.id])) for row in rows]
+
+
+def _text_of(info: object) -> str:
+    return info[:MAX_INFO] if isinstance(info, str) else _SHORT.repr(info)[:MAX_INFO]
 
 
 def _row(connection: WireConnection, now: float) -> ConnectionRow:
@@ -136,12 +184,13 @@ def from_json(data: Mapping[str, Any]) -> Snapshot:
         statistics[name] = _distribution(statistics[name])
     statistics["closed"] = {int(code): count for code, count in statistics["closed"].items()}
     rows = [ConnectionRow(**row) for row in data["connections"]]
-    tasks, lag = data["tasks"], data["loop_lag"]
+    tasks, lag, broker = data["tasks"], data["loop_lag"], data["broker"]
     fields = dict(data) | {
         "statistics": Statistics(**statistics),
         "loop_lag": None if lag is None else _distribution(lag),
         "connections": rows,
         "tasks": None if tasks is None else _node(tasks),
+        "broker": None if broker is None else BrokerState(**broker),
     }
     return Snapshot(**fields)
 
@@ -153,4 +202,6 @@ def _distribution(data: Mapping[str, Any]) -> Distribution:
 def _node(data: Mapping[str, Any]) -> TaskNode:
     waits = data["waits"]
     children = [_node(child) for child in data["children"]]
-    return TaskNode(data["name"], None if waits is None else Place(**waits), children)
+    return TaskNode(
+        data["name"], None if waits is None else Place(**waits), children, data["doing"], data["internal"]
+    )

@@ -13,7 +13,7 @@ import trio
 import trio_ws_app as ws
 from trio_ws_app.testing import MemoryServer, Peer, serve_in_memory
 
-PATIENCE = 60.0  # virtual seconds
+PATIENCE = 300.0  # virtual seconds
 
 
 class ProtocolClient:
@@ -22,7 +22,9 @@ class ProtocolClient:
     def __init__(self, peer: Peer) -> None:
         self.peer = peer
         self.pushes: list[dict[str, Any]] = []
+        self.replies: dict[int, dict[str, Any]] = {}
         self.pings = 0
+        self.answers_pings = True
         self._numbers = itertools.count(1)
 
     async def say(self, *commands: dict[str, Any]) -> None:
@@ -54,12 +56,11 @@ class ProtocolClient:
         return code
 
     async def reply_to(self, number: int) -> dict[str, Any]:
-        """The reply with this number; pushes that come before are kept."""
-        while True:
+        """The reply with this number; what comes before is kept."""
+        while number not in self.replies:
             for line in await self._lines():
-                if line.get("id") == number:
-                    return line
                 self._keep(line)
+        return self.replies.pop(number)
 
     async def push(self, kind: str) -> dict[str, Any]:
         """The next push of this kind, with its channel; others are kept."""
@@ -77,20 +78,22 @@ class ProtocolClient:
         elif "push" in line:
             self.pushes.append(line["push"])
         else:
-            raise AssertionError(f"nobody has asked for {line}")
+            self.replies[line["id"]] = line
 
     async def _lines(self) -> list[dict[str, Any]]:
         text = await self.peer.receive()
         assert isinstance(text, str)
-        return [json.loads(line) for line in text.split("\n")]
+        lines = [json.loads(line) for line in text.split("\n")]
+        if {} in lines and self.answers_pings:
+            await self.peer.send("{}")
+        return lines
 
     async def ended(self) -> int:
-        """The code that the connection is closed with; pushes that come before are kept."""
+        """The code that the connection is closed with; what comes before is kept."""
         try:
             while True:
                 for line in await self._lines():
-                    if "id" not in line:
-                        self._keep(line)
+                    self._keep(line)
         except ws.ConnectionClosed as closed:
             return closed.reason.code
 

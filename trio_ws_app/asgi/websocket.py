@@ -1,0 +1,135 @@
+"""One WebSocket of an ASGI application: its ``receive`` and ``send``, on a connection of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, MutableMapping
+from typing import Any
+
+import trio
+from trio.lowlevel import checkpoint, checkpoint_if_cancelled
+
+from ..connection import Connection
+from ..errors import CloseCode, CloseReason, ConnectionClosed
+from ..request import Headers, Response
+from .application import ClientDisconnected
+
+Event = MutableMapping[str, Any]
+Fields = Iterable[tuple[str, str]]
+
+_FORBIDDEN = Response(403, "The application does not accept this WebSocket.\n")
+_NEVER_OPENED = CloseReason(CloseCode.ABNORMAL)
+
+
+class WebSocketSession:
+    """From the handshake, which the application answers, to the end of the connection.
+
+    ``accept(subprotocol, headers)`` answers with 101 and returns the connection, ``refuse(response)`` answers
+    otherwise. The application runs in ``scope``, which is cancelled if the client goes before the answer.
+    """
+
+    __slots__ = (
+        "_accept",
+        "_begun",
+        "_body",
+        "_denial",
+        "_over",
+        "_refuse",
+        "connection",
+        "refused",
+        "scope",
+    )
+
+    def __init__(
+        self, accept: Callable[[str | None, Fields], Connection], refuse: Callable[[Response], object]
+    ) -> None:
+        self.connection: Connection | None = None
+        self.refused = False
+        self.scope = trio.CancelScope()
+        self._accept = accept
+        self._refuse = refuse
+        self._begun = False  # the application knows of the handshake
+        self._over = trio.Event()  # there will be no connection
+        self._denial: Event | None = None
+        self._body = b""
+
+    def lose(self) -> None:
+        """The client has gone, or was answered by others, before the application has answered."""
+        self._over.set()
+        self.scope.cancel()
+
+    async def receive(self) -> Event:
+        """The handshake, then the messages, then the end: code and reason, as often as it is called."""
+        if self.connection is not None:
+            return await self._next_message(self.connection)
+        if not self._begun:
+            await checkpoint()
+            self._begun = True
+            return {"type": "websocket.connect"}
+        await self._over.wait()
+        return _disconnect(_NEVER_OPENED)
+
+    async def _next_message(self, connection: Connection) -> Event:
+        try:
+            message = await connection.receive()
+        except ConnectionClosed as closed:
+            return _disconnect(closed.reason)
+        except trio.ClosedResourceError:
+            return _disconnect(connection.close_reason or _NEVER_OPENED)
+        kind = "text" if isinstance(message, str) else "bytes"
+        return {"type": "websocket.receive", kind: message}
+
+    async def send(self, event: Event) -> None:
+        """Answer the handshake, send a message, or close.
+
+        Raises:
+            ClientDisconnected: the connection is over. It is an OSError.
+            RuntimeError, ValueError, TypeError: the application may not send this, or not now.
+        """
+        if self.connection is not None:
+            await self._send_to(self.connection, event)
+            return
+        await checkpoint_if_cancelled()
+        if self._over.is_set() and not self.refused:
+            raise ClientDisconnected("the client is gone")
+        match event["type"]:
+            case "websocket.accept" if not self.refused and self._denial is None:
+                self.connection = self._accept(event.get("subprotocol"), _texts(event.get("headers", ())))
+            case "websocket.close" if not self.refused and self._denial is None:
+                self._deny(_FORBIDDEN)
+            case "websocket.http.response.start" if not self.refused and self._denial is None:
+                self._denial = event
+            case "websocket.http.response.body" if not self.refused and self._denial is not None:
+                self._body += event.get("body", b"")
+                if not event.get("more_body", False):
+                    fields = Headers(_texts(self._denial.get("headers", ())))
+                    self._deny(Response(self._denial["status"], self._body, fields))
+            case other:
+                raise RuntimeError(f"an application does not send {other!r} at this point")
+
+    def _deny(self, response: Response) -> None:
+        self.refused = True
+        self._over.set()
+        self._refuse(response)
+
+    async def _send_to(self, connection: Connection, event: Event) -> None:
+        kind = event["type"]
+        try:
+            if kind == "websocket.send":
+                text = event.get("text")
+                await connection.send(event["bytes"] if text is None else text)
+            elif kind == "websocket.close":
+                await connection.aclose(event.get("code", CloseCode.NORMAL), event.get("reason") or "")
+            else:
+                raise RuntimeError(f"an application does not send {kind!r} after it has accepted")
+        except ConnectionClosed as closed:
+            raise ClientDisconnected(f"the connection is closed: {closed.reason}") from None
+        except trio.ClosedResourceError:
+            raise RuntimeError("the application has closed this WebSocket") from None
+
+
+def _texts(fields: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in fields]
+
+
+def _disconnect(reason: CloseReason) -> Event:
+    return {"type": "websocket.disconnect", "code": reason.code, "reason": reason.reason}

@@ -1,0 +1,98 @@
+"""JSON Web Tokens: whole and signed, or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from .keys import Keys, hmac_key, pyjwt
+from .user import User
+
+MAX_TOKEN_SIZE = 8192  # characters
+
+
+class TokenRefused(Exception):
+    """A token is wrong, or (``expired``) no longer good; its text says why in a few words."""
+
+    def __init__(self, problem: str, *, expired: bool = False) -> None:
+        super().__init__(problem)
+        self.expired = expired
+
+
+class Verifier:
+    """Checks the tokens that ``keys`` have signed.
+
+    ``audience`` and ``issuer``, if given, have to be those of each token, and a token for an audience is
+    for no other. A token has to hold what ``require`` lists. ``leeway`` are the seconds that clocks may
+    differ.
+
+    Nothing of a token is looked at before it has at most ``max_size`` characters, and of its contents nothing
+    before the signature is found good: only the header, which names the key. The algorithm is the key's.
+
+    Raises UsageError if PyJWT is not installed.
+    """
+
+    def __init__(
+        self,
+        keys: Keys,
+        *,
+        audience: str | None = None,
+        issuer: str | None = None,
+        require: Sequence[str] = ("exp", "sub"),
+        leeway: float = 0.0,
+        max_size: int = MAX_TOKEN_SIZE,
+    ) -> None:
+        self._jwt = pyjwt()()
+        self._keys = keys
+        self._audience = audience
+        self._issuer = issuer
+        self._require = list(require)
+        self._leeway = leeway
+        self._max_size = max_size
+
+    def user(self, token: str | bytes) -> User:
+        """The user that a token names: its ``sub``, until its ``exp``. Raises TokenRefused."""
+        claims = self.claims(token)
+        subject, expires_at = claims.get("sub", ""), claims.get("exp")
+        return User(
+            subject if isinstance(subject, str) else "",
+            expires_at + self._leeway if isinstance(expires_at, int | float) else None,
+            claims,
+        )
+
+    def claims(self, token: str | bytes) -> Mapping[str, object]:
+        """All that a token says. Raises TokenRefused."""
+        import jwt
+
+        if len(token) > self._max_size:
+            raise TokenRefused(f"the token has more than {self._max_size} characters")
+        try:
+            kid = jwt.get_unverified_header(token).get("kid")
+            key = self._keys.find(kid)
+            if key is None:
+                raise TokenRefused("the token is signed with a key that is not known")
+            claims: Mapping[str, object] = self._jwt.decode(
+                token,
+                key.value,
+                algorithms=[key.algorithm],
+                audience=self._audience,
+                issuer=self._issuer,
+                leeway=self._leeway,
+                options={"require": self._require},
+            )
+        except jwt.ExpiredSignatureError:
+            raise TokenRefused("the token is out of date", expired=True) from None
+        except jwt.InvalidSignatureError:
+            raise TokenRefused("the token's signature is wrong") from None
+        except jwt.PyJWTError as problem:
+            raise TokenRefused(f"the token is refused: {type(problem).__name__}") from None
+        except (ValueError, TypeError, OverflowError, RecursionError):
+            raise TokenRefused("this is no token") from None
+        return claims
+
+
+def sign(secret: str | bytes, claims: Mapping[str, object]) -> str:
+    """A token with these claims, signed with HS256.
+
+    Raises ValueError if the secret has less than ``MIN_SECRET`` bytes, UsageError if PyJWT is not installed.
+    """
+    return pyjwt()().encode(dict(claims), hmac_key(secret), algorithm="HS256")

@@ -1,0 +1,281 @@
+"""Centrifugo's server API over HTTP: what backends in other languages publish, ask and order with.
+
+``POST /api/METHOD`` with a JSON object; the answer is 200 with ``result`` or ``error``. The names and the
+meaning are those of Centrifugo's documentation, "Server API walkthrough".
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+import attrs
+
+from ..asgi.application import Receive, Scope, Send
+from ..broker.base import BrokerUnavailable
+from ..broker.delivery import Delivery
+from ..broker.position import Position
+from ..json_codec import JsonCodec
+from .codes import DisconnectCode, ErrorCode, Refuse, UnsubscribeCode
+from .commands import Fields, Since
+from .hub import Hub
+from .operations import Operations
+from .publications import Publication, line
+from .queries import page_of
+
+_MIN_KEY: Final = 16  # characters
+_MAX_CHANNELS: Final = 10_000  # of one broadcast
+_LONG: Final = 1 << 30  # characters; the body has a bound
+
+logger = logging.getLogger("trio_ws_app.channels")
+
+
+class HttpError(Exception):
+    """An answer other than 200."""
+
+    def __init__(self, status: int, text: str, header: tuple[bytes, bytes] | None = None) -> None:
+        super().__init__(text)
+        self.status = status
+        self.headers = [] if header is None else [header]
+
+
+@attrs.frozen
+class ServerApi:
+    """An ASGI application for requests whose path ends with ``/api/METHOD``; others get 404."""
+
+    operations: Operations
+    hub: Hub
+    key: str = attrs.field(repr=False)
+    max_body: int
+
+    def __attrs_post_init__(self) -> None:
+        if len(self.key) < _MIN_KEY:
+            raise ValueError(
+                f"the key of the API has at least {_MIN_KEY} characters, this one {len(self.key)}"
+            )
+
+    @property
+    def codec(self) -> JsonCodec:
+        """What bodies are read and written with."""
+        return self.hub.codec
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            raise RuntimeError(f"the API answers HTTP, not {scope['type']!r}")
+        try:
+            method = self._method(scope)
+            text = await self._answer(method, await self._read(receive))
+            await _respond(send, 200, text, [])
+        except HttpError as error:
+            await _respond(send, error.status, line(self.codec, {"message": str(error)}), error.headers)
+
+    def _method(self, scope: Scope) -> str:
+        _, found, method = str(scope["path"]).rpartition("/api/")
+        if not found or (method not in _METHODS and method != "batch"):
+            raise HttpError(404, "there is no such method")
+        if not self._is_allowed(scope["headers"]):
+            raise HttpError(401, "the API key is missing or wrong")
+        if scope["method"] != "POST":
+            raise HttpError(405, "the API is used with POST", (b"allow", b"POST"))
+        return method
+
+    def _is_allowed(self, headers: object) -> bool:
+        assert isinstance(headers, list | tuple)
+        for name, value in headers:
+            scheme, _, credentials = bytes(value).partition(b" ")
+            given = bytes(value) if name == b"x-api-key" else credentials
+            is_one = name == b"x-api-key" or (name == b"authorization" and scheme.lower() == b"apikey")
+            if is_one and hmac.compare_digest(given.strip(), self.key.encode()):
+                return True
+        return False
+
+    async def _read(self, receive: Receive) -> Fields:
+        body = b""
+        while True:
+            event = await receive()
+            if event["type"] != "http.request":
+                raise HttpError(400, "the request broke off")
+            body += event.get("body", b"")
+            if len(body) > self.max_body:
+                raise HttpError(413, f"the body has at most {self.max_body} bytes")
+            if not event.get("more_body", False):
+                return self._fields(body)
+
+    def _fields(self, body: bytes) -> Fields:
+        try:
+            return Fields(self.codec.loads(body))
+        except Exception:  # each library has errors of its own; deep nesting is a RecursionError
+            raise HttpError(400, "the body is no JSON object") from None
+
+    async def _answer(self, method: str, fields: Fields) -> str:
+        if method != "batch":
+            return line(self.codec, await self._reply(method, fields, "result"))
+        replies = [await self._reply_to(command) for command in _objects(fields, "commands")]
+        return line(self.codec, {"replies": replies})
+
+    async def _reply_to(self, command: object) -> Mapping[str, object]:
+        if not isinstance(command, dict):
+            return {"error": _error(_bad_request())}
+        name = next((name for name in _METHODS if name in command), None)
+        if name is None:
+            return {"error": _error(Refuse(ErrorCode.METHOD_NOT_FOUND))}
+        return await self._reply(name, command[name], name)
+
+    async def _reply(self, method: str, value: object, name: str) -> Mapping[str, object]:
+        """The reply of one method: its result under ``name``, or an error."""
+        try:
+            fields = value if isinstance(value, Fields) else Fields(value)
+            return {name: await _METHODS[method](self, fields)}
+        except (Refuse, ValueError, BrokerUnavailable) as error:
+            return {"error": _error(_refusal(method, error))}
+
+
+def _refusal(method: str, error: Exception) -> Refuse:
+    """What an API client is told of an error."""
+    if isinstance(error, BrokerUnavailable):
+        logger.warning("the API could not %s: %s", method, error)
+        return Refuse(ErrorCode.INTERNAL)
+    if isinstance(error, Refuse) and error.is_error:
+        return error
+    return Refuse(ErrorCode.BAD_REQUEST)  # a field, a code or a text that cannot be
+
+
+def _error(refusal: Refuse) -> Mapping[str, object]:
+    return {"code": refusal.code, "message": refusal.message}
+
+
+async def _respond(send: Send, status: int, text: str, headers: list[tuple[bytes, bytes]]) -> None:
+    body = text.encode()
+    length = str(len(body)).encode()
+    fields = [(b"content-type", b"application/json"), (b"content-length", length), *headers]
+    await send({"type": "http.response.start", "status": status, "headers": fields})
+    await send({"type": "http.response.body", "body": body})
+
+
+# -- the methods
+
+Method = Callable[["ServerApi", Fields], Awaitable[object]]
+
+
+def _bad_request() -> Refuse:
+    return Refuse(ErrorCode.BAD_REQUEST)
+
+
+def _objects(fields: Fields, name: str) -> list[object]:
+    value = fields.value(name)
+    if not isinstance(value, list):
+        raise HttpError(400, f"{name} is a list")
+    return value
+
+
+def _required(fields: Fields, name: str) -> str:
+    text = fields.text(name, _LONG)
+    if not text:
+        raise _bad_request()
+    return text
+
+
+def _place(position: Position | None) -> dict[str, object]:
+    return {} if position is None else {"offset": position.offset, "epoch": str(position)}
+
+
+async def _publish_to(api: ServerApi, channel: str, fields: Fields) -> object:
+    if fields.value("data") is None or fields.text("b64data", _LONG) or fields.number("version"):
+        raise _bad_request()  # no binary data in JSON, and no versions
+    position = await api.operations.publish(
+        channel,
+        fields.value("data"),
+        tags=fields.texts("tags"),
+        keep=not fields.switch("skip_history"),
+        idempotency_key=fields.text("idempotency_key") or None,
+    )
+    return _place(position)
+
+
+async def _publish(api: ServerApi, fields: Fields) -> object:
+    return await _publish_to(api, _required(fields, "channel"), fields)
+
+
+async def _broadcast(api: ServerApi, fields: Fields) -> object:
+    channels = fields.value("channels")
+    if not isinstance(channels, list) or not channels or len(channels) > _MAX_CHANNELS:
+        raise _bad_request()
+    responses: list[object] = []
+    for channel in channels:
+        try:
+            if not isinstance(channel, str) or not channel:
+                raise _bad_request()
+            responses.append({"result": await _publish_to(api, channel, fields)})
+        except Refuse as refusal:
+            responses.append({"error": _error(refusal)})
+    return {"responses": responses}
+
+
+async def _presence(api: ServerApi, fields: Fields) -> object:
+    infos = await api.operations.presence(_required(fields, "channel"))
+    return {"presence": {info.client: info.as_json() for info in infos}}
+
+
+async def _presence_stats(api: ServerApi, fields: Fields) -> object:
+    infos = await api.operations.presence(_required(fields, "channel"))
+    return {"num_clients": len(infos), "num_users": len({info.user for info in infos})}
+
+
+async def _history(api: ServerApi, fields: Fields) -> object:
+    channel, since = _required(fields, "channel"), fields.value("since")
+    place = None if since is None else Since(Fields(since).text("epoch"), Fields(since).number("offset"))
+    limit = fields.number("limit", least=-1, most=2**31 - 1)
+    page = await page_of(api.hub, channel, limit, place, fields.switch("reverse"))
+    publications = [_publication(delivery, api.codec) for delivery in page.deliveries]
+    return {"publications": publications, "offset": page.top.offset, "epoch": page.top.epoch}
+
+
+def _publication(delivery: Delivery, codec: JsonCodec) -> object:
+    publication = Publication.decode(delivery, codec)
+    fields: dict[str, object] = {"data": publication.data, **_place(delivery.position)}
+    if publication.info is not None:
+        fields["info"] = publication.info.as_json()
+    return {**fields, "tags": publication.tags} if publication.tags else fields
+
+
+async def _disconnect(api: ServerApi, fields: Fields) -> object:
+    advice = Fields(fields.value("disconnect") or {})
+    await api.operations.disconnect(
+        _required(fields, "user"),
+        client=fields.text("client"),
+        code=advice.number("code") or DisconnectCode.FORCE_NO_RECONNECT,
+        reason=advice.text("reason"),
+    )
+    return {}
+
+
+async def _unsubscribe(api: ServerApi, fields: Fields) -> object:
+    await api.operations.unsubscribe(
+        _required(fields, "user"),
+        fields.text("channel", _LONG),
+        client=fields.text("client"),
+        code=UnsubscribeCode.SERVER,
+    )
+    return {}
+
+
+async def _subscribe(api: ServerApi, fields: Fields) -> object:
+    await api.operations.subscribe(
+        _required(fields, "user"), _required(fields, "channel"), client=fields.text("client")
+    )
+    return {}
+
+
+_METHODS: Final[Mapping[str, Method]] = {
+    "publish": _publish,
+    "broadcast": _broadcast,
+    "presence": _presence,
+    "presence_stats": _presence_stats,
+    "history": _history,
+    "disconnect": _disconnect,
+    "unsubscribe": _unsubscribe,
+    "subscribe": _subscribe,
+}

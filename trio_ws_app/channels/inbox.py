@@ -1,0 +1,94 @@
+"""What a client publishes on one channel, until the application has taken it."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import trio
+from trio.lowlevel import Abort, Task, checkpoint_if_cancelled, current_task, wait_task_rescheduled
+
+from .client import ChannelClient
+from .codes import Refuse
+
+
+class Inbox:
+    """Data that one client publishes, in order. The reply to each follows when the next one is asked for."""
+
+    __slots__ = ("_client", "_current", "_queue", "_waiting")
+
+    def __init__(self, client: ChannelClient) -> None:
+        self._client = client
+        self._queue: deque[tuple[int, object]] | None = None  # few clients publish on many channels
+        self._current = 0  # the command whose data was taken, and is not answered
+        self._waiting: Task | None = None
+
+    def put(self, number: int, data: object) -> None:
+        """The client publishes; at most as many wait as its limits allow."""
+        if self._queue is None:
+            self._queue = deque()
+        self._queue.append((number, data))
+        self._client.pending += 1
+        self.wake()
+
+    def wake(self) -> None:
+        """Let the task that waits look again."""
+        if self._waiting is not None:
+            trio.lowlevel.reschedule(self._waiting)
+            self._waiting = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to take."""
+        return not self._queue
+
+    async def wait(self) -> None:
+        """Answer what was taken, and wait until there is something to take, or for ``wake``.
+
+        Raises:
+            trio.BusyResourceError: another task is waiting.
+        """
+        if self._waiting is not None:
+            raise trio.BusyResourceError("another task is receiving from this subscription")
+        await self.answer()
+        if self._queue:
+            await checkpoint_if_cancelled()
+        else:
+            self._waiting = current_task()
+            await wait_task_rescheduled(self._stop_waiting)
+
+    def _stop_waiting(self, _raise_cancel: object) -> Abort:
+        self._waiting = None
+        return Abort.SUCCEEDED
+
+    def take(self) -> object:
+        """The oldest data."""
+        assert self._queue
+        self._current, data = self._queue.popleft()
+        return data
+
+    async def answer(self) -> None:
+        """Tell the client that what was taken last is done with."""
+        if self._current:
+            text = f'{{"id":{self._current},"publish":{{}}}}'
+            if not self._client.post(text):
+                await self._client.connection.send(text)
+            self._forget_current()
+
+    def refuse_current(self) -> int:
+        """The command of what was taken last, which gets another answer; 0 if there is none."""
+        number = self._current
+        if number:
+            self._forget_current()
+        return number
+
+    def _forget_current(self) -> None:
+        self._current = 0
+        self._client.pending -= 1
+
+    async def refuse_all(self, refusal: Refuse) -> None:
+        """Answer what is not answered yet with an error."""
+        while self._current or self._queue:
+            if not self._current:
+                self.take()
+            await self._client.refuse(self._current, refusal)
+            self._forget_current()

@@ -1,0 +1,100 @@
+"""What a program may do with channels and clients, in every process that shares the broker."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..broker.position import Position
+from .clients import Order
+from .codes import DisconnectCode, Refuse, UnsubscribeCode
+from .commands import Since
+from .hub import Hub
+from .publications import ClientInfo, Publication
+from .queries import page_of, present, rule_of
+
+
+class Operations:
+    """The methods of a ``ChannelsApp``; what they raise is told there."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    async def publish(
+        self,
+        channel: str,
+        data: object,
+        *,
+        info: ClientInfo | None = None,
+        tags: Mapping[str, str] | None = None,
+        keep: bool = True,
+        idempotency_key: str | None = None,
+    ) -> Position | None:
+        """Send ``data``, a JSON value, to all subscribers of ``channel``.
+
+        It is kept as the channel's history says, unless ``keep`` is false; its position is returned then.
+        A key that was used for the channel within 5 minutes publishes nothing.
+
+        Raises TypeError or ValueError for what is no JSON.
+        """
+        rule = rule_of(self._hub, channel)
+        publication = Publication(data, info, tags or {})
+        return await self._hub.publish(channel, publication, rule.history if keep else None, idempotency_key)
+
+    async def presence(self, channel: str) -> list[ClientInfo]:
+        """The clients that are present on ``channel``. Raises ``Refuse`` with 108 if it has no presence."""
+        return await present(self._hub, channel)
+
+    async def history(
+        self, channel: str, *, limit: int = -1, since: Position | None = None, reverse: bool = False
+    ) -> list[Publication]:
+        """The publications of ``channel`` that are kept, the oldest first, or with ``reverse`` the newest.
+
+        ``since`` leaves out what does not come after that position, or with ``reverse`` before it.
+
+        Raises ``Refuse`` with 108 if the channel has no history, 112 if it does not reach back to ``since``.
+        """
+        place = None if since is None else Since(str(since), since.offset)
+        page = await page_of(self._hub, channel, limit, place, reverse)
+        return [Publication.decode(delivery, self._hub.codec) for delivery in page.deliveries]
+
+    async def disconnect(
+        self,
+        user: str,
+        *,
+        client: str = "",
+        code: int = DisconnectCode.FORCE_NO_RECONNECT,
+        reason: str = "",
+    ) -> None:
+        """Disconnect the user's connections, or the one with the id ``client``.
+
+        The code, 3000 to 4999, says whether they come back. Raises ValueError for another.
+        """
+        if not Refuse(code, reason or None).is_disconnection:
+            raise ValueError(f"a connection ends with 3000 to 4999, not {code}")
+        await self._order(Order("disconnect", user, client, code=code, reason=reason))
+
+    async def unsubscribe(
+        self,
+        user: str,
+        channel: str,
+        *,
+        client: str = "",
+        code: int = UnsubscribeCode.SERVER,
+        reason: str = "",
+    ) -> None:
+        """End the user's subscriptions to ``channel``, or to all channels if that is "".
+
+        The code, 2000 to 2999, says whether they come back: from 2500 on. Raises ValueError for another.
+        """
+        refusal = Refuse(code, reason or None)
+        if refusal.is_error or refusal.is_disconnection:
+            raise ValueError(f"a subscription ends with 2000 to 2999, not {code}")
+        await self._order(Order("unsubscribe", user, client, channel, code, reason))
+
+    async def subscribe(self, user: str, channel: str, *, client: str = "") -> None:
+        """Subscribe the user's connections to ``channel``, as if they had asked; its handler may refuse."""
+        rule_of(self._hub, channel)
+        await self._order(Order("subscribe", user, client, channel))
+
+    async def _order(self, order: Order) -> None:
+        await self._hub.broker.publish(self._hub.prefix, order.encode(self._hub.codec))

@@ -1,0 +1,36 @@
+cimport cython
+
+from trio_ws_app.primitives cimport encode_frame
+from trio_ws_app.wire.closing cimport Closing
+from trio_ws_app.wire.inbox cimport Inbox
+from trio_ws_app.wire.messages cimport MessageWriter
+from trio_ws_app.wire.outbox cimport Outbox
+
+cdef Py_ssize_t _BLOCKED
+cdef Py_ssize_t _LOST
+
+cdef class Sender:
+    cdef readonly Outbox outbox
+    cdef readonly object deflate
+    cdef readonly long long count
+    cdef object _host
+    cdef Inbox _inbox
+    cdef Closing _closing
+    cdef object _timeouts
+    cdef MessageWriter _messages
+    cdef object _controls
+    cdef bint _to_flush
+    cdef list _all_to_flush
+
+    cpdef bint try_send(self, object message) except -1
+    cpdef object push_if_fits(self, object message)
+    cpdef bint offer(self, object frame) except -1
+    cpdef object push_fragment(self, int opcode, bytes payload, bint final)
+    cpdef object flush_soon(self)
+    cpdef bint flush(self) except -1
+    cpdef object write_now(self)
+    @cython.locals(outcome=Py_ssize_t)
+    cpdef bint write(self) except -1
+    cpdef object write_close(self)
+    cpdef object writable(self)
+    cpdef object watch(self)
