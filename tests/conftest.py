@@ -1,7 +1,8 @@
-"""What tests of several folders share: Redis servers and a Chromium, which start when first asked for."""
+"""What tests of several folders share: workers for whole runs, Redis servers and a Chromium."""
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
 
@@ -16,6 +17,25 @@ def pytest_configure(config: pytest.Config) -> None:
     """Have the package's own plugin also if the package is on the path, and not installed."""
     if not config.pluginmanager.is_registered(pytest_trio_ws_app):
         config.pluginmanager.register(pytest_trio_ws_app)
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the options
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Run the whole suite in several processes, and anything less in one, which starts sooner.
+
+    There are two a core, since many tests wait for another process; ``-n 0`` and ``-n 4`` mean what they say.
+    """
+    options = config.option
+    is_worker = hasattr(config, "workerinput")  # which comes here too, and must not start others
+    is_whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not is_worker
+    if is_whole and options.numprocesses is None and not (options.usepdb or options.collectonly):
+        options.numprocesses = 2 * (os.cpu_count() or 1)
+        options.dist = "worksteal"
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name tests without long texts: tokens differ in each worker, and all must find the same tests."""
+    return argname if isinstance(val, str | bytes) and len(val) > 40 else None
 
 
 @pytest.fixture(scope="session")

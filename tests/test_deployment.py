@@ -249,6 +249,20 @@ def test_the_systemd_unit_is_understood(tmp_path: Path) -> None:
     assert done.returncode == 0
 
 
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+def test_the_systemd_socket_is_understood(tmp_path: Path) -> None:
+    """``systemd-analyze verify`` has nothing to say about it, beside the service of its name."""
+    for name in ("trio-ws-app.socket", "trio-ws-app.service"):
+        unit = (DEPLOY / name).read_text()
+        (tmp_path / name).write_text(unit.replace("/opt/trio-ws-app/.venv/bin/trio-ws-app", "/bin/true"))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", str(tmp_path / "trio-ws-app.socket")],
+        capture_output=True, text=True, timeout=PATIENCE,
+    )  # fmt: skip
+    assert "trio-ws-app.socket" not in done.stderr
+    assert done.returncode == 0
+
+
 def test_the_container_starts_a_valid_command() -> None:
     """Entry point and command make a valid command line; variables and port fit the options."""
     text = (DEPLOY / "Containerfile").read_text()

@@ -14,7 +14,11 @@ async def background() -> AsyncGenerator[trio.Nursery]:
 
     What the block raises comes out as itself, also while the block is cancelled. If a task fails, that comes
     out as from any nursery, together with what the block then raised besides its cancellation.
+
+    Raises RuntimeError outside of Trio, which says so.
     """
+    if not trio.lowlevel.in_trio_run():
+        raise RuntimeError("this runs in Trio: write trio.run(main), not asyncio.run(main())")
     failure: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:

@@ -43,11 +43,12 @@ def send(fd: int, data: bytes | memoryview, flags: int = 0) -> int:
         sock.detach()
 
 
-def exit_after(seconds: float, status: int, number: int) -> None:  # noqa: ARG001  # the other form's
+def exit_after(seconds: float, end: bytearray, number: int) -> None:  # noqa: ARG001  # the other form's
     """End the process after ``seconds``, also while other code holds the interpreter's lock.
 
-    Compiled, it counts only time in which the process could run, raises signal ``number`` before, exits with
-    ``status`` and does not return. Here it returns, and a standstill counts like any other time.
+    Compiled, it counts only time in which the process could run, and does not return. At the end it reads
+    ``end``: the exit status, and 1 if the lock is not held. If it is held, signal ``number`` is raised, and
+    the exit status is 1. Here it returns, a standstill counts like other time, and the status is always 1.
     """
     faulthandler.dump_traceback_later(seconds, exit=True, file=2)  # with status 1
 

@@ -24,6 +24,10 @@ cdef extern from "sys/socket.h" nogil:
 
 cdef extern from "signal.h" nogil:
     int c_raise "raise"(int number)
+    void (*SIG_DFL)(int)
+    cdef struct c_sigaction "sigaction":
+        void (*sa_handler)(int)
+    int sigaction(int number, const c_sigaction *new, c_sigaction *old)
 
 COMPILED = True
 BLOCKED = -1
@@ -56,13 +60,16 @@ cpdef Py_ssize_t send(int fd, object data, int flags=0) except -3:
     return count if count >= 0 else _failure()
 
 
-cpdef object exit_after(double seconds, int status, int number):
+cpdef object exit_after(double seconds, bytearray end, int number):
     """End the process once it could run for ``seconds``, also while other code holds the interpreter's lock.
 
-    Signal ``number`` is raised before, in this thread, for a handler that needs no lock either, as
-    ``faulthandler`` has them. The steps are those of ``running_time``. It does not return.
+    ``end`` is read at the end: the exit status, and 1 if the lock is not held. If it is held, signal ``number``
+    is raised, in this thread, for a handler that needs no lock either, as ``faulthandler`` has them, and the
+    exit status is 1. The steps are those of ``running_time``. It does not return.
     """
     cdef timespec step, before, after
+    cdef c_sigaction handler
+    cdef unsigned char *told = <unsigned char *>PyByteArray_AS_STRING(end)
     step.tv_sec = 0
     step.tv_nsec = 50_000_000
     with nogil:
@@ -71,8 +78,11 @@ cpdef object exit_after(double seconds, int status, int number):
             nanosleep(&step, NULL)
             clock_gettime(CLOCK_MONOTONIC, &after)
             seconds -= min(0.2, after.tv_sec - before.tv_sec + (after.tv_nsec - before.tv_nsec) / 1e9)
-        c_raise(number)
-        _exit(status)
+        # An interpreter that has ended but for its last steps has taken the handler back.
+        if not told[1] and sigaction(number, NULL, &handler) == 0 and handler.sa_handler != SIG_DFL:
+            c_raise(number)
+            _exit(1)
+        _exit(told[0])
 
 
 cpdef object reset(int fd):

@@ -156,6 +156,14 @@ class Settings:
         validator=_not_negative,
         metadata={"help": "Time for handlers to end when the server stops.", "unit": "seconds"},
     )
+    restart_batch_size: int | None = _limit(
+        1000, "Connections that a planned restart closes at once; the next ones follow later.", "connections"
+    )
+    restart_batch_interval: float = _limit(
+        1.0,
+        "Time between two batches, give or take a half; all come within half of the grace period.",
+        "seconds",
+    )
     max_message_size: int | None = _limit(
         1 * MIB, "Largest message accepted, after decompression; a larger one closes with 1009.", "bytes"
     )

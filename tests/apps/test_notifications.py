@@ -71,6 +71,7 @@ async def test_each_user_gets_what_the_token_allows(autojump_clock: trio.testing
         Tokens("another secret text").sign("ann", ["news"]),
         TOKENS.sign("ann", ["news"], seconds=-1),
     ],
+    ids=["empty", "nonsense", "not-utf-8", "cut", "prefixed", "another-secret", "expired"],
 )
 async def test_a_wrong_token_is_turned_away(
     autojump_clock: trio.testing.MockClock, token: ws.Message

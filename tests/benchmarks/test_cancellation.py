@@ -98,6 +98,7 @@ def test_the_slide_names_the_project() -> None:
 
 
 @pytest.mark.skipif(not is_compiled("trio_ws_app"), reason="nothing is compiled here")
+@pytest.mark.slow
 def test_a_small_run(tmp_path: Path) -> None:
     """Every scenario once, with few connections: ours leaves nothing, and the files are written."""
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")

@@ -297,6 +297,7 @@ async def test_the_log_says_it_once(
 
 
 @pytest.mark.parametrize("outage", [KILLED, PAUSED], ids=["killed", "paused"])
+@pytest.mark.slow
 async def test_back_within_five_seconds_by_default(own_redis: RedisServer, outage: Outage) -> None:
     """With the default timeouts the subscriptions hold again within 5 s of Redis's return."""
     go_away, come_back = outage

@@ -90,6 +90,7 @@ async def users(broker: Broker) -> list[str]:
     return sorted(present.user for present in await broker.presence("t"))
 
 
+@pytest.mark.slow
 async def test_a_killed_process_leaves_within_its_lease(own_redis: RedisServer, broker: Broker) -> None:
     """Everyone sees each of its 500 members leave, once, and its other traces are gone from Redis too."""
     events: list[PresenceEvent] = []
@@ -117,6 +118,7 @@ async def test_a_killed_process_leaves_within_its_lease(own_redis: RedisServer, 
     assert not any(key.startswith(("ws:members", "ws:users", "ws:{leases}:dying")) for key in keys.split())
 
 
+@pytest.mark.slow
 async def test_a_stopped_process_joins_again(own_redis: RedisServer, broker: Broker) -> None:
     """Stopped for longer than its lease it has left; when it goes on its members are there again."""
     events: list[PresenceEvent] = []
@@ -135,6 +137,7 @@ async def test_a_stopped_process_joins_again(own_redis: RedisServer, broker: Bro
         assert len(await broker.presence("t")) == await broker.presence_count("t") == 20
 
 
+@pytest.mark.slow
 async def test_redis_is_away_for_longer_than_a_lease(own_redis: RedisServer, broker: Broker) -> None:
     """When it is back with its data everyone is still there: no ghosts, no doubles, no leave."""
     events: list[PresenceEvent] = []
@@ -156,6 +159,7 @@ async def test_redis_is_away_for_longer_than_a_lease(own_redis: RedisServer, bro
 
 
 @pytest.mark.parametrize("how", ["restart", "FLUSHALL"])
+@pytest.mark.slow
 async def test_a_redis_that_lost_everything_is_told_again(
     own_redis: RedisServer, broker: Broker, how: str
 ) -> None:

@@ -252,6 +252,7 @@ def test_a_pipes_end_sends_no_close(tmp_path: Path) -> None:
         assert connect("--wait", "10", server.url, text="token\n").output == "welcome\nevent\n"
 
 
+@pytest.mark.slow
 def test_a_person_reads_on_until_the_server_closes(tmp_path: Path) -> None:
     """If the output is a terminal, silence does not end it."""
     (tmp_path / "token").write_text("token\n")

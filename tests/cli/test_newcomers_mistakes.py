@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -140,3 +144,26 @@ async def test_serve_without_a_place_to_listen_says_what_it_needs() -> None:
 
     with trio.fail_after(5), pytest.raises(TypeError, match="serve needs a port, or listeners="):
         await ws.serve(handler)
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        ws.open_registry,
+        ws.open_memory_broker,
+        lambda: ws.open_redis_broker("redis://127.0.0.1:1"),
+        lambda: ws.connect("ws://127.0.0.1:1"),
+        lambda: ws.reconnect("ws://127.0.0.1:1"),
+    ],
+)
+def test_what_runs_in_asyncio_says_that_it_needs_trio(
+    block: Callable[[], AbstractAsyncContextManager[Any]],
+) -> None:
+    """One line that says what to write, as for ``serve``."""
+
+    async def main() -> None:
+        async with block():
+            pass
+
+    with pytest.raises(RuntimeError, match=r"runs in Trio: write trio\.run"):
+        asyncio.run(main())

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from running import serving
+from running import at_most, serving
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
@@ -141,11 +141,11 @@ def test_it_ends_within_the_grace_period_and_a_second(
         time.sleep(0.3)
         began = time.monotonic()
         ended = server.stop()
-        assert time.monotonic() - began < LIMIT + 0.3  # for the interpreter to end
+        assert time.monotonic() - began < at_most(LIMIT)
         assert not is_alive(worker)
     assert ended.status == 0
-    if name == "floods_the_log":
-        return  # the line is lost among the others
+    if name == "floods_the_log" or at_most(0) > 0.5:
+        return  # the line is lost among the others; or the machine is loaded, and the end does not wait
     lines = [line for line in ended.errors.splitlines() if "this does not end" in line]
     assert len(lines) == (2 if name == "never_ends" and options else 1)  # each worker has such a block
     if name != "leaves_a_thread":
@@ -174,7 +174,7 @@ def test_a_second_signal_ends_it_at_once(directory: Path, name: str, options: tu
         time.sleep(0.2)
         began = time.monotonic()
         ended = server.stop()
-        assert time.monotonic() - began < 1.3
+        assert time.monotonic() - began < at_most(1)
     assert ended.status == 0
 
 
@@ -187,7 +187,7 @@ def test_code_that_holds_the_interpreter_is_ended_too(directory: Path) -> None:
         client.recv(timeout=10)
         began = time.monotonic()
         ended = server.stop()
-        assert time.monotonic() - began < 1.5 + 1 + 0.3
+        assert time.monotonic() - began < at_most(1.5 + 1)
     assert ended.status == 1
     assert "in holds_the_interpreter" in ended.errors
 
@@ -196,13 +196,14 @@ def test_code_that_holds_the_interpreter_is_ended_too(directory: Path) -> None:
 @pytest.mark.parametrize("options", [(), WORKERS], ids=["alone", "workers"])
 def test_a_standstill_takes_nothing_of_the_time_to_end(directory: Path, options: tuple[str, ...]) -> None:
     """Stopped for longer than grace and a second, it says goodbye and ends its handlers afterwards (G14)."""
-    arguments = ("app:takes_its_time", "--grace-period", str(GRACE), *options)
+    grace = 2  # long enough for the handler on a loaded machine
+    arguments = ("app:takes_its_time", "--grace-period", str(grace), *options)
     with serving(*arguments, cwd=directory) as server, connect(server.url) as client:
         processes = {server.process.pid, int(client.recv(timeout=10))}
         server.process.send_signal(signal.SIGTERM)
         for process in processes:
             os.kill(process, signal.SIGSTOP)
-        time.sleep(LIMIT + 0.3)
+        time.sleep(grace + 1 + 0.3)
         for process in processes:
             os.kill(process, signal.SIGCONT)
         with pytest.raises(ConnectionClosed) as closed:
@@ -221,6 +222,6 @@ def test_a_spinning_worker_ends_with_its_supervisor(directory: Path) -> None:
         worker = int(client.recv(timeout=10))
         time.sleep(0.3)
         server.process.kill()
-        eventually(lambda: not is_alive(worker), LIMIT + 0.5)
+        eventually(lambda: not is_alive(worker), at_most(LIMIT, 0.5))
         with socket.socket() as probe:
             eventually(lambda: probe.connect_ex(("127.0.0.1", server.port)) != 0, 2)

@@ -11,7 +11,7 @@ from pathlib import Path
 import trio
 from running import COMMAND, PATIENCE, environment
 
-from trio_ws_app.cli.supervisor import _Pool
+from trio_ws_app.cli.worker import Team, Worker
 
 NEVER_READY = """
 import trio
@@ -27,11 +27,13 @@ async def application():
 
 async def test_a_worker_that_was_being_started_when_the_signal_came_is_stopped() -> None:
     """The signal was handed on to those that were there; the one that comes after it must not stay."""
-    pool = _Pool([sys.executable, "-c", "import time; time.sleep(60)"], 1, None, [], stop_timeout=10)
-    pool.signalled = True
+    team = Team([sys.executable, "-c", "import time; time.sleep(60)"], 1, None, [], stop_timeout=10)
+    team.stop(signal.SIGTERM)
     with trio.fail_after(10):
-        process = await pool._run(1, lambda: None)
-    assert process.returncode == -signal.SIGTERM
+        async with trio.open_nursery() as nursery:
+            worker: Worker = await nursery.start(Worker.run, 1, team, False)
+            await worker.ended.wait()
+    assert worker.status == -signal.SIGTERM
 
 
 def test_a_signal_before_all_are_ready_ends_it(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from urllib.request import urlopen
 
 import pytest
 from redis_servers import RedisServer
-from running import COMMAND, PATIENCE, Running, environment, run, serving
+from running import COMMAND, PATIENCE, Running, at_most, environment, run, serving
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
@@ -119,15 +119,13 @@ def test_clients_of_different_workers_talk(redis_server: RedisServer, directory:
         assert received(ann) == "* bob left"
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGTERM, 1001), (signal.SIGINT, 1001), (signal.SIGHUP, 1012)]
-)
-def test_a_signal_drains_all_workers(directory: Path, number: signal.Signals, code: int) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_drains_all_workers(directory: Path, number: signal.Signals) -> None:
     """Every client of every worker is told, all processes end, and the exit status is 0."""
     arguments = ["app:slow", "--workers", "2", "--broker", "none", "--grace-period", "0.2"]
     with serving(*arguments, cwd=directory) as server, clients_of_two_workers(server) as clients:
         server.process.send_signal(number)
-        assert [closed(client) for client in clients.values()] == [code, code]
+        assert [closed(client) for client in clients.values()] == [1001, 1001]
         ended = server.wait()
         assert not any(is_alive(worker) for worker in clients)
     assert ended.status == 0
@@ -143,7 +141,7 @@ def test_a_second_signal_ends_all_at_once(directory: Path) -> None:
         assert [closed(client) for client in clients.values()] == [1001, 1001]
         begin = time.monotonic()
         ended = server.stop()
-        assert time.monotonic() - begin < 3
+        assert time.monotonic() - begin < at_most(1, 2)
     assert ended.status == 0
 
 
@@ -153,7 +151,7 @@ def test_stubborn_workers_are_killed(directory: Path) -> None:
     with serving(*arguments, cwd=directory) as server, clients_of_two_workers(server) as clients:
         begin = time.monotonic()
         server.stop()
-        assert time.monotonic() - begin < 0.2 + 1 + 2
+        assert time.monotonic() - begin < at_most(0.2 + 1, 2)
         assert not any(is_alive(worker) for worker in clients)
 
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,8 +20,12 @@ COMMAND = [sys.executable, "-m", "trio_ws_app"]
 
 
 def environment(warnings: str = "error", **settings: str) -> dict[str, str]:
-    """This process's environment, with this checkout importable and no other settings in variables."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("TRIO_WS_APP_")}
+    """This process's environment, with this checkout importable and no other settings in variables.
+
+    A terminal's size is the terminal's, not that of the one which runs the tests.
+    """
+    others = ("TRIO_WS_APP_", "COLUMNS", "LINES")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(others)}
     return clean | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": warnings} | settings
 
 
@@ -33,6 +38,14 @@ def environment_with_plugin(folder: Path) -> dict[str, str]:
     plugins = [f"{name} = {module}\n" for name, module in project["entry-points"]["pytest11"].items()]
     (metadata / "entry_points.txt").write_text("".join(["[pytest11]\n", *plugins]))
     return environment() | {"PYTHONPATH": f"{ROOT}{os.pathsep}{folder}"}
+
+
+def at_most(seconds: float, work: float = 0.3) -> float:
+    """``seconds``, and as long as ``work`` seconds of computing take beside what else runs at this moment."""
+    began, computed = time.monotonic(), time.thread_time()
+    while time.thread_time() - computed < 0.05:
+        pass
+    return seconds + work * (time.monotonic() - began) / 0.05
 
 
 @attrs.frozen

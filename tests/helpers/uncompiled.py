@@ -45,4 +45,5 @@ class Report:
 
 if __name__ == "__main__":
     sys.meta_path.insert(0, SourceFinder())
-    sys.exit(pytest.main(sys.argv[1:], plugins=[Report()]))
+    # In this process: pytest's workers would not find the source first.
+    sys.exit(pytest.main(["-n0", *sys.argv[1:]], plugins=[Report()]))

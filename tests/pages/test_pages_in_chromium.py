@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from axe import needs_chromium
 from browser import Browser, Tab, expect_good_looks, page_of, says
 from redis_servers import RedisServer
@@ -46,6 +47,7 @@ def join(browser: Browser, server: Running, name: str) -> Tab:
     return tab
 
 
+@pytest.mark.slow
 def test_two_tabs_talk(browser: Browser) -> None:
     """What one tab says the other shows; both know who is here; a closed tab has left."""
     with serving("chat") as server:

@@ -161,6 +161,7 @@ async def _send_in_pieces(chance: random.Random, sock: trio.socket.SocketType, d
             await trio.lowlevel.checkpoint()
 
 
+@pytest.mark.slow
 async def test_closes_from_both_sides(chance: random.Random, caplog: pytest.LogCaptureFixture) -> None:
     """10,000 connections that both sides end at random moments: nothing but ConnectionClosed comes out."""
     surprises: list[BaseException] = []

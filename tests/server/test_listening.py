@@ -196,7 +196,7 @@ async def test_a_listener_that_others_share_is_left_listening() -> None:
         {"host": "0.0.0.0", "listeners": [MemoryListener()]},
         {"ssl_context": ssl.create_default_context(), "listeners": [MemoryListener()]},
     ],
-    ids=str,
+    ids=["neither", "none", "port", "port-0", "host", "ssl_context"],
 )
 async def test_an_address_that_is_none_or_two_is_a_type_error(arguments: dict[str, Any]) -> None:
     """It is said at the call, instead of something being ignored."""

@@ -121,6 +121,7 @@ CHECKERS = [
 
 
 @pytest.mark.parametrize("check", CHECKERS)
+@pytest.mark.slow
 def test_mistakes_are_found_and_nothing_else(check: Checker, environment: Path, tmp_path: Path) -> None:
     """An application that uses the whole public interface has no error; each marked mistake is one."""
     project = tmp_path / "example"

@@ -139,8 +139,8 @@ class RedisBroker(Broker):
 async def open_broker(url: str, timeouts: RedisTimeouts) -> AsyncGenerator[RedisBroker]:
     """See ``trio_ws_app.broker.open_redis_broker``."""
     parsed = parse_redis_url(url)
-    layout = await discover(parsed.addresses, parsed, timeouts)
     async with background() as nursery:
+        layout = await discover(parsed.addresses, parsed, timeouts)
         broker = RedisBroker(Deployment(parsed, timeouts, layout, nursery), timeouts, nursery)
         await broker.start()
         try:

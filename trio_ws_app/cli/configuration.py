@@ -15,17 +15,20 @@ from ..server.certificates import Certificates
 from ..server.options import ProcessRequest
 from ..settings import Settings
 from .broker import OpenBroker, broker_for, broker_name
+from .inherited import Inherited
 from .listeners import Listening
 from .observability import Observability, configure_observability
 from .options import settings_from
-from .supervisor import Inherited
 from .target import Application, load
 from .tls import certificates_for
 
 
 @attrs.frozen(kw_only=True)
 class Configuration:
-    """What ``serve`` runs. ``pages`` answer browsers; ``worker`` is None outside of a worker process."""
+    """What ``serve`` runs. ``pages`` answer browsers; ``worker`` is None outside of a worker process.
+
+    ``has_successor`` says whether others accept on its sockets when it ends.
+    """
 
     target: str
     application: Application
@@ -33,6 +36,8 @@ class Configuration:
     broker_name: str
     workers: int
     worker: Inherited | None
+    worker_timeout: float | None
+    has_successor: bool
     control: str | None
     listening: Listening
     settings: Settings
@@ -58,12 +63,15 @@ def configure(
     metrics: str | None,
     broker: str | None,
     workers: int,
+    worker_timeout: float | None,
     **limits: Any,
 ) -> Configuration:
     """The configuration that the options stand for, in a single process, a supervisor or a worker.
 
     Raises UsageError.
     """
+    if worker_timeout is not None and not worker_timeout > 0:
+        raise UsageError(f"--worker-timeout must be greater than zero, not {worker_timeout!r}")
     return Configuration(
         target=target,
         application=load(target, asgi=asgi),
@@ -71,6 +79,8 @@ def configure(
         broker_name=broker_name(broker),
         workers=workers,
         worker=worker,
+        worker_timeout=worker_timeout,
+        has_successor=listening.are_shared,
         control=control,
         listening=listening,
         settings=settings_from(limits),
@@ -96,6 +106,7 @@ def _observability(
         measures_lag=metrics is not None,
         worker=str(worker.number),
         siblings=sockets,
+        replaces=worker.replaces,
     )
 
 

@@ -6,6 +6,7 @@ import os
 import signal
 
 _FIRST = 1
+_NAMES = ("LISTEN_PID", "WATCHDOG_PID")  # say whose sockets and whose watchdog the variables beside them mean
 # Those of the kernel to this process itself, or that it can't wait for.
 _OWN = {
     signal.SIGKILL,
@@ -33,6 +34,9 @@ def leave_process_1() -> None:
     child = os.fork()
     if child:
         os._exit(_attend(child, waited))
+    for name in _NAMES:
+        if os.environ.get(name) == str(_FIRST):
+            os.environ[name] = str(os.getpid())
     os.setsid()  # a Ctrl-C in the terminal comes once, from process 1
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

@@ -30,8 +30,8 @@ _Address = tuple[socket.AddressFamily, tuple[str, int]]
 class Listening:
     """Bound sockets. The block closes them, and removes the file of a Unix socket.
 
-    Unless other processes share them, they are shut down before they are closed, since a forked child may
-    have copies of their descriptors.
+    Unless others accept there too, on the same sockets or at the same address, they are shut down before they
+    are closed, since a forked child may have copies of their descriptors.
     """
 
     sockets: Sequence[socket.socket]
@@ -55,9 +55,13 @@ class Listening:
             raise UsageError(self._explain(problem)) from None
 
     def listeners(self) -> list[trio.SocketListener]:
-        """Begin to listen, with descriptors for Trio. Raises UsageError when that is not possible."""
+        """Begin to listen, with sockets for Trio. Raises UsageError when that is not possible.
+
+        If others accept there too, these are the only ones: closing them leaves the place to the others.
+        """
         self.listen()
-        return [trio.SocketListener(trio.socket.from_stdlib_socket(sock.dup())) for sock in self.sockets]
+        sockets = self.sockets if self.are_shared else [sock.dup() for sock in self.sockets]
+        return [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in sockets]
 
     def close(self) -> None:
         """Refuse whoever comes from here on."""
@@ -74,11 +78,12 @@ class Listening:
             self.path = None
 
 
-def bind_tcp(hosts: Sequence[str], port: int) -> Listening:
+def bind_tcp(hosts: Sequence[str], port: int, *, reuse_port: bool = False) -> Listening:
     """Bind ``port`` on every address of each of the hosts: the same one everywhere, also if it is 0.
 
     Addresses of a name that this machine does not have are left out, if there are others. ``::`` is all of
-    IPv4 as well, and ``localhost`` both loopback addresses.
+    IPv4 as well, and ``localhost`` both loopback addresses. With ``reuse_port`` others of this user may
+    listen there too (SO_REUSEPORT), which share what comes.
 
     Raises UsageError when that is not possible.
     """
@@ -86,7 +91,7 @@ def bind_tcp(hosts: Sequence[str], port: int) -> Listening:
         sockets: list[socket.socket] = []
         try:
             for host in hosts:
-                _bind_host(host, port, sockets)
+                _bind_host(host, port, sockets, reuse_port)
         except OSError as problem:
             for sock in sockets:
                 sock.close()
@@ -95,10 +100,11 @@ def bind_tcp(hosts: Sequence[str], port: int) -> Listening:
                 raise UsageError(_explained(problem, host, port)) from None
         else:
             break
-    return Listening(sockets, explain=lambda problem: _explained(problem, " and ".join(hosts), port))
+    names = " and ".join(hosts)
+    return Listening(sockets, are_shared=reuse_port, explain=lambda problem: _explained(problem, names, port))
 
 
-def _bind_host(host: str, port: int, sockets: list[socket.socket]) -> None:
+def _bind_host(host: str, port: int, sockets: list[socket.socket], reuse_port: bool) -> None:
     """Append a socket for each address of ``host`` that there is none for yet."""
     last: OSError | None = None
     count = len(sockets)
@@ -108,7 +114,7 @@ def _bind_host(host: str, port: int, sockets: list[socket.socket]) -> None:
         if any(sock.getsockname()[:2] == address for sock in sockets):
             continue
         try:
-            sockets.append(_bound(family, address))
+            sockets.append(_bound(family, address, reuse_port))
         except OSError as problem:
             if problem.errno not in _UNAVAILABLE:
                 raise
@@ -125,10 +131,11 @@ def _addresses(host: str, port: int) -> Iterator[_Address]:
             yield family, (str(address[0]), int(address[1]))
 
 
-def _bound(family: socket.AddressFamily, address: tuple[str, int]) -> socket.socket:
+def _bound(family: socket.AddressFamily, address: tuple[str, int], reuse_port: bool) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, reuse_port)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind(address)
@@ -138,11 +145,13 @@ def _bound(family: socket.AddressFamily, address: tuple[str, int]) -> socket.soc
     return sock
 
 
-def bind_unix(path: str, mode: int | None = None, owner: Owner | None = None) -> Listening:
+def bind_unix(
+    path: str, mode: int | None = None, owner: Owner | None = None, *, replace: bool = False
+) -> Listening:
     """Bind the Unix socket ``path``, an abstract one if that begins with ``@``.
 
     The file gets ``mode`` and ``owner`` before anything can connect to it. A socket that a server left behind
-    when it was killed is replaced.
+    when it was killed is replaced; with ``replace``, any socket is.
 
     Raises UsageError when something else is at ``path``, or a server listens there.
     """
@@ -150,7 +159,7 @@ def bind_unix(path: str, mode: int | None = None, owner: Owner | None = None) ->
     if is_abstract and (mode is not None or owner is not None):
         raise UsageError(f"the abstract Unix socket {path} has no file, so neither a mode nor an owner")
     if not is_abstract:
-        _remove_stale(path)
+        _remove_stale(path, replace)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.bind("\0" + path[1:] if is_abstract else path)
@@ -166,11 +175,14 @@ def bind_unix(path: str, mode: int | None = None, owner: Owner | None = None) ->
     return Listening([sock], path, file=None if is_abstract else os.lstat(path))
 
 
-def _remove_stale(path: str) -> None:
+def _remove_stale(path: str, replace: bool) -> None:
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
             raise UsageError(f"cannot listen on the Unix socket {path}: another file has that name")
     except FileNotFoundError:
+        return
+    if replace:
+        os.unlink(path)
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(_PROBE)

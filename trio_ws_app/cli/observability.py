@@ -49,15 +49,18 @@ def configure_observability(
     measures_lag: bool,
     worker: str = "1",
     siblings: Sequence[str] = (),
+    replaces: bool = False,
 ) -> Observability:
     """What the options ask for. With several workers, ``siblings`` are the others' control sockets.
+
+    If it ``replaces`` another process, that one may listen there still.
 
     Raises UsageError for a bad ``metrics``, or when what it needs is not installed.
     """
     inspector = Inspector(worker)
     made = Observability(inspector, measures_lag=measures_lag)
     if control is not None:
-        made.listeners.append(AdminListener(_control_socket(control), inspector.hook(None)))
+        made.listeners.append(AdminListener(_control_socket(control, replaces), inspector.hook(None)))
     if control_token is not None:
         made.hooks.append(inspector.hook(control_token))
     if metrics is not None:
@@ -65,7 +68,8 @@ def configure_observability(
         if metrics == "on":
             made.hooks.append(hook)
         else:
-            made.listeners.append(AdminListener(_metrics_socket(metrics), hook))
+            bind = _metrics_socket(metrics, replaces, bool(siblings))
+            made.listeners.append(AdminListener(bind, hook))
     return made
 
 
@@ -77,20 +81,20 @@ def _metrics_hook(inspector: Inspector, siblings: Sequence[str]) -> ProcessReque
     return metrics_hook(partial(gather, inspector, siblings))
 
 
-def _control_socket(path: str) -> Bind:
+def _control_socket(path: str, replaces: bool) -> Bind:
     if path.startswith("@"):
         raise UsageError(f"--control is a file that this user alone can open, not the abstract socket {path}")
-    return partial(bind_unix, path, mode=0o600)
+    return partial(bind_unix, path, mode=0o600, replace=replaces)
 
 
-def _metrics_socket(where: str) -> Bind:
+def _metrics_socket(where: str, replaces: bool, has_successor: bool) -> Bind:
     """For ``PORT``, ``HOST:PORT`` or ``unix:PATH``."""
     if where.startswith("unix:"):
-        return partial(bind_unix, where.removeprefix("unix:"))
+        return partial(bind_unix, where.removeprefix("unix:"), replace=replaces)
     host, _, port = where.rpartition(":")
     if not port.isdecimal() or int(port) > 65535:
         raise UsageError(f"--metrics is 'on', PORT, HOST:PORT or unix:PATH, not {where!r}")
-    return partial(bind_tcp, [host or "127.0.0.1"], int(port))
+    return partial(bind_tcp, [host or "127.0.0.1"], int(port), reuse_port=has_successor)
 
 
 async def serve_admin(

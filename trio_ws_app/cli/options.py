@@ -119,12 +119,13 @@ def _option(field: attrs.Attribute[Any], kind: Any) -> Callable[[Command], Comma
         show_default=bool(default),
         metavar=unit.upper(),
         envvar=variable(field.name),
-        callback=None if unit == "list" else _limit(kind, unit),
+        callback=None if unit == "list" else limit(kind, unit),
         help=text,
     )
 
 
-def _limit(kind: Any, unit: str) -> Callable[[click.Context, click.Parameter, str], float | None]:
+def limit(kind: Any, unit: str) -> Callable[[click.Context, click.Parameter, str], float | None]:
+    """What reads an option's text as a number of the ``unit``; ``none`` if its kind may be None."""
     kinds = get_args(kind) or (kind,)
     number = int if int in kinds else float
     optional = type(None) in kinds

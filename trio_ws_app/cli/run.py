@@ -30,6 +30,7 @@ from .log_output import FLUSH_TIMEOUT, LogWriter
 from .observability import serve_admin
 from .process import rest_collector, say
 from .shutdown import RELOAD, Shutdown
+from .systemd import Notifier
 
 RESTART = signal.SIGHUP
 MOST_PLACES = 5
@@ -43,6 +44,7 @@ class _Run:
 
     scope: trio.CancelScope
     shutdown: Shutdown
+    notifier: Notifier
     server: Server | None = None
     code: CloseCode = CloseCode.GOING_AWAY
     stop_requested: trio.Event = attrs.field(factory=trio.Event)
@@ -51,13 +53,14 @@ class _Run:
         """When the server stops, see to it that the process ends in time, also without a signal."""
         try:
             await server.wait_draining()
+            self.notifier.stopping()
         finally:
             interrupt = server.interrupt
             self.shutdown.expect_end(FAILED if interrupt is None else requested_status(interrupt))
         await rest_collector(server.settings.grace_period)
 
 
-async def run(config: Configuration, shutdown: Shutdown, log: LogWriter) -> None:
+async def run(config: Configuration, shutdown: Shutdown, notifier: Notifier, log: LogWriter) -> None:
     """Serve as configured until a signal ends it (G7); say on standard output when it listens.
 
     SIGTERM and SIGINT drain with 1001, SIGHUP with 1012 (a planned restart); a second signal cancels
@@ -66,7 +69,7 @@ async def run(config: Configuration, shutdown: Shutdown, log: LogWriter) -> None
     report = partial(_report_running, trio.lowlevel.current_root_task(), log)
     with shutdown.receiver(report) as signals:
         async with trio.open_nursery() as nursery:
-            state = _Run(nursery.cancel_scope, shutdown)
+            state = _Run(nursery.cancel_scope, shutdown, notifier)
             nursery.start_soon(_obey, signals, state, config.certificates)
             async with config.broker() as broker, config.application(broker) as app:
                 try:
@@ -100,11 +103,26 @@ async def _serve(config: Configuration, app: App, broker: Broker, state: _Run) -
         nursery.start_soon(state.attend_end, server)
         if config.worker is None:
             announce(config)
+            state.notifier.ready()
+            nursery.start_soon(state.notifier.keep_watchdog)
         else:
             config.worker.announce()
+            if config.worker_timeout is not None:
+                nursery.start_soon(config.worker.beat, config.worker_timeout)
         await state.stop_requested.wait()
-        await server.drain(code=state.code)
+        await _drain(server, state.code, config.has_successor)
         nursery.cancel_scope.cancel()
+
+
+async def _drain(server: Server, code: CloseCode, has_successor: bool) -> None:
+    """Say goodbye: to all at once, or on a planned restart so that not all come back at once."""
+    settings, size = server.settings, None
+    interval = settings.restart_batch_interval
+    if code == CloseCode.SERVICE_RESTART and settings.restart_batch_size is not None:
+        size = settings.restart_batch_size
+        batches = len(server.connections) / size
+        interval = min(interval, settings.grace_period / 2 / max(1, batches))
+    await server.drain(code=code, batch_size=size, batch_interval=interval, has_successor=has_successor)
 
 
 def announce(config: Configuration) -> None:
@@ -123,7 +141,9 @@ def announce(config: Configuration) -> None:
 async def _obey(signals: AsyncIterator[int], state: _Run, certificates: Certificates | None) -> None:
     number = await anext(signals)
     while certificates is not None and number == RELOAD and state.shutdown.reloads:
+        state.notifier.reloading()
         certificates.reload()
+        state.notifier.ready()
         number = await anext(signals)
     if state.server is not None:
         state.code = CloseCode.SERVICE_RESTART if number == RESTART else CloseCode.GOING_AWAY

@@ -16,17 +16,19 @@ from ..apps import BUILT_IN
 from ..errors import UsageError
 from .configuration import Configuration, configure
 from .failure import exit_status
+from .inherited import inherited
 from .init import leave_process_1
 from .listeners import Listening, bind_tcp, bind_unix
 from .log_output import LogFile, LogWriter
 from .log_output import configure as configure_logging
-from .options import Command, CommandWithSettings, settings_options, variable
+from .options import Command, CommandWithSettings, limit, settings_options, variable
 from .privileges import Owner, become, identity, parse_owner
 from .process import keep_large_buffers
 from .reload import inherited_lifeline, restart_on_change
 from .run import run
 from .shutdown import Shutdown
-from .supervisor import MARGIN, inherited
+from .supervisor import MARGIN
+from .systemd import Notifier, activated_sockets
 from .tls import VERSIONS
 from .version import report_missing_extensions
 from .workers import run_workers
@@ -95,6 +97,11 @@ def _option(name: str, text: str, **attributes: Any) -> Callable[[Command], Comm
 )
 @_option("--group", "Group to be in; by default that of --user.", metavar="GROUP")
 @_option(
+    "--reuse-port",
+    "Let other servers of this user listen on the same port, for instance the next version (SO_REUSEPORT).",
+    is_flag=True,
+)
+@_option(
     "--tls-cert",
     "Certificate chain (PEM): serve wss:// instead of ws://. Of several, each with its key, a client gets "
     "the one of the name that it asks for.",
@@ -153,6 +160,13 @@ def _option(name: str, text: str, **attributes: Any) -> Callable[[Command], Comm
     type=click.IntRange(1),
     metavar="N",
 )
+@_option(
+    "--worker-timeout",
+    "A worker whose event loop does not turn for this long is killed and started again; none for never.",
+    default="60",
+    callback=limit(float | None, "seconds"),
+    metavar="SECONDS",
+)
 @_option("--reload", "Start anew when a Python file below the current directory changes.", is_flag=True)
 @settings_options
 def serve_command(
@@ -163,6 +177,7 @@ def serve_command(
     unix: str | None,
     unix_mode: int | None,
     unix_owner: str | None,
+    reuse_port: bool,
     user: str | None,
     group: str | None,
     log_level: str,
@@ -172,7 +187,7 @@ def serve_command(
 ) -> int:
     """Read the options, then serve until a signal ends it. Returns the exit status."""
     leave_process_1()
-    shutdown, worker = Shutdown(), inherited()
+    shutdown, worker, activated = Shutdown(), inherited(), activated_sockets()
     lifeline = inherited_lifeline() if worker is None else worker.lifeline
     shutdown.install(supervised=lifeline is not None)
     if lifeline is not None:
@@ -180,21 +195,25 @@ def serve_command(
     if reload:
         restart_on_change(sys.argv[1:], Path.cwd(), shutdown)
         return 0
-    _expect_one_place(click.get_current_context())
-    if worker is None:
-        me = identity(user, group)
-        listening = bind_tcp(host, port) if unix is None else _bind_unix(unix, unix_mode, unix_owner, me)
+    _expect_one_place(click.get_current_context(), activated is not None)
+    me = identity(user, group) if worker is None else None
+    if worker is not None:
+        listening = Listening(worker.sockets, are_shared=True)
+    elif activated is not None:
+        listening = Listening(activated, are_shared=True)
+    elif unix is not None:
+        listening = _bind_unix(unix, unix_mode, unix_owner, me)
     else:
-        me, listening = None, Listening(worker.sockets, are_shared=True)
+        listening = bind_tcp(host, port, reuse_port=reuse_port)
     with listening:
         if me is not None:
             become(me)
-        log = LogWriter(file=None if log_file is None else LogFile(log_file))
+        notifier, log = Notifier(), LogWriter(file=None if log_file is None else LogFile(log_file))
         configure_logging(log_level, log_format, log, None if worker is None else worker.number)
         if worker is None:
             report_missing_extensions()
         config = configure(worker, listening, **values)
-        status = _run(config, shutdown, log, lifeline is not None)
+        status = _run(config, shutdown, notifier, log, lifeline is not None)
         shutdown.finish(status)
         return status
 
@@ -205,29 +224,35 @@ def _bind_unix(path: str, mode: int | None, owner: str | None, me: Owner | None)
     return bind_unix(path, mode, parse_owner("--unix-owner", owner))
 
 
-def _expect_one_place(context: click.Context) -> None:
+def _expect_one_place(context: click.Context, is_activated: bool) -> None:
     given = [
         f"--{name}"
-        for name in ("host", "port")
+        for name in ("host", "port", "unix")
         if context.get_parameter_source(name) is not ParameterSource.DEFAULT
     ]
-    if context.params["unix"] is not None and given:
+    if is_activated and given:
+        raise UsageError(f"{given[-1]}: leave it out, since systemd has passed the sockets to listen on")
+    if context.params["unix"] is not None and len(given) > 1:
+        given.remove("--unix")
         raise UsageError(f"{given[-1]} and --unix exclude each other: give the one to listen on")
     for name in ("unix_mode", "unix_owner"):
         if context.params["unix"] is None and context.params[name] is not None:
             raise UsageError(f"--{name.replace('_', '-')} needs --unix as well")
 
 
-def _run(config: Configuration, shutdown: Shutdown, log: LogWriter, supervised: bool) -> int:
+def _run(
+    config: Configuration, shutdown: Shutdown, notifier: Notifier, log: LogWriter, supervised: bool
+) -> int:
     grace_period = config.settings.grace_period
     if config.workers > 1 and config.worker is None:
         shutdown.hold(grace_period, margin=2 * MARGIN)
-        return trio.run(run_workers, config, shutdown, sys.argv[1:])
+        shutdown.reloads = True
+        return trio.run(run_workers, config, shutdown, notifier, sys.argv[1:])
     shutdown.hold(grace_period)
     shutdown.reloads = config.certificates is not None and config.worker is None and not supervised
     keep_large_buffers()
     try:
-        trio.run(run, config, shutdown, log)
+        trio.run(run, config, shutdown, notifier, log)
     except BaseException as error:
         log.flush()
         return exit_status(error, config.target)

@@ -23,8 +23,7 @@ CLEAN_UP = 0.7  # seconds after the grace period for what was cancelled to clean
 AT_ONCE = 0.5  # the same after a second signal
 _REPORT = 0.15  # seconds for the watchdog to say what does not end
 _BACKSTOP = 0.25  # later than the watchdog thread
-_HELD = 1  # the exit status then
-_STACKS = signal.SIGRTMAX  # prints the stacks of all threads
+STACKS = signal.SIGRTMAX  # prints the stacks of all threads
 
 Received = Callable[[int], object]
 
@@ -42,7 +41,8 @@ class Shutdown:
 
     Before the event loop runs, a signal ends the process. Then signals are handed to the loop; the first one
     starts a watchdog thread that ends the process ``CLEAN_UP`` seconds after ``grace_period``, the second one
-    leaves ``AT_ONCE``, and a third ends it without a delay. The exit status is ``status`` in any case.
+    leaves ``AT_ONCE``, and a third ends it without a delay. The exit status is as expected in any case, but
+    for code that holds the interpreter's lock: then it is 1, and the stacks of all threads are printed.
     Only time in which the process could run counts: it may be stopped meanwhile for any length (G14).
 
     Signals that were ignored at the start stay ignored, as ``nohup`` and shells want it. Process 1 of a
@@ -50,7 +50,7 @@ class Shutdown:
     """
 
     def __init__(self) -> None:
-        self.status = 0
+        self._end = bytearray((0, False))  # the exit status, and whether its lock is not held
         self._grace_period = 0.0
         self._margin = 0.0
         self._count = 0
@@ -67,6 +67,8 @@ class Shutdown:
         for number in SIGNALS:
             if supervised or signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._receive)
+        if supervised:
+            _print_stacks_on_demand()
 
     def hold(self, grace_period: float, margin: float = 0.0) -> None:
         """From here on signals wait for the event loop, which is about to run.
@@ -98,12 +100,12 @@ class Shutdown:
     def expect_end(self, status: int) -> None:
         """The server stops without a signal, since something has failed: as after a signal, it has to end."""
         if not self._count:
-            self.status = status
+            self._end[0] = status & 0xFF
             self._end_within(self._grace_period + CLEAN_UP)
 
     def finish(self, status: int) -> None:
         """The event loop is done: what is left are threads and what the interpreter does at its end."""
-        self.status = status
+        self._end[:] = (status & 0xFF, True)  # an interpreter at its end gives the lock to no other thread
         self._end_within(CLEAN_UP)
 
     def end_with(self, descriptor: int) -> None:
@@ -122,28 +124,28 @@ class Shutdown:
             return
         self._count += 1
         if self._count > 2:
-            os._exit(self.status)
+            os._exit(self._end[0])
         self._end_within(AT_ONCE if self._count == 2 else self._grace_period + CLEAN_UP)
         self._received(number)
 
     def _end_within(self, seconds: float) -> None:
         seconds += self._margin
         due, reported = _locked(), _locked()
-        with suppress(RuntimeError, OSError, ValueError):
-            faulthandler.register(_STACKS, STANDARD_ERROR)
+        _print_stacks_on_demand()
         with suppress(RuntimeError):  # no more threads
             # `threading` takes locks that the main thread may hold when a signal interrupts it.
             # All start now: since Python 3.12 none starts while the interpreter waits for the last ones.
             _thread.start_new_thread(self._report_when, (due, reported))
             _thread.start_new_thread(self._end_after, (seconds, due, reported))
             # For code that holds the interpreter's lock, which this thread does not need.
-            _thread.start_new_thread(exit_after, (seconds + _BACKSTOP, _HELD, _STACKS))
+            _thread.start_new_thread(exit_after, (seconds + _BACKSTOP, self._end, STACKS))
 
     def _end_after(self, seconds: float, due: _thread.LockType, reported: _thread.LockType) -> None:
         block_running(seconds)
+        self._end[1] = True
         due.release()
         reported.acquire(timeout=_REPORT)
-        os._exit(self.status)
+        os._exit(self._end[0])
 
     def _report_when(self, due: _thread.LockType, reported: _thread.LockType) -> None:
         """Report in a thread of its own, since what does not end may hold a lock."""
@@ -151,6 +153,11 @@ class Shutdown:
         with suppress(Exception):
             self._report()
         reported.release()
+
+
+def _print_stacks_on_demand() -> None:
+    with suppress(RuntimeError, OSError, ValueError):
+        faulthandler.register(STACKS, STANDARD_ERROR)
 
 
 def _locked() -> _thread.LockType:

@@ -16,9 +16,12 @@ from .process import say
 from .run import announce
 from .shutdown import Shutdown
 from .supervisor import CannotStart, supervise
+from .systemd import Notifier
 
 
-async def run_workers(config: Configuration, shutdown: Shutdown, arguments: Sequence[str]) -> int:
+async def run_workers(
+    config: Configuration, shutdown: Shutdown, notifier: Notifier, arguments: Sequence[str]
+) -> int:
     """Run ``trio-ws-app`` with ``arguments`` in every worker until a signal stops them.
 
     Returns the exit status: not 0 if a worker cannot start at all, with one line that says so.
@@ -36,6 +39,8 @@ async def run_workers(config: Configuration, shutdown: Shutdown, arguments: Sequ
                     signals,
                     grace_period=config.settings.grace_period,
                     on_ready=partial(announce, config),
+                    notifier=notifier,
+                    worker_timeout=config.worker_timeout,
                     control=control,
                 )
             except CannotStart as problem:

@@ -7,6 +7,7 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 
 import trio
 from trio.lowlevel import enable_ki_protection
@@ -47,6 +48,12 @@ class Acceptor:
                     return
 
         await self._accept_for_ever(accept)
+
+    def accept_waiting(self, sock: socket.socket) -> None:
+        """Accept all that wait at this instant."""
+        with suppress(OSError):
+            while self._accept_socket(sock):
+                pass
 
     def _accept_socket(self, sock: socket.socket) -> bool:
         """Admit the next client; False if none waits."""
@@ -151,19 +158,45 @@ def detached(listener: trio.SocketListener) -> socket.socket:
     return sock
 
 
-def start_accepting(
-    listeners: Sequence[Listener],
-    sockets: Sequence[socket.socket],
-    admission: Admission,
-    stop: Stop,
-    nursery: trio.Nursery,
-) -> None:
-    """Accept from the ``sockets``, and from those of the ``listeners`` that have none, in ``nursery``."""
-    for sock in sockets:
-        nursery.start_soon(Acceptor(admission, stop, nursery).accept_sockets, sock)
-    for listener in listeners:
-        if not isinstance(listener, trio.SocketListener):
-            nursery.start_soon(Acceptor(admission, stop, nursery).accept_streams, listener)
+class Entrance:
+    """All that a server accepts from: sockets, and listeners that have none."""
+
+    def __init__(
+        self,
+        listeners: Sequence[Listener],
+        sockets: Sequence[socket.socket],
+        admission: Admission,
+        stop: Stop,
+        nursery: trio.Nursery,
+    ) -> None:
+        self._listeners = listeners
+        self._sockets = sockets
+        self._acceptor = partial(Acceptor, admission, stop, nursery)
+        self._scope = trio.CancelScope()
+
+    async def accept(self) -> None:
+        """Accept until ``close`` is called."""
+        with self._scope:
+            async with trio.open_nursery() as nursery:
+                for sock in self._sockets:
+                    nursery.start_soon(self._acceptor().accept_sockets, sock)
+                for listener in self._listeners:
+                    if not isinstance(listener, trio.SocketListener):
+                        nursery.start_soon(self._acceptor().accept_streams, listener)
+
+    def close(self) -> None:
+        """Accept no more: others do that, on the same sockets or on others with the same address.
+
+        In the latter case what waits for this process would be reset, so it is accepted first.
+        """
+        self._scope.cancel()
+        for sock in self._sockets:
+            if sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT):
+                self._acceptor().accept_waiting(sock)
+            sock.close()
+        for listener in self._listeners:
+            if isinstance(listener, trio.SocketListener):
+                listener.socket.close()
 
 
 async def close_listeners(

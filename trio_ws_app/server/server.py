@@ -13,10 +13,11 @@ from ..wire.connection import WireConnection
 from ..wire.engine import Engine, open_engine
 from .admission import Admission
 from .draining import Shutdown, Stop, close_all, name_stubborn_tasks
-from .listeners import Listener, close_listeners, detached, start_accepting
+from .listeners import Entrance, Listener, close_listeners, detached
 from .options import Options
 from .statistics import Counters, Statistics
 
+_LET_IN = 2.0  # seconds for those who have come before a successor took over
 _SILENT = 0.5  # seconds that a drain waits for clients that have connected and said nothing
 _LINGER = 0.3  # seconds, after the grace period, for clients to take their last answer
 
@@ -31,7 +32,9 @@ class Server:
         counters: Counters,
         stop: Stop,
         sockets: Sequence[socket.socket],
+        entrance: Entrance,
     ) -> None:
+        self._entrance = entrance
         self.settings = admission.settings
         self.sockets = sockets
         self._port = _tcp_port(sockets)
@@ -80,6 +83,7 @@ class Server:
         grace_period: float | None = None,
         batch_size: int | None = None,
         batch_interval: float = 1.0,
+        has_successor: bool = False,
     ) -> None:
         """Refuse new clients with 503, close every connection, wait, and end ``serve``.
 
@@ -87,6 +91,9 @@ class Server:
         apart with a jitter of a half each way, so that clients do not all come back at once. Handlers
         that have not ended ``grace_period`` seconds after the start (default: the setting) are cancelled.
         Requests that are not decided on by then get 503.
+
+        If it ``has_successor``, another process that accepts on the same sockets, or on the same port with
+        SO_REUSEPORT, then no client is refused: this server accepts no more, and lets in those who have come.
 
         Cancelling this leaves the drain going on; ``cancel`` cuts it short.
 
@@ -101,8 +108,15 @@ class Server:
             batch_size=batch_size,
             batch_interval=batch_interval,
         )
+        if has_successor and not self.draining:
+            await self._let_in_the_last()
         self._stop.request(shutdown)
         await self._stop.finished.wait()
+
+    async def _let_in_the_last(self) -> None:
+        self._entrance.close()
+        with trio.move_on_after(_LET_IN):
+            await self._admission.pending.wait_none()
 
     def cancel(self) -> None:
         """End at once: cancel every handler, without closing handshakes."""
@@ -161,8 +175,9 @@ async def run_server(
                 counters = Counters()
                 async with trio.open_nursery() as nursery:
                     admission = Admission(engine, nursery, options, counters, stop)
-                    start_accepting(listeners, sockets, admission, stop, background)
-                    server = Server(engine, admission, counters, stop, sockets)
+                    entrance = Entrance(listeners, sockets, admission, stop, background)
+                    background.start_soon(entrance.accept)
+                    server = Server(engine, admission, counters, stop, sockets, entrance)
                     task_status.started(server)
                     await server.run_until_stopped(nursery, background)
                 await server.wait_for_last_answers()

@@ -44,8 +44,13 @@ class MemoryServer:
             HandshakeRefused: the server answered with something else than 101.
             ConnectionClosed: the server ended the stream without an answer.
         """
-        peer = Peer(await self.connect_raw(capacity))
-        await peer.open(path, headers, subprotocols)
+        stream = await self.connect_raw(capacity)
+        peer = Peer(stream)
+        try:
+            await peer.open(path, headers, subprotocols)
+        except BaseException:
+            stream.abort()  # the server need not wait for a client that does not exist
+            raise
         self._nursery.start_soon(self._run_peer, peer, name="peer")
         return peer
 

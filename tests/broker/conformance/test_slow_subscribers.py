@@ -6,7 +6,7 @@ import pytest
 import trio
 from redis_servers import RedisServer, until
 
-from trio_ws_app.broker import Broker, Gap, Subscription, open_redis_broker
+from trio_ws_app.broker import Broker, Gap, RedisTimeouts, Subscription, open_redis_broker
 
 SIZE = 1000  # of a message; with the queue's own cost of 64 bytes each, ten fit into the bound
 BOUND = 10 * (SIZE + 64)
@@ -90,13 +90,13 @@ async def test_a_long_burst_leaves_a_small_queue(redis_server: RedisServer, topi
     """The subscriber has its turn before more than a few messages wait, however many come in one read."""
     longest = 0
     async with (
-        open_redis_broker(redis_server.url) as broker,
+        open_redis_broker(redis_server.url, timeouts=RedisTimeouts(request=30)) as broker,
         broker.subscribe(topic, max_queue_bytes=64 * 200) as messages,
         trio.open_nursery() as nursery,
     ):
         for _ in range(5000):
             nursery.start_soon(broker.publish, topic, b"")
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             for _ in range(5000):
                 assert await anext(messages) == b""
                 longest = max(longest, messages.queued_bytes // 64)

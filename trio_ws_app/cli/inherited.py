@@ -1,0 +1,66 @@
+"""What a worker gets from its supervisor, and how it shows that it is alive."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Sequence
+from contextlib import suppress
+
+import attrs
+import trio
+
+READY, BEAT = b"1", b"."
+BEATS = 4  # in the time after which a worker without one counts as hung
+_VARIABLE = "TRIO_WS_APP_WORKER"  # how a process learns that it is a worker
+
+
+@attrs.frozen
+class Inherited:
+    """What a worker gets: listening sockets, and a socket whose other end its supervisor holds open.
+
+    ``number`` is its own among ``workers``, from 1. ``control`` is a directory for sockets by which the
+    workers can ask each other, or None. ``replaces`` says whether another one may serve in its place still,
+    until this one does.
+    """
+
+    number: int
+    workers: int
+    control: str | None
+    sockets: list[socket.socket]
+    lifeline: int
+    replaces: bool
+
+    def announce(self) -> None:
+        """Tell the supervisor that this worker serves."""
+        os.write(self.lifeline, READY)
+
+    async def beat(self, worker_timeout: float) -> None:
+        """Tell it again and again that the event loop turns."""
+        with socket.socket(fileno=os.dup(self.lifeline)) as sock:
+            while True:
+                with suppress(OSError):  # it does not read just now, or is gone
+                    sock.send(BEAT, socket.MSG_DONTWAIT)
+                await trio.sleep(worker_timeout / BEATS)
+
+
+def environment_for(descriptors: Sequence[int], **told: object) -> dict[str, str]:
+    """The variables from which a worker learns what it has inherited: its lifeline, then its sockets."""
+    told["descriptors"] = descriptors
+    return os.environ | {_VARIABLE: json.dumps(told)}
+
+
+def inherited() -> Inherited | None:
+    """What this process has inherited if it is a worker, else None. To be called once."""
+    text = os.environ.pop(_VARIABLE, None)
+    if text is None:
+        return None
+    told = json.loads(text)
+    lifeline, *descriptors = told["descriptors"]
+    for descriptor in (lifeline, *descriptors):
+        os.set_inheritable(descriptor, False)
+    sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+    return Inherited(
+        told["number"], told["workers"], told["control"], sockets, lifeline, told["replaces"]
+    )
