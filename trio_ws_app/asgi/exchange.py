@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
 import attrs
 import trio
@@ -16,10 +16,8 @@ from ..protocol.http_response import encode_response
 from ..request import Request, Response
 from ..wire.deadlines import FixedTimeout
 from ..wire.transport import SocketTransport, Transport
-from .application import ClientDisconnected
+from .application import ClientDisconnected, Event
 from .flows import MOST_QUEUED, Inflow, Outflow
-
-Event = MutableMapping[str, Any]
 
 _READ = 64 * 1024
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
