@@ -28,18 +28,19 @@ _PREFIX = "trio_ws_app_"
 
 def metrics_hook(
     snapshots: Callable[[], Awaitable[Sequence[Snapshot]]],
-) -> Callable[[Request], Awaitable[Response | None]]:
+) -> Callable[[Request], Awaitable[Response] | None]:
     """A ``process_request`` hook that answers ``/metrics`` with what ``snapshots`` returns, one a worker."""
 
-    async def answer(request: Request) -> Response | None:
-        if request.path != PATH or request.method not in ("GET", "HEAD"):
-            return None
+    async def answer(request: Request) -> Response:
         registry = CollectorRegistry(auto_describe=False)
         registry.register(_Snapshots(await snapshots()))
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         return Response(200, encode(registry), {"Content-Type": content_type})
 
-    return answer
+    def answer_metrics(request: Request) -> Awaitable[Response] | None:
+        return answer(request) if request.path == PATH and request.method in ("GET", "HEAD") else None
+
+    return answer_metrics
 
 
 class _Snapshots(Collector):
