@@ -27,6 +27,7 @@ import trio_ws_app as ws
 from trio_ws_app import auth
 from trio_ws_app.cli import main
 from trio_ws_app.testing import MemoryServer, serve_in_memory
+from trio_ws_app.testing.http import http_client
 
 ROOT = Path(__file__).parent.parent
 PLACES = ("README.md", "[!.]*/README.md", "trio_ws_app/*/README.md", "tests/examples/*/README.md")
@@ -568,3 +569,17 @@ async def test_the_readmes_sessions_know_their_user(autojump_clock: trio.testing
         for message in (token, f"refresh {token}", "hello"):
             await client.send(message)
         assert await client.receive() == "ann says 'hello'"
+
+
+async def test_backends_publish_over_http() -> None:
+    """The second example of the channels: the program of a backend needs the key alone."""
+    application = block("imports", "channels", "server-api")
+    with trio.fail_after(PATIENCE):
+        async with (
+            serve_in_memory(application["served"]) as server,
+            http_client(server.connect_raw) as backend,
+        ):
+            key = {"X-API-Key": "a key that only backends know"}
+            body = {"channel": "room:1", "data": {"text": "hello"}}
+            answer = await backend.post("/api/publish", json=body, headers=key)
+            assert answer.json()["result"]["offset"] == 1

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from protocol_client import connected, served
 from trio.testing import wait_all_tasks_blocked
 
 import trio_ws_app as ws
+from trio_ws_app.broker import MemoryBroker
+from trio_ws_app.broker.feed import Feed
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")
 
@@ -442,3 +445,50 @@ async def test_a_user_is_subscribed_and_unsubscribed_later() -> None:
         await app.subscribe("bob", "it")
         await wait_all_tasks_blocked()
         assert client.pushes == []
+
+
+# -- the broker
+
+
+class Away(MemoryBroker):
+    """A broker that is away for the first who subscribe, a second each."""
+
+    def __init__(self, failures: int) -> None:
+        super().__init__()
+        self.failures = failures
+        self.opened = 0
+
+    @asynccontextmanager
+    async def open_feed(self, topic: str) -> AsyncGenerator[Feed]:
+        if topic.endswith("it"):
+            await trio.sleep(1)
+            if self.failures:
+                self.failures -= 1
+                raise ws.BrokerUnavailable("away")
+            self.opened += 1
+        async with super().open_feed(topic) as feed:
+            yield feed
+
+
+async def test_a_channel_is_subscribed_once_at_the_broker() -> None:
+    """Who is refused while the broker is away does not keep the others from trying."""
+    channels = ws.Channels()
+    channels.subscription("it")(stay)
+    broker = Away(2)
+    app = channels.app(broker)
+    async with served(app) as server:
+        clients = [await connected(server) for _ in range(5)]
+        commands = [client.command("subscribe", channel="it") for client in clients]
+        for client, command in zip(clients, commands, strict=True):
+            await client.say(command)
+        replies = [
+            await client.reply_to(command["id"]) for client, command in zip(clients, commands, strict=True)
+        ]
+        assert sum("error" in reply for reply in replies) == 2
+        assert broker.opened == 1
+        await app.publish("it", 1)
+        for client, reply in zip(clients, replies, strict=True):
+            if "error" not in reply:
+                assert (await client.push("pub"))["data"] == 1
+                await client.call("unsubscribe", channel="it")
+        assert broker.statistics().topics == 1  # that for orders to the clients
