@@ -14,6 +14,8 @@ from trio_ws_app.apps.notifications import Tokens
 pytestmark = [needs_chromium, needs_axe]
 
 SECRET = {"TRIO_WS_APP_SECRET": "a long random text"}
+
+
 def connected(tab: Tab) -> None:
     tab.wait_for("document.querySelector('.status').textContent === 'connected'")
 
