@@ -122,7 +122,8 @@ def _option(name: str, text: str, **attributes: Any) -> Callable[[Command], Comm
 )
 @_option(
     "--broker",
-    "Redis that carries topics between processes: redis://, rediss:// or unix://; none for no sharing.",
+    "Redis that carries topics between processes: redis://, rediss://, unix:// or redis+sentinel://; "
+    "none for no sharing.",
     metavar="URL",
 )
 @_option(
