@@ -14,8 +14,6 @@ from trio_ws_app.apps.notifications import Tokens
 pytestmark = [needs_chromium, needs_axe]
 
 SECRET = {"TRIO_WS_APP_SECRET": "a long random text"}
-<<<<<<< HEAD
-=======
 # The controls that another element lies upon, once they are scrolled to.
 COVERED = """
 [...document.querySelectorAll('input, textarea, button')].filter((control) => control.checkVisibility())
@@ -25,7 +23,6 @@ COVERED = """
     return document.elementFromPoint(left + width / 2, top + height / 2) !== control;
   }).map((control) => control.outerHTML)
 """
->>>>>>> main
 
 
 def connected(tab: Tab) -> None:
