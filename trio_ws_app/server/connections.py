@@ -57,10 +57,12 @@ class Connections:
         try:
             # A cancellation ends here: the nursery would describe, collect and sort what every handler of the
             # server raises at once, with all its frames.
+            assert self._handler is not None
             if self._cancel_on_disconnect:
-                await self._handle_while_connected(connection)
+                with trio.CancelScope() as scope, connection.cancel_when_gone(scope):
+                    await await_interruptible(self._handler(connection))
             else:
-                await self._handle(connection)
+                await await_interruptible(self._handler(connection))
         except BaseException as error:
             code = self.close_code(error, connection)
         finally:
@@ -74,14 +76,6 @@ class Connections:
                 await self._close(connection, code)
         finally:
             self._has_ended(connection, host)
-
-    async def _handle_while_connected(self, connection: WireConnection) -> None:
-        with trio.CancelScope() as scope, connection.cancel_when_gone(scope):
-            await self._handle(connection)
-
-    async def _handle(self, connection: WireConnection) -> None:
-        assert self._handler is not None
-        await await_interruptible(self._handler(connection))
 
     def close_code(self, error: BaseException, connection: WireConnection) -> int | None:
         """The code to close with after the handler has raised ``error``, or None if it was cancelled."""

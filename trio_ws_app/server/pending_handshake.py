@@ -288,8 +288,14 @@ class PendingHandshake:
             if client is not self.client:
                 self._owner.identified(self, client)
             if self.is_undecided:
-                whole = attrs.evolve(
-                    request, client=client.address, scheme=said or scheme, server=self.local, tls=tls
+                whole = Request(
+                    request.method,
+                    request.target,
+                    request.headers,
+                    client.address,
+                    scheme=said or scheme,
+                    server=self.local,
+                    tls=tls,
                 )
                 self._owner.decide(self, whole)
 
