@@ -124,12 +124,12 @@ async def test_what_a_connections_tasks_log_names_the_connection() -> None:
     """Also the tasks below the handler's; a record of others has none."""
     records: list[logging.LogRecord] = []
     handler = logging.Handler()
-    handler.addFilter(add_connection)
+    handler.addFilter(logs.add_connection)
     handler.emit = records.append  # type: ignore[method-assign]
     log = logging.Logger("application")
     log.addHandler(handler)
 
-    async def logs(connection: ws.Connection) -> None:
+    async def serve(connection: ws.Connection) -> None:
         log.warning("in the handler")
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trio.to_thread.run_sync, log.warning, "in a thread")
@@ -140,7 +140,7 @@ async def test_what_a_connections_tasks_log_names_the_connection() -> None:
         log.warning("below")
 
     log.warning("elsewhere")
-    async with serve_in_memory(logs) as server:
+    async with serve_in_memory(serve) as server:
         name = await (await server.connect()).receive()
     found = {record.getMessage(): getattr(record, "connection", None) for record in records}
     assert found == {"elsewhere": None, "in the handler": name, "below": name, "in a thread": None}
