@@ -89,6 +89,7 @@ async def _serve(config: Configuration, app: App, broker: Broker, state: _Run) -
         settings=config.settings,
         process_request=[*observability.hooks, *config.pages],
         readiness=lambda: broker.problem,
+        tracing=config.tracing,
     )
     async with trio.open_nursery() as nursery:
         for listener in observability.listeners:
@@ -99,6 +100,8 @@ async def _serve(config: Configuration, app: App, broker: Broker, state: _Run) -
             nursery.start_soon(config.certificates.watch)
         server: Server = await nursery.start(partial(start, listeners=config.listening.listeners()))
         observability.inspector.watch(server, lambda: BrokerState(config.broker_name, broker.problem))
+        if config.tracing is not None:
+            config.tracing.measure(server)
         state.server = server
         nursery.start_soon(state.attend_end, server)
         if config.worker is None:
