@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import logging
 import signal
+import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 
 import attrs
 import trio
 
-from ..running_time import sleep_running
+from ..concurrency.running_time import sleep_running
 from .shutdown import AT_ONCE, CLEAN_UP, RELOAD
 from .systemd import Notifier
 from .worker import Team, Worker, ended_how
@@ -145,7 +146,7 @@ class _Place:
 async def supervise(
     command: Sequence[str],
     workers: int,
-    listeners: Sequence[trio.socket.SocketType],
+    listeners: Sequence[socket.socket],
     signals: AsyncIterator[int],
     *,
     grace_period: float,

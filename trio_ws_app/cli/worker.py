@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import attrs
 import trio
 
-from ..running_time import sleep_running
+from ..concurrency.running_time import sleep_running
 from .inherited import BEATS, READY, environment_for
 from .shutdown import RELOAD, STACKS
 
@@ -26,7 +26,7 @@ class Team:
     command: Sequence[str]
     workers: int
     control: str | None
-    listeners: Sequence[trio.socket.SocketType]
+    listeners: Sequence[socket.socket]
     stop_timeout: float
     worker_timeout: float | None = None
     live: set[Worker] = attrs.field(factory=set)
