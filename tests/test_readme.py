@@ -27,6 +27,7 @@ import trio_ws_app as ws
 from trio_ws_app import auth
 from trio_ws_app.cli import main
 from trio_ws_app.testing import MemoryServer, serve_in_memory
+from trio_ws_app.testing.http import http_client
 
 ROOT = Path(__file__).parent.parent
 PLACES = ("README.md", "[!.]*/README.md", "trio_ws_app/*/README.md", "tests/examples/*/README.md")
@@ -508,6 +509,27 @@ async def test_a_fastapi_application_has_rooms() -> None:
             assert await connection.receive() == "hello"
 
 
+@pytest.mark.usefixtures("autojump_clock")
+async def test_a_fastapi_application_answers_beside_the_handler() -> None:
+    """The block "http"."""
+    async with ws.open_registry() as members:
+        app = block("http", members=members)["app"]
+        async with serve_in_memory(app) as server:
+            client = await server.connect("/rooms/red")
+            await client.send("hello")
+            assert await client.receive() == "hello"
+            stream = await server.connect_raw()
+            await stream.send_all(b"GET /rooms/red HTTP/1.0\r\n\r\n")
+            assert b"".join([bytes(data) async for data in stream]).endswith(b'{"members":1}')
+
+
+async def test_a_route_of_quart_echoes() -> None:
+    """The block "quart"."""
+    async with client_of(block("quart")["app"], "/echo") as connection:
+        await connection.send("hello")
+        assert await connection.receive() == "hello"
+
+
 async def test_a_plain_asgi_application_echoes() -> None:
     """The block "asgi"."""
     app = websocket_app(block("asgi")["app"])
@@ -547,3 +569,17 @@ async def test_the_readmes_sessions_know_their_user(autojump_clock: trio.testing
         for message in (token, f"refresh {token}", "hello"):
             await client.send(message)
         assert await client.receive() == "ann says 'hello'"
+
+
+async def test_backends_publish_over_http() -> None:
+    """The second example of the channels: the program of a backend needs the key alone."""
+    application = block("imports", "channels", "server-api")
+    with trio.fail_after(PATIENCE):
+        async with (
+            serve_in_memory(application["served"]) as server,
+            http_client(server.connect_raw) as backend,
+        ):
+            key = {"X-API-Key": "a key that only backends know"}
+            body = {"channel": "room:1", "data": {"text": "hello"}}
+            answer = await backend.post("/api/publish", json=body, headers=key)
+            assert answer.json()["result"]["offset"] == 1

@@ -39,13 +39,14 @@ Many subscriptions over one connection, as Centrifugo's clients speak
 
 Outgoing connections, and those of others
     connect and reconnect (with a Backoff; is_transient decides) raise HandshakeRefused.
-    from_trio_websocket adapts a connection of trio-websocket, from_asgi and from_starlette those of ASGI
-    servers on Trio.
+    from_trio_websocket adapts a connection of trio-websocket, from_asgi, from_starlette and from_quart those
+    of ASGI servers on Trio.
 
 UsageError is raised for a mistake in the call. trio_ws_app.testing has what tests of handlers need.
 """
 
 from .asgi.adapter import from_asgi, from_starlette
+from .asgi.quart import from_quart
 from .broker import (
     AlreadyPresent,
     Broker,
@@ -81,13 +82,13 @@ from .client.adapter import from_trio_websocket
 from .client.backoff import Backoff, is_transient
 from .client.connect import connect
 from .client.reconnect import reconnect
+from .concurrency.periodic import call_every
 from .connection import Connection, Message
 from .duplex import Exit, Side, duplex
 from .errors import CloseCode, CloseReason, ConnectionClosed, HandshakeRefused, InvalidMessage, UsageError
 from .json_codec import JsonCodec
 from .json_messages import JsonMessages, json_messages
 from .patterns import consume, produce
-from .periodic import call_every
 from .registry.fanout import BroadcastResult, Overflow, broadcast
 from .registry.groups import Group
 from .registry.registry import Member, Registry, open_registry
@@ -168,6 +169,7 @@ __all__ = [
     "consume",
     "duplex",
     "from_asgi",
+    "from_quart",
     "from_starlette",
     "from_trio_websocket",
     "is_transient",

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pytest
 import trustme
 
-from trio_ws_app.broker.redis_url import Address, parse_redis_url
+from trio_ws_app.broker.redis_url import Address, RedisUrl, parse_redis_url
 
 
 @pytest.mark.parametrize(
@@ -66,6 +66,19 @@ def test_tls_verifies_by_default(tmp_path: Path) -> None:
         ("redis://a,,b", "''"),
         ("unix://", "unix:///run/redis/redis.sock"),
         ("redis://host?tls=yes", "'tls'"),
+        ("redis://host/three", "no database"),
+        ("redis://host?db=three", "'db'"),
+        ("redis://host?db=-1", "'db'"),
+        ("redis://host?socket_timeout=0", "'socket_timeout'"),
+        ("redis://host?health_check_interval=nan", "'health_check_interval'"),
+        ("redis://host?client_name=two%20words", "'client_name'"),
+        ("redis://host?protocol=2", "RESP3"),
+        ("redis://host?decode_responses=true", "not needed here: messages are text or bytes"),
+        ("redis://host?max_connections=5", "not needed here"),
+        ("rediss://host?ssl_cert_reqs=sometimes", "required, optional, none"),
+        ("rediss://host?ssl_min_version=1.1", "1.2, 1.3"),
+        ("redis+sentinel://host", "redis+sentinel://host1,host2/mymaster"),
+        ("redis+sentinel://host/service/three", "no database"),
         ("rediss://host?ssl_ca_certs=/does/not/exist", "certificates"),
     ],
 )
@@ -75,6 +88,42 @@ def test_mistakes(url: str, words: str) -> None:
         parse_redis_url(url)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_parameters_of_redis_py() -> None:
+    """Those that mean something here are taken by their names there."""
+    url = "redis://host?db=3&username=me&password=p%40%2F&client_name=chat&protocol=3"
+    url += "&health_check_interval=5&socket_timeout=7&socket_connect_timeout=9"
+    assert parse_redis_url(url) == RedisUrl(
+        addresses=(Address("host", 6379),),
+        username="me",
+        password="p@/",
+        database=3,
+        client_name="chat",
+        timeouts={"ping_interval": 5.0, "request": 7.0, "connect": 9.0},
+    )
+    assert parse_redis_url("redis://you:q@host/4?db=3&username=me&password=p").database == 4
+    assert parse_redis_url("redis://you:q@host?username=me&password=p").username == "you"
+
+
+def test_sentinels_are_named_with_what_they_watch() -> None:
+    """The path is the service, then the database; their own credentials are parameters."""
+    url = "redis+sentinel://:secret@a,b:3/my%20service/2?sentinel_password=other"
+    parsed = parse_redis_url(url)
+    assert parsed.addresses == (Address("a", 26379), Address("b", 3))
+    assert (parsed.service, parsed.database, parsed.password) == ("my service", 2, "secret")
+    assert (parsed.sentinel_username, parsed.sentinel_password) == ("default", "other")
+    assert parse_redis_url("rediss+sentinel://host/service").tls is not None
+    assert "secret" not in repr(parsed)
+    assert "other" not in repr(parsed)
+
+
+def test_verification_can_be_chosen() -> None:
+    """``ssl_cert_reqs`` and the least version, as with redis-py."""
+    context = parse_redis_url("rediss://host?ssl_cert_reqs=none&ssl_min_version=1.3").tls
+    assert context is not None
+    assert (context.verify_mode, context.check_hostname) == (ssl.CERT_NONE, False)
+    assert context.minimum_version == ssl.TLSVersion.TLSv1_3
 
 
 SECRETS = ["/", "#", "?", "%", "/b@", "?b@", "#b@", "[", "[b]", "?ssl_ca_certs=/", "@b/", "%zz/", " /"]
@@ -93,6 +142,8 @@ SECRETS = ["/", "#", "?", "%", "/b@", "?b@", "#b@", "[", "[b]", "?ssl_ca_certs=/
         "redis://me:{}@host:99999",
         ":{}@host:1",
         "redis://:{}@host?tls=1",
+        "redis+sentinel://:{}@host/service",
+        "rediss+sentinel://me:{}@host",
     ],
 )
 def test_a_mistake_shows_no_part_of_the_password(url: str, between: str) -> None:

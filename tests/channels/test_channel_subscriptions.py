@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 import trio
-from protocol_client import connected, served
+from protocol_client import ProtocolClient, connected, served
 from trio.testing import wait_all_tasks_blocked
 
 import trio_ws_app as ws
+from trio_ws_app.broker import MemoryBroker
+from trio_ws_app.broker.feed import Feed
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")
 
@@ -442,3 +445,139 @@ async def test_a_user_is_subscribed_and_unsubscribed_later() -> None:
         await app.subscribe("bob", "it")
         await wait_all_tasks_blocked()
         assert client.pushes == []
+
+
+async def test_a_channel_that_is_named_twice_is_one() -> None:
+    """The reply has it once, and does not wait for it twice."""
+    async with served(application(stay)) as server:
+        client = ProtocolClient(await server.connect())
+        result = await client.call("connect", data={"channels": ["it", "it"]})
+        assert result["subs"] == {"it": {}}
+
+
+async def test_who_is_subscribed_while_connecting_is_told_afterwards() -> None:
+    """The push does not come before the reply."""
+    slow = trio.Event()
+    channels = ws.Channels()
+
+    @channels.connect
+    async def who(_request: ws.ConnectRequest) -> ws.User:
+        return ws.User("ann", channels=["slow"])
+
+    @channels.subscription("slow")
+    async def wait(subscription: ws.ChannelSubscription) -> None:
+        await slow.wait()
+        await stay(subscription)
+
+    channels.subscription("it")(stay)
+    app = channels.app()
+    async with served(app) as server:
+        client = ProtocolClient(await server.connect())
+        command = client.command("connect")
+        await client.say(command)
+        await wait_all_tasks_blocked()
+        await app.subscribe("ann", "it")
+        await wait_all_tasks_blocked()
+        slow.set()
+        assert (await client.reply_to(command["id"]))["connect"]["subs"] == {"slow": {}}
+        assert await client.push("subscribe") == {"channel": "it"}
+
+
+async def test_what_is_published_with_the_wish_to_subscribe_is_not_lost() -> None:
+    """The handler takes it once it has accepted; if it refuses, the publication is refused too."""
+
+    async def handler(subscription: ws.ChannelSubscription) -> None:
+        await trio.sleep(1)
+        if subscription.data is not None:
+            raise ws.Refuse(103)
+        await pass_on(subscription)
+
+    async with served(application(handler)) as server:
+        client = await connected(server)
+        for data, kind in ((1, "error"), (None, "publish")):
+            subscribe = client.command("subscribe", channel="it", data=data)
+            publish = client.command("publish", channel="it", data="hello")
+            await client.say(subscribe, publish)
+            assert kind in await client.reply_to(publish["id"])
+        assert (await client.push("pub"))["data"] == "hello"
+
+
+async def test_a_handler_acts_on_its_client() -> None:
+    """It sends messages, subscribes, unsubscribes, and disconnects."""
+
+    async def handler(subscription: ws.ChannelSubscription) -> None:
+        await subscription.accept()
+        client = subscription.client
+        with pytest.raises(ValueError, match="2000"):
+            client.unsubscribe("other", 100)
+        with pytest.raises(ValueError, match="3000"):
+            client.disconnect(2000)
+        await client.send({"hello": client.user.id})
+        client.subscribe("other")
+        client.subscribe("it")
+        async for data in subscription:
+            assert client.channels == ("it", "other")
+            if data == "leave":
+                client.unsubscribe("other", 2700, "enough")
+                client.unsubscribe("unknown")
+            await trio.sleep(1)
+            client.disconnect(4000, "bye")
+
+    channels = ws.Channels()
+    channels.subscription("it")(handler)
+    channels.subscription("other")(stay)
+    async with served(channels.app()) as server:
+        client = await connected(server)
+        await client.call("subscribe", channel="it")
+        assert await client.push("message") == {"channel": None, "data": {"hello": ""}}
+        assert await client.push("subscribe") == {"channel": "other"}
+        await client.say(client.command("publish", channel="it", data="leave"))
+        assert await client.push("unsubscribe") == {"channel": "other", "code": 2700, "reason": "enough"}
+        assert await client.ended() == 4000
+
+
+# -- the broker
+
+
+class Away(MemoryBroker):
+    """A broker that is away for the first who subscribe, a second each."""
+
+    def __init__(self, failures: int) -> None:
+        super().__init__()
+        self.failures = failures
+        self.opened = 0
+
+    @asynccontextmanager
+    async def open_feed(self, topic: str) -> AsyncGenerator[Feed]:
+        if topic.endswith("it"):
+            await trio.sleep(1)
+            if self.failures:
+                self.failures -= 1
+                raise ws.BrokerUnavailable("away")
+            self.opened += 1
+        async with super().open_feed(topic) as feed:
+            yield feed
+
+
+async def test_a_channel_is_subscribed_once_at_the_broker() -> None:
+    """Who is refused while the broker is away does not keep the others from trying."""
+    channels = ws.Channels()
+    channels.subscription("it")(stay)
+    broker = Away(2)
+    app = channels.app(broker)
+    async with served(app) as server:
+        clients = [await connected(server) for _ in range(5)]
+        commands = [client.command("subscribe", channel="it") for client in clients]
+        for client, command in zip(clients, commands, strict=True):
+            await client.say(command)
+        replies = [
+            await client.reply_to(command["id"]) for client, command in zip(clients, commands, strict=True)
+        ]
+        assert sum("error" in reply for reply in replies) == 2
+        assert broker.opened == 1
+        await app.publish("it", 1)
+        for client, reply in zip(clients, replies, strict=True):
+            if "error" not in reply:
+                assert (await client.push("pub"))["data"] == 1
+                await client.call("unsubscribe", channel="it")
+        assert broker.statistics().topics == 1  # that for orders to the clients

@@ -10,10 +10,13 @@ from typing import Any
 
 import attrs
 import trio
-from hypercorn_server import hypercorn_serving, websocket_app
+from hypercorn_server import anycorn_serving, hypercorn_serving, our_serving, websocket_app
+from quart import websocket
+from quart_trio import QuartTrio
 from trio_websocket import wrap_client_stream, wrap_server_stream
 
 from trio_ws_app.asgi.adapter import from_asgi
+from trio_ws_app.asgi.quart import from_quart
 from trio_ws_app.client.adapter import from_trio_websocket
 from trio_ws_app.client.connect import connect
 from trio_ws_app.connection import Connection
@@ -22,6 +25,8 @@ from trio_ws_app.server.serving import serve
 from trio_ws_app.settings import Settings
 from trio_ws_app.testing import MemoryListener
 from trio_ws_app.wire.connection import WireConnection
+
+Serving = Callable[[Any], AbstractAsyncContextManager[int]]
 
 # Small bounds, so that a test reaches them with little data.
 SETTINGS = Settings(max_inbox_bytes=1024, max_queue_bytes=64 * 1024, close_timeout=5, send_timeout=20)
@@ -142,24 +147,46 @@ async def client() -> AsyncIterator[Pair]:
 
 
 @asynccontextmanager
-async def asgi() -> AsyncIterator[Pair]:
-    """A connection of an ASGI application on Hypercorn; the remote end is an adapted client."""
-    give, take = trio.open_memory_channel[Connection](1)
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        async with from_asgi(scope, receive, send, settings=SETTINGS) as connection:
-            give.send_nowait(connection)
-            await trio.sleep_forever()
-
-    async with hypercorn_serving(websocket_app(app)) as port, trio.open_nursery() as nursery:
+async def client_of(port: int) -> AsyncIterator[tuple[Connection, Callable[[], object]]]:
+    """An adapted client, and what drops its transport."""
+    async with trio.open_nursery() as nursery:
         stream = await trio.open_tcp_stream("127.0.0.1", port)
         try:
             opened = await wrap_client_stream(nursery, stream, "localhost", "/chat?room=1")
-            remote = from_trio_websocket(opened, settings=SETTINGS)
-            yield Pair(await take.receive(), remote, stream.socket.close)
+            yield from_trio_websocket(opened, settings=SETTINGS), stream.socket.close
         finally:
             stream.socket.close()
             nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def asgi(serving: Serving, settings: Settings | None = SETTINGS) -> AsyncIterator[Pair]:
+    """A connection of an ASGI application; the remote end is an adapted client."""
+    give, take = trio.open_memory_channel[Connection](1)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async with from_asgi(scope, receive, send, settings=settings) as connection:
+            give.send_nowait(connection)
+            await trio.sleep_forever()
+
+    async with serving(websocket_app(app)) as port, client_of(port) as (remote, vanish):
+        yield Pair(await take.receive(), remote, vanish)
+
+
+@asynccontextmanager
+async def quart() -> AsyncIterator[Pair]:
+    """A connection of a route of Quart-Trio, on Hypercorn."""
+    give, take = trio.open_memory_channel[Connection](1)
+    app = QuartTrio(__name__)
+
+    @app.websocket("/chat")
+    async def chat() -> None:
+        async with from_quart(websocket, settings=SETTINGS) as connection:
+            give.send_nowait(connection)
+            await trio.sleep_forever()
+
+    async with hypercorn_serving(app) as port, client_of(port) as (remote, vanish):
+        yield Pair(await take.receive(), remote, vanish)
 
 
 KINDS: dict[str, Callable[[], AbstractAsyncContextManager[Pair]]] = {
@@ -168,5 +195,9 @@ KINDS: dict[str, Callable[[], AbstractAsyncContextManager[Pair]]] = {
     "client": client,
     "adapted-server": adapted_server,
     "adapted-client": adapted_client,
-    "asgi": asgi,
+    "asgi-hypercorn": partial(asgi, hypercorn_serving),
+    "asgi-anycorn": partial(asgi, anycorn_serving),
+    "asgi-ours": partial(asgi, partial(our_serving, settings=SETTINGS), None),
+    "asgi-ours-adapted": partial(asgi, partial(our_serving, settings=SETTINGS)),
+    "asgi-quart": quart,
 }

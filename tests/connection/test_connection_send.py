@@ -176,7 +176,7 @@ async def test_send_nowait_is_bounded(pair: Pair) -> None:
 
     async def send_all() -> None:
         nonlocal sent
-        while sent < 1000:
+        while sent < 3000:
             pair.local.send_nowait(sent.to_bytes(4, "big") * 1024)
             sent += 1
             await trio.testing.wait_all_tasks_blocked()

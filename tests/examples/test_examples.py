@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from axe import AXE, expect_accessible, needs_chromium
 from browser import Browser, Tab, expect_good_looks, page_of, says
@@ -18,7 +19,7 @@ from running import PATIENCE, Running, environment, serving
 from websockets.sync.client import ClientConnection, connect
 
 HERE = Path(__file__).parent
-EXAMPLES = {"board_game": "game", "market": "market"}
+EXAMPLES = {"board_game": "game", "market": "market", "jobs": "jobs"}
 EACH = pytest.mark.parametrize(("folder", "module"), EXAMPLES.items())
 CONNECTED = "document.querySelector('.status').textContent === 'connected'"
 DISCS = """document.querySelectorAll('#board [data-seat="0"], #board [data-seat="1"]').length"""
@@ -46,9 +47,9 @@ def test_an_example_is_short_and_typed(folder: str, module: str) -> None:
 
 
 @contextmanager
-def example(folder: str, *options: str) -> Iterator[Running]:
+def example(folder: str, *options: str, **variables: str) -> Iterator[Running]:
     """An example that runs as its page says, in its folder."""
-    with serving(f"{EXAMPLES[folder]}:application", *options, cwd=HERE / folder) as server:
+    with serving(f"{EXAMPLES[folder]}:application", *options, cwd=HERE / folder, **variables) as server:
         yield server
         stopped = server.stop()
         assert stopped.status == 0
@@ -66,6 +67,13 @@ def told(connection: ClientConnection, wanted: Callable[[dict[str, Any]], bool])
 def click(tab: Tab, selector: str, number: int = 0) -> None:
     """Press a button."""
     tab.value(f"document.querySelectorAll({selector!r})[{number}].click()")
+
+
+def reload(tab: Tab) -> None:
+    """Load the page anew, as a person does."""
+    tab.value("window.isOld = true")
+    tab.value("location.reload()")
+    tab.wait_for("!window.isOld && document.readyState === 'complete'")
 
 
 def expect_a_good_page(tab: Tab) -> None:
@@ -135,8 +143,8 @@ def test_two_windows_play(browser: Browser) -> None:
             click(player, "#board button", column)
         ann.wait_for(f"{DISCS} === 6 && {says('Your turn')}")
         expect_a_good_page(ann)
-        ann.value("location.reload()")
-        ann.wait_for("document.readyState === 'complete' && document.activeElement.id === 'name'")
+        reload(ann)
+        ann.wait_for("document.activeElement.id === 'name'")
         ann.type("\n")
         ann.wait_for(f"{DISCS} === 6 && {says('Your turn')}")
         assert "Bob, away" not in ann.text()
@@ -190,8 +198,53 @@ def test_a_window_watches_prices(browser: Browser) -> None:
         expect_a_good_page(tab)
         click(tab, "#symbols button", 0)
         tab.wait_for(f"{shown} === 'DUNE,GOLD'")
-        tab.value("location.reload()")
-        tab.wait_for(f"document.readyState === 'complete' && {shown} === 'DUNE,GOLD'")
+        reload(tab)
+        tab.wait_for(f"{shown} === 'DUNE,GOLD'")
         for number in (3, 6):
             click(tab, "#symbols button", number)
         assert "Nothing is watched." in tab.text()
+
+
+# -- jobs ----------------------------------------------------------------------------------------
+
+
+def test_jobs_of_any_worker_are_told_and_stopped(redis_server: RedisServer) -> None:
+    """Over HTTP to whichever worker; windows on both hear of every job of their user, and of its end."""
+    options, shared = ("--workers", "2", "--broker", redis_server.url), {"JOBS_SECRET": "of all workers" * 3}
+    with example("jobs", *options, **shared) as server, ExitStack() as stack:
+        site = page_of(server)
+        cookies = httpx.post(f"{site}login", json={"name": "ann"}).cookies
+        header = {"Cookie": f"session={cookies['session']}"}
+        windows = [
+            stack.enter_context(connect(f"{server.url}/progress", additional_headers=header))
+            for _ in range(4)
+        ]
+        for _ in range(4):  # each request is a connection of its own
+            job = httpx.post(f"{site}jobs", json={"title": "report"}, headers=header).json()
+            for window in windows:
+                told(window, lambda news, job=job: news["job"] == job and news["state"] == "running")
+            httpx.delete(f"{site}jobs/{job}", headers=header)
+            for window in windows:
+                told(window, lambda news, job=job: news["job"] == job and news["state"] == "stopped")
+
+
+@needs_chromium
+def test_a_window_shows_jobs(browser: Browser) -> None:
+    """Logged in once, a second window shows the same jobs; each can stop them."""
+    with example("jobs") as server:
+        one = browser.tab(page_of(server))
+        one.wait_for("document.activeElement.id === 'name'")
+        assert [text for text in one.complaints if "401" not in text] == []  # not logged in yet
+        one.complaints.clear()
+        expect_a_good_page(one)
+        one.type("Ann\n")
+        one.wait_for(CONNECTED)
+        one.type("Report\n")
+        one.wait_for(says("5 %"))
+        other = browser.tab(page_of(server))
+        other.wait_for(says("Report"))
+        expect_a_good_page(other)
+        click(other, "#jobs button")
+        one.wait_for(says("stopped"))
+        other.wait_for(says("stopped"))
+        expect_a_good_page(one)

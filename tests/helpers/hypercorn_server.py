@@ -1,4 +1,4 @@
-"""Hypercorn's trio worker in the tests' own event loop."""
+"""ASGI servers in the tests' own event loop: Hypercorn's trio worker, anycorn, and ours."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any
 
+import anycorn
 import hypercorn.trio
 import trio
 from hypercorn.config import Config
@@ -27,6 +28,29 @@ async def hypercorn_serving(app: Any) -> AsyncIterator[int]:
         (address,) = await nursery.start(serve)
         yield int(address.rpartition(":")[2])
         nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def anycorn_serving(app: Any) -> AsyncIterator[int]:
+    """The same with anycorn, on Trio."""
+    config = anycorn.Config()
+    config.bind = ["127.0.0.1:0"]
+    config.graceful_timeout = 1
+    config.errorlog = logging.getLogger("anycorn.error")
+    async with trio.open_nursery() as nursery:
+        serve = partial(anycorn.serve, app, config, mode="asgi", shutdown_trigger=trio.sleep_forever)
+        (address,) = await nursery.start(serve)
+        yield int(address.rpartition(":")[2])
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def our_serving(app: Any, settings: ws.Settings | None = None) -> AsyncIterator[int]:
+    """The same with our own server."""
+    async with trio.open_nursery() as nursery:
+        server = await nursery.start(partial(ws.serve, ws.App(http=app), 0, settings=settings))
+        yield server.port
+        server.cancel()
 
 
 def websocket_app(serve_websocket: Any) -> Any:

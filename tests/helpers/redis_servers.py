@@ -103,6 +103,28 @@ def running_redis(*options: str) -> Iterator[RedisServer]:
 
 
 @contextmanager
+def running_sentinel(primary: RedisServer, *options: str) -> Iterator[RedisServer]:
+    """A Sentinel that watches ``primary`` as ``service`` and fails over within a second or two."""
+    with tempfile.TemporaryDirectory() as directory:
+        port = free_port()
+        config = f"{directory}/sentinel.conf"
+        with open(config, "w") as file:
+            file.write(
+                f"port {port}\nbind 127.0.0.1\ndir {directory}\n"
+                f"sentinel monitor service 127.0.0.1 {primary.port} 1\n"
+                "sentinel down-after-milliseconds service 300\nsentinel failover-timeout service 2000\n"
+            )
+            file.writelines(f"{option}\n" for option in options)
+        sentinel = RedisServer(port, directory)
+        sentinel._command = ["redis-server", config, "--sentinel"]
+        try:
+            sentinel.start()
+            yield sentinel
+        finally:
+            sentinel.stop()
+
+
+@contextmanager
 def running_cluster() -> Iterator[list[RedisServer]]:
     """A cluster of three nodes that covers all slots."""
     with ExitStack() as stack:

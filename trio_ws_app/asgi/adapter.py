@@ -9,16 +9,18 @@ from urllib.parse import quote
 
 import trio
 
-from ..background import background
 from ..callbacks import leaves
 from ..client.adapted import AdaptedConnection
 from ..client.peer import PeerClosed
+from ..concurrency.background import background
 from ..connection import Connection
 from ..errors import CloseCode, CloseReason, ConnectionClosed
 from ..request import Headers, Request
 from ..settings import Settings
-from .application import Receive, Scope, Send
+from ..wire.connection import WireConnection
+from .application import OURS, Receive, Scope, Send
 from .peer import AsgiPeer
+from .websocket import WebSocketSession
 
 _CONNECTING = "CONNECTING"
 
@@ -60,10 +62,11 @@ async def from_asgi(
     """A connection for the length of the block, in an ASGI application on a Trio server.
 
     Entering accepts the handshake, with ``subprotocol`` and ``headers``. Within the block, only the
-    connection may use ``receive`` and ``send``. Of the ``settings``, ``max_inbox_bytes``,
-    ``max_queue_bytes``, ``close_timeout`` and ``json`` apply; all else is the server's. At the end of the
-    block the connection is closed with 1000, or 1011 if the block raises; a ``ConnectionClosed`` of this
-    connection, by which the block learns of the peer's end, is no failure and ends here.
+    connection may use ``receive`` and ``send``. On our own server it is the server's own connection, unless
+    ``settings`` are given. Of these, ``max_inbox_bytes``, ``max_queue_bytes``, ``close_timeout`` and ``json``
+    apply; all else is the server's. At the end of the block the connection is closed with 1000, or 1011 if
+    the block raises; a ``ConnectionClosed`` of this connection, by which the block learns of the peer's end,
+    is no failure and ends here.
 
     What such a server cannot keep is listed in ``trio_ws_app/asgi/README.md``.
 
@@ -121,22 +124,49 @@ def _check(scope: Mapping[str, Any]) -> None:
 @asynccontextmanager
 async def _connection(
     peer: AsgiPeer, scope: Mapping[str, Any], settings: Settings | None
-) -> AsyncIterator[AsgiConnection]:
+) -> AsyncIterator[Connection]:
+    own = None if settings is not None else _own_connection(scope)
+    if own is not None:
+        async with _closed_at_the_end(own):
+            yield own
+        return
     async with background() as nursery:
         connection = AsgiConnection(
             peer, nursery, remote=_remote(scope), request=_request(scope), settings=settings or Settings()
         )
-        try:
+        async with _closed_at_the_end(connection):
             yield connection
-        except trio.Cancelled:
+
+
+def _own_connection(scope: Mapping[str, Any]) -> WireConnection | None:
+    """The connection of our own server that this accepted WebSocket is, if it is one."""
+    ours = (scope.get("extensions") or {}).get(OURS, {})
+    session = ours.get("session")
+    connection = session.connection if isinstance(session, WebSocketSession) else None
+    if connection is not None:
+        connection.request.state.update(scope.get("state") or {})
+        connection.request.set_path_params(scope.get("path_params") or {})
+    return connection
+
+
+@asynccontextmanager
+async def _closed_at_the_end(connection: AsgiConnection | WireConnection) -> AsyncIterator[None]:
+    try:
+        yield
+    except trio.Cancelled:
+        if connection.close_reason is not None:
+            pass  # it has ended before
+        elif isinstance(connection, WireConnection):
+            connection.abort("cancelled")
+        else:
             await connection.abort("cancelled")
-            raise
-        except BaseException as error:
-            if all(_is_end(leaf, connection) for leaf in leaves(error)):
-                return
-            await connection.aclose(CloseCode.INTERNAL_ERROR)
-            raise
-        await connection.aclose()
+        raise
+    except BaseException as error:
+        if all(_is_end(leaf, connection) for leaf in leaves(error)):
+            return
+        await connection.aclose(CloseCode.INTERNAL_ERROR)
+        raise
+    await connection.aclose()
 
 
 def _is_end(leaf: BaseException, connection: Connection) -> bool:

@@ -9,11 +9,13 @@ from urllib.parse import unquote_to_bytes
 from ..request import Request, split_target
 
 Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Event = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Event]]
+Send = Callable[[Event], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[object]]
 
 _HTTP_SPECIFICATION = "2.4"
+OURS = "trio_ws_app"  # an extension, by which an application's WebSocket is known to be on our server
 _DENIAL = "websocket.http.response"
 
 
@@ -28,16 +30,17 @@ def http_scope(request: Request, version: str, state: Mapping[str, Any]) -> Scop
     return scope
 
 
-def websocket_scope(request: Request, state: Mapping[str, Any]) -> Scope:
-    """The scope of a WebSocket handshake."""
+def websocket_scope(request: Request, state: Mapping[str, Any], session: object) -> Scope:
+    """The scope of a WebSocket handshake; ``from_asgi`` finds its ``session`` there."""
     scope = _scope("websocket", request, "1.1", state, "wss" if request.scheme == "https" else "ws")
     scope["subprotocols"] = list(request.subprotocols)
-    scope["extensions"] = {_DENIAL: {}}
+    scope["extensions"] = {_DENIAL: {}, OURS: {"session": session}}
     return scope
 
 
 def _scope(kind: str, request: Request, version: str, state: Mapping[str, Any], scheme: str) -> Scope:
     path, query = split_target(request.target)
+    path = path or "/"
     raw_path = path.encode("latin-1")
     return {
         "type": kind,
@@ -51,5 +54,5 @@ def _scope(kind: str, request: Request, version: str, state: Mapping[str, Any], 
         "headers": request.headers.raw(),
         "client": request.client,
         "server": request.server,
-        "state": dict(state),
+        "state": {**state, **request.state},
     }

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, MutableMapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ..background import background
 from ..callbacks import await_interruptible
-from .application import Application, Scope
+from ..concurrency.background import background
+from .application import Application, Event, Scope
 
 logger = logging.getLogger("trio_ws_app.asgi")
-
-Event = MutableMapping[str, Any]
 
 _RAISING = 1.0  # seconds for an application that has failed to raise why
 

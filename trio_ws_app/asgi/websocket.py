@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, MutableMapping
-from typing import Any
+from collections.abc import Callable, Iterable
 
 import trio
 from trio.lowlevel import checkpoint, checkpoint_if_cancelled
 
-from ..connection import Connection
 from ..errors import CloseCode, CloseReason, ConnectionClosed
 from ..request import Headers, Response
-from .application import ClientDisconnected
+from ..wire.connection import WireConnection
+from .application import ClientDisconnected, Event
 
-Event = MutableMapping[str, Any]
 Fields = Iterable[tuple[str, str]]
 
 _FORBIDDEN = Response(403, "The application does not accept this WebSocket.\n")
@@ -40,9 +38,9 @@ class WebSocketSession:
     )
 
     def __init__(
-        self, accept: Callable[[str | None, Fields], Connection], refuse: Callable[[Response], object]
+        self, accept: Callable[[str | None, Fields], WireConnection], refuse: Callable[[Response], object]
     ) -> None:
-        self.connection: Connection | None = None
+        self.connection: WireConnection | None = None
         self.refused = False
         self.scope = trio.CancelScope()
         self._accept = accept
@@ -68,7 +66,7 @@ class WebSocketSession:
         await self._over.wait()
         return _disconnect(_NEVER_OPENED)
 
-    async def _next_message(self, connection: Connection) -> Event:
+    async def _next_message(self, connection: WireConnection) -> Event:
         try:
             message = await connection.receive()
         except ConnectionClosed as closed:
@@ -111,14 +109,15 @@ class WebSocketSession:
         self._over.set()
         self._refuse(response)
 
-    async def _send_to(self, connection: Connection, event: Event) -> None:
+    async def _send_to(self, connection: WireConnection, event: Event) -> None:
         kind = event["type"]
         try:
             if kind == "websocket.send":
                 text = event.get("text")
                 await connection.send(event["bytes"] if text is None else text)
             elif kind == "websocket.close":
-                await connection.aclose(event.get("code", CloseCode.NORMAL), event.get("reason") or "")
+                code = event.get("code")
+                await connection.aclose(CloseCode.NORMAL if code is None else code, event.get("reason") or "")
             else:
                 raise RuntimeError(f"an application does not send {kind!r} after it has accepted")
         except ConnectionClosed as closed:

@@ -6,7 +6,15 @@ import re
 
 import attrs
 
+from ..errors import CloseCode
+
 _TEXT = re.compile("([0-9a-z]{1,32})-([1-9][0-9]{0,14})-([0-9a-z]{1,32})", re.ASCII)
+
+
+class InvalidPosition(ValueError):
+    """A text that names no position, such as one that a client has sent."""
+
+    close_code = CloseCode.POLICY_VIOLATION
 
 
 @attrs.frozen
@@ -31,10 +39,14 @@ class Position:
 
     @classmethod
     def parse(cls, text: str) -> Position:
-        """The position that ``text`` names. Raises ValueError for a text that names none."""
+        """The position that ``text`` names.
+
+        Raises ValueError for a text that names none; raised by a handler, that closes the connection with
+        1008 and is no failure.
+        """
         match = _TEXT.fullmatch(text)
         if match is None:
-            raise ValueError(f"{text[:100]!r} is no position, as in 4f0c9a-17-b2e8")
+            raise InvalidPosition(f"{text[:100]!r} is no position, as in 4f0c9a-17-b2e8")
         return cls(match[1], int(match[2]), match[3])
 
     def __str__(self) -> str:

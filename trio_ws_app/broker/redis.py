@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
+import attrs
 import trio
 from coredis.exceptions import RedisError
 
-from ..background import background
+from ..concurrency.background import background
 from ..connection import Message
 from .base import Broker, BrokerStatistics, BrokerUnavailable, checked
 from .delivery import Delivery, Gap, cost
@@ -139,6 +140,7 @@ class RedisBroker(Broker):
 async def open_broker(url: str, timeouts: RedisTimeouts) -> AsyncGenerator[RedisBroker]:
     """See ``trio_ws_app.broker.open_redis_broker``."""
     parsed = parse_redis_url(url)
+    timeouts = attrs.evolve(timeouts, **parsed.timeouts)
     async with background() as nursery:
         layout = await discover(parsed.addresses, parsed, timeouts)
         broker = RedisBroker(Deployment(parsed, timeouts, layout, nursery), timeouts, nursery)

@@ -12,7 +12,7 @@ from typing import Final
 import attrs
 
 from .base import BrokerUnavailable
-from .redis_connection import Reply, connect, explained
+from .redis_connection import Reply, ask_sentinel, connect, explained
 from .redis_url import Address, RedisTimeouts, RedisUrl
 
 SLOTS: Final = 16384
@@ -73,13 +73,15 @@ def _tags() -> dict[int, bytes]:
 
 
 async def discover(addresses: Sequence[Address], url: RedisUrl, timeouts: RedisTimeouts) -> Layout:
-    """Ask the first server that answers and is not a replica.
+    """Ask the first server that answers and is not a replica; Sentinels are asked which one that is.
 
     Raises BrokerUnavailable with what the last one said if there is none.
     """
     problem = BrokerUnavailable("there is no Redis server to ask")
     for address in addresses:
         try:
+            if url.service is not None:
+                address = await ask_sentinel(address, url, timeouts)
             return await _ask(address, url, timeouts)
         except BrokerUnavailable as error:
             problem = error

@@ -93,6 +93,27 @@ async def connect(address: Address, url: RedisUrl, timeouts: RedisTimeouts) -> R
     return connection
 
 
+async def ask_sentinel(address: Address, url: RedisUrl, timeouts: RedisTimeouts) -> Address:
+    """Where the primary of ``url.service`` is, as the Sentinel at ``address`` knows it.
+
+    Raises BrokerUnavailable with one line that says why it does not.
+    """
+    with explained(address, timeouts):
+        connection = RedisConnection(await _open_stream(address, url), timeouts)
+        try:
+            if url.sentinel_password is not None:
+                name, password = url.sentinel_username.encode(), url.sentinel_password.encode()
+                await connection.call(b"AUTH", name, password)
+            service = (url.service or "").encode()
+            found = await connection.call(b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", service)
+        finally:
+            await connection.aclose()
+        if not isinstance(found, list):
+            raise ValueError(f"it watches nothing of the name {url.service!r}")
+        host, port = found
+        return Address(host.decode(), int(port))
+
+
 async def _open_stream(address: Address, url: RedisUrl) -> trio.abc.Stream:
     if not address.port:
         return await trio.open_unix_socket(address.host)
@@ -136,14 +157,16 @@ class RedisConnection:
     async def say_hello(self, url: RedisUrl) -> None:
         """Switch to RESP3 and authenticate; sets ``mode`` ("standalone" or "cluster")."""
         auth = () if url.password is None else (b"AUTH", url.username.encode(), url.password.encode())
-        hello = await self.call(b"HELLO", b"3", *auth, b"SETNAME", b"trio_ws_app")
+        hello = await self.call(b"HELLO", b"3", *auth, b"SETNAME", url.client_name.encode())
         if not isinstance(hello, dict):
             raise ValueError("the answer to HELLO is not Redis 6 or newer")
         self.mode = hello.get(b"mode", b"standalone").decode()
         if self.mode == "sentinel":
-            raise ValueError("it is a Sentinel, which carries no messages; give the servers that it watches")
+            raise ValueError("it is a Sentinel: write redis+sentinel://host/service")
         if self.mode == "standalone" and hello.get(b"role") in (b"replica", b"slave"):
             raise ValueError("it is a replica, and its primary is needed")
+        if url.database:
+            await self.call(b"SELECT", b"%d" % url.database)
 
     async def call(self, *command: bytes) -> Reply:
         """Send one command and return its reply; only before ``run``.

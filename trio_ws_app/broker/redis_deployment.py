@@ -166,7 +166,7 @@ class Deployment:
             self._away_since = None
 
     def _note_loss(self, link: Link) -> None:
-        if self.layout.sharded or len(self._url.addresses) > 1:
+        if self.layout.sharded or len(self._url.addresses) > 1 or self._url.service is not None:
             self.look_for_servers()
         self._note_change(link)
 
@@ -191,8 +191,9 @@ class Deployment:
             await self._layout_is_wrong.wait()
             self._layout_is_wrong = trio.Event()
             known = random.sample(sorted(self.layout.servers, key=str), len(self.layout.servers))
+            candidates = self._url.addresses if self._url.service else (*known, *self._url.addresses)
             try:
-                self._use_layout(await discover((*known, *self._url.addresses), self._url, self._timeouts))
+                self._use_layout(await discover(candidates, self._url, self._timeouts))
             except BrokerUnavailable:
                 self._layout_is_wrong.set()
             await trio.sleep(random.uniform(self._timeouts.backoff / 2, self._timeouts.backoff))

@@ -5,26 +5,31 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Mapping
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import unquote
 
 import attrs
 
+from .redis_parameters import TLS_PARAMETERS, read_parameters, tls_context, values_of
+
 DEFAULT_PORT = 6379
+
+SENTINEL_PORT = 26379
 
 _EXAMPLES = (
     "redis://localhost:6379, rediss://user:password@host:6380 (TLS), unix:///run/redis/redis.sock, "
-    "or redis://node1:7000,node2:7001 (a cluster)"
+    "redis://node1:7000,node2:7001 (a cluster), or redis+sentinel://host1,host2/service"
 )
 _PERCENT_ENCODE = (
     "the user name and the password in the Redis URL have to be percent-encoded "
     "(/ is %2F, # is %23, ? is %3F, @ is %40, % is %25): "
     "python -c 'import getpass, urllib.parse as u; print(u.quote(getpass.getpass(), safe=\"\"))'"
 )
+_LONGEST_NUMBER = 10
 _STRAY_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
 _HOST_AND_PORT = re.compile(
     r"(\[(?P<ipv6>[0-9A-Fa-f:.%\w]+)\]|(?P<name>[^\s:\[\]]+))(:(?P<port>[0-9]{0,5}))?"
 )
-_QUERY_NAMES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname")
+_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
 
 
 @attrs.frozen
@@ -45,13 +50,19 @@ class RedisUrl:
     """What a Redis URL says.
 
     Several addresses are nodes of one cluster or a primary and its replicas, tried in turn to find the others
-    or the primary.
+    or the primary. With a ``service`` they are Sentinels, which say where its primary is.
     """
 
     addresses: tuple[Address, ...]
     username: str = "default"
     password: str | None = attrs.field(default=None, repr=False)
     tls: ssl.SSLContext | None = attrs.field(default=None, repr=False)
+    service: str | None = None
+    sentinel_username: str = "default"
+    sentinel_password: str | None = attrs.field(default=None, repr=False)
+    database: int = 0
+    client_name: str = "trio_ws_app"
+    timeouts: Mapping[str, float] = attrs.field(factory=dict)
 
 
 @attrs.frozen
@@ -72,35 +83,39 @@ class RedisTimeouts:
 
 
 def parse_redis_url(url: str) -> RedisUrl:
-    """Read ``redis://``, ``rediss://`` (TLS) and ``unix://`` URLs.
+    """Read ``redis://``, ``rediss://`` (TLS), ``unix://`` and ``redis+sentinel://`` URLs (also with TLS).
 
     Credentials are percent-decoded; a password without a name is the user ``default``'s. ``rediss``
-    verifies the certificate and the host name, against the system's authorities or those in
-    ``?ssl_ca_certs=FILE``; ``ssl_certfile`` and ``ssl_keyfile`` name a client certificate, and
-    ``ssl_check_hostname=false`` verifies the certificate only. A database number is accepted and has no
-    effect, since publish-subscribe does not know databases.
+    verifies the certificate and the host name. A path is the number of the database for histories and
+    presence; messages are seen in all databases. ``redis_parameters`` has what may follow a question mark.
 
     Raises ValueError with one line that says what is wrong and what would be right. The line never shows
     a part of the credentials.
     """
     scheme, separator, rest = url.partition("://")
-    if not separator or scheme not in ("redis", "rediss", "unix"):
+    if not separator or scheme not in _SCHEMES:
         raise ValueError(f"{_without_secrets(url)!r} is no Redis URL; right would be {_EXAMPLES}")
     authority, path, query = _split(rest)
     credentials, _, hosts = authority.rpartition("@")
     _check_credentials(scheme, authority, path, query)
-    parameters = _parameters(query, secret="@" in query)
+    parameters = read_parameters(query, secret="@" in query)
     username, _, password = credentials.partition(":")
+    service = None
     if scheme == "unix":
         addresses: tuple[Address, ...] = (_unix_address(hosts, path),)
+        path = ""
+    elif scheme.endswith("+sentinel"):
+        addresses = _addresses(hosts, SENTINEL_PORT)
+        service, path = _service(path)
     else:
-        addresses = _addresses(hosts)
-        _check_database(path)
+        addresses = _addresses(hosts, DEFAULT_PORT)
+    given = {} if path.strip("/") == "" else {"database": _database(path)}
+    values = {"username": unquote(username)} | {"password": unquote(password)} if credentials else {}
     return RedisUrl(
         addresses=addresses,
-        username=unquote(username) or "default",
-        password=unquote(password) if password else None,
-        tls=_tls_context(parameters) if scheme == "rediss" else None,
+        tls=tls_context(parameters) if scheme.startswith("rediss") else None,
+        service=service,
+        **values_of(parameters) | {name: value for name, value in values.items() if value} | given,
     )
 
 
@@ -115,8 +130,8 @@ def _check_credentials(scheme: str, authority: str, path: str, query: str) -> No
     """Refuse credentials whose end cannot be told, since they hold what has a meaning in a URL."""
     credentials, _, hosts = authority.rpartition("@")
     names_files = (
-        scheme == "rediss"
-        and query.startswith(tuple(f"{name}=" for name in _QUERY_NAMES))
+        scheme.startswith("rediss")
+        and query.startswith(tuple(f"{name}=" for name in TLS_PARAMETERS))
         and all(map(_HOST_AND_PORT.fullmatch, hosts.split(",")))
     )
     beyond = path if names_files else path + query
@@ -124,22 +139,24 @@ def _check_credentials(scheme: str, authority: str, path: str, query: str) -> No
         raise ValueError(_PERCENT_ENCODE)
 
 
-def _parameters(query: str, secret: bool) -> Mapping[str, str]:
-    parameters = dict(parse_qsl(query, keep_blank_values=True))
-    if unknown := sorted(parameters.keys() - set(_QUERY_NAMES)):
-        name = "a parameter" if secret else f"parameter {unknown[0]!r}"
-        raise ValueError(f"unknown {name} in the Redis URL; known are {', '.join(_QUERY_NAMES)}")
-    return parameters
+def _service(path: str) -> tuple[str, str]:
+    """The name of what Sentinels watch, and the rest of the path."""
+    service, _, rest = path.removeprefix("/").partition("/")
+    if not service:
+        raise ValueError("Sentinels need the name of what they watch: redis+sentinel://host1,host2/mymaster")
+    return unquote(service), rest
 
 
-def _check_database(path: str) -> None:
-    if path.strip("/") and not path.strip("/").isdecimal():
+def _database(path: str) -> int:
+    text = path.strip("/")
+    if not (text.isdecimal() and text.isascii() and len(text) < _LONGEST_NUMBER):
         raise ValueError(f"what follows the host in the Redis URL is no database; right would be {_EXAMPLES}")
+    return int(text)
 
 
 def _without_secrets(url: str) -> str:
     _, at, after = url.rpartition("@")
-    scheme = re.match("[a-z]+://", url)
+    scheme = re.match("[a-z+]+://", url)
     return f"{scheme[0] if scheme else ''}***@{after}" if at else url
 
 
@@ -149,24 +166,13 @@ def _unix_address(hosts: str, path: str) -> Address:
     return Address(unquote(path), 0)
 
 
-def _addresses(hosts: str) -> tuple[Address, ...]:
-    return tuple(_tcp_address(host) for host in (hosts or "localhost").split(","))
+def _addresses(hosts: str, default_port: int) -> tuple[Address, ...]:
+    return tuple(_tcp_address(host, default_port) for host in (hosts or "localhost").split(","))
 
 
-def _tcp_address(text: str) -> Address:
+def _tcp_address(text: str, default_port: int) -> Address:
     match = _HOST_AND_PORT.fullmatch(text)
-    port = int(match["port"] or DEFAULT_PORT) if match else 0
+    port = int(match["port"] or default_port) if match else 0
     if match is None or not 0 < port < 65536:
         raise ValueError(f"{text!r} in the Redis URL is no host:port; right would be {_EXAMPLES}")
     return Address(match["ipv6"] or match["name"].lower(), port)
-
-
-def _tls_context(query: Mapping[str, str]) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=query.get("ssl_ca_certs"))
-        if certificate := query.get("ssl_certfile"):
-            context.load_cert_chain(certificate, query.get("ssl_keyfile"))
-    except OSError as error:  # ssl.SSLError is one
-        raise ValueError(f"cannot use the certificates named in the Redis URL: {error}") from error
-    context.check_hostname = query.get("ssl_check_hostname", "true").lower() not in ("false", "no", "0")
-    return context

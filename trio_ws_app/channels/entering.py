@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import ceil
+from typing import Final
 
 import attrs
 import trio
@@ -12,14 +13,25 @@ from ..broker.delivery import Delivery, cost
 from ..broker.feed import Feed
 from ..broker.history import History
 from ..broker.position import Position
-from .client import ChannelClient
+from .client import ConnectedClient
 from .codes import Refuse, UnsubscribeCode
-from .commands import Since
 from .limits import ChannelLimits
 from .places import Missed, Place, beginning, latest, missed_since
 from .publications import push_text
+from .requests import Since
 from .rules import Rule
 from .topic import Subscriber, Topic
+
+_AT_ONCE: Final = 64 * 1024  # bytes of publications in one reply; more follow as the client takes them
+
+
+@attrs.frozen
+class Beginning:
+    """What a subscriber is told, a result as JSON, and where it is then; it may have missed more."""
+
+    result: str
+    place: Place
+    has_more: bool = False
 
 
 @attrs.define(eq=False)
@@ -59,12 +71,22 @@ async def find_missed(feed: Feed, rule: Rule, since: Since | None, limits: Chann
     return missed
 
 
+def at_once(deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
+    """Those that the reply has: the others follow, each when the client has room for it."""
+    size = 0
+    for count, delivery in enumerate(deliveries):
+        size += cost(delivery.message)
+        if count and size > _AT_ONCE:
+            return deliveries[:count]
+    return deliveries
+
+
 def _size(deliveries: Sequence[Delivery]) -> int:
     return sum(cost(delivery.message) for delivery in deliveries)
 
 
 async def go_live(
-    topic: Topic, feed: Feed, history: History, client: ChannelClient, subscriber: Subscriber, place: Place
+    topic: Topic, feed: Feed, history: History, client: ConnectedClient, subscriber: Subscriber, place: Place
 ) -> None:
     """Send what has come since ``place``, as fast as the client takes it, until nothing has; then be live.
 
@@ -76,7 +98,7 @@ async def go_live(
         for text in topic.texts_of(deliveries):
             await client.connection.send(push_text(topic.channel, "pub", text))
         position = deliveries[-1].position
-    topic.add(feed, subscriber)  # no checkpoint after the history was read
+    topic.add(subscriber)  # no checkpoint after the history was read
 
 
 async def _next(feed: Feed, history: History, position: Position | None) -> list[Delivery]:

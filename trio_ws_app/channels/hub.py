@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import attrs
 
 from ..broker.base import Broker
@@ -11,7 +13,7 @@ from ..json_codec import JsonCodec
 from .codes import ErrorCode, Refuse
 from .limits import ChannelLimits
 from .publications import Publication
-from .rules import Rules
+from .rules import Rule, Rules
 from .tokens import Tokens
 from .topic import Topic
 
@@ -28,19 +30,21 @@ class Hub:
     prefix: str
     topics: dict[str, Topic] = attrs.field(factory=dict, init=False)
 
-    def enter(self, channel: str) -> Topic:
+    def enter(self, channel: str, rule: Rule) -> Topic:
         """The channel with its subscribers here, until ``leave``."""
         topic = self.topics.get(channel)
         if topic is None:
-            topic = self.topics[channel] = Topic(channel, self.codec)
+            open_feed = partial(self.broker.open_feed, self.checked(channel))
+            topic = self.topics[channel] = Topic(channel, self.codec, rule.overflow, open_feed)
         topic.visits += 1
         return topic
 
-    def leave(self, topic: Topic) -> None:
-        """Take back one ``enter``."""
+    async def leave(self, topic: Topic) -> None:
+        """Take back one ``enter``: at once, also if this is cancelled."""
         topic.visits -= 1
         if not topic.visits:
             del self.topics[topic.name]
+            await topic.close()
 
     async def publish(
         self,

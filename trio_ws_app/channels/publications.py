@@ -7,6 +7,7 @@ is encoded once by who publishes it and once by each process for all its subscri
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 
 import attrs
@@ -15,6 +16,8 @@ from ..broker.delivery import Delivery
 from ..broker.position import Position
 from ..connection import Message
 from ..json_codec import JsonCodec
+
+logger = logging.getLogger("trio_ws_app.channels")
 
 _FIELDS = {"data", "info", "tags"}
 
@@ -113,6 +116,17 @@ def publication_text(delivery: Delivery, codec: JsonCodec) -> str:
     if position is None:
         return text
     return f'{text[:-1]},"offset":{position.offset},"epoch":"{position}"}}'
+
+
+def publication_texts(channel: str, deliveries: Sequence[Delivery], codec: JsonCodec) -> list[str]:
+    """Publications of a channel, without what is none."""
+    texts = []
+    for delivery in deliveries:
+        try:
+            texts.append(publication_text(delivery, codec))
+        except ValueError as error:
+            logger.warning("what is kept of the channel %r is no publication: %s", channel, error)
+    return texts
 
 
 def push_text(channel: str, kind: str, content: str) -> str:

@@ -9,10 +9,10 @@ import attrs
 from ..broker.delivery import Delivery, Gap
 from ..broker.position import Position
 from .codes import ErrorCode, Refuse
-from .commands import Since
 from .hub import Hub
 from .places import Place, parse_epoch
-from .publications import ClientInfo, line, with_publications
+from .publications import ClientInfo, line, publication_texts, with_publications
+from .requests import Since
 from .rules import Rule
 from .topic import info_of
 
@@ -72,11 +72,7 @@ async def page_of(hub: Hub, channel: str, limit: int, since: Since | None, rever
 
 def page_text(hub: Hub, channel: str, page: Page) -> str:
     """A page as the result of a command."""
-    topic = hub.enter(channel)
-    try:
-        texts = topic.texts_of(page.deliveries)
-    finally:
-        hub.leave(topic)
+    texts = publication_texts(channel, page.deliveries, hub.codec)
     result = line(hub.codec, {"epoch": page.top.epoch, "offset": page.top.offset})
     return with_publications(result, texts)
 

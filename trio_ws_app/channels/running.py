@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 from typing import Final
 
 import trio
@@ -15,7 +15,7 @@ from ..errors import ConnectionClosed
 from .codes import DisconnectCode, ErrorCode, Refuse, UnsubscribeCode
 from .entering import ttl
 from .failures import judge
-from .subscription import ChannelSubscription
+from .subscription import LiveSubscription
 from .tokens import Grant
 
 # What a client comes back for by itself, it comes back for with its connection if it has not asked for it.
@@ -25,7 +25,7 @@ _RECONNECTIONS: Final[Mapping[int, int]] = {
 }
 
 
-class RunningSubscription(ChannelSubscription):
+class RunningSubscription(LiveSubscription):
     """A subscription as its session has it."""
 
     __slots__ = ()
@@ -37,8 +37,15 @@ class RunningSubscription(ChannelSubscription):
 
     @property
     def is_ending(self) -> bool:
-        """Whether its handler has ended, or is to end."""
-        return self._scope.cancel_called
+        """Whether it is over for the client, although its handler may go on."""
+        return self._closed or self._scope.cancel_called
+
+    @property
+    def ended(self) -> trio.Event:
+        """What is set at its end."""
+        if self._ended is None:
+            self._ended = trio.Event()
+        return self._ended
 
     # -- what the client does
 
@@ -68,14 +75,26 @@ class RunningSubscription(ChannelSubscription):
     async def run(self, parameters: Mapping[str, object], previous: trio.Event | None) -> None:
         """Live, after the ``previous`` subscription to the same channel has ended."""
         try:
-            async with AsyncExitStack() as self._blocks:
+            try:
                 why = await self._handle(parameters, previous)
+            finally:
                 self._scope.cancel()  # nothing more is put into it
-                self._leave_topic()
+                await self._leave_all()
             with suppress(ConnectionClosed):
                 await self._say_why(why)
         finally:
             self._has_ended()
+
+    async def _leave_all(self) -> None:
+        """Leave what it has entered: at once, also if this is cancelled."""
+        self._leave_topic()
+        while self._blocks:
+            *rest, last = self._blocks
+            self._blocks = tuple(rest)
+            await last.__aexit__(None, None, None)
+        if self._topic is not None:
+            topic, self._topic = self._topic, None
+            await self._hub.leave(topic)
 
     async def _handle(self, parameters: Mapping[str, object], previous: trio.Event | None) -> Refuse | None:
         """Run the handler; returns why the subscription ends, or None if it has simply returned."""
@@ -94,13 +113,12 @@ class RunningSubscription(ChannelSubscription):
         return self._why
 
     def _has_ended(self) -> None:
-        if self._topic is not None:
-            self._hub.leave(self._topic)
         if self._joining is not None:
             self._joining.settle()
         if self.client.subscriptions.get(self.channel) is self:
             del self.client.subscriptions[self.channel]
-        self.ended.set()
+        if self._ended is not None:
+            self._ended.set()
 
     # -- what the client is told
 
@@ -115,6 +133,7 @@ class RunningSubscription(ChannelSubscription):
             await self._say_end(why)
         elif self._number:
             await self._refuse(why)
+            await self._inbox.refuse_all(Refuse(ErrorCode.PERMISSION_DENIED))
         while self._unsubscribes:
             await self.client.reply(self._unsubscribes.pop(0), "unsubscribe", {})
 

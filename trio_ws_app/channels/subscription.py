@@ -1,10 +1,10 @@
-"""One subscription: a channel of JSON values between the application and one client."""
+"""A subscription from its handler's side: how it is accepted, and what goes through it."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager
 from math import inf
 from typing import Any
 
@@ -13,70 +13,54 @@ import trio
 from ..broker.feed import Feed
 from ..broker.position import Position
 from ..connection import Connection
-from ..registry.fanout import Overflow
-from .client import ChannelClient
+from .client import ConnectedClient
 from .codes import ErrorCode, Refuse, UnsubscribeCode
-from .commands import Subscribe
-from .entering import Joining, find_missed, go_live, ttl
+from .entering import Beginning, Joining, at_once, find_missed, go_live, ttl
 from .hub import Hub
 from .inbox import Inbox
-from .people import User
-from .places import Place, beginning
+from .interface import ChannelSubscription
+from .places import Place
+from .places import beginning as place_now
 from .publications import ClientInfo, Publication, line, push_text, with_publications
+from .requests import Subscribe
 from .rules import Rule
 from .tokens import Grant
 from .topic import Topic, present_info
 
-_OVERFLOW = {
-    "disconnect": Overflow.DROP_NEWEST,
-    "unsubscribe": Overflow.DROP_NEWEST,
-    "drop-newest": Overflow.DROP_NEWEST,
-    "drop-oldest": Overflow.DROP_OLDEST,
-    "latest": Overflow.LATEST,
-}
 
-
-class ChannelSubscription(trio.abc.Channel[Any]):
-    """One client's subscription to one channel, for as long as its handler runs.
-
-    It is a channel: what is received is what the client publishes here, and what is sent goes to this client
-    alone; ``publish`` goes to all. ``consume``, ``produce`` and ``duplex`` work on it. The client is not
-    subscribed before ``accept``. Its end is the unsubscription, whatever ends it: the handler returns or
-    raises, the client unsubscribes or leaves, its token is out of date. In the last cases the handler is
-    cancelled, and others are told that the client has left when its ``finally`` blocks have run.
-
-    ``channel`` is the channel's name, ``client`` whose it is, ``grant`` what the client's token for the
-    subscription says, or None without one. ``by_server`` says that the client has not asked for it.
-    """
+class LiveSubscription(ChannelSubscription):
+    """What a handler does with its subscription; the rest of its life is ``RunningSubscription``."""
 
     __slots__ = (
         "_accepted",
         "_blocks",
         "_by_client",
         "_closed",
+        "_ended",
         "_expires_at",
         "_hub",
         "_inbox",
         "_info",
         "_joining",
         "_number",
-        "_request",
+        "_reject_unrecovered",
         "_rule",
         "_scope",
+        "_since",
         "_topic",
         "_unsubscribes",
         "_why",
         "by_server",
         "channel",
         "client",
-        "ended",
+        "data",
         "grant",
         "wants_presence",
     )
 
     def __init__(
         self,
-        client: ChannelClient,
+        client: ConnectedClient,
         hub: Hub,
         rule: Rule,
         request: Subscribe,
@@ -85,25 +69,27 @@ class ChannelSubscription(trio.abc.Channel[Any]):
         grant: Grant | None = None,
         joining: Joining | None = None,
     ) -> None:
-        self.client = client
+        self.client: ConnectedClient = client
         self.channel = request.channel
+        self.data: Any = request.data
         self.grant = grant
         self.by_server = not number
-        self.ended = trio.Event()
         self.wants_presence = rule.presence and (request.join_leave or self.by_server)
         self._hub = hub
         self._rule = rule
-        self._request = request
+        self._since = request.since
+        self._reject_unrecovered = request.reject_unrecovered
         self._number = number  # of the command, or 0
         self._joining = joining  # until its result is known
         self._inbox = Inbox(client)
         self._info: object = None if grant is None else grant.info
         self._expires_at = None if grant is None else grant.expires_at
         self._scope = trio.CancelScope()
-        self._blocks: AsyncExitStack  # that it is in, since it was accepted
+        self._blocks: tuple[AbstractAsyncContextManager[object], ...] = ()  # an exit stack takes 1 KiB
         self._topic: Topic | None = None  # since then
         self._accepted = False
         self._closed = False
+        self._ended: trio.Event | None = None  # where something waits for its end
         self._why: Refuse | None = None  # it ends, from outside
         self._by_client = False
         self._unsubscribes: list[int] | None = None  # commands that are answered when it has ended
@@ -112,66 +98,33 @@ class ChannelSubscription(trio.abc.Channel[Any]):
         return f"<ChannelSubscription of {self.client!r} to {self.channel!r}>"
 
     @property
-    def user(self) -> User:
-        """Whose it is."""
-        return self.client.user
-
-    @property
-    def data(self) -> Any:
-        """What the client has sent with its wish: a JSON value, or None."""
-        return self._request.data
-
-    @property
     def info(self) -> ClientInfo:
-        """What others are told of this client with its publications and its presence."""
         user = self.client.user
         return ClientInfo(user.id, self.client.id, user.info, self._info)
 
     async def accept(
         self, *, data: object = None, info: object = None, expires_at: float | None = None
     ) -> None:
-        """Let the client be subscribed: it is told what it has missed, and gets what is published next.
-
-        ``data``, a JSON value, is the answer to the client; ``info`` is told to others with what it publishes
-        here and its presence. At ``expires_at``, in seconds since 1970, the subscription ends with 2501.
-
-        Raises:
-            Refuse: with 110 it would have expired already, with 112 the client wants nothing without what it
-                has missed, with 2500 messages were lost meanwhile.
-            BrokerUnavailable: the broker did not answer in time.
-            ConnectionClosed: the client has gone.
-            RuntimeError: it was accepted before.
-        """
         if self._accepted:
             raise RuntimeError("the subscription is accepted already")
         self._info = self._info if info is None else info
         self._expires_at = self._expires_at if expires_at is None else expires_at
         self._limit_time()
         name = self._hub.checked(self.channel)
-        topic = self._topic = self._topic or self._hub.enter(self.channel)
-        feed = await self._blocks.enter_async_context(self._hub.broker.open_feed(name))
+        topic = self._topic = self._topic or self._hub.enter(self.channel, self._rule)
+        feed = await topic.open()
         if self._rule.presence:
             await self._be_present(name, topic)
-        result, place = await self._begin(feed, topic, data)
-        live = await self._tell(topic, result)
-        if live or self._rule.history is None:
-            topic.add(feed, self)
+        beginning = await self._begin(feed, topic, data)
+        told_at_once = await self._tell(topic, beginning.result)
+        if self._rule.history is None or (told_at_once and not beginning.has_more):
+            topic.add(self)
         else:
-            await go_live(topic, feed, self._rule.history, self.client, self, place)
+            await go_live(topic, feed, self._rule.history, self.client, self, beginning.place)
         if self.wants_presence:
             await self.connection.send(topic.presence_push("join", self.info))
 
     async def receive(self) -> Any:
-        """Wait for what the client publishes here next, a JSON value.
-
-        The client is told that a publication was taken when the next one is asked for. When cancelled, no
-        publication is lost.
-
-        Raises:
-            trio.BusyResourceError: another task is receiving.
-            trio.ClosedResourceError: this side has called ``aclose``.
-            RuntimeError: the subscription is not accepted.
-        """
         if not self._accepted:
             raise RuntimeError("nothing is received before 'await subscription.accept()'")
         while True:
@@ -181,35 +134,16 @@ class ChannelSubscription(trio.abc.Channel[Any]):
                 return self._inbox.take()
 
     async def send(self, value: Any) -> None:
-        """Send ``value``, a JSON value, to this client alone, waiting while it is behind; it is not kept.
-
-        Raises:
-            ConnectionClosed: the client has gone.
-            trio.ClosedResourceError: this side has called ``aclose``.
-            TypeError, ValueError: it is no JSON.
-        """
         self._check_open()
         await self._push("pub", {"data": value})
 
     async def publish(
         self, data: object, *, tags: Mapping[str, str] | None = None, idempotency_key: str | None = None
     ) -> Position | None:
-        """Send ``data``, a JSON value, to all subscribers of the channel, this one too, in every process.
-
-        They are told who has published it. Returns its position if the channel has a history.
-
-        Raises:
-            BrokerUnavailable: the broker did not accept it in time.
-            TypeError, ValueError: it is no JSON.
-        """
         publication = Publication(data, self.info, tags or {})
         return await self._hub.publish(self.channel, publication, self._rule.history, idempotency_key)
 
     def refuse(self, code: int, message: str | None = None) -> None:
-        """Answer with an error to the publication that was received last; others are not concerned.
-
-        Raises ValueError for a code that is no error's.
-        """
         refusal = Refuse(code, message)
         if not refusal.is_error:
             raise ValueError(f"the errors are 100 to 1999, not {code}")
@@ -219,7 +153,6 @@ class ChannelSubscription(trio.abc.Channel[Any]):
             self.client.too_slow()
 
     async def aclose(self) -> None:
-        """End the subscription: the client is told, and gets nothing more, while the handler goes on."""
         if not self._closed:
             self._closed = True
             self._leave_topic()
@@ -244,29 +177,32 @@ class ChannelSubscription(trio.abc.Channel[Any]):
 
     async def _be_present(self, name: str, topic: Topic) -> None:
         broker = self._hub.broker
-        await self._blocks.enter_async_context(broker.join(name, present_info(self.info)))
+        await self._enter(broker.join(name, present_info(self.info)))
         if self.wants_presence:
-            await self._blocks.enter_async_context(broker.watch_presence(name, topic.on_presence))
+            await self._enter(broker.watch_presence(name, topic.on_presence))
 
-    async def _begin(self, feed: Feed, topic: Topic, data: object) -> tuple[str, Place]:
-        """The result that the client is told, as JSON, and the place where it is then."""
+    async def _enter(self, block: AbstractAsyncContextManager[object]) -> None:
+        await block.__aenter__()
+        self._blocks = (*self._blocks, block)
+
+    async def _begin(self, feed: Feed, topic: Topic, data: object) -> Beginning:
         result: dict[str, object] = {} if data is None else {"data": data}
         if self.grant is not None and self._expires_at is not None:
             result |= {"expires": True, "ttl": ttl(self._expires_at, time.time())}
         if self._rule.history is None:
-            return line(self._hub.codec, result), Place(None)
-        missed = await find_missed(feed, self._rule, self._request.since, self._hub.limits)
-        place = await beginning(feed) if missed is None else missed.place
+            return Beginning(line(self._hub.codec, result), Place(None))
+        missed = await find_missed(feed, self._rule, self._since, self._hub.limits)
+        place = await place_now(feed) if missed is None else missed.place
         result |= {"recoverable": True, "positioned": True, "epoch": place.epoch, "offset": place.offset}
         if missed is None:
-            return line(self._hub.codec, result), place
-        if not missed.recovered and self._request.reject_unrecovered:
+            return Beginning(line(self._hub.codec, result), place)
+        if not missed.recovered and self._reject_unrecovered:
             raise Refuse(ErrorCode.UNRECOVERABLE_POSITION)
         result |= {"was_recovering": True, "recovered": missed.recovered}
-        texts = topic.texts_of(missed.deliveries)
-        if missed.deliveries:
-            place = Place(missed.deliveries[-1].position)
-        return with_publications(line(self._hub.codec, result), texts), place
+        first = at_once(missed.deliveries)
+        text = with_publications(line(self._hub.codec, result), topic.texts_of(first))
+        place = Place(first[-1].position) if first else place
+        return Beginning(text, place, len(first) < len(missed.deliveries))
 
     async def _tell(self, topic: Topic, result: str) -> bool:
         """Tell the client; whether it has been told without waiting."""
@@ -311,16 +247,6 @@ class ChannelSubscription(trio.abc.Channel[Any]):
     def client_id(self) -> str:
         """The id of the client."""
         return self.client.id
-
-    @property
-    def latest(self) -> bool:
-        """Whether a newer publication takes the place of one that waits."""
-        return self._rule.overflow == "latest"
-
-    @property
-    def overflow(self) -> Overflow:
-        """What becomes of a publication that does not fit."""
-        return _OVERFLOW[self._rule.overflow]
 
     def missed_one(self) -> None:
         """A publication did not fit into the client's queue."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Final, Protocol
 
 import attrs
+import trio
 
 from ..broker.delivery import Delivery, Gap, Item
 from ..broker.feed import Feed
@@ -17,8 +19,18 @@ from ..json_codec import JsonCodec
 from ..registry.fanout import Encoded, Outcome, Overflow, send_encoded
 from ..wire.broadcast import queue_on_all
 from .publications import ClientInfo, line, publication_text, push_text
+from .rules import SlowPolicy
 
 _MAX_TEXTS: Final = 256  # publications that are kept as texts, for those who come back
+
+# What is told of, by a disconnection or an unsubscription, is dropped first.
+_OVERFLOW: Final[Mapping[SlowPolicy, Overflow]] = {
+    "disconnect": Overflow.DROP_NEWEST,
+    "unsubscribe": Overflow.DROP_NEWEST,
+    "drop-newest": Overflow.DROP_NEWEST,
+    "drop-oldest": Overflow.DROP_OLDEST,
+    "latest": Overflow.LATEST,
+}
 
 logger = logging.getLogger("trio_ws_app.channels")
 
@@ -30,16 +42,6 @@ class Subscriber(Protocol):
     def connection(self) -> Connection: ...
     @property
     def client_id(self) -> str: ...
-    @property
-    def latest(self) -> bool:
-        """Whether a newer publication takes the place of one that waits."""
-        ...
-
-    @property
-    def overflow(self) -> Overflow:
-        """What becomes of a publication that does not fit; for one that is told, ``DROP_NEWEST``."""
-        ...
-
     @property
     def wants_presence(self) -> bool: ...
     def missed_one(self) -> None:
@@ -57,28 +59,56 @@ class Topic:
 
     name: str
     codec: JsonCodec
+    overflow: SlowPolicy
+    _open_feed: Callable[[], AbstractAsyncContextManager[Feed]]
     channel: str = attrs.field(init=False)  # as JSON
     visits: int = attrs.field(default=0, init=False)  # of subscriptions, those included that are not live yet
-    subscribers: dict[Subscriber, None] = attrs.field(factory=dict, init=False)
-    _feed: Feed | None = attrs.field(default=None, init=False)  # while there are subscribers
-    _texts: dict[Position, str] = attrs.field(factory=dict, init=False)
+    subscribers: dict[Subscriber, Connection] = attrs.field(factory=dict, init=False)
+    _feed: Feed | None = attrs.field(default=None, init=False)  # since it was opened
+    _block: AbstractAsyncContextManager[Feed] | None = attrs.field(default=None, init=False)
+    _opening: trio.Event | None = attrs.field(default=None, init=False)
+    _texts: dict[Position, str] | None = attrs.field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.channel = line(self.codec, self.name)
 
-    def add(self, feed: Feed, subscriber: Subscriber) -> None:
-        """From now on the subscriber gets what comes."""
-        if self._feed is None:
-            feed.add(self)
-            self._feed = feed
-        self.subscribers[subscriber] = None
+    async def open(self) -> Feed:
+        """The channel's feed at the broker, which is opened once for all subscriptions of this process.
+
+        Raises BrokerUnavailable.
+        """
+        while self._feed is None:
+            if self._opening is not None:
+                await self._opening.wait()
+                continue
+            self._opening, block = trio.Event(), self._open_feed()
+            try:
+                self._feed = await block.__aenter__()
+                self._block = block
+            finally:
+                self._opening.set()  # those that wait try it if this has failed
+                self._opening = None
+        return self._feed
+
+    async def close(self) -> None:
+        """Nothing is subscribed any more: at once, also if this is cancelled."""
+        block, self._feed, self._block = self._block, None, None
+        if block is not None:
+            await block.__aexit__(None, None, None)
+
+    def add(self, subscriber: Subscriber) -> None:
+        """From now on the subscriber gets what comes. The channel is open."""
+        if not self.subscribers:
+            assert self._feed is not None
+            self._feed.add(self)
+        self.subscribers[subscriber] = subscriber.connection
 
     def discard(self, subscriber: Subscriber) -> None:
         """The subscriber gets nothing more."""
-        self.subscribers.pop(subscriber, None)
-        if not self.subscribers and self._feed is not None:
-            self._feed.discard(self)
-            self._feed = None
+        if subscriber in self.subscribers:
+            del self.subscribers[subscriber]
+            if not self.subscribers and self._feed is not None:
+                self._feed.discard(self)
 
     def __call__(self, item: Item) -> None:
         if isinstance(item, Gap):
@@ -86,22 +116,25 @@ class Topic:
                 subscriber.lost_its_place()
             return
         try:
-            text = self.text_of(item)
+            push = push_text(self.channel, "pub", self.text_of(item))
         except ValueError as error:
             logger.warning("what has come on the channel %r is no publication: %s", self.name, error)
         else:
-            self._send(list(self.subscribers), push_text(self.channel, "pub", text), self)
+            self._send(self.subscribers, push, self)
 
     def text_of(self, delivery: Delivery) -> str:
         """A publication as JSON. Raises ValueError for what is none."""
         position = delivery.position
-        text = self._texts.get(position) if position is not None else None
+        if position is None:
+            return publication_text(delivery, self.codec)
+        if self._texts is None:
+            self._texts = {}
+        text = self._texts.get(position)
         if text is None:
             text = publication_text(delivery, self.codec)
-            if position is not None:
-                if len(self._texts) >= _MAX_TEXTS:
-                    del self._texts[next(iter(self._texts))]
-                self._texts[position] = text
+            if len(self._texts) >= _MAX_TEXTS:
+                del self._texts[next(iter(self._texts))]
+            self._texts[position] = text
         return text
 
     def texts_of(self, deliveries: Sequence[Delivery]) -> list[str]:
@@ -121,7 +154,11 @@ class Topic:
         info = info_of(event.info)
         if info is None:
             return
-        others = [one for one in self.subscribers if one.wants_presence and one.client_id != info.client]
+        others = {
+            one: connection
+            for one, connection in self.subscribers.items()
+            if one.wants_presence and one.client_id != info.client
+        }
         if others:
             self._send(others, self.presence_push("join" if isinstance(event, Join) else "leave", info), None)
 
@@ -131,20 +168,20 @@ class Topic:
 
     # -- fan-out
 
-    def _send(self, subscribers: list[Subscriber], push: str, key: object) -> None:
+    def _send(self, subscribers: Mapping[Subscriber, Connection], push: str, key: object) -> None:
         """Queue a push on each client's connection, as a broadcast is, waiting for none.
 
         ``key`` is what the policy "latest" compares; without one nothing is replaced.
         """
-        latest = key is not None and any(one.latest for one in subscribers)
-        plain, rest = queue_on_all([one.connection for one in subscribers], push, key, latest)
+        connections = list(subscribers.values())
+        latest = key is not None and self.overflow == "latest"
+        plain, rest = queue_on_all(connections, push, key, latest)
         if rest:
-            encoded = Encoded(push, plain)
+            encoded, slow = Encoded(push, plain), list(subscribers)
             for place in rest:
-                subscriber = subscribers[place]
-                outcome = send_encoded(subscriber.connection, encoded, subscriber.overflow)
+                outcome = send_encoded(connections[place], encoded, _OVERFLOW[self.overflow])
                 if outcome is Outcome.DROPPED:
-                    subscriber.missed_one()
+                    slow[place].missed_one()
 
 
 def present_info(info: ClientInfo) -> dict[str, object]:

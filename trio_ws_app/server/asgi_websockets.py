@@ -55,7 +55,7 @@ class AsgiWebSockets:
         assert self._application is not None
         with ExitStack() as until_end:
             session = self._session(handshake, request, until_end)
-            scope = websocket_scope(request, {**self._state, **request.state})
+            scope = websocket_scope(request, self._state, session)
             code: int | None = CloseCode.NORMAL
             try:
                 with session.scope:
@@ -64,7 +64,7 @@ class AsgiWebSockets:
                     raise RuntimeError("the application has neither accepted nor refused the WebSocket")
             except BaseException as error:
                 code = self._failed(error, session, handshake, masked(request.target))
-        if isinstance(session.connection, WireConnection):
+        if session.connection is not None:
             await self._connections.conclude(session.connection, handshake.host, code)
 
     def _session(
@@ -93,7 +93,7 @@ class AsgiWebSockets:
         self, error: BaseException, session: WebSocketSession, handshake: PendingHandshake, path: str
     ) -> int | None:
         """What the application has raised becomes a close code; before it has accepted, an HTTP answer."""
-        if isinstance(session.connection, WireConnection):
+        if session.connection is not None:
             return self._connections.close_code(error, session.connection)
         interrupt = interrupt_in(error)
         if interrupt is not None:

@@ -96,8 +96,9 @@ async def application(broker: ws.Broker) -> AsyncGenerator[ws.App]:
     ) as players:
 
         async def play(connection: ws.Connection) -> None:
-            me, since = connection.request.state.player, connection.request.state.since
-            topic = f"table:{connection.request.path_params['table']}"
+            request = connection.request
+            me, topic = request.state.player, f"table:{request.path_params['table']}"
+            since = ws.Position.parse(request.query["since"]) if "since" in request.query else None
             for older in players.group(me.id):
                 older.close(4000, "you have come back in another place")
             with players.register(connection, me) as member, member.join(me.id):
@@ -127,13 +128,11 @@ async def application(broker: ws.Broker) -> AsyncGenerator[ws.App]:
 
 
 def who_comes(request: ws.Request) -> ws.Response | None:
-    """Find the player, by a secret of the page's, and the position at which the page was before."""
-    query, state = request.query, request.state
-    try:
-        state.player = Player(hashlib.sha256(query["id"].encode()).hexdigest()[:12], query["name"][:20])
-        state.since = ws.Position.parse(query["since"]) if "since" in query else None
-    except (LookupError, ValueError):
+    """Find out which player this is, by a secret of the page's, of which the others see a hash."""
+    secret, name = request.query.get("id"), request.query.get("name")
+    if not secret or not name:
         return ws.Response(400, "say who you are: ?id=SECRET&name=NAME\n")
+    request.state.player = Player(hashlib.sha256(secret.encode()).hexdigest()[:12], name[:20])
     return None
 
 

@@ -161,12 +161,20 @@ async def test_what_is_no_move_is_answered(ws_server: ServerFixture, text: str) 
     await told(ann, "drop")
 
 
-@pytest.mark.parametrize("query", ["", "?name=ann", "?id=1&name=ann&since=yesterday"])
+@pytest.mark.parametrize("query", ["", "?name=ann", "?id=1&name="])
 async def test_only_players_come_in(ws_server: ServerFixture, query: str) -> None:
     """Who does not say who he is gets 400 before the upgrade."""
     server = await ws_server(application)
     with pytest.raises(ws.HandshakeRefused, match="400"):
         await server.connect(f"/table/red{query}")
+
+
+async def test_a_position_that_is_none_is_refused(ws_server: ServerFixture) -> None:
+    """With 1008, after which the page does not come back."""
+    player = await come(await ws_server(application), "ann", since="yesterday")
+    await player.wait_ended()
+    assert player.close_reason is not None
+    assert player.close_reason.code == ws.CloseCode.POLICY_VIOLATION
 
 
 @pytest.mark.cancel_everywhere
