@@ -49,4 +49,5 @@ def read(waiting: selectors.BaseSelector, expected: int, timeout: float | None) 
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:6]), float(sys.argv[6]))
+    clients, messages, size = map(int, sys.argv[3:6])
+    main(int(sys.argv[1]), sys.argv[2], clients, messages, size, float(sys.argv[6]))
