@@ -142,6 +142,26 @@ async def test_an_application_that_fails_at_its_start_raises_here(ws_server: Ser
         await ws_server(application)
 
 
+@pytest.mark.usefixtures("autojump_clock")
+async def test_neither_failure_takes_the_place_of_the_other() -> None:
+    """If the application fails at its end after the test has failed, both are told."""
+
+    @asynccontextmanager
+    async def application() -> AsyncGenerator[ws.Handler]:
+        yield echo
+        raise LookupError("at the end")
+
+    async def fail(fixture: ServerFixture) -> None:
+        async with fixture.open():
+            await fixture(application)
+            raise AssertionError("of the test")
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await fail(ServerFixture())
+    assert caught.group_contains(AssertionError, match="of the test")
+    assert caught.group_contains(LookupError, match="at the end")
+
+
 async def test_a_server_needs_a_running_test() -> None:
     """Where nothing ends it, as in a test that Hypothesis runs, nothing is served."""
     with pytest.raises(RuntimeError, match="pytest-trio"):

@@ -140,13 +140,18 @@ class ServerFixture:
             finally:
                 self._nursery = None
                 self._over.set()
-                await ended.wait()
+                with trio.CancelScope(
+                    shield=True
+                ):  # a Cancelled here would take the place of what the test raised
+                    await ended.wait()
 
     async def _run(self, ended: trio.Event, task_status: trio.TaskStatus[trio.Nursery]) -> None:
-        async with trio.open_nursery() as nursery:
-            task_status.started(nursery)
-            await self._over.wait()
-        ended.set()
+        try:
+            async with trio.open_nursery() as nursery:
+                task_status.started(nursery)
+                await self._over.wait()
+        finally:
+            ended.set()
 
     async def _hold(
         self, block: AbstractAsyncContextManager[Opened], task_status: trio.TaskStatus[Opened]
