@@ -140,9 +140,8 @@ class ServerFixture:
             finally:
                 self._nursery = None
                 self._over.set()
-                with trio.CancelScope(
-                    shield=True
-                ):  # a Cancelled here would take the place of what the test raised
+                # A Cancelled would take the place of what the test has raised.
+                with trio.CancelScope(shield=True):
                     await ended.wait()
 
     async def _run(self, ended: trio.Event, task_status: trio.TaskStatus[trio.Nursery]) -> None:
