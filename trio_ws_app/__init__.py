@@ -82,13 +82,13 @@ from .client.adapter import from_trio_websocket
 from .client.backoff import Backoff, is_transient
 from .client.connect import connect
 from .client.reconnect import reconnect
+from .concurrency.periodic import call_every
 from .connection import Connection, Message
 from .duplex import Exit, Side, duplex
 from .errors import CloseCode, CloseReason, ConnectionClosed, HandshakeRefused, InvalidMessage, UsageError
 from .json_codec import JsonCodec
 from .json_messages import JsonMessages, json_messages
 from .patterns import consume, produce
-from .periodic import call_every
 from .registry.fanout import BroadcastResult, Overflow, broadcast
 from .registry.groups import Group
 from .registry.registry import Member, Registry, open_registry

@@ -6,6 +6,7 @@ cdef extern from "Python.h":
 cpdef Py_ssize_t receive(int fd, bytearray buffer, Py_ssize_t size) except -3
 cpdef Py_ssize_t send(int fd, object data, int flags=*) except -3
 cpdef object reset(int fd)
+cpdef object shutdown(int fd, int how)
 cpdef object exit_after(double seconds, bytearray end, int number)
 cpdef bytes encode_frame(int opcode, bytes payload, bint fin=*, bint rsv1=*)
 cpdef bytes unmask(bytearray data, Py_ssize_t start, Py_ssize_t size)

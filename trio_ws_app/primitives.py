@@ -59,6 +59,17 @@ def reset(fd: int) -> None:
     ctypes.CDLL(None).connect(fd, bytes(_SOCKADDR), _SOCKADDR)
 
 
+def shutdown(fd: int, how: int) -> None:
+    """Shut down a connected socket, also for other processes that hold it; do nothing to others."""
+    sock = socket.socket(fileno=fd)
+    try:
+        sock.shutdown(how)
+    except OSError:  # the peer's reset may be news to the kernel even now
+        pass
+    finally:
+        sock.detach()
+
+
 def encode_frame(opcode: int, payload: bytes, fin: bool = True, rsv1: bool = False) -> bytes:
     """A whole unmasked frame (RFC 6455, section 5.2)."""
     first = opcode | (0x80 if fin else 0) | (0x40 if rsv1 else 0)

@@ -21,6 +21,7 @@ cdef extern from "sys/socket.h" nogil:
     cdef struct sockaddr:
         unsigned short sa_family
     int c_connect "connect"(int descriptor, const sockaddr *address, unsigned int size)
+    int c_shutdown "shutdown"(int descriptor, int how)
 
 cdef extern from "signal.h" nogil:
     int c_raise "raise"(int number)
@@ -90,6 +91,12 @@ cpdef object reset(int fd):
     cdef sockaddr nowhere
     nowhere.sa_family = AF_UNSPEC
     c_connect(fd, &nowhere, sizeof(sockaddr))
+    return None
+
+
+cpdef object shutdown(int fd, int how):
+    """Shut down a connected socket, also for other processes that hold it; do nothing to others."""
+    c_shutdown(fd, how)
     return None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from trio_ws_app.background import background
+from trio_ws_app.concurrency.background import background
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")
 

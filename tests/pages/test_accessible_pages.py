@@ -14,6 +14,17 @@ from trio_ws_app.apps.notifications import Tokens
 pytestmark = [needs_chromium, needs_axe]
 
 SECRET = {"TRIO_WS_APP_SECRET": "a long random text"}
+# The controls that another element lies upon, once they are scrolled to.
+COVERED = """
+[...document.querySelectorAll('input, textarea, button')].filter((control) => control.checkVisibility())
+  .filter((control) => {
+    control.scrollIntoView({block: 'center', behavior: 'instant'});
+    const {left, top, width, height} = control.getBoundingClientRect();
+    return document.elementFromPoint(left + width / 2, top + height / 2) !== control;
+  }).map((control) => control.outerHTML)
+"""
+
+
 def connected(tab: Tab) -> None:
     tab.wait_for("document.querySelector('.status').textContent === 'connected'")
 
@@ -79,3 +90,23 @@ def test_the_check_finds_what_is_too_faint(browser: Browser) -> None:
                 expect_accessible(tab)
             tab.value(f"document.querySelector({selector!r}).style.cssText = ''")
         expect_accessible(tab)
+
+
+@pytest.mark.parametrize("app", ["chat", "counter", "echo", "notifications", "ticker"])
+def test_every_page_can_be_used_when_enlarged(browser: Browser, app: str) -> None:
+    """On a screen of 320 by 256, as at 400 %, nothing is wider than it, and no control is covered."""
+    with serving(app, **SECRET) as server:
+        tab = browser.tab(page_of(server))
+        if app == "chat":
+            chatted(tab)
+        tab.look(width=320, height=256)
+        assert tab.value("document.documentElement.scrollWidth") == 320
+        assert tab.value(COVERED) == []
+
+
+def test_a_page_moves_nothing_by_itself(browser: Browser) -> None:
+    """There is nothing that those who asked for reduced motion would have to wait out."""
+    with serving("chat") as server:
+        tab = browser.tab(page_of(server))
+        chatted(tab)
+        assert tab.value("document.getAnimations().length") == 0

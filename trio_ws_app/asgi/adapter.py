@@ -9,10 +9,10 @@ from urllib.parse import quote
 
 import trio
 
-from ..background import background
 from ..callbacks import leaves
 from ..client.adapted import AdaptedConnection
 from ..client.peer import PeerClosed
+from ..concurrency.background import background
 from ..connection import Connection
 from ..errors import CloseCode, CloseReason, ConnectionClosed
 from ..request import Headers, Request

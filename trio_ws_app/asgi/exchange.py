@@ -109,7 +109,7 @@ class Exchange:
         self._replaced = False  # what it sends is dropped
         self._rejected = False  # no more than what is queued will be written
         self._paused = False  # only the end of the transport is watched
-        self._receivers = ParkingLot()
+        self._receivers: ParkingLot | None = None  # made when a task waits
         self._measured = 0  # bytes of the body when its rate was measured last
         self._body_timer: _Timer | None = None
         self._send_timer: _Timer | None = None
@@ -155,7 +155,7 @@ class Exchange:
             self.reject(Response(error.status, f"{error}\n"))
             return
         if self.inflow.has_next:
-            self._receivers.unpark_all()
+            self._wake_receivers()
         if self.inflow.is_full:
             self._pause()
         self._time_body()
@@ -211,8 +211,14 @@ class Exchange:
                 self.inflow.told_to_continue()
                 self._push(_CONTINUE)
                 self._time_body()
+            if self._receivers is None:
+                self._receivers = ParkingLot()
             await self._receivers.park()
         return {"type": "http.disconnect"}
+
+    def _wake_receivers(self) -> None:
+        if self._receivers is not None:
+            self._receivers.unpark_all()
 
     async def _next_piece(self) -> Event:
         if self.inflow.size > _READ:
@@ -309,7 +315,7 @@ class Exchange:
         """The request is none, or is given up: answer, or cut the answer off, and cancel the application."""
         self.gone = True
         self.conclude(response)
-        self._receivers.unpark_all()
+        self._wake_receivers()
         self.scope.cancel()
 
     def conclude(self, response: Response) -> None:
@@ -354,7 +360,7 @@ class Exchange:
         self._time_body()
         self.outflow.drop()
         self._time_sending()
-        self._receivers.unpark_all()
+        self._wake_receivers()
 
 
 def _fields(response: Response) -> list[tuple[bytes, bytes]]:

@@ -10,8 +10,8 @@ from typing import Any
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ..background import background
 from ..callbacks import await_interruptible
+from ..concurrency.background import background
 from .application import Application, Event, Scope
 
 logger = logging.getLogger("trio_ws_app.asgi")

@@ -9,7 +9,7 @@ from typing import Final
 
 import trio
 
-from ..background import background
+from ..concurrency.background import background
 from ..connection import Message
 from .base import KEYS_ARE_KEPT, Broker, BrokerStatistics, checked
 from .delivery import Delivery, Gap

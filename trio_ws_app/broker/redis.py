@@ -9,7 +9,7 @@ import attrs
 import trio
 from coredis.exceptions import RedisError
 
-from ..background import background
+from ..concurrency.background import background
 from ..connection import Message
 from .base import Broker, BrokerStatistics, BrokerUnavailable, checked
 from .delivery import Delivery, Gap, cost

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import trio
@@ -20,10 +20,13 @@ from ..settings import Settings
 from .broker import OpenBroker, broker_for, broker_name
 from .inherited import Inherited
 from .listeners import listeners_for
-from .observability import Observability, configure_observability
+from .observability import Observability, configure_observability, configure_tracing
 from .options import settings_from
 from .target import Application, load
 from .tls import certificates_for
+
+if TYPE_CHECKING:
+    from ..observability.tracing import OpenTelemetry
 
 
 @attrs.frozen(kw_only=True)
@@ -46,6 +49,7 @@ class Configuration:
     settings: Settings
     certificates: Certificates | None
     pages: list[ProcessRequest]
+    tracing: OpenTelemetry | None
     observability: Observability
 
 
@@ -68,6 +72,7 @@ def configure(
     control: str | None,
     control_token: str | None,
     metrics: str | None,
+    tracing: bool,
     broker: str | None,
     workers: int,
     worker_timeout: float | None,
@@ -93,6 +98,7 @@ def configure(
         listeners=listeners_for(sockets, host, port, unix, reuse_port),
         settings=settings_from(limits),
         certificates=certificates_for(tls_cert, tls_key, tls_client_ca, tls_minimum_version),
+        tracing=configure_tracing() if tracing else None,
         pages=_pages(target, page, static),
         observability=_observability(worker, control=control, control_token=control_token, metrics=metrics),
     )

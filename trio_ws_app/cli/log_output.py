@@ -11,7 +11,7 @@ from collections import deque
 from functools import partial
 from typing import TextIO
 
-from ..observability.logs import JsonFormatter, TextFormatter
+from ..observability.logs import JsonFormatter, TextFormatter, add_connection
 
 STANDARD_ERROR = 2
 MAX_WAITING = 1024 * 1024  # bytes
@@ -113,6 +113,7 @@ def configure(level: str, log_format: str, handler: logging.Handler, worker: int
     """
     if worker is not None:
         handler.addFilter(partial(_name_worker, worker))
+    handler.addFilter(add_connection)
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     warnings.showwarning = _log_warning

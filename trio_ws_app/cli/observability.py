@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import attrs
 import trio
@@ -16,6 +18,9 @@ from ..request import Request, Response
 from ..server.options import ProcessRequest
 from ..server.serving import serve
 from .listeners import Listeners, tcp_listeners, unix_listener
+
+if TYPE_CHECKING:
+    from ..observability.tracing import OpenTelemetry
 
 
 @attrs.frozen
@@ -69,6 +74,17 @@ def configure_observability(
         else:
             made.listeners.append(AdminListener(_listeners(metrics, replaces, bool(siblings)), hook))
     return made
+
+
+def configure_tracing() -> OpenTelemetry:
+    """OpenTelemetry's tracing; log records have the ids of traces from here on. Raises UsageError."""
+    try:
+        from ..observability.tracing import OpenTelemetry, add_trace
+    except ModuleNotFoundError:
+        raise UsageError("--tracing needs opentelemetry-api: pip install 'trio-ws-app[tracing]'") from None
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(add_trace)
+    return OpenTelemetry()
 
 
 def _metrics_hook(inspector: Inspector, siblings: Sequence[str]) -> ProcessRequest:

@@ -97,6 +97,7 @@ async def _serve(
         settings=config.settings,
         process_request=[*observability.hooks, *config.pages],
         readiness=lambda: broker.problem,
+        tracing=config.tracing,
     )
     async with trio.open_nursery() as nursery:
         for listener in observability.listeners:
@@ -107,6 +108,8 @@ async def _serve(
             nursery.start_soon(config.certificates.watch)
         server: Server = await nursery.start(start)
         observability.inspector.watch(server, lambda: BrokerState(config.broker_name, broker.problem))
+        if config.tracing is not None:
+            config.tracing.measure(server)
         state.server = server
         nursery.start_soon(state.attend_end, server)
         if config.worker is None:

@@ -121,6 +121,11 @@ def _option(name: str, text: str, **attributes: Any) -> Callable[[Command], Comm
     metavar="WHERE",
 )
 @_option(
+    "--tracing/--no-tracing",
+    "Trace handshakes and messages by OpenTelemetry, whose own variables (OTEL_...) say where to.",
+    default=False,
+)
+@_option(
     "--broker",
     "Redis that carries topics between processes: redis://, rediss://, unix:// or redis+sentinel://; "
     "none for no sharing.",

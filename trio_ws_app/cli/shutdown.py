@@ -13,8 +13,8 @@ from contextlib import contextmanager, suppress
 
 import trio
 
+from ..concurrency.running_time import block_running
 from ..primitives import exit_after
-from ..running_time import block_running
 from .log_output import STANDARD_ERROR
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 import attrs
 import trio
 
-from ..running_time import sleep_running
+from ..concurrency.running_time import sleep_running
 from .shutdown import AT_ONCE, CLEAN_UP, RELOAD
 from .systemd import Notifier
 from .worker import Team, Worker, ended_how

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import attrs
 import trio
 
-from ..running_time import sleep_running
+from ..concurrency.running_time import sleep_running
 from .inherited import BEATS, READY, environment_for
 from .shutdown import RELOAD, STACKS
 

@@ -14,7 +14,7 @@ import trio
 import trio_websocket
 from wsproto.utilities import ProtocolError
 
-from ..background import background
+from ..concurrency.background import background
 from ..connection import Connection
 from ..errors import CloseCode, CloseReason, ConnectionClosed
 from ..protocol.header_lists import is_token

@@ -12,7 +12,7 @@ from typing import TypedDict, Unpack
 import attrs
 import trio
 
-from ..background import background
+from ..concurrency.background import background
 from ..connection import Connection
 from ..errors import CloseCode, CloseReason, ConnectionClosed, HandshakeRefused
 from ..protocol.url import parse_url

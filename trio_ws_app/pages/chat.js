@@ -1,6 +1,6 @@
 // The chat: text messages both ways, described in apps/chat.py.
 
-import { make, openLog, timeNow, writeIn } from "./log.js";
+import { make, openLog, showCommand, timeNow, writeIn } from "./log.js";
 import { connect } from "./socket.js";
 
 const GROUPED = 5 * 60_000; // milliseconds within which the messages of one person are one group
@@ -105,7 +105,7 @@ function join(wanted) {
 }
 
 find("name").value = localStorage.getItem("name") ?? "";
-find("address").textContent = new URL(".", location.href).href.replace(/^http/, "ws");
+showCommand(find("command"), `trio-ws-app connect ${new URL(".", location.href).href.replace(/^http/, "ws")}`);
 find("join").addEventListener("submit", (event) => {
   event.preventDefault();
   const wanted = find("name").value.trim();

@@ -56,3 +56,8 @@ export function timeNow() {
   time.dateTime = now.toISOString();
   return time;
 }
+
+// A command to copy: lines break between its words, not at their hyphens.
+export function showCommand(code, text) {
+  code.replaceChildren(...text.split(" ").flatMap((word) => [make("span", "", word), " "]).slice(0, -1));
+}

@@ -1,6 +1,6 @@
 // Notifications: a token first, then events, described in apps/notifications.py.
 
-import { make, openLog, timeNow } from "./log.js";
+import { make, openLog, showCommand, timeNow } from "./log.js";
 import { connect } from "./socket.js";
 
 const WRONG_TOKEN = 4401;
@@ -21,10 +21,13 @@ function show(topic, text) {
 function welcome({ user, may }) {
   const kinds = may.length ? `events about ${may.join(", ")}, and those for you alone` : "events for you alone";
   find("pass").replaceChildren(make("b", "", user), ` sees ${kinds}.`);
-  find("command").textContent = `trio-ws-app publish ${may.length ? `event:${may[0]}` : `user:${user}`} `
-    + `'{"order": 7}' --broker redis://localhost:6379`;
+  const topic = may.length ? `event:${may[0]}` : `user:${user}`;
+  showCommand(find("command"), `trio-ws-app publish ${topic} '{"order":7}' --broker redis://localhost:6379`);
   find("session").hidden = false;
   find("log").hidden = false;
+  if (find("enter").hidden) return;
+  find("enter").hidden = true;
+  find("log").focus();
 }
 
 function setAway(away) {
@@ -57,8 +60,10 @@ function ask(problem) {
   find("token").select();
 }
 
+// The form stays until the token is found good: it may be given anew also while the server is away.
 function enter(token) {
-  find("enter").hidden = true;
+  socket?.close();
+  find("problem").textContent = "";
   socket = connect({
     query: { topics: 1 },
     onOpen: () => socket.send(token),
@@ -75,6 +80,7 @@ find("enter").addEventListener("submit", (event) => {
   const token = find("token").value.trim();
   if (token) enter(token);
 });
+showCommand(find("token-command"), find("token-command").textContent);
 find("change").addEventListener("click", () => {
   socket.close();
   ask("");

@@ -66,6 +66,7 @@ function draw() {
   const margin = Math.max(1, (Math.max(...values) - Math.min(...values)) * 0.1);
   const low = Math.min(...values) - margin;
   const high = Math.max(...values) + margin;
+  canvas.ariaLabel = `The last two minutes, between ${Math.min(...values)} and ${Math.max(...values)}`;
   const now = points.at(-1).time;
   const span = Math.max(SHOWN_FIRST, now - points[0].time);
   const x = (time) => area.right - ((now - time) / span) * (area.right - area.left);

@@ -13,12 +13,12 @@ from typing import Any, Generic, TypeVar, overload
 import attrs
 import trio
 
-from ..background import background
 from ..broker.base import Broker
 from ..broker.history import History
 from ..broker.memory import MemoryBroker
 from ..broker.position import Position
 from ..broker.presence import Present
+from ..concurrency.background import background
 from ..connection import Connection, Message
 from ..errors import CloseCode
 from ..protocol.closing import close_payload

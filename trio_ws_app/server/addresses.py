@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 import attrs
@@ -66,6 +67,7 @@ def stream_client(stream: trio.abc.AsyncResource) -> Client:
         return Client("gone")
 
 
+@lru_cache(maxsize=64)  # few different ones, which many connections hold
 def local_address(address: object) -> tuple[str, int | None] | None:
     """The server's end of a connection, as ``getsockname`` gives it: host and port, or a path and None."""
     match address:

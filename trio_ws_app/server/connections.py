@@ -28,6 +28,7 @@ class Connections:
         self._nursery = nursery
         self._handler = options.handler
         self._cancel_on_disconnect = options.cancel_on_disconnect
+        self._tracing = options.tracing
         self._counters = counters
         self._places = places
         self._stop = stop
@@ -56,10 +57,12 @@ class Connections:
         try:
             # A cancellation ends here: the nursery would describe, collect and sort what every handler of the
             # server raises at once, with all its frames.
+            assert self._handler is not None
             if self._cancel_on_disconnect:
-                await self._handle_while_connected(connection)
+                with trio.CancelScope() as scope, connection.cancel_when_gone(scope):
+                    await await_interruptible(self._handler(connection))
             else:
-                await self._handle(connection)
+                await await_interruptible(self._handler(connection))
         except BaseException as error:
             code = self.close_code(error, connection)
         finally:
@@ -74,16 +77,10 @@ class Connections:
         finally:
             self._has_ended(connection, host)
 
-    async def _handle_while_connected(self, connection: WireConnection) -> None:
-        with trio.CancelScope() as scope, connection.cancel_when_gone(scope):
-            await self._handle(connection)
-
-    async def _handle(self, connection: WireConnection) -> None:
-        assert self._handler is not None
-        await await_interruptible(self._handler(connection))
-
     def close_code(self, error: BaseException, connection: WireConnection) -> int | None:
         """The code to close with after the handler has raised ``error``, or None if it was cancelled."""
+        if self._tracing is not None:
+            self._tracing.failed(connection, error)
         interrupt = interrupt_in(error)
         if interrupt is None:
             return close_code_for(error, connection)
@@ -92,6 +89,8 @@ class Connections:
 
     def _handler_has_ended(self, connection: WireConnection) -> None:
         del self.live[connection]
+        if self._tracing is not None:
+            self._tracing.ended(connection)
         if connection.closing.gone_at >= 0:
             self._counters.cancel_latency.observe(trio.current_time() - connection.closing.gone_at)
 

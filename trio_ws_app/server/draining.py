@@ -11,9 +11,9 @@ import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
+from ..concurrency.running_time import sleep_running
 from ..errors import CloseCode
 from ..protocol.closing import close_payload
-from ..running_time import sleep_running
 from ..wire.connection import WireConnection
 from .tasks import waiting_place
 

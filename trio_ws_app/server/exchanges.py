@@ -72,13 +72,13 @@ class Exchanges:
         answer = AnswerWriter(request.method, came.version, came.keep_alive)
         remote = handshake.client.remote
         exchange = Exchange(handshake.transport, self, remote, request, answer, came.body, fallback)
+        scope = http_scope(request, came.version, self._state)
         self.live[exchange] = handshake.host
         self._handshakes[exchange] = handshake
         exchange.begin(came.trailing)
         if exchange.over:
             self._end(exchange)
             return
-        scope = http_scope(request, came.version, self._state)
         self._engine.woken = True
         self._nursery.start_soon(self._serve, exchange, scope, name=f"{request.method} {scope['path']}")
 

@@ -26,6 +26,7 @@ from ..wire.transport import SocketTransport
 from .addresses import Client, ip_client
 from .masking import masked
 from .tls import Secured, agreed
+from .tracing import Trace
 
 logger = logging.getLogger("trio_ws_app.handshake")
 
@@ -110,6 +111,7 @@ class PendingHandshake:
         "peer",
         "secured",
         "target",
+        "trace",
         "trailing",
         "transport",
     )
@@ -133,6 +135,7 @@ class PendingHandshake:
         self.has_spoken = False
         self.on_lost: Callable[[], None] | None = None
         self.target = ""  # of the request, as it came
+        self.trace: Trace | None = None
         self.trailing = b""  # what came while the request was decided on
         self.secured = secured
         self._owner = owner
@@ -285,8 +288,14 @@ class PendingHandshake:
             if client is not self.client:
                 self._owner.identified(self, client)
             if self.is_undecided:
-                whole = attrs.evolve(
-                    request, client=client.address, scheme=said or scheme, server=self.local, tls=tls
+                whole = Request(
+                    request.method,
+                    request.target,
+                    request.headers,
+                    client.address,
+                    scheme=said or scheme,
+                    server=self.local,
+                    tls=tls,
                 )
                 self._owner.decide(self, whole)
 
@@ -334,6 +343,7 @@ class PendingHandshake:
         Raises ValueError or TypeError for what ``request.upgrade`` can't have said; it is not over then.
         """
         accepted = self._handshake.accept(request)
+        self._end_trace(101)
         self._end()
         return accepted
 
@@ -350,6 +360,7 @@ class PendingHandshake:
             )
             response = _BROKEN
             self._out = self._handshake.refuse(response)
+        self._end_trace(response.status)
         self._owner.count_refused(f"HTTP {response.status}")
         logger.debug("%s: HTTP %d: %s", self.client.remote, response.status, reason)
         self._stage = Stage.ANSWERING
@@ -431,7 +442,13 @@ class PendingHandshake:
         self._owner.open_timeout.stop(self)
         self._owner.keep_alive_timeout.stop(self)
         self._owner.linger_timeout.stop(self)
+        self._end_trace(None)
         self._owner.ended(self)
+
+    def _end_trace(self, status: int | None) -> None:
+        trace, self.trace = self.trace, None
+        if trace is not None:
+            trace.end(status)
 
     def _tell_lost(self) -> None:
         """Cancel what still decides on the request."""

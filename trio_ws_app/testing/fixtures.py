@@ -11,9 +11,9 @@ import attrs
 import trio
 from trio.testing import MockClock, active_thread_count
 
-from ..background import background
 from ..broker import Broker, open_memory_broker
 from ..cli.target import as_application
+from ..concurrency.background import background
 from ..errors import UsageError
 from ..server.app import App
 from ..server.options import Handler

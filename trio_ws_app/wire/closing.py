@@ -82,8 +82,8 @@ class Closing:
 
     def send_close(self, code: int, reason: str) -> None:
         """Queue our Close if none went before; to the peer's, the reply."""
-        payload = close_payload(code, reason)
         if self.state == _OPEN:
+            payload = close_payload(code, reason)
             self._turn(Turn.SEND_CLOSE)
             self._blame("us")
             self._queue(payload)

@@ -117,13 +117,10 @@ class WireConnection(Link, Connection):
             else:
                 await checkpoint_if_cancelled()
         while self.must_wait():
-            await self._wait_for_message()
+            self.begin_waiting(current_task())
+            await wait_task_rescheduled(self._abort_receive)
+            self.busy = False
         return self.take()
-
-    async def _wait_for_message(self) -> None:
-        self.begin_waiting(current_task())
-        await wait_task_rescheduled(self._abort_receive)
-        self.busy = False
 
     async def _yield_while_receiving(self) -> None:
         self.busy = True
@@ -148,7 +145,9 @@ class WireConnection(Link, Connection):
                 if self.inbox.messages and self.outbox.has_room():
                     await self._yield_while_receiving()  # it has had its share of this turn
                 else:
-                    await self._wait_for_message()
+                    self.begin_waiting(current_task())
+                    await wait_task_rescheduled(self._abort_receive)
+                    self.busy = False
                 if self.closing.closed_here:
                     break  # by a sibling, or by the consumer: a way to end
                 self.consume_on()

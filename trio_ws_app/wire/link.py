@@ -356,7 +356,7 @@ class Link:
     def send_close(self, code: int, reason: str = "", closed_here: bool = False) -> None:
         """Send our Close if none went before; with ``closed_here`` the owner receives nothing more.
 
-        Raises ValueError for a code or a reason that may not be sent.
+        Raises ValueError for a code or a reason that would be sent and may not be.
         """
         self.closing.send_close(code, reason)
         if closed_here and not self.closing.closed_here:

@@ -7,11 +7,6 @@ cdef int _TEXT
 cdef int _BINARY
 cdef Py_ssize_t _LARGE
 
-cdef class MessageWriter:
-    cdef Outbox _outbox
-    cdef object _deflate
-    cdef Py_ssize_t _threshold
-
-    @cython.locals(outbox=Outbox, payload=bytes, opcode=int)
-    cpdef object push(self, object message, bint if_fits)
-    cdef object _push_compressed(self, int opcode, bytes payload, bint if_fits)
+@cython.locals(payload=bytes, opcode=int)
+cpdef object push_message(Outbox outbox, object message, object deflate, Py_ssize_t threshold, bint if_fits)
+cdef object _push_compressed(Outbox outbox, int opcode, bytes payload, object deflate, bint if_fits)

@@ -21,50 +21,41 @@ _TEXT, _BINARY = int(Opcode.TEXT), int(Opcode.BINARY)
 _LARGE = 16 * 1024
 
 
-class MessageWriter:
-    """Queues messages as frames, each whole and in one step (G2).
+def push_message(
+    outbox: Outbox, message: object, deflate: PerMessageDeflate | None, threshold: int, if_fits: bool
+) -> object:
+    """Queue ``message`` as a frame, whole and in one step (G2).
 
-    With ``deflate``, messages of ``threshold`` bytes or more are compressed.
+    With ``deflate``, a message of ``threshold`` bytes or more is compressed. Raises WouldBlock if it has to
+    fit and does not, TypeError for what is no message.
     """
+    if isinstance(message, str):
+        payload = message.encode()
+        opcode = _TEXT
+    elif type(message) is bytes:
+        payload = message
+        opcode = _BINARY
+    elif isinstance(message, (bytes, bytearray, memoryview)):
+        payload = bytes(message)
+        opcode = _BINARY
+    else:
+        raise not_a_message(message)
+    if deflate is not None and len(payload) >= threshold:
+        return _push_compressed(outbox, opcode, payload, deflate, if_fits)
+    if if_fits and not outbox.fits(len(payload)):
+        raise trio.WouldBlock
+    if len(payload) >= _LARGE and outbox.transport.gathers:
+        outbox.push(Header(encode_header(opcode, len(payload))))
+        outbox.push(payload)
+    else:
+        outbox.push(encode_frame(opcode, payload))
+    return None
 
-    def __init__(self, outbox: Outbox, deflate: PerMessageDeflate | None, threshold: int) -> None:
-        self._outbox = outbox
-        self._deflate = deflate
-        self._threshold = threshold
 
-    def push(self, message: object, if_fits: bool) -> object:
-        """Queue ``message``.
-
-        Raises WouldBlock if it has to fit and does not, TypeError for what is no message.
-        """
-        outbox = self._outbox
-        if isinstance(message, str):
-            payload = message.encode()
-            opcode = _TEXT
-        elif type(message) is bytes:
-            payload = message
-            opcode = _BINARY
-        elif isinstance(message, (bytes, bytearray, memoryview)):
-            payload = bytes(message)
-            opcode = _BINARY
-        else:
-            raise not_a_message(message)
-        if self._deflate is not None and len(payload) >= self._threshold:
-            return self._push_compressed(opcode, payload, if_fits)
-        if if_fits and not outbox.fits(len(payload)):
-            raise trio.WouldBlock
-        if len(payload) >= _LARGE and outbox.transport.gathers:
-            outbox.push(Header(encode_header(opcode, len(payload))))
-            outbox.push(payload)
-        else:
-            outbox.push(encode_frame(opcode, payload))
-        return None
-
-    def _push_compressed(self, opcode: int, payload: bytes, if_fits: bool) -> object:
-        deflate: Any = self._deflate
-        frame = encode_frame(opcode, deflate.deflate(payload), True, True)
-        if if_fits and not self._outbox.fits(len(frame)):
-            deflate.restart()  # what comes next must not refer to a message that is not sent
-            raise trio.WouldBlock
-        self._outbox.push(frame)
-        return None
+def _push_compressed(outbox: Outbox, opcode: int, payload: bytes, deflate: Any, if_fits: bool) -> object:
+    frame = encode_frame(opcode, deflate.deflate(payload), True, True)
+    if if_fits and not outbox.fits(len(frame)):
+        deflate.restart()  # what comes next must not refer to a message that is not sent
+        raise trio.WouldBlock
+    outbox.push(frame)
+    return None

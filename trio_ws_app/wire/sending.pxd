@@ -3,9 +3,11 @@ cimport cython
 from trio_ws_app.primitives cimport encode_frame
 from trio_ws_app.wire.closing cimport Closing
 from trio_ws_app.wire.inbox cimport Inbox
-from trio_ws_app.wire.messages cimport MessageWriter
+from trio_ws_app.wire.messages cimport push_message
 from trio_ws_app.wire.outbox cimport Outbox
 
+cdef int _PING
+cdef int _PONG
 cdef Py_ssize_t _BLOCKED
 cdef Py_ssize_t _LOST
 
@@ -17,8 +19,8 @@ cdef class Sender:
     cdef Inbox _inbox
     cdef Closing _closing
     cdef object _timeouts
-    cdef MessageWriter _messages
-    cdef object _controls
+    cdef Py_ssize_t _compression_threshold
+    cdef object _last_pong
     cdef bint _to_flush
     cdef list _all_to_flush
 

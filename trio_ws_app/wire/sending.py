@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import not_a_message
 from ..primitives import BLOCKED, LOST, encode_frame
-from .controls import ControlWriter
-from .messages import MessageWriter
+from ..protocol.frames import Opcode
+from .messages import push_message
 from .outbox import Urgent
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .outbox import Outbox
     from .timeouts import Timeouts
 
+_PING, _PONG = int(Opcode.PING), int(Opcode.PONG)
 _BLOCKED = BLOCKED
 _LOST = LOST
 
@@ -63,8 +64,8 @@ class Sender:
         self._inbox = inbox
         self._closing = closing
         self._timeouts = timeouts
-        self._messages = MessageWriter(outbox, deflate, compression_threshold)
-        self._controls = ControlWriter(outbox)
+        self._compression_threshold = compression_threshold
+        self._last_pong: Urgent | None = None  # the last pongs, which may still be queued
         self._to_flush = False  # at the end of the turn, with all others that are in the host's list
         self._all_to_flush = host.to_flush
 
@@ -76,7 +77,7 @@ class Sender:
             if not isinstance(message, (str, bytes, bytearray, memoryview)):
                 raise not_a_message(message)
             return False
-        self._messages.push(message, False)
+        push_message(self.outbox, message, self.deflate, self._compression_threshold, False)
         self.count += 1
         if self._inbox.messages:
             self.flush_soon()  # what follows may leave in the same write
@@ -86,7 +87,7 @@ class Sender:
 
     def push_if_fits(self, message: object) -> object:
         """Queue ``message``. Raises WouldBlock if it would pass the bound."""
-        self._messages.push(message, True)
+        push_message(self.outbox, message, self.deflate, self._compression_threshold, True)
         self.count += 1
         return None
 
@@ -113,13 +114,20 @@ class Sender:
             self.flush_soon()
 
     def ping(self, payload: bytes) -> None:
-        """Queue a ping."""
-        self._controls.ping(payload)
+        """Queue a ping, which overtakes the messages that wait."""
+        self.outbox.push_urgent(Urgent(encode_frame(_PING, payload)))
         self.flush_soon()
 
     def pong(self, payloads: Sequence[bytes]) -> None:
-        """Answer pings."""
-        self._controls.pong(payloads)
+        """Answer every ping, unless the peer does not read our answers.
+
+        Then only the latest needs one (RFC 6455, section 5.5.3), so a flood of pings is bounded.
+        """
+        blocked = self.outbox.blocked
+        answered = payloads[-1:] if blocked else payloads
+        pong = Urgent(b"".join([encode_frame(_PONG, payload) for payload in answered]))
+        self.outbox.push_urgent(pong, self._last_pong if blocked else None)
+        self._last_pong = pong
         self.flush_soon()
 
     def write_handshake(self, answer: bytes) -> None:

@@ -1,4 +1,4 @@
-from trio_ws_app.primitives cimport receive, reset, send
+from trio_ws_app.primitives cimport receive, reset, send, shutdown
 
 cdef Py_ssize_t _BLOCKED
 cdef Py_ssize_t _LOST
@@ -23,5 +23,3 @@ cdef class SocketTransport(Transport):
 
     cdef object _set_watched(self, int wanted)
     cdef object _unwatch(self)
-    cdef object _socket(self)
-    cdef object _release(self, object sock)

@@ -11,7 +11,7 @@ import ssl
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from ..primitives import BLOCKED, LOST, receive, reset, send
+from ..primitives import BLOCKED, LOST, receive, reset, send, shutdown
 
 # What a non-blocking TLS socket raises instead of waiting.
 _WOULD_BLOCK = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -184,12 +184,13 @@ class SocketTransport(Transport):
         return None
 
     def limit_unacknowledged(self, seconds: float | None) -> None:
-        sock = self._socket()
+        sock = socket.socket(fileno=self._fd) if self._tls is None else self._tls
         with contextlib.suppress(OSError):
             if sock.family in _TCP:
                 milliseconds = 0 if seconds is None else max(1, int(seconds * 1000))
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
-        self._release(sock)
+        if self._tls is None:
+            sock.detach()
 
     def send_eof(self, peer_is_done: bool = False) -> bool:
         if self._tls is not None:
@@ -199,10 +200,7 @@ class SocketTransport(Transport):
             # Nothing unread is left, so the kernel delivers what is written and then our FIN.
             self.close()
             return True
-        sock = self._socket()
-        with contextlib.suppress(OSError):
-            sock.shutdown(socket.SHUT_WR)
-        self._release(sock)
+        shutdown(self._fd, socket.SHUT_WR)
         return False
 
     def close(self, abort: bool = False) -> None:
@@ -211,12 +209,15 @@ class SocketTransport(Transport):
         self._unwatch()
         if abort:
             reset(self._fd)
-        sock = self._socket()
-        with contextlib.suppress(OSError):  # the peer's reset may be news to the kernel even now
-            # A child process that was forked may hold the descriptor too: closing ours would not end it.
-            sock.shutdown(socket.SHUT_RDWR)
-        with contextlib.suppress(OSError):
-            sock.close()
+        # A child process that was forked may hold the descriptor too: closing ours would not end it.
+        shutdown(self._fd, socket.SHUT_RDWR)
+        try:
+            if self._tls is None:
+                os.close(self._fd)
+            else:
+                self._tls.close()
+        except OSError:
+            pass  # there is nothing more to be done for it
         self._fd = -1
 
     def _unwatch(self) -> object:
@@ -226,13 +227,4 @@ class SocketTransport(Transport):
             if self._watched:
                 self._epoll.unregister(self._fd)
         self.endpoint = _CLOSED
-        return None
-
-    def _socket(self) -> Any:
-        """The descriptor as Python's socket, for what is rare; to be closed or released."""
-        return socket.socket(fileno=self._fd) if self._tls is None else self._tls
-
-    def _release(self, sock: Any) -> object:
-        if self._tls is None:
-            sock.detach()
         return None

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import trio
 
-from .callbacks import in_own_context, refuse_coroutine
+from ..callbacks import in_own_context, refuse_coroutine
 
 
 async def call_every(seconds: float, function: Callable[[int], object]) -> None:
