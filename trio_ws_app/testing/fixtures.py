@@ -140,9 +140,7 @@ class ServerFixture:
             finally:
                 self._nursery = None
                 self._over.set()
-                # A Cancelled would take the place of what the test has raised.
-                with trio.CancelScope(shield=True):
-                    await ended.wait()
+                await ended.wait()
 
     async def _run(self, ended: trio.Event, task_status: trio.TaskStatus[trio.Nursery]) -> None:
         try:
