@@ -7,9 +7,12 @@ import logging
 import sys
 
 import pytest
+import trio
 
+import trio_ws_app as ws
 from trio_ws_app.observability import logs
 from trio_ws_app.server.masking import masked
+from trio_ws_app.testing import serve_in_memory
 
 
 def record(message: str = "closed", **fields: object) -> logging.LogRecord:
@@ -115,3 +118,29 @@ def test_an_exceptions_text_can_not_forge_a_line(kind: str, separator: str) -> N
 def test_secrets_in_a_target_are_masked(target: str, shown: str) -> None:
     """A value is shown only if neither its name nor its length suggests a secret; userinfo never is."""
     assert masked(target) == shown
+
+
+async def test_what_a_connections_tasks_log_names_the_connection() -> None:
+    """Also the tasks below the handler's; a record of others has none."""
+    records: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.addFilter(logs.add_connection)
+    handler.emit = records.append  # type: ignore[method-assign]
+    log = logging.Logger("application")
+    log.addHandler(handler)
+
+    async def serve(connection: ws.Connection) -> None:
+        log.warning("in the handler")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.to_thread.run_sync, log.warning, "in a thread")
+            nursery.start_soon(below)
+        await connection.send(connection.id)
+
+    async def below() -> None:
+        log.warning("below")
+
+    log.warning("elsewhere")
+    async with serve_in_memory(serve) as server:
+        name = await (await server.connect()).receive()
+    found = {record.getMessage(): getattr(record, "connection", None) for record in records}
+    assert found == {"elsewhere": None, "in the handler": name, "below": name, "in a thread": None}

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
-import trio
 
 from ..apps import BUILT_IN
 from ..errors import UsageError
@@ -19,11 +16,14 @@ from ..server.options import ProcessRequest
 from ..settings import Settings
 from .broker import OpenBroker, broker_for, broker_name
 from .inherited import Inherited
-from .listeners import listeners_for
-from .observability import Observability, configure_observability
+from .listeners import Listening
+from .observability import Observability, configure_observability, configure_tracing
 from .options import settings_from
 from .target import Application, load
 from .tls import certificates_for
+
+if TYPE_CHECKING:
+    from ..observability.tracing import OpenTelemetry
 
 
 @attrs.frozen(kw_only=True)
@@ -42,23 +42,20 @@ class Configuration:
     worker_timeout: float | None
     has_successor: bool
     control: str | None
-    listeners: AbstractAsyncContextManager[list[trio.SocketListener]]
+    listening: Listening
     settings: Settings
     certificates: Certificates | None
     pages: list[ProcessRequest]
+    tracing: OpenTelemetry | None
     observability: Observability
 
 
 def configure(
     worker: Inherited | None,
+    listening: Listening,
     *,
     target: str,
     asgi: bool,
-    host: str,
-    port: int,
-    unix: str | None,
-    reuse_port: bool,
-    activated: list[socket.socket] | None,
     tls_cert: Sequence[str],
     tls_key: Sequence[str],
     tls_client_ca: str | None,
@@ -68,6 +65,7 @@ def configure(
     control: str | None,
     control_token: str | None,
     metrics: str | None,
+    tracing: bool,
     broker: str | None,
     workers: int,
     worker_timeout: float | None,
@@ -79,7 +77,6 @@ def configure(
     """
     if worker_timeout is not None and not worker_timeout > 0:
         raise UsageError(f"--worker-timeout must be greater than zero, not {worker_timeout!r}")
-    sockets = activated if worker is None else worker.sockets
     return Configuration(
         target=target,
         application=load(target, asgi=asgi),
@@ -88,11 +85,12 @@ def configure(
         workers=workers,
         worker=worker,
         worker_timeout=worker_timeout,
-        has_successor=reuse_port or sockets is not None,
+        has_successor=listening.are_shared,
         control=control,
-        listeners=listeners_for(sockets, host, port, unix, reuse_port),
+        listening=listening,
         settings=settings_from(limits),
         certificates=certificates_for(tls_cert, tls_key, tls_client_ca, tls_minimum_version),
+        tracing=configure_tracing() if tracing else None,
         pages=_pages(target, page, static),
         observability=_observability(worker, control=control, control_token=control_token, metrics=metrics),
     )

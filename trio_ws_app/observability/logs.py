@@ -11,10 +11,13 @@ import logging
 import re
 from datetime import UTC, datetime
 
+import trio
+
 from .escaping import escaped
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _PLAIN = re.compile(r"[\w.:/\[\]?&=*%+~@,-]+")
+_CONNECTION = re.compile(r"[0-9a-f]{4}-[0-9]+")  # the name of the task that runs the handler
 _INDENT = "  "
 
 
@@ -35,6 +38,24 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return json.dumps(fields_of(record), default=str)
+
+
+def add_connection(record: logging.LogRecord) -> bool:
+    """A filter for log handlers: each record of a connection's tasks has the connection's id.
+
+    It is found by the names of the task and of those above it, so that nothing has to be kept for it. A plain
+    consumer runs between tasks, and its records have none.
+    """
+    try:
+        task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
+    except RuntimeError:
+        return True
+    while task is not None:
+        if _CONNECTION.fullmatch(task.name):
+            record.__dict__.setdefault("connection", task.name)
+            break
+        task = task.parent_nursery.parent_task if task.parent_nursery is not None else None
+    return True
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, object]:

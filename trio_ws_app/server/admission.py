@@ -78,6 +78,8 @@ class Admission:
         self._ssl_context = options.ssl_context
         if self._ssl_context is not None and self._ssl_context.sni_callback is None:
             self._ssl_context.sni_callback = note_server_name
+        self._tracing = options.tracing
+        self._connection_type = WireConnection if self._tracing is None else self._tracing.connection_type
         self._counters = counters
         self._stop = stop
         self._refused_origins = RefusedOrigins()
@@ -174,6 +176,8 @@ class Admission:
         self._context.copy().run(self._decide, handshake, request)
 
     def _decide(self, handshake: PendingHandshake, request: Request) -> None:
+        if self._tracing is not None:
+            handshake.trace = self._tracing.begin(request)
         if self.serves_http and handshake.is_http(request):
             self._hooks.ask_about_http(handshake, request, partial(self._exchange, handshake, request))
             return
@@ -269,7 +273,7 @@ class Admission:
             raise
         request.headers.pack()
         deflate = accepted.deflate
-        connection = WireConnection(
+        connection = self._connection_type(
             self._engine,
             handshake.transport,
             self.settings,

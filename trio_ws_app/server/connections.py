@@ -28,6 +28,7 @@ class Connections:
         self._nursery = nursery
         self._handler = options.handler
         self._cancel_on_disconnect = options.cancel_on_disconnect
+        self._tracing = options.tracing
         self._counters = counters
         self._places = places
         self._stop = stop
@@ -78,6 +79,8 @@ class Connections:
 
     def close_code(self, error: BaseException, connection: WireConnection) -> int | None:
         """The code to close with after the handler has raised ``error``, or None if it was cancelled."""
+        if self._tracing is not None:
+            self._tracing.failed(connection, error)
         interrupt = interrupt_in(error)
         if interrupt is None:
             return close_code_for(error, connection)
@@ -86,6 +89,8 @@ class Connections:
 
     def _handler_has_ended(self, connection: WireConnection) -> None:
         del self.live[connection]
+        if self._tracing is not None:
+            self._tracing.ended(connection)
         if connection.closing.gone_at >= 0:
             self._counters.cancel_latency.observe(trio.current_time() - connection.closing.gone_at)
 

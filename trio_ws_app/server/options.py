@@ -13,6 +13,7 @@ from ..asgi.application import Application
 from ..connection import Connection
 from ..request import Request, Response
 from ..settings import Settings
+from .tracing import Tracing
 
 Handler = Callable[[Connection], Awaitable[object]]
 ProcessRequest = Callable[[Request], Response | Awaitable[Response | None] | None]
@@ -36,6 +37,7 @@ class Options:
     cancel_on_disconnect: bool = False
     http: Application | None = None
     http_hooks: Sequence[ProcessRequest] = ()  # those of ``process_request`` that see what ``http`` answers
+    tracing: Tracing | None = None
     state: Mapping[str, Any] = attrs.field(factory=dict)  # that its lifespan has given
 
 

@@ -26,6 +26,7 @@ from ..wire.transport import SocketTransport
 from .addresses import Client, ip_client
 from .masking import masked
 from .tls import Secured, agreed
+from .tracing import Trace
 
 logger = logging.getLogger("trio_ws_app.handshake")
 
@@ -110,6 +111,7 @@ class PendingHandshake:
         "peer",
         "secured",
         "target",
+        "trace",
         "trailing",
         "transport",
     )
@@ -133,6 +135,7 @@ class PendingHandshake:
         self.has_spoken = False
         self.on_lost: Callable[[], None] | None = None
         self.target = ""  # of the request, as it came
+        self.trace: Trace | None = None
         self.trailing = b""  # what came while the request was decided on
         self.secured = secured
         self._owner = owner
@@ -315,7 +318,9 @@ class PendingHandshake:
             handshake.body(),
             handshake.trailing + self.trailing,
         )
+        trace, self.trace = self.trace, None
         self._end()
+        self.trace = trace  # it ends with the application's answer
         return came
 
     def take_leave(self) -> None:
@@ -340,6 +345,7 @@ class PendingHandshake:
         Raises ValueError or TypeError for what ``request.upgrade`` can't have said; it is not over then.
         """
         accepted = self._handshake.accept(request)
+        self.end_trace(101)
         self._end()
         return accepted
 
@@ -356,6 +362,7 @@ class PendingHandshake:
             )
             response = _BROKEN
             self._out = self._handshake.refuse(response)
+        self.end_trace(response.status)
         self._owner.count_refused(f"HTTP {response.status}")
         logger.debug("%s: HTTP %d: %s", self.client.remote, response.status, reason)
         self._stage = Stage.ANSWERING
@@ -437,7 +444,14 @@ class PendingHandshake:
         self._owner.open_timeout.stop(self)
         self._owner.keep_alive_timeout.stop(self)
         self._owner.linger_timeout.stop(self)
+        self.end_trace(None)
         self._owner.ended(self)
+
+    def end_trace(self, status: int | None) -> None:
+        """The request has had its answer, or will have none."""
+        trace, self.trace = self.trace, None
+        if trace is not None:
+            trace.end(status)
 
     def _tell_lost(self) -> None:
         """Cancel what still decides on the request."""

@@ -17,6 +17,7 @@ from .draining import Stop
 from .listeners import Listener
 from .options import Handler, Options, ProcessRequest, Readiness, always_ready
 from .server import Server, run_server
+from .tracing import Tracing
 
 _LOCALHOST = "127.0.0.1"
 
@@ -33,6 +34,7 @@ async def serve(
     listeners: Sequence[Listener] | None = None,
     cancel_on_disconnect: bool = False,
     readiness: Readiness = always_ready,
+    tracing: Tracing | None = None,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve WebSocket connections: each runs ``handler(connection)`` in a task of its own.
@@ -48,7 +50,7 @@ async def serve(
     context, and finds in ``request.state`` what it has put there. With ``cancel_on_disconnect`` a handler is
     cancelled when its peer is gone; without it learns at its next ``receive`` or ``send``. ``readiness()``
     says in one line what the application lacks just now, such as its broker, or None: ``/readyz`` answers
-    503 with it.
+    503 with it. ``tracing`` is an ``OpenTelemetry`` of ``trio_ws_app.observability.tracing``, or the like.
 
     Use it with ``server = await nursery.start(serve, handler, port)``. Returns after ``Server.drain``.
     What a handler or a hook raises costs its own connection, which gets 1011 (a request: 500), and is
@@ -82,6 +84,7 @@ async def serve(
             cancel_on_disconnect or app.cancel_on_disconnect,
             app.http,
             hooks_in(process_request),
+            tracing,
             state,
         )
         await _serve(options, port, host, listeners, task_status)

@@ -1,0 +1,252 @@
+"""Traces and metrics by OpenTelemetry's API; what collects and exports them is the SDK's.
+
+A handshake is a span of kind SERVER, a child of what the request's ``traceparent`` names. The handling of a
+message is a span of kind CONSUMER and a trace of its own, since a connection may last for days; it has a link
+to its handshake. It lasts from when the message is handed over until the next one is asked for, or the
+handler ends. Both are the current span while the user's code runs, so what that calls is traced below them.
+
+The attributes are those of the semantic conventions for HTTP servers. Needs the extra ``tracing``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+
+from opentelemetry import context, metrics, propagate, trace
+from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
+from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, Tracer, TracerProvider
+
+from ..connection import Message
+from ..errors import ConnectionClosed
+from ..protocol.deflate import PerMessageDeflate
+from ..request import Request
+from ..server.masking import masked
+from ..server.server import Server
+from ..server.statistics import Statistics
+from ..settings import Settings
+from ..wire.connection import WireConnection
+from ..wire.engine import Engine
+from ..wire.transport import Transport
+
+NAME = "trio_ws_app"
+Observe = Callable[[CallbackOptions], Iterable[Observation]]
+_CONNECTION = "trio_ws_app.connection.id"
+_GOODBYES = (ConnectionClosed, GeneratorExit)
+
+
+class OpenTelemetry:
+    """Traces a server: ``serve(..., tracing=OpenTelemetry())``.
+
+    ``tracer_provider`` is OpenTelemetry's global one if none is given.
+    """
+
+    def __init__(self, tracer_provider: TracerProvider | None = None) -> None:
+        self.tracer = trace.get_tracer(NAME, tracer_provider=tracer_provider)
+        tracer = self.tracer
+
+        class Connection(TracedConnection):
+            """A connection of this server."""
+
+            __slots__ = ()
+            tracer_of_server = tracer
+
+        self._connection_type = Connection
+
+    @property
+    def connection_type(self) -> type[WireConnection]:
+        """The class of the connections, which trace their messages."""
+        return self._connection_type
+
+    def begin(self, request: Request) -> HandshakeTrace:
+        """A request has come."""
+        parent = propagate.extract(dict(request.headers))
+        span = self.tracer.start_span(
+            request.method, parent, SpanKind.SERVER, attributes=dict(_attributes_of(request))
+        )
+        context.attach(trace.set_span_in_context(span, parent))  # this context ends with the handshake
+        return HandshakeTrace(span)
+
+    def measure(self, server: Server) -> None:
+        """Have the global ``MeterProvider`` read the server's counts."""
+        measure(server)
+
+    def failed(self, connection: WireConnection, error: BaseException) -> None:
+        """The handler has raised ``error``: it is noted at the message that it was handling."""
+        assert isinstance(connection, TracedConnection)
+        connection.fail_span(error)
+
+    def ended(self, connection: WireConnection) -> None:
+        """The handler has ended."""
+        assert isinstance(connection, TracedConnection)
+        connection.end_span()
+
+
+class HandshakeTrace:
+    """The span of one handshake."""
+
+    def __init__(self, span: Span) -> None:
+        self._span = span
+
+    def end(self, status: int | None) -> None:
+        """End the span with this status, None if the client has gone."""
+        if not self._span.is_recording():
+            return
+        if status is not None:
+            self._span.set_attribute("http.response.status_code", status)
+        if status is None or status >= 500:
+            self._span.set_attribute("error.type", "closed" if status is None else str(status))
+            self._span.set_status(Status(StatusCode.ERROR))
+        self._span.end()
+
+
+def _attributes_of(request: Request) -> Iterable[tuple[str, str | int]]:
+    path, _, query = masked(request.target).partition("?")
+    yield "http.request.method", request.method
+    yield "url.scheme", request.scheme
+    yield "url.path", path
+    if query:
+        yield "url.query", query
+    yield "network.protocol.name", "http"
+    if "host" in request.headers:
+        yield "server.address", request.headers["host"]
+    if "user-agent" in request.headers:
+        yield "user_agent.original", request.headers["user-agent"]
+    if request.client is not None:
+        yield "client.address", request.client[0]
+        yield "client.port", request.client[1]
+
+
+class TracedConnection(WireConnection):
+    """A connection that has a span for the handling of each message."""
+
+    __slots__ = ("_links", "_span")
+
+    tracer_of_server: Tracer
+
+    def __init__(
+        self,
+        engine: Engine,
+        transport: Transport,
+        settings: Settings,
+        request: Request,
+        *,
+        remote: str = "",
+        subprotocol: str | None = None,
+        deflate: PerMessageDeflate | None = None,
+    ) -> None:
+        super().__init__(
+            engine, transport, settings, request, remote=remote, subprotocol=subprotocol, deflate=deflate
+        )
+        self._span: Span | None = None
+        self._links = [Link(trace.get_current_span().get_span_context())]  # its handshake
+
+    async def receive(self) -> Message:
+        self.end_span()
+        message = await super().receive()
+        context.attach(trace.set_span_in_context(self._begin_span(message)))
+        return message
+
+    async def consume_inline(self, consumer: Callable[[Message], object]) -> None:
+        def traced(message: Message) -> object:
+            with trace.use_span(
+                self._begin_span(message), record_exception=False, set_status_on_exception=False
+            ):
+                try:
+                    return consumer(message)
+                except BaseException as error:
+                    self.fail_span(error)
+                    raise
+                finally:
+                    self.end_span()
+
+        await super().consume_inline(traced)
+
+    def _begin_span(self, message: Message) -> Span:
+        attributes: Mapping[str, str | int] = {
+            "network.protocol.name": "websocket",
+            "messaging.operation.type": "process",
+            "messaging.message.body.size": len(message),
+            "url.path": self.request.path,
+            _CONNECTION: self.id,
+        }
+        self._span = self.tracer_of_server.start_span(
+            "process message", context.Context(), SpanKind.CONSUMER, attributes=attributes, links=self._links
+        )
+        return self._span
+
+    def fail_span(self, error: BaseException) -> None:
+        """Note what the handling of the message has raised, unless it is a goodbye."""
+        span = self._span
+        if span is not None and not isinstance(error, _GOODBYES):
+            span.record_exception(error)
+            span.set_attribute("error.type", type(error).__qualname__)
+            span.set_status(Status(StatusCode.ERROR, type(error).__name__))
+
+    def end_span(self) -> None:
+        """The message is handled."""
+        span, self._span = self._span, None
+        if span is not None:
+            span.end()
+
+
+def add_trace(record: logging.LogRecord) -> bool:
+    """A filter for log handlers: each record has the ids of the current trace and span, if there is one."""
+    current = trace.get_current_span().get_span_context()
+    if current.is_valid:
+        record.__dict__.setdefault("trace_id", trace.format_trace_id(current.trace_id))
+        record.__dict__.setdefault("span_id", trace.format_span_id(current.span_id))
+    return True
+
+
+def measure(server: Server, meter_provider: MeterProvider | None = None) -> None:
+    """Have OpenTelemetry read the server's counts whenever it collects; they cost nothing in between.
+
+    ``meter_provider`` is OpenTelemetry's global one if none is given.
+    """
+    meter = metrics.get_meter(NAME, meter_provider=meter_provider)
+
+    def observed(read: Callable[[Statistics], Mapping[str, int]], label: str) -> list[Observe]:
+        def observe(_options: CallbackOptions) -> Iterable[Observation]:
+            return [
+                Observation(value, {label: name} if name else {})
+                for name, value in read(server.statistics()).items()
+            ]
+
+        return [observe]
+
+    def gauge(name: str, unit: str, text: str, read: Callable[[Statistics], int]) -> None:
+        callbacks = observed(lambda counts: {"": read(counts)}, "")
+        meter.create_observable_up_down_counter(f"{NAME}.{name}", callbacks, unit, text)
+
+    def counter(
+        name: str, unit: str, text: str, label: str, read: Callable[[Statistics], Mapping[str, int]]
+    ) -> None:
+        meter.create_observable_counter(f"{NAME}.{name}", observed(read, label), unit, text)
+
+    gauge("connections", "{connection}", "Open connections.", lambda counts: counts.connections)
+    gauge("queue", "By", "Bytes that wait for slow peers.", lambda counts: counts.queued)
+    counter(
+        "handshakes", "{handshake}", "Opening handshakes by outcome.", "outcome",
+        lambda counts: {"accepted": counts.accepted, **counts.refused},
+    )  # fmt: skip
+    counter(
+        "messages", "{message}", "Messages of connections.", "network.io.direction",
+        lambda counts: {"receive": counts.messages_in, "transmit": counts.messages_out},
+    )  # fmt: skip
+    counter(
+        "io", "By", "Bytes on the wire, frame headers included.", "network.io.direction",
+        lambda counts: {"receive": counts.bytes_in, "transmit": counts.bytes_out},
+    )  # fmt: skip
+    counter(
+        "dropped_messages", "{message}", "Messages not sent to slow peers, by overflow policy.", "policy",
+        lambda counts: dict(counts.drops),
+    )  # fmt: skip
+    counter(
+        "closed_connections", "{connection}", "Connections that ended, by close code.", "code",
+        lambda counts: {str(code): count for code, count in counts.closed.items()},
+    )  # fmt: skip
+    counter(
+        "failed_handlers", "{handler}", "Handlers that ended with an error.", "",
+        lambda counts: {"": counts.failed},
+    )  # fmt: skip

@@ -1,0 +1,35 @@
+"""What a server tells of its handshakes and connections to who traces them; nothing is told by default."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from ..request import Request
+from ..wire.connection import WireConnection
+
+
+class Trace(Protocol):
+    """One opening handshake that is traced."""
+
+    def end(self, status: int | None) -> None:
+        """It has ended with this HTTP status, None if the client has gone; later calls do nothing."""
+
+
+class Tracing(Protocol):
+    """Traces handshakes and the handling of messages; ``trio_ws_app.observability.tracing`` has one.
+
+    Connections are of ``connection_type``, which notes its messages.
+    """
+
+    @property
+    def connection_type(self) -> type[WireConnection]:
+        """The class of the connections."""
+
+    def begin(self, request: Request) -> Trace:
+        """A request has come. It is called in the context in which the request is decided on."""
+
+    def failed(self, connection: WireConnection, error: BaseException) -> None:
+        """The handler has raised ``error``."""
+
+    def ended(self, connection: WireConnection) -> None:
+        """The handler has ended."""
