@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import trio
-from protocol_client import connected, served
+from protocol_client import ProtocolClient, connected, served
 from trio.testing import wait_all_tasks_blocked
 
 import trio_ws_app as ws
@@ -445,6 +445,95 @@ async def test_a_user_is_subscribed_and_unsubscribed_later() -> None:
         await app.subscribe("bob", "it")
         await wait_all_tasks_blocked()
         assert client.pushes == []
+
+
+async def test_a_channel_that_is_named_twice_is_one() -> None:
+    """The reply has it once, and does not wait for it twice."""
+    async with served(application(stay)) as server:
+        client = ProtocolClient(await server.connect())
+        result = await client.call("connect", data={"channels": ["it", "it"]})
+        assert result["subs"] == {"it": {}}
+
+
+async def test_who_is_subscribed_while_connecting_is_told_afterwards() -> None:
+    """The push does not come before the reply."""
+    slow = trio.Event()
+    channels = ws.Channels()
+
+    @channels.connect
+    async def who(_request: ws.ConnectRequest) -> ws.User:
+        return ws.User("ann", channels=["slow"])
+
+    @channels.subscription("slow")
+    async def wait(subscription: ws.ChannelSubscription) -> None:
+        await slow.wait()
+        await stay(subscription)
+
+    channels.subscription("it")(stay)
+    app = channels.app()
+    async with served(app) as server:
+        client = ProtocolClient(await server.connect())
+        command = client.command("connect")
+        await client.say(command)
+        await wait_all_tasks_blocked()
+        await app.subscribe("ann", "it")
+        await wait_all_tasks_blocked()
+        slow.set()
+        assert (await client.reply_to(command["id"]))["connect"]["subs"] == {"slow": {}}
+        assert await client.push("subscribe") == {"channel": "it"}
+
+
+async def test_what_is_published_with_the_wish_to_subscribe_is_not_lost() -> None:
+    """The handler takes it once it has accepted; if it refuses, the publication is refused too."""
+
+    async def handler(subscription: ws.ChannelSubscription) -> None:
+        await trio.sleep(1)
+        if subscription.data is not None:
+            raise ws.Refuse(103)
+        await pass_on(subscription)
+
+    async with served(application(handler)) as server:
+        client = await connected(server)
+        for data, kind in ((1, "error"), (None, "publish")):
+            subscribe = client.command("subscribe", channel="it", data=data)
+            publish = client.command("publish", channel="it", data="hello")
+            await client.say(subscribe, publish)
+            assert kind in await client.reply_to(publish["id"])
+        assert (await client.push("pub"))["data"] == "hello"
+
+
+async def test_a_handler_acts_on_its_client() -> None:
+    """It sends messages, subscribes, unsubscribes, and disconnects."""
+
+    async def handler(subscription: ws.ChannelSubscription) -> None:
+        await subscription.accept()
+        client = subscription.client
+        with pytest.raises(ValueError, match="2000"):
+            client.unsubscribe("other", 100)
+        with pytest.raises(ValueError, match="3000"):
+            client.disconnect(2000)
+        await client.send({"hello": client.user.id})
+        client.subscribe("other")
+        client.subscribe("it")
+        async for data in subscription:
+            assert client.channels == ("it", "other")
+            if data == "leave":
+                client.unsubscribe("other", 2700, "enough")
+                client.unsubscribe("unknown")
+            await trio.sleep(1)
+            client.disconnect(4000, "bye")
+
+    channels = ws.Channels()
+    channels.subscription("it")(handler)
+    channels.subscription("other")(stay)
+    async with served(channels.app()) as server:
+        client = await connected(server)
+        await client.call("subscribe", channel="it")
+        assert await client.push("message") == {"channel": None, "data": {"hello": ""}}
+        assert await client.push("subscribe") == {"channel": "other"}
+        await client.say(client.command("publish", channel="it", data="leave"))
+        assert await client.push("unsubscribe") == {"channel": "other", "code": 2700, "reason": "enough"}
+        assert await client.ended() == 4000
 
 
 # -- the broker

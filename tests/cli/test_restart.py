@@ -281,9 +281,7 @@ def test_a_service_manager_that_is_gone_is_no_failure(directory: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [(), TWO], ids=["alone", "workers"])
-@pytest.mark.skipif(
-    shutil.which("systemd-socket-activate") is None, reason="needs systemd-socket-activate"
-)
+@pytest.mark.skipif(shutil.which("systemd-socket-activate") is None, reason="needs systemd-socket-activate")
 def test_sockets_of_systemd_are_served(directory: Path, free_port: int, options: tuple[str, ...]) -> None:
     """The first client starts the service, and is served."""
     activate = ["systemd-socket-activate", "-l", f"127.0.0.1:{free_port}", "-l", f"{directory}/app.sock"]

@@ -12,7 +12,7 @@ Scope = MutableMapping[str, Any]
 Event = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Event]]
 Send = Callable[[Event], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[object]]
+Application = Callable[..., Awaitable[object]]  # of these three, which each framework types in its own way
 
 _HTTP_SPECIFICATION = "2.4"
 OURS = "trio_ws_app"  # an extension, by which an application's WebSocket is known to be on our server
@@ -40,6 +40,7 @@ def websocket_scope(request: Request, state: Mapping[str, Any], session: object)
 
 def _scope(kind: str, request: Request, version: str, state: Mapping[str, Any], scheme: str) -> Scope:
     path, query = split_target(request.target)
+    path = path or "/"
     raw_path = path.encode("latin-1")
     return {
         "type": kind,
@@ -53,5 +54,5 @@ def _scope(kind: str, request: Request, version: str, state: Mapping[str, Any], 
         "headers": request.headers.raw(),
         "client": request.client,
         "server": request.server,
-        "state": dict(state),
+        "state": {**state, **request.state},
     }

@@ -5,13 +5,12 @@
 
 from .app import ChannelsApp
 from .calls import Call
-from .client import ChannelClient
 from .codes import Refuse
+from .interface import ChannelClient, ChannelSubscription
 from .limits import ChannelLimits
 from .people import ConnectRequest, User
 from .publications import ClientInfo, Publication
 from .registration import Channels
-from .subscription import ChannelSubscription
 from .tokens import Grant, Tokens
 
 __all__ = [

@@ -8,22 +8,18 @@ from __future__ import annotations
 
 import hmac
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 import attrs
 
 from ..asgi.application import Receive, Scope, Send
 from ..broker.base import BrokerUnavailable
-from ..broker.delivery import Delivery
-from ..broker.position import Position
 from ..json_codec import JsonCodec
-from .codes import DisconnectCode, ErrorCode, Refuse, UnsubscribeCode
-from .commands import Fields, Since
-from .hub import Hub
-from .operations import Operations
-from .publications import Publication, line
-from .queries import page_of
+from .api_methods import METHODS, Backend, bad_fields, error_fields
+from .codes import ErrorCode, Refuse
+from .commands import Fields
+from .publications import line
 
 _MIN_KEY: Final = 16  # characters
 _MAX_CHANNELS: Final = 10_000  # of one broadcast
@@ -45,8 +41,7 @@ class HttpError(Exception):
 class ServerApi:
     """An ASGI application for requests whose path ends with ``/api/METHOD``; others get 404."""
 
-    operations: Operations
-    hub: Hub
+    backend: Backend
     key: str = attrs.field(repr=False)
     max_body: int
 
@@ -59,7 +54,7 @@ class ServerApi:
     @property
     def codec(self) -> JsonCodec:
         """What bodies are read and written with."""
-        return self.hub.codec
+        return self.backend.hub.codec
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -74,7 +69,7 @@ class ServerApi:
 
     def _method(self, scope: Scope) -> str:
         _, found, method = str(scope["path"]).rpartition("/api/")
-        if not found or (method not in _METHODS and method != "batch"):
+        if not found or (method not in METHODS and method != "batch"):
             raise HttpError(404, "there is no such method")
         if not self._is_allowed(scope["headers"]):
             raise HttpError(401, "the API key is missing or wrong")
@@ -118,19 +113,19 @@ class ServerApi:
 
     async def _reply_to(self, command: object) -> Mapping[str, object]:
         if not isinstance(command, dict):
-            return {"error": _error(_bad_request())}
-        name = next((name for name in _METHODS if name in command), None)
+            return {"error": error_fields(bad_fields())}
+        name = next((name for name in METHODS if name in command), None)
         if name is None:
-            return {"error": _error(Refuse(ErrorCode.METHOD_NOT_FOUND))}
+            return {"error": error_fields(Refuse(ErrorCode.METHOD_NOT_FOUND))}
         return await self._reply(name, command[name], name)
 
     async def _reply(self, method: str, value: object, name: str) -> Mapping[str, object]:
         """The reply of one method: its result under ``name``, or an error."""
         try:
             fields = value if isinstance(value, Fields) else Fields(value)
-            return {name: await _METHODS[method](self, fields)}
+            return {name: await METHODS[method](self.backend, fields)}
         except (Refuse, ValueError, BrokerUnavailable) as error:
-            return {"error": _error(_refusal(method, error))}
+            return {"error": error_fields(_refusal(method, error))}
 
 
 def _refusal(method: str, error: Exception) -> Refuse:
@@ -143,10 +138,6 @@ def _refusal(method: str, error: Exception) -> Refuse:
     return Refuse(ErrorCode.BAD_REQUEST)  # a field, a code or a text that cannot be
 
 
-def _error(refusal: Refuse) -> Mapping[str, object]:
-    return {"code": refusal.code, "message": refusal.message}
-
-
 async def _respond(send: Send, status: int, text: str, headers: list[tuple[bytes, bytes]]) -> None:
     body = text.encode()
     length = str(len(body)).encode()
@@ -155,127 +146,8 @@ async def _respond(send: Send, status: int, text: str, headers: list[tuple[bytes
     await send({"type": "http.response.body", "body": body})
 
 
-# -- the methods
-
-Method = Callable[["ServerApi", Fields], Awaitable[object]]
-
-
-def _bad_request() -> Refuse:
-    return Refuse(ErrorCode.BAD_REQUEST)
-
-
 def _objects(fields: Fields, name: str) -> list[object]:
     value = fields.value(name)
     if not isinstance(value, list):
         raise HttpError(400, f"{name} is a list")
     return value
-
-
-def _required(fields: Fields, name: str) -> str:
-    text = fields.text(name, _LONG)
-    if not text:
-        raise _bad_request()
-    return text
-
-
-def _place(position: Position | None) -> dict[str, object]:
-    return {} if position is None else {"offset": position.offset, "epoch": str(position)}
-
-
-async def _publish_to(api: ServerApi, channel: str, fields: Fields) -> object:
-    if fields.value("data") is None or fields.text("b64data", _LONG) or fields.number("version"):
-        raise _bad_request()  # no binary data in JSON, and no versions
-    position = await api.operations.publish(
-        channel,
-        fields.value("data"),
-        tags=fields.texts("tags"),
-        keep=not fields.switch("skip_history"),
-        idempotency_key=fields.text("idempotency_key") or None,
-    )
-    return _place(position)
-
-
-async def _publish(api: ServerApi, fields: Fields) -> object:
-    return await _publish_to(api, _required(fields, "channel"), fields)
-
-
-async def _broadcast(api: ServerApi, fields: Fields) -> object:
-    channels = fields.value("channels")
-    if not isinstance(channels, list) or not channels or len(channels) > _MAX_CHANNELS:
-        raise _bad_request()
-    responses: list[object] = []
-    for channel in channels:
-        try:
-            if not isinstance(channel, str) or not channel:
-                raise _bad_request()
-            responses.append({"result": await _publish_to(api, channel, fields)})
-        except Refuse as refusal:
-            responses.append({"error": _error(refusal)})
-    return {"responses": responses}
-
-
-async def _presence(api: ServerApi, fields: Fields) -> object:
-    infos = await api.operations.presence(_required(fields, "channel"))
-    return {"presence": {info.client: info.as_json() for info in infos}}
-
-
-async def _presence_stats(api: ServerApi, fields: Fields) -> object:
-    infos = await api.operations.presence(_required(fields, "channel"))
-    return {"num_clients": len(infos), "num_users": len({info.user for info in infos})}
-
-
-async def _history(api: ServerApi, fields: Fields) -> object:
-    channel, since = _required(fields, "channel"), fields.value("since")
-    place = None if since is None else Since(Fields(since).text("epoch"), Fields(since).number("offset"))
-    limit = fields.number("limit", least=-1, most=2**31 - 1)
-    page = await page_of(api.hub, channel, limit, place, fields.switch("reverse"))
-    publications = [_publication(delivery, api.codec) for delivery in page.deliveries]
-    return {"publications": publications, "offset": page.top.offset, "epoch": page.top.epoch}
-
-
-def _publication(delivery: Delivery, codec: JsonCodec) -> object:
-    publication = Publication.decode(delivery, codec)
-    fields: dict[str, object] = {"data": publication.data, **_place(delivery.position)}
-    if publication.info is not None:
-        fields["info"] = publication.info.as_json()
-    return {**fields, "tags": publication.tags} if publication.tags else fields
-
-
-async def _disconnect(api: ServerApi, fields: Fields) -> object:
-    advice = Fields(fields.value("disconnect") or {})
-    await api.operations.disconnect(
-        _required(fields, "user"),
-        client=fields.text("client"),
-        code=advice.number("code") or DisconnectCode.FORCE_NO_RECONNECT,
-        reason=advice.text("reason"),
-    )
-    return {}
-
-
-async def _unsubscribe(api: ServerApi, fields: Fields) -> object:
-    await api.operations.unsubscribe(
-        _required(fields, "user"),
-        fields.text("channel", _LONG),
-        client=fields.text("client"),
-        code=UnsubscribeCode.SERVER,
-    )
-    return {}
-
-
-async def _subscribe(api: ServerApi, fields: Fields) -> object:
-    await api.operations.subscribe(
-        _required(fields, "user"), _required(fields, "channel"), client=fields.text("client")
-    )
-    return {}
-
-
-_METHODS: Final[Mapping[str, Method]] = {
-    "publish": _publish,
-    "broadcast": _broadcast,
-    "presence": _presence,
-    "presence_stats": _presence_stats,
-    "history": _history,
-    "disconnect": _disconnect,
-    "unsubscribe": _unsubscribe,
-    "subscribe": _subscribe,
-}

@@ -5,9 +5,10 @@ from __future__ import annotations
 from ..asgi.application import Application
 from ..connection import Connection
 from .api import ServerApi
-from .client import ChannelClient
+from .api_methods import Backend
 from .clients import Clients
 from .hub import Hub
+from .interface import ChannelClient
 from .operations import Operations
 from .session import Session
 
@@ -41,4 +42,4 @@ class ChannelsApp(Operations):
 
         Raises ValueError for a key of less than 16 characters.
         """
-        return ServerApi(self, self._hub, key, max_body)
+        return ServerApi(Backend(self, self._hub), key, max_body)

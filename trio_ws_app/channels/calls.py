@@ -12,14 +12,15 @@ from trio.lowlevel import enable_ki_protection
 
 from ..callbacks import await_interruptible
 from ..errors import ConnectionClosed
-from .client import ChannelClient
+from .client import ConnectedClient
 from .codes import DisconnectCode, ErrorCode, Refuse
-from .commands import History, Rpc
 from .failures import judge
 from .hub import Hub
+from .interface import ChannelClient
 from .people import User
 from .publications import line
 from .queries import page_of, page_text, presence_text, present, stats_text
+from .requests import History, Rpc
 
 
 @attrs.frozen
@@ -42,7 +43,7 @@ class Call:
 class Calls:
     """Answers commands, each in a task of its own: ``work`` returns the result as JSON."""
 
-    def __init__(self, client: ChannelClient, hub: Hub, nursery: trio.Nursery) -> None:
+    def __init__(self, client: ConnectedClient, hub: Hub, nursery: trio.Nursery) -> None:
         self._client = client
         self._hub = hub
         self._nursery = nursery

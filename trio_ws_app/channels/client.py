@@ -11,6 +11,7 @@ import trio
 from ..connection import Connection
 from .codes import DisconnectCode, Refuse, UnsubscribeCode
 from .hub import Hub
+from .interface import ChannelClient
 from .people import User
 from .publications import ClientInfo, line
 from .tokens import Grant
@@ -33,11 +34,11 @@ class Ongoing(Protocol):
     def refresh(self, grant: Grant) -> dict[str, object]: ...
 
 
-class ChannelClient:
-    """One connected client, as the application's functions see it.
+class ConnectedClient(ChannelClient):
+    """A client as its session, its subscriptions and its calls have it.
 
-    ``id`` is its own, another for each connection; ``user`` is what the function for ``connect`` has
-    returned.
+    Everything that is done for it is in ``scope``, and ``why`` it is disconnected is set before that ends.
+    ``pending`` commands wait for their answers.
     """
 
     def __init__(self, id: str, connection: Connection, hub: Hub) -> None:  # noqa: A002
@@ -45,29 +46,21 @@ class ChannelClient:
         self.connection = connection
         self.user = User()
         self._hub = hub
-        # For the session and the subscriptions:
-        self.scope = trio.CancelScope()  # of everything that is done for the client
-        self.why: Refuse | None = None  # it is disconnected
+        self.scope = trio.CancelScope()
+        self.why: Refuse | None = None
+        self.pending = 0
         self.subscriptions: dict[str, Ongoing] = {}
         self.begin: Callable[[str], object] | None = None  # a subscription of the server's
-        self.pending = 0  # commands that wait for an answer
 
     def __repr__(self) -> str:
         return f"<ChannelClient {self.id} of {self.user.id!r}>"
 
     @property
-    def user_id(self) -> str:
-        """The id of its user."""
-        return self.user.id
-
-    @property
     def info(self) -> ClientInfo:
-        """What others are told of it."""
         return ClientInfo(self.user.id, self.id, self.user.info)
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """The channels that it is subscribed to now."""
         return tuple(name for name, one in self.subscriptions.items() if one.is_subscribed)
 
     def is_subscribed(self, channel: str) -> bool:
@@ -76,35 +69,23 @@ class ChannelClient:
         return subscription is not None and subscription.is_subscribed
 
     async def send(self, data: object) -> None:
-        """Send a message to this client alone, a JSON value, waiting while it is behind.
-
-        Raises:
-            ConnectionClosed: the client has gone.
-            TypeError, ValueError: ``data`` is no JSON.
-        """
         await self.connection.send(f'{{"push":{{"message":{line(self._hub.codec, {"data": data})}}}}}')
 
     def subscribe(self, channel: str) -> None:
-        """Subscribe the client to ``channel``, as if it had asked for it; its handler may still refuse.
-
-        Does nothing if the client is subscribed, or is about to be.
-        """
         if self.begin is not None and channel not in self.subscriptions:
             self.begin(channel)
 
     def unsubscribe(
         self, channel: str, code: int = UnsubscribeCode.SERVER, reason: str | None = None
     ) -> None:
-        """End the client's subscription to ``channel``, if it has one; with 2500 or more it comes back."""
+        why = Refuse(code, reason)
+        if why.is_error or why.is_disconnection:
+            raise ValueError(f"a subscription ends with 2000 to 2999, not {code}")
         subscription = self.subscriptions.get(channel)
         if subscription is not None:
-            subscription.end(Refuse(code, reason))
+            subscription.end(why)
 
     def disconnect(self, code: int = DisconnectCode.FORCE_NO_RECONNECT, reason: str | None = None) -> None:
-        """End the connection, with a code from 3000 to 4999 that says whether the client comes back.
-
-        Its subscriptions are cancelled. Raises ValueError for another code, or a reason over 123 bytes.
-        """
         self.end(Refuse(code, reason))
 
     def end(self, why: Refuse) -> None:
@@ -124,8 +105,6 @@ class ChannelClient:
         send_close = getattr(self.connection, "send_close", None)
         if send_close is not None:
             send_close(why.code, why.message)
-
-    # -- for the subscriptions and the session
 
     def too_slow(self) -> None:
         """Its queue is full: end it in the place of what waits."""

@@ -10,7 +10,7 @@ import attrs
 
 from ..broker.delivery import Gap, Item
 from ..json_codec import JsonCodec
-from .client import ChannelClient
+from .client import ConnectedClient
 from .codes import DisconnectCode, Refuse
 from .commands import Fields
 
@@ -59,23 +59,23 @@ class Clients:
 
     def __init__(self, codec: JsonCodec) -> None:
         self._codec = codec
-        self._by_user: dict[str, dict[str, ChannelClient]] = {}
+        self._by_user: dict[str, dict[str, ConnectedClient]] = {}
 
-    def __iter__(self) -> Iterator[ChannelClient]:
+    def __iter__(self) -> Iterator[ConnectedClient]:
         return iter([client for of_one in self._by_user.values() for client in of_one.values()])
 
     def count(self, user: str) -> int:
         """How many connections a user has here."""
         return len(self._by_user.get(user, ()))
 
-    def add(self, client: ChannelClient, most: int | None) -> None:
+    def add(self, client: ConnectedClient, most: int | None) -> None:
         """List a client. Raises ``Refuse`` with 3504 if its user has ``most`` connections already."""
         user = client.user.id
         if most is not None and user and self.count(user) >= most:
             raise Refuse(DisconnectCode.CONNECTION_LIMIT)
         self._by_user.setdefault(user, {})[client.id] = client
 
-    def discard(self, client: ChannelClient) -> None:
+    def discard(self, client: ConnectedClient) -> None:
         """Forget a client, if it is listed."""
         of_user = self._by_user.get(client.user.id, {})
         if of_user.pop(client.id, None) is not None and not of_user:
@@ -95,7 +95,7 @@ class Clients:
             _obey(client, order)
 
 
-def _obey(client: ChannelClient, order: Order) -> None:
+def _obey(client: ConnectedClient, order: Order) -> None:
     if order.what == "disconnect":
         client.disconnect(order.code, order.reason or None)
     elif order.what == "subscribe":

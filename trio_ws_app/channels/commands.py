@@ -9,10 +9,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
-import attrs
-
 from ..json_codec import JsonCodec
 from .codes import DisconnectCode, ErrorCode, Refuse
+from .requests import (
+    Command,
+    Connect,
+    History,
+    Presence,
+    PresenceStats,
+    Publish,
+    Refresh,
+    Request,
+    Rpc,
+    Send,
+    Since,
+    SubRefresh,
+    Subscribe,
+    Unsubscribe,
+)
 
 _MAX_ID: Final = 2**32 - 1
 _MAX_OFFSET: Final = 2**63 - 1
@@ -87,108 +101,6 @@ class Fields:
         if not isinstance(value, dict):
             raise bad_request()
         return value
-
-
-@attrs.frozen
-class Since:
-    """A place in a channel, as clients name it."""
-
-    epoch: str
-    offset: int
-
-
-@attrs.frozen
-class Connect:
-    token: str
-    data: object
-    name: str
-    version: str
-    headers: Mapping[str, str]
-    subscriptions: Mapping[str, Since]  # of the server's, those that the client wants to recover
-
-
-@attrs.frozen
-class Subscribe:
-    channel: str
-    token: str = ""
-    data: object = None
-    since: Since | None = None
-    reject_unrecovered: bool = False
-    join_leave: bool = False
-
-
-@attrs.frozen
-class Unsubscribe:
-    channel: str
-
-
-@attrs.frozen
-class Publish:
-    channel: str
-    data: object
-
-
-@attrs.frozen
-class Presence:
-    channel: str
-
-
-@attrs.frozen
-class PresenceStats:
-    channel: str
-
-
-@attrs.frozen
-class History:
-    channel: str
-    limit: int
-    since: Since | None
-    reverse: bool
-
-
-@attrs.frozen
-class Rpc:
-    method: str
-    data: object
-
-
-@attrs.frozen
-class Send:
-    data: object
-
-
-@attrs.frozen
-class Refresh:
-    token: str
-
-
-@attrs.frozen
-class SubRefresh:
-    channel: str
-    token: str
-
-
-Request = (
-    Connect
-    | Subscribe
-    | Unsubscribe
-    | Publish
-    | Presence
-    | PresenceStats
-    | History
-    | Rpc
-    | Send
-    | Refresh
-    | SubRefresh
-)
-
-
-@attrs.frozen
-class Command:
-    """A request with the number that its reply repeats. A pong has no request, a refused one its refusal."""
-
-    id: int
-    request: Request | Refuse | None
 
 
 PONG: Final = Command(0, None)

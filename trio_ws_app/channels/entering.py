@@ -13,12 +13,12 @@ from ..broker.delivery import Delivery, cost
 from ..broker.feed import Feed
 from ..broker.history import History
 from ..broker.position import Position
-from .client import ChannelClient
+from .client import ConnectedClient
 from .codes import Refuse, UnsubscribeCode
-from .commands import Since
 from .limits import ChannelLimits
 from .places import Missed, Place, beginning, latest, missed_since
 from .publications import push_text
+from .requests import Since
 from .rules import Rule
 from .topic import Subscriber, Topic
 
@@ -86,7 +86,7 @@ def _size(deliveries: Sequence[Delivery]) -> int:
 
 
 async def go_live(
-    topic: Topic, feed: Feed, history: History, client: ChannelClient, subscriber: Subscriber, place: Place
+    topic: Topic, feed: Feed, history: History, client: ConnectedClient, subscriber: Subscriber, place: Place
 ) -> None:
     """Send what has come since ``place``, as fast as the client takes it, until nothing has; then be live.
 

@@ -10,13 +10,13 @@ from ..broker.base import BrokerUnavailable
 from ..callbacks import leaves
 from ..errors import ConnectionClosed
 from ..server.containment import interrupt_in
-from .client import ChannelClient
+from .client import ConnectedClient
 from .codes import ErrorCode, Refuse
 
 logger = logging.getLogger("trio_ws_app.channels")
 
 
-def judge(error: BaseException, client: ChannelClient, what: str) -> Refuse | None:
+def judge(error: BaseException, client: ConnectedClient, what: str) -> Refuse | None:
     """The refusal that the client is told; None if it was only cancelled, or has gone.
 
     A bug becomes one ERROR record with its traceback, and error 100. Raises KeyboardInterrupt and SystemExit,
@@ -38,13 +38,13 @@ def judge(error: BaseException, client: ChannelClient, what: str) -> Refuse | No
     return Refuse(ErrorCode.INTERNAL)
 
 
-def _is_expected(leaf: BaseException, client: ChannelClient) -> bool:
+def _is_expected(leaf: BaseException, client: ConnectedClient) -> bool:
     if isinstance(leaf, ConnectionClosed):
         return leaf.connection is client.connection
     return isinstance(leaf, trio.Cancelled)
 
 
-def _log(level: int, text: str, client: ChannelClient, error: BaseException | None) -> None:
+def _log(level: int, text: str, client: ConnectedClient, error: BaseException | None) -> None:
     logger.log(
         level,
         "%s: %s",

@@ -7,7 +7,7 @@ from collections import deque
 import trio
 from trio.lowlevel import Abort, Task, checkpoint_if_cancelled, current_task, wait_task_rescheduled
 
-from .client import ChannelClient
+from .client import ConnectedClient
 from .codes import Refuse
 
 
@@ -16,7 +16,7 @@ class Inbox:
 
     __slots__ = ("_client", "_current", "_queue", "_waiting")
 
-    def __init__(self, client: ChannelClient) -> None:
+    def __init__(self, client: ConnectedClient) -> None:
         self._client = client
         self._queue: deque[tuple[int, object]] | None = None  # few clients publish on many channels
         self._current = 0  # the command whose data was taken, and is not answered

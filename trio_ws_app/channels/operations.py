@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from ..broker.position import Position
 from .clients import Order
 from .codes import DisconnectCode, Refuse, UnsubscribeCode
-from .commands import Since
 from .hub import Hub
 from .publications import ClientInfo, Publication
 from .queries import page_of, present, rule_of
+from .requests import Since
 
 
 class Operations:

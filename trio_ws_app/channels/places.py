@@ -23,7 +23,7 @@ from ..broker.feed import Feed
 from ..broker.history import History
 from ..broker.position import Position
 from ..broker.ring import FORK
-from .commands import Since
+from .requests import Since
 
 _EMPTY: Final = "empty-"
 _MAX_DIGITS: Final = 15

@@ -9,10 +9,10 @@ import attrs
 from ..broker.delivery import Delivery, Gap
 from ..broker.position import Position
 from .codes import ErrorCode, Refuse
-from .commands import Since
 from .hub import Hub
 from .places import Place, parse_epoch
 from .publications import ClientInfo, line, publication_texts, with_publications
+from .requests import Since
 from .rules import Rule
 from .topic import info_of
 

@@ -15,10 +15,10 @@ from ..server.parameters import pattern
 from .app import ChannelsApp
 from .calls import Call
 from .hub import Hub
+from .interface import ChannelSubscription
 from .limits import ChannelLimits
 from .people import ConnectRequest, User
 from .rules import Recovery, Rule, Rules, SlowPolicy
-from .subscription import ChannelSubscription
 from .tokens import Tokens
 
 Parameters = ParamSpec("Parameters")

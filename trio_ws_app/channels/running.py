@@ -15,7 +15,7 @@ from ..errors import ConnectionClosed
 from .codes import DisconnectCode, ErrorCode, Refuse, UnsubscribeCode
 from .entering import ttl
 from .failures import judge
-from .subscription import ChannelSubscription
+from .subscription import LiveSubscription
 from .tokens import Grant
 
 # What a client comes back for by itself, it comes back for with its connection if it has not asked for it.
@@ -25,7 +25,7 @@ _RECONNECTIONS: Final[Mapping[int, int]] = {
 }
 
 
-class RunningSubscription(ChannelSubscription):
+class RunningSubscription(LiveSubscription):
     """A subscription as its session has it."""
 
     __slots__ = ()
@@ -37,8 +37,8 @@ class RunningSubscription(ChannelSubscription):
 
     @property
     def is_ending(self) -> bool:
-        """Whether its handler has ended, or is to end."""
-        return self._scope.cancel_called
+        """Whether it is over for the client, although its handler may go on."""
+        return self._closed or self._scope.cancel_called
 
     @property
     def ended(self) -> trio.Event:
@@ -133,6 +133,7 @@ class RunningSubscription(ChannelSubscription):
             await self._say_end(why)
         elif self._number:
             await self._refuse(why)
+            await self._inbox.refuse_all(Refuse(ErrorCode.PERMISSION_DENIED))
         while self._unsubscribes:
             await self.client.reply(self._unsubscribes.pop(0), "unsubscribe", {})
 

@@ -2,43 +2,38 @@
 
 from __future__ import annotations
 
-import time
 import uuid
-from collections.abc import Mapping
 from contextlib import AsyncExitStack, suppress
 from functools import partial
-from math import inf
-from typing import Final
 
 import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ..callbacks import await_interruptible
 from ..connection import Connection
 from ..errors import CloseCode, ConnectionClosed
-from . import commands
+from . import requests
 from .calls import Calls
-from .client import ChannelClient
+from .client import ConnectedClient
 from .clients import Clients
-from .codes import DisconnectCode, ErrorCode, Refuse
-from .commands import Command, Since, bad_request, commands_in
-from .entering import Joining, ttl
+from .codes import DisconnectCode, Refuse
+from .commands import bad_request, commands_in
+from .entering import Joining
 from .failures import judge
 from .hub import Hub
+from .identity import Identity
 from .limits import Rate
-from .people import ConnectRequest, User
+from .people import ConnectRequest
 from .publications import line
-from .running import RunningSubscription
-
-_VERSION: Final = "trio_ws_app"
+from .requests import Command
+from .subscriptions import Subscriptions
 
 
 class Session:
     """Serves one connection: its subscriptions and calls are tasks in one nursery, which ends with it."""
 
     def __init__(self, connection: Connection, hub: Hub, clients: Clients) -> None:
-        self.client = ChannelClient(str(uuid.uuid4()), connection, hub)
+        self.client = ConnectedClient(str(uuid.uuid4()), connection, hub)
         self._connection = connection
         self._hub = hub
         self._clients = clients
@@ -48,8 +43,9 @@ class Session:
         self._expected: trio.Event | None = trio.Event()  # what has to come next: to connect, or a pong
         self._too_big = False
         self._blocks = AsyncExitStack()
-        self._nursery: trio.Nursery
+        self._identity = Identity(self.client, hub)
         self._calls: Calls
+        self._subscriptions: Subscriptions
 
     # -- the life of a connection
 
@@ -57,12 +53,12 @@ class Session:
     async def serve(self) -> None:
         """Return when the connection is over. What the application's functions raise does not come out."""
         client = self.client
-        try:
-            async with self._blocks:
-                with client.scope:
+        async with self._blocks:
+            with client.scope:
+                try:
                     await self._serve()
-        finally:
-            self._clients.discard(client)
+                finally:
+                    self._clients.discard(client)
         if client.why is None and trio.current_time() >= client.scope.deadline:
             client.end(Refuse(DisconnectCode.EXPIRED))
         if self._too_big:
@@ -71,12 +67,13 @@ class Session:
             await self._connection.aclose(client.why.code, client.why.message)
 
     async def _serve(self) -> None:
-        async with trio.open_nursery() as self._nursery:
-            self._calls = Calls(self.client, self._hub, self._nursery)
-            self.client.begin = self._begin_by_server
-            self._nursery.start_soon(self._watch)
+        async with trio.open_nursery() as nursery:
+            self._calls = Calls(self.client, self._hub, nursery)
+            self._subscriptions = Subscriptions(self.client, self._hub, nursery)
+            self.client.begin = self._subscriptions.begin_by_server
+            nursery.start_soon(self._watch)
             await self._read()
-            self._nursery.cancel_scope.cancel()
+            nursery.cancel_scope.cancel()
 
     async def _read(self) -> None:
         try:
@@ -124,7 +121,7 @@ class Session:
             self._rate.spend()
             if isinstance(command.request, Refuse):
                 raise command.request
-            if isinstance(command.request, commands.Connect):
+            if isinstance(command.request, requests.Connect):
                 await self._connect(command.id, command.request)
             elif self._request is not None:
                 self._dispatch(command.id, command.request)
@@ -137,102 +134,45 @@ class Session:
                 raise refusal from None
             await self.client.refuse(command.id, refusal)
 
-    def _dispatch(self, number: int, request: commands.Request | None) -> None:
+    def _dispatch(self, number: int, request: requests.Request | None) -> None:
         calls = self._calls
         match request:
             case None:
                 self._pong()
-            case commands.Publish():
-                self._publish(number, request)
-            case commands.Subscribe():
-                self._subscribe(number, request)
-            case commands.Unsubscribe():
+            case requests.Publish():
+                calls.make_room()
+                self._subscriptions.publish(number, request)
+            case requests.Subscribe():
+                self._subscriptions.subscribe(number, request)
+            case requests.Unsubscribe():
                 self._unsubscribe(number, request)
-            case commands.Rpc():
+            case requests.Rpc():
                 calls.rpc(number, request)
-            case commands.Send():
+            case requests.Send():
                 calls.message(request.data)
-            case commands.Presence():
+            case requests.Presence():
                 calls.start(number, "presence", partial(calls.presence, request.channel))
-            case commands.PresenceStats():
+            case requests.PresenceStats():
                 calls.start(number, "presence_stats", partial(calls.presence_stats, request.channel))
-            case commands.History():
+            case requests.History():
                 calls.start(number, "history", partial(calls.history, request))
-            case commands.Refresh():
+            case requests.Refresh():
                 calls.start(number, "refresh", partial(self._refresh, request.token))
-            case commands.SubRefresh():
-                calls.start(number, "sub_refresh", partial(self._sub_refresh, request))
+            case requests.SubRefresh():
+                calls.start(number, "sub_refresh", partial(self._subscriptions.refresh, request))
 
-    # -- subscriptions
-
-    def _subscribe(self, number: int, request: commands.Subscribe) -> None:
-        current = self.client.subscriptions.get(request.channel)
-        if current is not None and not current.is_ending:
-            raise Refuse(ErrorCode.ALREADY_SUBSCRIBED)
-        self._begin(request, number)
-
-    def _begin(self, request: commands.Subscribe, number: int = 0, joining: Joining | None = None) -> None:
-        """Begin a subscription. Raises ``Refuse`` if that is not possible."""
-        client, hub = self.client, self._hub
-        hub.checked(request.channel)
-        found = hub.rules.find(request.channel)
-        if found is None:
-            raise Refuse(ErrorCode.UNKNOWN_CHANNEL)
-        rule, parameters = found
-        previous = client.subscriptions.get(request.channel)
-        if previous is None and len(client.subscriptions) >= hub.limits.max_channels:
-            raise Refuse(ErrorCode.LIMIT_EXCEEDED)
-        grant = None
-        if request.token and hub.tokens is not None:
-            grant = hub.tokens.subscription(request.token, client.user.id, request.channel)
-        if rule.needs_token and grant is None and number:
-            raise Refuse(ErrorCode.PERMISSION_DENIED)
-        subscription = RunningSubscription(
-            client, hub, rule, request, number=number, grant=grant, joining=joining
-        )
-        client.subscriptions[request.channel] = subscription
-        ended = None if previous is None else previous.ended
-        self._nursery.start_soon(subscription.run, parameters, ended, name=request.channel)
-
-    def _begin_by_server(
-        self, channel: str, joining: Joining | None = None, since: Since | None = None
-    ) -> None:
-        """Begin a subscription that the client has not asked for; one that is not possible is left out."""
-        try:
-            self._begin(commands.Subscribe(channel, since=since), joining=joining)
-        except Refuse:
-            if joining is not None:
-                joining.settle()
-
-    def _unsubscribe(self, number: int, request: commands.Unsubscribe) -> None:
-        subscription = self.client.subscriptions.get(request.channel)
-        if subscription is None:
+    def _unsubscribe(self, number: int, request: requests.Unsubscribe) -> None:
+        if not self._subscriptions.unsubscribe(number, request):
             self._calls.start(number, "unsubscribe", _nothing)
-        else:
-            subscription.leave(number)
 
-    def _publish(self, number: int, request: commands.Publish) -> None:
-        subscription = self.client.subscriptions.get(request.channel)
-        if subscription is None or not subscription.is_subscribed:
-            raise Refuse(ErrorCode.PERMISSION_DENIED)
-        self._calls.make_room()
-        subscription.put(number, request.data)
+    async def _refresh(self, token: str) -> str:
+        assert self._request is not None
+        result = await self._identity.refresh(attrs.evolve(self._request, token=token))
+        return line(self._hub.codec, result)
 
-    async def _sub_refresh(self, request: commands.SubRefresh) -> str:
-        subscription = self.client.subscriptions.get(request.channel)
-        if self._hub.tokens is None:
-            raise Refuse(ErrorCode.NOT_AVAILABLE)
-        if not request.token:
-            raise bad_request()
-        if subscription is None or not subscription.is_subscribed:
-            raise Refuse(ErrorCode.PERMISSION_DENIED)
-        grant = self._hub.tokens.subscription(request.token, self.client.user.id, request.channel)
-        await trio.lowlevel.checkpoint()
-        return line(self._hub.codec, subscription.refresh(grant))
+    # -- connecting
 
-    # -- who the client is
-
-    async def _connect(self, number: int, command: commands.Connect) -> None:
+    async def _connect(self, number: int, command: requests.Connect) -> None:
         if self._request is not None or self._refused:
             raise bad_request()
         request = ConnectRequest(
@@ -246,82 +186,30 @@ class Session:
         )
         with self._connection.cancel_when_gone(self.client.scope):
             try:
-                reply, joining = await self._let_in(request, command.subscriptions)
+                reply, joining = await self._let_in(request, command)
             except BaseException as error:
                 refusal = judge(error, self.client, "the function for connect")
                 if refusal is None:
                     raise
                 self._refused = not refusal.is_disconnection
-                raise (
-                    refusal if refusal.is_error or refusal.is_disconnection else Refuse(ErrorCode.INTERNAL)
-                ) from None
+                raise (refusal if refusal.is_disconnection else refusal.as_error()) from None
         await self._connection.send(f'{{"id":{number},"connect":{reply}}}')
         self._request = request
-        joining.told.set()
+        self._subscriptions.connected(joining)
         if self._expected is not None:
             self._expected.set()
 
-    async def _let_in(self, request: ConnectRequest, wanted: Mapping[str, Since]) -> tuple[str, Joining]:
-        """The result of the command, as JSON, and the subscriptions that wait for it to be told."""
-        client, limits = self.client, self._hub.limits
-        client.user = user = await self._ask(request)
-        if len(user.channels) > limits.max_channels:
-            raise Refuse(DisconnectCode.CHANNEL_LIMIT)
-        result: dict[str, object] = {"client": client.id, "version": _VERSION}
-        result |= {"ping": limits.ping_interval, "pong": True, **self._limit_time(user)}
-        if user.data is not None:
-            result["data"] = user.data
-        text = line(self._hub.codec, result)
-        line(self._hub.codec, client.info.as_json())  # raises an error now rather than where it is told
-        await self._blocks.enter_async_context(self._hub.broker.attach(self._hub.prefix, self._clients.obey))
-        self._clients.add(client, limits.max_connections_a_user)
-        joining = Joining(len(user.channels))
-        for channel in user.channels:
-            self._begin_by_server(channel, joining, wanted.get(channel))
-        if user.channels:
-            await joining.settled.wait()
-            text = f'{text[:-1]},"subs":{self._joined(joining)}}}'
+    async def _let_in(self, request: ConnectRequest, command: requests.Connect) -> tuple[str, Joining]:
+        """The result of the command, as JSON, and the subscriptions that wait until it is told."""
+        hub = self._hub
+        text = line(hub.codec, await self._identity.connect(request))
+        await self._blocks.enter_async_context(hub.broker.attach(hub.prefix, self._clients.obey))
+        self._clients.add(self.client, hub.limits.max_connections_a_user)
+        joining = await self._subscriptions.join(self.client.user.channels, command.subscriptions)
+        if self.client.user.channels:
+            results = (f"{line(hub.codec, channel)}:{result}" for channel, result in joining.results.items())
+            text = f'{text[:-1]},"subs":{{{",".join(results)}}}}}'
         return text, joining
-
-    def _joined(self, joining: Joining) -> str:
-        live = [channel for channel in joining.results if self.client.is_subscribed(channel)]
-        texts = (f"{line(self._hub.codec, channel)}:{joining.results[channel]}" for channel in live)
-        return f"{{{','.join(texts)}}}"
-
-    async def _ask(self, request: ConnectRequest) -> User:
-        function = self._hub.rules.connect
-        if function is not None:
-            user = await await_interruptible(function(request))
-            if not isinstance(user, User):
-                raise TypeError(f"the function for connect returns a User, not {type(user).__name__}")
-            return user
-        return User() if self._hub.tokens is None else self._hub.tokens.user(request.token)
-
-    def _limit_time(self, user: User) -> dict[str, object]:
-        """Let the connection end when the user expires; what the client is told of that."""
-        if user.expires_at is None:
-            self.client.scope.deadline = inf
-            return {}
-        now = time.time()
-        if user.expires_at <= now:
-            raise Refuse(ErrorCode.EXPIRED)
-        left = user.expires_at - now + self._hub.limits.expiry_delay
-        self.client.scope.deadline = trio.current_time() + left
-        return {"expires": True, "ttl": ttl(user.expires_at, now)}
-
-    async def _refresh(self, token: str) -> str:
-        """Ask again who the client is."""
-        assert self._request is not None
-        if self._hub.rules.connect is None and self._hub.tokens is None:
-            raise Refuse(ErrorCode.NOT_AVAILABLE)
-        if not token:
-            raise bad_request()
-        user = await self._ask(attrs.evolve(self._request, token=token))
-        if user.id != self.client.user.id:
-            raise Refuse(DisconnectCode.INVALID_TOKEN)
-        times = self._limit_time(user)
-        self.client.user = user
-        return line(self._hub.codec, {"client": self.client.id, "version": _VERSION, **times})
 
 
 async def _nothing() -> str:

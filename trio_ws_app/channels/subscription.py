@@ -1,4 +1,4 @@
-"""One subscription: a channel of JSON values between the application and one client."""
+"""A subscription from its handler's side: how it is accepted, and what goes through it."""
 
 from __future__ import annotations
 
@@ -13,34 +13,23 @@ import trio
 from ..broker.feed import Feed
 from ..broker.position import Position
 from ..connection import Connection
-from .client import ChannelClient
+from .client import ConnectedClient
 from .codes import ErrorCode, Refuse, UnsubscribeCode
-from .commands import Subscribe
 from .entering import Beginning, Joining, at_once, find_missed, go_live, ttl
 from .hub import Hub
 from .inbox import Inbox
-from .people import User
+from .interface import ChannelSubscription
 from .places import Place
 from .places import beginning as place_now
 from .publications import ClientInfo, Publication, line, push_text, with_publications
+from .requests import Subscribe
 from .rules import Rule
 from .tokens import Grant
 from .topic import Topic, present_info
 
 
-class ChannelSubscription(trio.abc.Channel[Any]):
-    """One client's subscription to one channel, for as long as its handler runs.
-
-    It is a channel: what is received is what the client publishes here, and what is sent goes to this client
-    alone; ``publish`` goes to all. ``consume``, ``produce`` and ``duplex`` work on it. The client is not
-    subscribed before ``accept``. Its end is the unsubscription, whatever ends it: the handler returns or
-    raises, the client unsubscribes or leaves, its token is out of date. In the last cases the handler is
-    cancelled, and others are told that the client has left when its ``finally`` blocks have run.
-
-    ``channel`` is the channel's name, ``client`` whose it is, ``data`` the JSON value that it has sent with
-    its wish, or None, ``grant`` what the client's token for the subscription says, or None without one.
-    ``by_server`` says that the client has not asked for it.
-    """
+class LiveSubscription(ChannelSubscription):
+    """What a handler does with its subscription; the rest of its life is ``RunningSubscription``."""
 
     __slots__ = (
         "_accepted",
@@ -71,7 +60,7 @@ class ChannelSubscription(trio.abc.Channel[Any]):
 
     def __init__(
         self,
-        client: ChannelClient,
+        client: ConnectedClient,
         hub: Hub,
         rule: Rule,
         request: Subscribe,
@@ -80,7 +69,7 @@ class ChannelSubscription(trio.abc.Channel[Any]):
         grant: Grant | None = None,
         joining: Joining | None = None,
     ) -> None:
-        self.client = client
+        self.client: ConnectedClient = client
         self.channel = request.channel
         self.data: Any = request.data
         self.grant = grant
@@ -109,31 +98,13 @@ class ChannelSubscription(trio.abc.Channel[Any]):
         return f"<ChannelSubscription of {self.client!r} to {self.channel!r}>"
 
     @property
-    def user(self) -> User:
-        """Whose it is."""
-        return self.client.user
-
-    @property
     def info(self) -> ClientInfo:
-        """What others are told of this client with its publications and its presence."""
         user = self.client.user
         return ClientInfo(user.id, self.client.id, user.info, self._info)
 
     async def accept(
         self, *, data: object = None, info: object = None, expires_at: float | None = None
     ) -> None:
-        """Let the client be subscribed: it is told what it has missed, and gets what is published next.
-
-        ``data``, a JSON value, is the answer to the client; ``info`` is told to others with what it publishes
-        here and its presence. At ``expires_at``, in seconds since 1970, the subscription ends with 2501.
-
-        Raises:
-            Refuse: with 110 it would have expired already, with 112 the client wants nothing without what it
-                has missed, with 2500 messages were lost meanwhile.
-            BrokerUnavailable: the broker did not answer in time.
-            ConnectionClosed: the client has gone.
-            RuntimeError: it was accepted before.
-        """
         if self._accepted:
             raise RuntimeError("the subscription is accepted already")
         self._info = self._info if info is None else info
@@ -154,16 +125,6 @@ class ChannelSubscription(trio.abc.Channel[Any]):
             await self.connection.send(topic.presence_push("join", self.info))
 
     async def receive(self) -> Any:
-        """Wait for what the client publishes here next, a JSON value.
-
-        The client is told that a publication was taken when the next one is asked for. When cancelled, no
-        publication is lost.
-
-        Raises:
-            trio.BusyResourceError: another task is receiving.
-            trio.ClosedResourceError: this side has called ``aclose``.
-            RuntimeError: the subscription is not accepted.
-        """
         if not self._accepted:
             raise RuntimeError("nothing is received before 'await subscription.accept()'")
         while True:
@@ -173,35 +134,16 @@ class ChannelSubscription(trio.abc.Channel[Any]):
                 return self._inbox.take()
 
     async def send(self, value: Any) -> None:
-        """Send ``value``, a JSON value, to this client alone, waiting while it is behind; it is not kept.
-
-        Raises:
-            ConnectionClosed: the client has gone.
-            trio.ClosedResourceError: this side has called ``aclose``.
-            TypeError, ValueError: it is no JSON.
-        """
         self._check_open()
         await self._push("pub", {"data": value})
 
     async def publish(
         self, data: object, *, tags: Mapping[str, str] | None = None, idempotency_key: str | None = None
     ) -> Position | None:
-        """Send ``data``, a JSON value, to all subscribers of the channel, this one too, in every process.
-
-        They are told who has published it. Returns its position if the channel has a history.
-
-        Raises:
-            BrokerUnavailable: the broker did not accept it in time.
-            TypeError, ValueError: it is no JSON.
-        """
         publication = Publication(data, self.info, tags or {})
         return await self._hub.publish(self.channel, publication, self._rule.history, idempotency_key)
 
     def refuse(self, code: int, message: str | None = None) -> None:
-        """Answer with an error to the publication that was received last; others are not concerned.
-
-        Raises ValueError for a code that is no error's.
-        """
         refusal = Refuse(code, message)
         if not refusal.is_error:
             raise ValueError(f"the errors are 100 to 1999, not {code}")
@@ -211,7 +153,6 @@ class ChannelSubscription(trio.abc.Channel[Any]):
             self.client.too_slow()
 
     async def aclose(self) -> None:
-        """End the subscription: the client is told, and gets nothing more, while the handler goes on."""
         if not self._closed:
             self._closed = True
             self._leave_topic()

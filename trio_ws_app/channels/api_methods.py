@@ -1,0 +1,150 @@
+"""The methods of the server API: each takes the fields of a request, and returns the result."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+import attrs
+
+from ..broker.delivery import Delivery
+from ..broker.position import Position
+from ..json_codec import JsonCodec
+from .codes import DisconnectCode, ErrorCode, Refuse, UnsubscribeCode
+from .commands import Fields
+from .hub import Hub
+from .operations import Operations
+from .publications import Publication
+from .queries import page_of
+from .requests import Since
+
+_MAX_CHANNELS: Final = 10_000  # of one broadcast
+_LONG: Final = 1 << 30  # characters; the body has a bound
+
+
+@attrs.frozen
+class Backend:
+    """What the methods work on."""
+
+    operations: Operations
+    hub: Hub
+
+
+def error_fields(refusal: Refuse) -> Mapping[str, object]:
+    """An error as the API has it."""
+    return {"code": refusal.code, "message": refusal.message}
+
+
+def bad_fields() -> Refuse:
+    """The answer to a request whose fields make no sense."""
+    return Refuse(ErrorCode.BAD_REQUEST)
+
+
+def _required(fields: Fields, name: str) -> str:
+    text = fields.text(name, _LONG)
+    if not text:
+        raise bad_fields()
+    return text
+
+
+def _place(position: Position | None) -> dict[str, object]:
+    return {} if position is None else {"offset": position.offset, "epoch": str(position)}
+
+
+async def _publish_to(backend: Backend, channel: str, fields: Fields) -> object:
+    if fields.value("data") is None or fields.text("b64data", _LONG) or fields.number("version"):
+        raise bad_fields()  # no binary data in JSON, and no versions
+    position = await backend.operations.publish(
+        channel,
+        fields.value("data"),
+        tags=fields.texts("tags"),
+        keep=not fields.switch("skip_history"),
+        idempotency_key=fields.text("idempotency_key") or None,
+    )
+    return _place(position)
+
+
+async def _publish(backend: Backend, fields: Fields) -> object:
+    return await _publish_to(backend, _required(fields, "channel"), fields)
+
+
+async def _broadcast(backend: Backend, fields: Fields) -> object:
+    channels = fields.value("channels")
+    if not isinstance(channels, list) or not channels or len(channels) > _MAX_CHANNELS:
+        raise bad_fields()
+    responses: list[object] = []
+    for channel in channels:
+        try:
+            if not isinstance(channel, str) or not channel:
+                raise bad_fields()
+            responses.append({"result": await _publish_to(backend, channel, fields)})
+        except Refuse as refusal:
+            responses.append({"error": error_fields(refusal)})
+    return {"responses": responses}
+
+
+async def _presence(backend: Backend, fields: Fields) -> object:
+    infos = await backend.operations.presence(_required(fields, "channel"))
+    return {"presence": {info.client: info.as_json() for info in infos}}
+
+
+async def _presence_stats(backend: Backend, fields: Fields) -> object:
+    infos = await backend.operations.presence(_required(fields, "channel"))
+    return {"num_clients": len(infos), "num_users": len({info.user for info in infos})}
+
+
+async def _history(backend: Backend, fields: Fields) -> object:
+    channel, since = _required(fields, "channel"), fields.value("since")
+    place = None if since is None else Since(Fields(since).text("epoch"), Fields(since).number("offset"))
+    limit = fields.number("limit", least=-1, most=2**31 - 1)
+    page = await page_of(backend.hub, channel, limit, place, fields.switch("reverse"))
+    publications = [_publication(delivery, backend.hub.codec) for delivery in page.deliveries]
+    return {"publications": publications, "offset": page.top.offset, "epoch": page.top.epoch}
+
+
+def _publication(delivery: Delivery, codec: JsonCodec) -> object:
+    publication = Publication.decode(delivery, codec)
+    fields: dict[str, object] = {"data": publication.data, **_place(delivery.position)}
+    if publication.info is not None:
+        fields["info"] = publication.info.as_json()
+    return {**fields, "tags": publication.tags} if publication.tags else fields
+
+
+async def _disconnect(backend: Backend, fields: Fields) -> object:
+    advice = Fields(fields.value("disconnect") or {})
+    await backend.operations.disconnect(
+        _required(fields, "user"),
+        client=fields.text("client"),
+        code=advice.number("code") or DisconnectCode.FORCE_NO_RECONNECT,
+        reason=advice.text("reason"),
+    )
+    return {}
+
+
+async def _unsubscribe(backend: Backend, fields: Fields) -> object:
+    await backend.operations.unsubscribe(
+        _required(fields, "user"),
+        fields.text("channel", _LONG),
+        client=fields.text("client"),
+        code=UnsubscribeCode.SERVER,
+    )
+    return {}
+
+
+async def _subscribe(backend: Backend, fields: Fields) -> object:
+    await backend.operations.subscribe(
+        _required(fields, "user"), _required(fields, "channel"), client=fields.text("client")
+    )
+    return {}
+
+
+METHODS: Final[Mapping[str, Callable[[Backend, Fields], Awaitable[object]]]] = {
+    "publish": _publish,
+    "broadcast": _broadcast,
+    "presence": _presence,
+    "presence_stats": _presence_stats,
+    "history": _history,
+    "disconnect": _disconnect,
+    "unsubscribe": _unsubscribe,
+    "subscribe": _subscribe,
+}

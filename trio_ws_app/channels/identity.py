@@ -1,0 +1,82 @@
+"""Who a client is, and until when: asked when it connects, and again when it refreshes."""
+
+from __future__ import annotations
+
+import time
+from math import inf
+from typing import Final
+
+import attrs
+import trio
+
+from ..callbacks import await_interruptible
+from .client import ConnectedClient
+from .codes import DisconnectCode, ErrorCode, Refuse
+from .commands import bad_request
+from .entering import ttl
+from .hub import Hub
+from .people import ConnectRequest, User
+from .publications import line
+
+_VERSION: Final = "trio_ws_app"
+
+
+@attrs.frozen
+class Identity:
+    """Sets the ``user`` of a client, and the time at which the connection ends."""
+
+    client: ConnectedClient
+    hub: Hub
+
+    async def connect(self, request: ConnectRequest) -> dict[str, object]:
+        """Ask who the client is; returns the result of its command, without its subscriptions.
+
+        Raises what the application does; ``Refuse`` with 110 if the user's time is over already, with 3505 if
+        there are too many channels to begin with.
+        """
+        user = await self._ask(request)
+        if len(user.channels) > self.hub.limits.max_channels:
+            raise Refuse(DisconnectCode.CHANNEL_LIMIT)
+        result: dict[str, object] = {"ping": self.hub.limits.ping_interval, "pong": True}
+        if user.data is not None:
+            result["data"] = user.data
+        return result | self._take(user)
+
+    async def refresh(self, request: ConnectRequest) -> dict[str, object]:
+        """Ask again, with the new token in ``request``; returns the result of the command.
+
+        Raises what the application does; ``Refuse`` with 108 if there is nothing to ask, with 3500 if the
+        client is another user now.
+        """
+        if self.hub.rules.connect is None and self.hub.tokens is None:
+            raise Refuse(ErrorCode.NOT_AVAILABLE)
+        if not request.token:
+            raise bad_request()
+        user = await self._ask(request)
+        if user.id != self.client.user.id:
+            raise Refuse(DisconnectCode.INVALID_TOKEN)
+        return self._take(user)
+
+    async def _ask(self, request: ConnectRequest) -> User:
+        function = self.hub.rules.connect
+        if function is None:
+            return User() if self.hub.tokens is None else self.hub.tokens.user(request.token)
+        user = await await_interruptible(function(request))
+        if not isinstance(user, User):
+            raise TypeError(f"the function for connect returns a User, not {type(user).__name__}")
+        return user
+
+    def _take(self, user: User) -> dict[str, object]:
+        """From now on the client is this user, until the user's time is over."""
+        info = attrs.evolve(self.client.info, user=user.id, info=user.info)
+        line(self.hub.codec, info.as_json())  # raises an error now rather than where it is told
+        times: dict[str, object] = {}
+        deadline, now = inf, time.time()
+        if user.expires_at is not None:
+            if user.expires_at <= now:
+                raise Refuse(ErrorCode.EXPIRED)
+            deadline = trio.current_time() + user.expires_at - now + self.hub.limits.expiry_delay
+            times = {"expires": True, "ttl": ttl(user.expires_at, now)}
+        self.client.user = user
+        self.client.scope.deadline = deadline
+        return {"client": self.client.id, "version": _VERSION, **times}

@@ -1,0 +1,111 @@
+"""What a client can ask for, as values; the names and the meaning are those of ``client.proto``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+from .codes import Refuse
+
+
+@attrs.frozen
+class Since:
+    """A place in a channel, as clients name it."""
+
+    epoch: str
+    offset: int
+
+
+@attrs.frozen
+class Connect:
+    token: str
+    data: object
+    name: str
+    version: str
+    headers: Mapping[str, str]
+    subscriptions: Mapping[str, Since]  # of the server's, those that the client wants to recover
+
+
+@attrs.frozen
+class Subscribe:
+    channel: str
+    token: str = ""
+    data: object = None
+    since: Since | None = None
+    reject_unrecovered: bool = False
+    join_leave: bool = False
+
+
+@attrs.frozen
+class Unsubscribe:
+    channel: str
+
+
+@attrs.frozen
+class Publish:
+    channel: str
+    data: object
+
+
+@attrs.frozen
+class Presence:
+    channel: str
+
+
+@attrs.frozen
+class PresenceStats:
+    channel: str
+
+
+@attrs.frozen
+class History:
+    channel: str
+    limit: int
+    since: Since | None
+    reverse: bool
+
+
+@attrs.frozen
+class Rpc:
+    method: str
+    data: object
+
+
+@attrs.frozen
+class Send:
+    data: object
+
+
+@attrs.frozen
+class Refresh:
+    token: str
+
+
+@attrs.frozen
+class SubRefresh:
+    channel: str
+    token: str
+
+
+Request = (
+    Connect
+    | Subscribe
+    | Unsubscribe
+    | Publish
+    | Presence
+    | PresenceStats
+    | History
+    | Rpc
+    | Send
+    | Refresh
+    | SubRefresh
+)
+
+
+@attrs.frozen
+class Command:
+    """A request with the number that its reply repeats. A pong has no request, a refused one its refusal."""
+
+    id: int
+    request: Request | Refuse | None
