@@ -10,6 +10,7 @@ from typing import Any
 import jwt
 import pytest
 import trio
+import trio.testing
 from protocol_client import ProtocolClient, connected, served
 
 import trio_ws_app as ws
@@ -143,6 +144,19 @@ async def test_a_client_that_does_not_answer_pings_is_gone() -> None:
             assert trio.current_time() - began == pytest.approx(33)
             nursery.cancel_scope.cancel()
         assert (good.pings, bad.pings) == (1, 1)
+
+
+async def test_a_standstill_ends_nobody(autojump_clock: trio.testing.MockClock) -> None:
+    """A pong that has come while the process was stopped is read before the client is judged (G14)."""
+    async with served(application()) as server:
+        client = await connected(server)
+        client.answers_pings = False
+        with trio.move_on_after(25.5):
+            await client.push("unsubscribe")
+        assert client.pings == 1
+        autojump_clock.jump(60)
+        await client.peer.send("{}")
+        assert await client.error("rpc") == 108
 
 
 async def test_a_user_has_so_many_connections() -> None:
@@ -343,3 +357,21 @@ async def test_an_audience_and_an_issuer_are_checked() -> None:
             strict.user(token(**claims))
         assert refusal.value.code == 3500
     assert ws.Tokens(SECRET).user(token(aud="them", iss="other")).id == "ann"
+
+
+async def test_who_goes_while_connecting_is_not_waited_for() -> None:
+    """The function for connect is cancelled."""
+    cancelled = trio.Event()
+
+    async def who(_request: ws.ConnectRequest) -> ws.User:
+        try:
+            await trio.sleep_forever()
+        finally:
+            cancelled.set()
+
+    async with served(application(who)) as server:
+        client = ProtocolClient(await server.connect())
+        await client.say(client.command("connect"))
+        await client.peer.aclose()
+        with trio.fail_after(1):
+            await cancelled.wait()
