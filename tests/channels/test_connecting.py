@@ -342,8 +342,10 @@ async def test_a_subscription_of_the_servers_comes_back_with_the_connection() ->
 
 def test_tokens_need_a_secret_that_is_one() -> None:
     """A short one, or no algorithm, is a mistake."""
-    with pytest.raises(ValueError, match="16 bytes"):
-        ws.Tokens("short")
+    for algorithm, least in (("HS256", 32), ("HS384", 48), ("HS512", 64)):
+        with pytest.raises(ValueError, match=f"{least} bytes"):
+            ws.Tokens("x" * (least - 1), algorithms=[algorithm])
+        ws.Tokens("x" * least, algorithms=[algorithm])
     with pytest.raises(ValueError, match="algorithms"):
         ws.Tokens(SECRET, algorithms=[])
 
