@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
+import kubernetes_validate
 import pytest
 import trustme
+import yaml
 from running import PATIENCE, serving
 from websockets.exceptions import InvalidHandshake
 from websockets.sync.client import connect
@@ -234,7 +236,7 @@ def test_the_systemd_unit_starts_a_valid_command() -> None:
     assert int(settings["TimeoutStopSec"]) > int(grace[1]) + 1
 
 
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+@needs("systemd-analyze", "systemd")
 def test_the_systemd_unit_is_understood(tmp_path: Path) -> None:
     """``systemd-analyze verify`` has nothing to say about it."""
     unit = (DEPLOY / "trio-ws-app.service").read_text()
@@ -275,3 +277,20 @@ def test_the_container_starts_a_valid_command() -> None:
     assert set(re.findall(r"(TRIO_WS_APP_\w+)=", text)) <= names
     port = next(option for option in main.commands["serve"].params if option.name == "port")
     assert f"EXPOSE {port.default}\n" in text
+
+
+def test_the_kubernetes_manifest_is_valid() -> None:
+    """By the schemas of Kubernetes; its command is valid, and it gives the grace period time."""
+    documents = list(yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text()))
+    for document in documents:
+        kubernetes_validate.validate(document, kubernetes_validate.latest_version(), strict=True)
+    pod = documents[0]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    check_arguments(shlex.join(["trio-ws-app", "serve", *container["args"]]))
+    variables = {entry["name"]: entry["value"] for entry in container["env"]}
+    assert set(variables) <= {parameter.envvar for parameter in main.commands["serve"].params}
+    pause = float(container["lifecycle"]["preStop"]["exec"]["command"][1])
+    needed = pause + float(variables["TRIO_WS_APP_GRACE_PERIOD"]) + 1
+    assert pod["terminationGracePeriodSeconds"] > needed
+    port = next(option for option in main.commands["serve"].params if option.name == "port")
+    assert container["ports"][0]["containerPort"] == port.default

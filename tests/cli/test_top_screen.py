@@ -8,6 +8,7 @@ from rich.console import Console, RenderableType
 
 from trio_ws_app.cli.columns import Column, Columns
 from trio_ws_app.cli.top_live import View
+from trio_ws_app.errors import UsageError
 from trio_ws_app.observability.inspection.snapshot import BrokerState, ConnectionRow, Query, Snapshot
 from trio_ws_app.server.statistics import Statistics
 from trio_ws_app.server.tasks import TaskNode
@@ -163,3 +164,21 @@ def test_what_was_chosen_stays_chosen() -> None:
     assert view.press("s")
     view.take(snapshots(connections=0))
     assert screen(view, 80, 24)
+
+
+def test_places_are_looked_for_at_every_turn() -> None:
+    """A worker that comes later is seen; one that has no socket, or none that answers, is said to be away."""
+    view = View(Query(), snapshots=snapshots())
+    places: list[list[str]] = [[], ["/nowhere"]]
+
+    def find() -> list[str]:
+        found = places.pop(0)
+        if not found:
+            raise UsageError("there is no control socket")
+        return found
+
+    view.update(find, None)
+    assert screen(view, 80, 24)[-1] == "there is no control socket"
+    view.update(find, None)
+    assert screen(view, 80, 24)[-1].startswith("there is no control socket /nowhere")
+    assert view.snapshots == []

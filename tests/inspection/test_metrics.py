@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import attrs
 import pytest
 import trio
@@ -9,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from trio.testing import wait_all_tasks_blocked
 
 import trio_ws_app as ws
-from trio_ws_app.observability.inspection.snapshot import Query, Snapshot, take_snapshot
+from trio_ws_app.observability.inspection.snapshot import Query, Snapshot, from_json, take_snapshot, to_json
 from trio_ws_app.observability.metrics import metrics_hook
 from trio_ws_app.testing import serve_in_memory
 from trio_ws_app.wire.histogram import Histogram
@@ -37,8 +40,9 @@ async def scrape(snapshots: list[Snapshot]) -> Samples:
     async def source() -> list[Snapshot]:
         return snapshots
 
-    answer = await metrics_hook(source)(ws.Request("GET", "/metrics"))
-    assert answer is not None
+    asked = metrics_hook(source)(ws.Request("GET", "/metrics"))
+    assert asked is not None
+    answer = await asked
     assert answer.headers["Content-Type"].startswith("text/plain; version=")
     families = text_string_to_metric_families(answer.body.decode())
     return {
@@ -80,6 +84,33 @@ async def test_connections_messages_and_closes_are_counted() -> None:
     assert samples["closed_connections_total", "1001", "1"] == 1
     assert samples["failed_handlers_total", "1"] == 1
     assert samples["queue_bytes", "1"] == 0
+
+
+async def test_http_requests_are_counted() -> None:
+    """Those that go on, answers by status, and clients that did not wait; they travel between workers."""
+
+    async def http(scope: Any, _receive: Any, send: Any) -> None:
+        assert scope["type"] == "http"
+        if scope["path"] == "/":
+            await send({"type": "http.response.start", "status": 201})
+            await send({"type": "http.response.body"})
+        else:
+            await trio.sleep_forever()
+
+    with trio.fail_after(60):
+        async with serve_in_memory(ws.App(handler, http=http)) as memory:
+            streams = [await memory.connect_raw() for _ in range(3)]
+            for stream, path in zip(streams, ("/", "/wait", "/leave"), strict=True):
+                await stream.send_all(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+            await wait_all_tasks_blocked()
+            await streams[2].aclose()
+            await wait_all_tasks_blocked()
+            snapshot = take_snapshot(memory.server, "1", Query(limit=0), None)
+            streams[1].abort()
+    samples = await scrape([from_json(json.loads(json.dumps(to_json(snapshot))))])
+    assert samples["http_requests", "1"] == 1
+    assert samples["http_answers_total", "201", "1"] == 1
+    assert samples["http_aborted_total", "1"] == 1
 
 
 async def test_cancel_latency_is_from_the_peers_end_to_the_end_of_the_clean_up() -> None:
@@ -141,8 +172,8 @@ async def test_other_paths_are_not_answered() -> None:
     async def source() -> list[Snapshot]:
         raise AssertionError("not asked")
 
-    assert await metrics_hook(source)(ws.Request("GET", "/")) is None
-    assert await metrics_hook(source)(ws.Request("POST", "/metrics")) is None
+    assert metrics_hook(source)(ws.Request("GET", "/")) is None
+    assert metrics_hook(source)(ws.Request("POST", "/metrics")) is None
 
 
 async def test_a_value_on_a_bound_belongs_to_its_bucket() -> None:

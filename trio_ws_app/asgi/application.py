@@ -40,6 +40,7 @@ def websocket_scope(request: Request, state: Mapping[str, Any], session: object)
 
 def _scope(kind: str, request: Request, version: str, state: Mapping[str, Any], scheme: str) -> Scope:
     path, query = split_target(request.target)
+    path = path or "/"
     raw_path = path.encode("latin-1")
     return {
         "type": kind,
@@ -53,5 +54,5 @@ def _scope(kind: str, request: Request, version: str, state: Mapping[str, Any], 
         "headers": request.headers.raw(),
         "client": request.client,
         "server": request.server,
-        "state": dict(state),
+        "state": {**state, **request.state},
     }

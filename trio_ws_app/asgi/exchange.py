@@ -109,7 +109,7 @@ class Exchange:
         self._replaced = False  # what it sends is dropped
         self._rejected = False  # no more than what is queued will be written
         self._paused = False  # only the end of the transport is watched
-        self._receivers = ParkingLot()
+        self._receivers: ParkingLot | None = None  # made when a task waits
         self._measured = 0  # bytes of the body when its rate was measured last
         self._body_timer: _Timer | None = None
         self._send_timer: _Timer | None = None
@@ -155,7 +155,7 @@ class Exchange:
             self.reject(Response(error.status, f"{error}\n"))
             return
         if self.inflow.has_next:
-            self._receivers.unpark_all()
+            self._wake_receivers()
         if self.inflow.is_full:
             self._pause()
         self._time_body()
@@ -206,19 +206,30 @@ class Exchange:
         """
         while not (self.gone or self.over):
             if self.inflow.has_next:
-                return await self._next_piece()
-            if self.inflow.awaits_continue and not self.answer.begun:
+                await self._let_others_run()
+                if self.inflow.has_next:  # they may have received it
+                    return self._next_piece()
+            elif self.inflow.awaits_continue and not self.answer.begun:
                 self.inflow.told_to_continue()
                 self._push(_CONTINUE)
                 self._time_body()
-            await self._receivers.park()
+            else:
+                if self._receivers is None:
+                    self._receivers = ParkingLot()
+                await self._receivers.park()
         return {"type": "http.disconnect"}
 
-    async def _next_piece(self) -> Event:
+    def _wake_receivers(self) -> None:
+        if self._receivers is not None:
+            self._receivers.unpark_all()
+
+    async def _let_others_run(self) -> None:
         if self.inflow.size > _READ:
-            await checkpoint()  # an application that reads a long body lets the others run
+            await checkpoint()  # an application that reads a long body does not wait for long
         else:
             await checkpoint_if_cancelled()
+
+    def _next_piece(self) -> Event:
         data, more = self.inflow.next()
         if self._paused and not self.inflow.is_full and not self.over:
             self._resume()
@@ -309,7 +320,7 @@ class Exchange:
         """The request is none, or is given up: answer, or cut the answer off, and cancel the application."""
         self.gone = True
         self.conclude(response)
-        self._receivers.unpark_all()
+        self._wake_receivers()
         self.scope.cancel()
 
     def conclude(self, response: Response) -> None:
@@ -354,7 +365,7 @@ class Exchange:
         self._time_body()
         self.outflow.drop()
         self._time_sending()
-        self._receivers.unpark_all()
+        self._wake_receivers()
 
 
 def _fields(response: Response) -> list[tuple[bytes, bytes]]:

@@ -84,7 +84,7 @@ class Outflow:
         self.bytes_out = 0  # that the transport has taken
         self._transport = transport
         self._chunks: deque[bytes | memoryview] = deque()
-        self._waiting = ParkingLot()
+        self._waiting: ParkingLot | None = None  # made when a task waits
 
     def push(self, data: bytes) -> None:
         """``data`` is next to be written."""
@@ -110,16 +110,22 @@ class Outflow:
             else:
                 self._chunks.popleft()
         if self.size <= MOST_QUEUED:
-            self._waiting.unpark_all()
+            self._wake()
         return True
 
     def drop(self) -> None:
         """Nothing more will be written."""
         self._chunks.clear()
         self.size = 0
-        self._waiting.unpark_all()
+        self._wake()
 
     async def wait_taken(self, most: int) -> None:
         """Wait until at most so many bytes are left, or nothing more will be written."""
         while self.size > most:
+            if self._waiting is None:
+                self._waiting = ParkingLot()
             await self._waiting.park()
+
+    def _wake(self) -> None:
+        if self._waiting is not None:
+            self._waiting.unpark_all()

@@ -116,7 +116,8 @@ class WebSocketSession:
                 text = event.get("text")
                 await connection.send(event["bytes"] if text is None else text)
             elif kind == "websocket.close":
-                await connection.aclose(event.get("code", CloseCode.NORMAL), event.get("reason") or "")
+                code = event.get("code")
+                await connection.aclose(CloseCode.NORMAL if code is None else code, event.get("reason") or "")
             else:
                 raise RuntimeError(f"an application does not send {kind!r} after it has accepted")
         except ConnectionClosed as closed:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
-import trio
 
 from ..apps import BUILT_IN
 from ..errors import UsageError
@@ -19,7 +16,7 @@ from ..server.options import ProcessRequest
 from ..settings import Settings
 from .broker import OpenBroker, broker_for, broker_name
 from .inherited import Inherited
-from .listeners import listeners_for
+from .listeners import Listening
 from .observability import Observability, configure_observability, configure_tracing
 from .options import settings_from
 from .target import Application, load
@@ -45,7 +42,7 @@ class Configuration:
     worker_timeout: float | None
     has_successor: bool
     control: str | None
-    listeners: AbstractAsyncContextManager[list[trio.SocketListener]]
+    listening: Listening
     settings: Settings
     certificates: Certificates | None
     pages: list[ProcessRequest]
@@ -55,14 +52,10 @@ class Configuration:
 
 def configure(
     worker: Inherited | None,
+    listening: Listening,
     *,
     target: str,
     asgi: bool,
-    host: str,
-    port: int,
-    unix: str | None,
-    reuse_port: bool,
-    activated: list[socket.socket] | None,
     tls_cert: Sequence[str],
     tls_key: Sequence[str],
     tls_client_ca: str | None,
@@ -84,7 +77,6 @@ def configure(
     """
     if worker_timeout is not None and not worker_timeout > 0:
         raise UsageError(f"--worker-timeout must be greater than zero, not {worker_timeout!r}")
-    sockets = activated if worker is None else worker.sockets
     return Configuration(
         target=target,
         application=load(target, asgi=asgi),
@@ -93,9 +85,9 @@ def configure(
         workers=workers,
         worker=worker,
         worker_timeout=worker_timeout,
-        has_successor=reuse_port or sockets is not None,
+        has_successor=listening.are_shared,
         control=control,
-        listeners=listeners_for(sockets, host, port, unix, reuse_port),
+        listening=listening,
         settings=settings_from(limits),
         certificates=certificates_for(tls_cert, tls_key, tls_client_ca, tls_minimum_version),
         tracing=configure_tracing() if tracing else None,

@@ -6,115 +6,176 @@ import errno
 import os
 import socket
 import stat
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 
+import attrs
 import trio
 
 from ..errors import UsageError
+from .privileges import Owner
 
 BACKLOG = 1024
+_ATTEMPTS = 10  # to find a port that is free on every address
+_PROBE = 1.0  # seconds to find out whether a server listens on a Unix socket
+_ABSTRACT = "@"
+# What stands for both kinds of IP: all addresses, as Linux has it by default, and RFC 6761, section 6.3.
+_BOTH = {"::": ("::", "0.0.0.0"), "localhost": ("127.0.0.1", "::1")}
+_UNAVAILABLE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+
+_Address = tuple[socket.AddressFamily, tuple[str, int]]
 
 
-Listeners = AbstractAsyncContextManager[list[trio.SocketListener]]
+@attrs.define
+class Listening:
+    """Bound sockets. The block closes them, and removes the file of a Unix socket.
+
+    Unless others accept there too, on the same sockets or at the same address, they are shut down before they
+    are closed, since a forked child may have copies of their descriptors.
+    """
+
+    sockets: Sequence[socket.socket]
+    path: str | None = None
+    are_shared: bool = attrs.field(default=False, kw_only=True)
+    _explain: Callable[[OSError], str] = attrs.field(default=str, kw_only=True)
+    _file: os.stat_result | None = attrs.field(default=None, kw_only=True)
+
+    def __enter__(self) -> Listening:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def listen(self) -> None:
+        """Begin to listen. Raises UsageError when that is not possible."""
+        try:
+            for sock in self.sockets:
+                sock.listen(BACKLOG)
+        except OSError as problem:
+            raise UsageError(self._explain(problem)) from None
+
+    def listeners(self) -> list[trio.SocketListener]:
+        """Begin to listen, with sockets for Trio. Raises UsageError when that is not possible.
+
+        If others accept there too, these are the only ones: closing them leaves the place to the others.
+        """
+        self.listen()
+        sockets = self.sockets if self.are_shared else [sock.dup() for sock in self.sockets]
+        return [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in sockets]
+
+    def close(self) -> None:
+        """Refuse whoever comes from here on."""
+        for sock in self.sockets:
+            if not self.are_shared:
+                with suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+            sock.close()
+        if self.path is not None and self._file is not None:
+            with suppress(OSError):  # it may be in a directory of another user's
+                # A successor may have put its own there.
+                if os.path.samestat(self._file, os.lstat(self.path)):
+                    os.unlink(self.path)
+            self.path = None
 
 
-def listeners_for(
-    sockets: Sequence[socket.socket] | None, host: str, port: int, unix: str | None, reuse_port: bool
-) -> Listeners:
-    """Listeners for the ``sockets`` if there are any, else for what the options say."""
-    if sockets is not None:
-        return inherited_listeners(sockets)
-    return tcp_listeners(host, port, reuse_port=reuse_port) if unix is None else unix_listener(unix)
+def bind_tcp(hosts: Sequence[str], port: int, *, reuse_port: bool = False) -> Listening:
+    """Bind ``port`` on every address of each of the hosts: the same one everywhere, also if it is 0.
 
-
-@asynccontextmanager
-async def tcp_listeners(
-    host: str, port: int, *, reuse_port: bool = False
-) -> AsyncIterator[list[trio.SocketListener]]:
-    """Listen on every address of ``host``; the listeners are closed with the block.
-
-    With ``reuse_port`` others of this user may listen there too (SO_REUSEPORT), which share what comes.
+    Addresses of a name that this machine does not have are left out, if there are others. ``::`` is all of
+    IPv4 as well, and ``localhost`` both loopback addresses. With ``reuse_port`` others of this user may
+    listen there too (SO_REUSEPORT), which share what comes.
 
     Raises UsageError when that is not possible.
     """
+    for attempt in range(_ATTEMPTS):
+        sockets: list[socket.socket] = []
+        try:
+            for host in hosts:
+                _bind_host(host, port, sockets, reuse_port)
+        except OSError as problem:
+            for sock in sockets:
+                sock.close()
+            is_taken = port == 0 and problem.errno == errno.EADDRINUSE and sockets
+            if not is_taken or attempt == _ATTEMPTS - 1:
+                raise UsageError(_explained(problem, host, port)) from None
+        else:
+            break
+    names = " and ".join(hosts)
+    return Listening(sockets, are_shared=reuse_port, explain=lambda problem: _explained(problem, names, port))
+
+
+def _bind_host(host: str, port: int, sockets: list[socket.socket], reuse_port: bool) -> None:
+    """Append a socket for each address of ``host`` that there is none for yet."""
+    last: OSError | None = None
+    count = len(sockets)
+    for family, address in _addresses(host, port):
+        if sockets and port == 0:
+            address = (address[0], int(sockets[0].getsockname()[1]))
+        if any(sock.getsockname()[:2] == address for sock in sockets):
+            continue
+        try:
+            sockets.append(_bound(family, address, reuse_port))
+        except OSError as problem:
+            if problem.errno not in _UNAVAILABLE:
+                raise
+            last = problem
+    if len(sockets) == count and last is not None:
+        raise last
+
+
+def _addresses(host: str, port: int) -> Iterator[_Address]:
     host = host.removeprefix("[").removesuffix("]")  # as in a URL
+    for name in _BOTH.get(host, (host,)):
+        flags = socket.AI_PASSIVE
+        for family, _, _, _, address in socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=flags):
+            yield family, (str(address[0]), int(address[1]))
+
+
+def _bound(family: socket.AddressFamily, address: tuple[str, int], reuse_port: bool) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
     try:
-        listeners = await (_open_shared if reuse_port else _open)(host, port)
-    except OSError as problem:
-        raise UsageError(_explained(problem, host, port)) from None
-    try:
-        yield listeners
-    finally:
-        for listener in listeners:
-            listener.socket.close()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, reuse_port)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
-@asynccontextmanager
-async def unix_listener(
-    path: str, *, private: bool = False, replace: bool = False
-) -> AsyncIterator[list[trio.SocketListener]]:
-    """Listen on the Unix socket ``path``; it is closed and removed with the block.
+def bind_unix(
+    path: str, mode: int | None = None, owner: Owner | None = None, *, replace: bool = False
+) -> Listening:
+    """Bind the Unix socket ``path``, an abstract one if that begins with ``@``.
 
-    A private one can be connected to by this user alone.
-
-    A socket that a server left behind when it was killed is replaced; with ``replace``, any socket is.
+    The file gets ``mode`` and ``owner`` before anything can connect to it. A socket that a server left behind
+    when it was killed is replaced; with ``replace``, any socket is.
 
     Raises UsageError when something else is at ``path``, or a server listens there.
     """
-    await _remove_stale(path, replace)
-    listener = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    with listener:
-        try:
-            await listener.bind(path)
-            if private:
-                os.chmod(path, 0o600)
-        except OSError as problem:
-            raise UsageError(
-                f"cannot listen on the Unix socket {path}: {problem.strerror or problem}"
-            ) from None
-        listener.listen(BACKLOG)
-        bound = os.lstat(path)
-        try:
-            yield [trio.SocketListener(listener)]
-        finally:
-            with suppress(FileNotFoundError):
-                if os.path.samestat(bound, os.lstat(path)):  # a successor may have put its own there
-                    os.unlink(path)
+    is_abstract = path.startswith(_ABSTRACT)
+    if is_abstract and (mode is not None or owner is not None):
+        raise UsageError(f"the abstract Unix socket {path} has no file, so neither a mode nor an owner")
+    if not is_abstract:
+        _remove_stale(path, replace)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.bind("\0" + path[1:] if is_abstract else path)
+        if mode is not None:
+            os.chmod(path, mode)
+        if owner is not None:
+            os.chown(path, *owner)
+    except OSError as problem:
+        sock.close()
+        if problem.errno == errno.EADDRINUSE:
+            raise UsageError(f"a server listens on the Unix socket {path} already") from None
+        raise UsageError(f"cannot listen on the Unix socket {path}: {problem.strerror or problem}") from None
+    return Listening([sock], path, file=None if is_abstract else os.lstat(path))
 
 
-@asynccontextmanager
-async def inherited_listeners(sockets: Sequence[socket.socket]) -> AsyncIterator[list[trio.SocketListener]]:
-    """Listeners for the sockets that this process was started with; they are closed with the block."""
-    with ExitStack() as stack:
-        for sock in sockets:
-            stack.enter_context(sock)
-        yield [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in sockets]
-
-
-async def _open(host: str, port: int) -> list[trio.SocketListener]:
-    return await trio.open_tcp_listeners(port, host=host, backlog=BACKLOG)
-
-
-async def _open_shared(host: str, port: int) -> list[trio.SocketListener]:
-    """As ``_open``; each socket may share its address, which has to be said before it is bound."""
-    infos = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    with ExitStack() as stack:
-        listeners = []
-        for family, kind, protocol, _, address in infos:
-            sock = stack.enter_context(trio.socket.socket(family, kind, protocol))
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            await sock.bind(address)
-            sock.listen(BACKLOG)
-            listeners.append(trio.SocketListener(sock))
-        stack.pop_all()
-    return listeners
-
-
-async def _remove_stale(path: str, replace: bool) -> None:
+def _remove_stale(path: str, replace: bool) -> None:
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
             raise UsageError(f"cannot listen on the Unix socket {path}: another file has that name")
@@ -123,23 +184,26 @@ async def _remove_stale(path: str, replace: bool) -> None:
     if replace:
         os.unlink(path)
         return
-    with trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(_PROBE)
         try:
-            await probe.connect(path)
+            probe.connect(path)
         except ConnectionRefusedError:
             os.unlink(path)
+        except TimeoutError:
+            pass
         except OSError:
             return
         else:
             raise UsageError(f"a server listens on the Unix socket {path} already")
 
 
-def url_of(listeners: Sequence[trio.SocketListener], scheme: str) -> str:
-    """The URL of the first listener: ``ws://127.0.0.1:80``, ``ws://[::1]:80``, ``ws+unix:/run/a.sock``."""
-    first = listeners[0].socket
-    address = first.getsockname()
-    if first.family == socket.AF_UNIX:
-        return f"{scheme}+unix:{address}"
+def url_of(sock: socket.socket, scheme: str) -> str:
+    """``ws://127.0.0.1:80``, ``ws://[::1]:80``, ``ws+unix:/run/a.sock``, ``ws+unix:@abstract``."""
+    address = sock.getsockname()
+    if sock.family == socket.AF_UNIX:
+        name = _ABSTRACT + address[1:].decode() if isinstance(address, bytes) else address
+        return f"{scheme}+unix:{name}"
     return f"{scheme}://{bracketed(address[0])}:{address[1]}"
 
 

@@ -8,9 +8,11 @@ import select
 import threading
 import warnings
 from collections import deque
+from contextlib import suppress
 from functools import partial
 from typing import TextIO
 
+from ..errors import UsageError
 from ..observability.logs import JsonFormatter, TextFormatter, add_connection
 
 STANDARD_ERROR = 2
@@ -20,16 +22,51 @@ FLUSH_TIMEOUT = 0.3
 logger = logging.getLogger("trio_ws_app.log")
 
 
+class LogFile:
+    """A file that records are appended to; begun anew when it was renamed or removed. Raises UsageError."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        try:
+            self._descriptor = self._open()
+        except OSError as problem:
+            raise UsageError(f"--log-file: cannot open {path}: {problem.strerror}") from None
+
+    def descriptor(self) -> int:
+        """Where to write now; the old file as long as there can't be a new one."""
+        with suppress(OSError):
+            if not self._is_in_place():
+                before, self._descriptor = self._descriptor, self._open()
+                os.close(before)
+        return self._descriptor
+
+    def _is_in_place(self) -> bool:
+        try:
+            return os.path.samestat(os.stat(self._path), os.fstat(self._descriptor))
+        except FileNotFoundError:
+            return False
+
+    def _open(self) -> int:
+        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+
+
 class LogWriter(logging.Handler):
-    """Writes lines to a descriptor from a thread of its own, so that an unread pipe stops only the log.
+    """Writes lines from a thread of its own, so that an unread pipe stops only the log.
+
+    They go to a descriptor, or to a ``file`` instead.
 
     At most ``max_waiting`` bytes wait. Records beyond that, and records that cannot be written, are dropped
     and counted; how many there were is said as soon as a line can be written again.
     """
 
-    def __init__(self, descriptor: int = STANDARD_ERROR, max_waiting: int = MAX_WAITING) -> None:
+    def __init__(
+        self, descriptor: int = STANDARD_ERROR, max_waiting: int = MAX_WAITING, file: LogFile | None = None
+    ) -> None:
         super().__init__()
         self._descriptor = descriptor
+        self._file = file
+        why = "nothing read them" if file is None else "they could not be written"
+        self._lost = f"%d log records were lost: {why}"
         self._max_waiting = max_waiting
         self._reset()
         os.register_at_fork(after_in_child=self._reset)  # threads, and what waits, stay with the parent
@@ -58,7 +95,7 @@ class LogWriter(logging.Handler):
         try:
             thread.start()
         except RuntimeError:  # since Python 3.12 none starts while the interpreter ends
-            write_all(self._descriptor, b"".join(self._lines))
+            write_all(self._destination(), b"".join(self._lines))
             self._lines.clear()
             self._waiting = 0
         else:
@@ -69,6 +106,9 @@ class LogWriter(logging.Handler):
         with self._changed:
             self._changed.wait_for(lambda: not self._waiting, timeout)
 
+    def _destination(self) -> int:
+        return self._descriptor if self._file is None else self._file.descriptor()
+
     def _line(self, record: logging.LogRecord) -> bytes:
         try:
             text = self.format(record)
@@ -78,32 +118,34 @@ class LogWriter(logging.Handler):
         return (text + "\n").encode(errors="backslashreplace")
 
     def _write(self) -> None:
+        broken_off = False
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._lines)
                 line = self._lines.popleft()
-            written = write_all(self._descriptor, line)
+            left = write_all(self._destination(), b"\n" * broken_off + line)
+            broken_off = left > 0 and (broken_off or left < len(line))
             with self._changed:
                 self._waiting -= len(line)
-                self._dropped += not written
-                if written and self._dropped and not self._lines:
-                    notice = self._line(_record("%d log records were lost: nothing read them", self._dropped))
+                self._dropped += left > 0
+                if not left and self._dropped and not self._lines:
+                    notice = self._line(_record(self._lost, self._dropped))
                     self._dropped = 0
                     self._lines.append(notice)
                     self._waiting += len(notice)
                 self._changed.notify_all()
 
 
-def write_all(descriptor: int, data: bytes) -> bool:
-    """Write all of ``data``, waiting as long as that takes; False if the descriptor is broken or full."""
+def write_all(descriptor: int, data: bytes) -> int:
+    """Write ``data``, waiting as long as that takes; how much is left if the descriptor is broken or full."""
     while data:
         try:
             data = data[os.write(descriptor, data) :]
         except BlockingIOError:
             select.select([], [descriptor], [])
         except OSError:
-            return False
-    return True
+            break
+    return len(data)
 
 
 def configure(level: str, log_format: str, handler: logging.Handler, worker: int | None = None) -> None:

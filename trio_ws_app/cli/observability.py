@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,17 +17,19 @@ from ..observability.inspection.hook import Inspector
 from ..request import Request, Response
 from ..server.options import ProcessRequest
 from ..server.serving import serve
-from .listeners import Listeners, tcp_listeners, unix_listener
+from .listeners import Listening, bind_tcp, bind_unix
 
 if TYPE_CHECKING:
     from ..observability.tracing import OpenTelemetry
 
+Bind = Callable[[], Listening]
+
 
 @attrs.frozen
 class AdminListener:
-    """Listeners beside the server's own, which answer HTTP alone."""
+    """Where to listen beside the server's own address, for HTTP alone."""
 
-    listeners: Listeners
+    bind: Bind
     hook: ProcessRequest
 
 
@@ -63,8 +65,7 @@ def configure_observability(
     inspector = Inspector(worker)
     made = Observability(inspector, measures_lag=measures_lag)
     if control is not None:
-        listeners = unix_listener(control, private=True, replace=replaces)
-        made.listeners.append(AdminListener(listeners, inspector.hook(None)))
+        made.listeners.append(AdminListener(_control_socket(control, replaces), inspector.hook(None)))
     if control_token is not None:
         made.hooks.append(inspector.hook(control_token))
     if metrics is not None:
@@ -72,7 +73,8 @@ def configure_observability(
         if metrics == "on":
             made.hooks.append(hook)
         else:
-            made.listeners.append(AdminListener(_listeners(metrics, replaces, bool(siblings)), hook))
+            bind = _metrics_socket(metrics, replaces, bool(siblings))
+            made.listeners.append(AdminListener(bind, hook))
     return made
 
 
@@ -95,24 +97,31 @@ def _metrics_hook(inspector: Inspector, siblings: Sequence[str]) -> ProcessReque
     return metrics_hook(partial(gather, inspector, siblings))
 
 
-def _listeners(where: str, replaces: bool, has_successor: bool) -> Listeners:
-    """Listeners for ``PORT``, ``HOST:PORT`` or ``unix:PATH``."""
+def _control_socket(path: str, replaces: bool) -> Bind:
+    if path.startswith("@"):
+        raise UsageError(f"--control is a file that this user alone can open, not the abstract socket {path}")
+    return partial(bind_unix, path, mode=0o600, replace=replaces)
+
+
+def _metrics_socket(where: str, replaces: bool, has_successor: bool) -> Bind:
+    """For ``PORT``, ``HOST:PORT`` or ``unix:PATH``."""
     if where.startswith("unix:"):
-        return unix_listener(where.removeprefix("unix:"), replace=replaces)
+        return partial(bind_unix, where.removeprefix("unix:"), replace=replaces)
     host, _, port = where.rpartition(":")
     if not port.isdecimal() or int(port) > 65535:
         raise UsageError(f"--metrics is 'on', PORT, HOST:PORT or unix:PATH, not {where!r}")
-    return tcp_listeners(host.strip("[]") or "127.0.0.1", int(port), reuse_port=has_successor)
+    return partial(bind_tcp, [host or "127.0.0.1"], int(port), reuse_port=has_successor)
 
 
 async def serve_admin(
     admin: AdminListener, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
     """Answer on the admin listener until cancelled."""
-    async with admin.listeners as listeners:
+    with admin.bind() as listening:
         hooks = [admin.hook, _not_found]
         async with trio.open_nursery() as nursery:
-            await nursery.start(partial(serve, _unused, listeners=listeners, process_request=hooks))
+            start = partial(serve, _unused, listeners=listening.listeners(), process_request=hooks)
+            await nursery.start(start)
             task_status.started()
 
 

@@ -71,28 +71,20 @@ async def run(config: Configuration, shutdown: Shutdown, notifier: Notifier, log
         async with trio.open_nursery() as nursery:
             state = _Run(nursery.cancel_scope, shutdown, notifier)
             nursery.start_soon(_obey, signals, state, config.certificates)
-            async with (
-                config.listeners as listeners,
-                config.broker() as broker,
-                config.application(broker) as app,
-            ):
-                await _serve(config, listeners, app, broker, state)
+            async with config.broker() as broker, config.application(broker) as app:
+                try:
+                    await _serve(config, app, broker, state)
+                finally:
+                    config.listening.close()  # nobody waits there for the application's end
             nursery.cancel_scope.cancel()
 
 
-async def _serve(
-    config: Configuration,
-    listeners: list[trio.SocketListener],
-    app: App,
-    broker: Broker,
-    state: _Run,
-) -> None:
+async def _serve(config: Configuration, app: App, broker: Broker, state: _Run) -> None:
     """Serve until a signal has come and the closing handshakes are over."""
     observability = config.observability
     start = partial(
         serve,
         app,
-        listeners=listeners,
         ssl_context=None if config.certificates is None else config.certificates.context,
         settings=config.settings,
         process_request=[*observability.hooks, *config.pages],
@@ -106,14 +98,14 @@ async def _serve(
             nursery.start_soon(observability.inspector.measure_lag)
         if config.certificates is not None:
             nursery.start_soon(config.certificates.watch)
-        server: Server = await nursery.start(start)
+        server: Server = await nursery.start(partial(start, listeners=config.listening.listeners()))
         observability.inspector.watch(server, lambda: BrokerState(config.broker_name, broker.problem))
         if config.tracing is not None:
             config.tracing.measure(server)
         state.server = server
         nursery.start_soon(state.attend_end, server)
         if config.worker is None:
-            announce(config, listeners)
+            announce(config)
             state.notifier.ready()
             nursery.start_soon(state.notifier.keep_watchdog)
         else:
@@ -136,12 +128,15 @@ async def _drain(server: Server, code: CloseCode, has_successor: bool) -> None:
     await server.drain(code=code, batch_size=size, batch_interval=interval, has_successor=has_successor)
 
 
-def announce(config: Configuration, listeners: list[trio.SocketListener]) -> None:
+def announce(config: Configuration) -> None:
     """Say on standard output where the server listens; in the log, what it is made of beside one process."""
     tls = "s" if config.certificates else ""
-    say(f"listening on {url_of(listeners, f'ws{tls}')}")
-    if config.pages and listeners[0].socket.family != AF_UNIX:
-        say(f"page at {url_of(listeners, f'http{tls}')}/")
+    first, *others = config.listening.sockets
+    say(f"listening on {url_of(first, f'ws{tls}')}")
+    if config.pages and first.family != AF_UNIX:
+        say(f"page at {url_of(first, f'http{tls}')}/")
+    for sock in others:
+        say(f"also listening on {url_of(sock, f'ws{tls}')}")
     if config.workers > 1 or config.broker_name != NONE:
         logger.info("ready", extra={"workers": config.workers, "broker": config.broker_name})
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,12 @@ from ..errors import UsageError
 from .configuration import Configuration, configure
 from .failure import exit_status
 from .inherited import inherited
-from .log_output import LogWriter
+from .init import leave_process_1
+from .listeners import Listening, bind_tcp, bind_unix
+from .log_output import LogFile, LogWriter
 from .log_output import configure as configure_logging
 from .options import Command, CommandWithSettings, limit, settings_options, variable
+from .privileges import Owner, become, identity, parse_owner
 from .process import keep_large_buffers
 from .reload import inherited_lifeline, restart_on_change
 from .run import run
@@ -51,6 +55,14 @@ Examples:
 """
 
 
+def _mode(_context: click.Context, _parameter: click.Parameter, text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not re.fullmatch("[0-7]{3,4}", text):
+        raise click.BadParameter(f"{text!r} is not a mode, for example 660.")
+    return int(text, 8)
+
+
 def _option(name: str, text: str, **attributes: Any) -> Callable[[Command], Command]:
     field = name.partition("/")[0].removeprefix("--").replace("-", "_")
     return click.option(name, help=text, envvar=variable(field), show_default=True, **attributes)
@@ -61,9 +73,10 @@ def _option(name: str, text: str, **attributes: Any) -> Callable[[Command], Comm
 @_option("--asgi", "TARGET is an ASGI application: serve its WebSockets and its HTTP.", is_flag=True)
 @_option(
     "--host",
-    "Address or host name to listen on; 0.0.0.0 for all of IPv4.",
-    default="127.0.0.1",
+    "Address or host name to listen on, or several; 0.0.0.0 for all of IPv4, :: for all of IPv6 as well.",
+    default=["127.0.0.1"],
     metavar="HOST",
+    multiple=True,
 )
 @_option(
     "--port",
@@ -72,7 +85,17 @@ def _option(name: str, text: str, **attributes: Any) -> Callable[[Command], Comm
     type=click.IntRange(0, 65535),
     metavar="PORT",
 )
-@_option("--unix", "Listen on this Unix socket instead of a port.", metavar="PATH")
+@_option(
+    "--unix", "Listen on this Unix socket instead of a port; @NAME for an abstract one.", metavar="PATH"
+)
+@_option("--unix-mode", "Permissions of the Unix socket, such as 660.", metavar="OCTAL", callback=_mode)
+@_option("--unix-owner", "Owner of the Unix socket, as USER, USER:GROUP or :GROUP.", metavar="OWNER")
+@_option(
+    "--user",
+    "User to be, by name or number, once the address is bound: before anything else is opened or imported.",
+    metavar="USER",
+)
+@_option("--group", "Group to be in; by default that of --user.", metavar="GROUP")
 @_option(
     "--reuse-port",
     "Let other servers of this user listen on the same port, for instance the next version (SO_REUSEPORT).",
@@ -113,6 +136,11 @@ def _option(name: str, text: str, **attributes: Any) -> Callable[[Command], Comm
     type=click.Choice(["debug", "info", "warning", "error"]),
 )
 @_option("--log-format", "Form of the log.", default="text", type=click.Choice(["text", "json"]))
+@_option(
+    "--log-file",
+    "Log to this file instead; when it is renamed or removed, a new one is begun.",
+    metavar="FILE",
+)
 @_option("--control", "Let 'trio-ws-app top' look in through this Unix socket.", metavar="PATH")
 @_option("--control-token", "Let 'trio-ws-app top' look in at /inspect with this token.", metavar="TOKEN")
 @_option(
@@ -147,8 +175,24 @@ def _option(name: str, text: str, **attributes: Any) -> Callable[[Command], Comm
 )
 @_option("--reload", "Start anew when a Python file below the current directory changes.", is_flag=True)
 @settings_options
-def serve_command(*, reload: bool, log_level: str, log_format: str, **values: Any) -> int:
+def serve_command(
+    *,
+    reload: bool,
+    host: Sequence[str],
+    port: int,
+    unix: str | None,
+    unix_mode: int | None,
+    unix_owner: str | None,
+    reuse_port: bool,
+    user: str | None,
+    group: str | None,
+    log_level: str,
+    log_format: str,
+    log_file: str | None,
+    **values: Any,
+) -> int:
     """Read the options, then serve until a signal ends it. Returns the exit status."""
+    leave_process_1()
     shutdown, worker, activated = Shutdown(), inherited(), activated_sockets()
     lifeline = inherited_lifeline() if worker is None else worker.lifeline
     shutdown.install(supervised=lifeline is not None)
@@ -157,15 +201,33 @@ def serve_command(*, reload: bool, log_level: str, log_format: str, **values: An
     if reload:
         restart_on_change(sys.argv[1:], Path.cwd(), shutdown)
         return 0
-    notifier, log = Notifier(), LogWriter()
-    configure_logging(log_level, log_format, log, None if worker is None else worker.number)
-    if worker is None:
-        report_missing_extensions()
     _expect_one_place(click.get_current_context(), activated is not None)
-    config = configure(worker, activated=activated, **values)
-    status = _run(config, shutdown, notifier, log, lifeline is not None)
-    shutdown.finish(status)
-    return status
+    me = identity(user, group) if worker is None else None
+    if worker is not None:
+        listening = Listening(worker.sockets, are_shared=True)
+    elif activated is not None:
+        listening = Listening(activated, are_shared=True)
+    elif unix is not None:
+        listening = _bind_unix(unix, unix_mode, unix_owner, me)
+    else:
+        listening = bind_tcp(host, port, reuse_port=reuse_port)
+    with listening:
+        if me is not None:
+            become(me)
+        notifier, log = Notifier(), LogWriter(file=None if log_file is None else LogFile(log_file))
+        configure_logging(log_level, log_format, log, None if worker is None else worker.number)
+        if worker is None:
+            report_missing_extensions()
+        config = configure(worker, listening, **values)
+        status = _run(config, shutdown, notifier, log, lifeline is not None)
+        shutdown.finish(status)
+        return status
+
+
+def _bind_unix(path: str, mode: int | None, owner: str | None, me: Owner | None) -> Listening:
+    if owner is None:
+        return bind_unix(path, mode, None if path.startswith("@") else me)
+    return bind_unix(path, mode, parse_owner("--unix-owner", owner))
 
 
 def _expect_one_place(context: click.Context, is_activated: bool) -> None:
@@ -179,6 +241,9 @@ def _expect_one_place(context: click.Context, is_activated: bool) -> None:
     if context.params["unix"] is not None and len(given) > 1:
         given.remove("--unix")
         raise UsageError(f"{given[-1]} and --unix exclude each other: give the one to listen on")
+    for name in ("unix_mode", "unix_owner"):
+        if context.params["unix"] is None and context.params[name] is not None:
+            raise UsageError(f"--{name.replace('_', '-')} needs --unix as well")
 
 
 def _run(

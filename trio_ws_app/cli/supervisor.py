@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 
 import attrs
@@ -145,7 +146,7 @@ class _Place:
 async def supervise(
     command: Sequence[str],
     workers: int,
-    listeners: Sequence[trio.socket.SocketType],
+    listeners: Sequence[socket.socket],
     signals: AsyncIterator[int],
     *,
     grace_period: float,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
@@ -67,7 +69,7 @@ def top_command(
         _print([fetch(place, query, token) for place in places], as_json)
     else:
         _live(
-            places,
+            partial(_places, where),
             token,
             Query(sort=sort, filter=text, limit=LIVE_LIMIT if limit is None else limit),
             interval,
@@ -100,7 +102,7 @@ def _print(snapshots: list[Snapshot], as_json: bool) -> None:
     print_once(snapshots)
 
 
-def _live(places: list[str], token: str | None, query: Query, interval: float) -> None:
+def _live(places: Callable[[], list[str]], token: str | None, query: Query, interval: float) -> None:
     _require_rich()
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError("the live view needs a terminal: use --once, or --once --json")

@@ -9,7 +9,7 @@ import sys
 import termios
 import time
 import tty
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import attrs
@@ -52,16 +52,26 @@ class View:
         rows = [row for snapshot in self.snapshots for row in snapshot.connections]
         return sorted(rows, key=SORTS[self.query.sort])
 
-    def update(self, places: Sequence[str], token: str | None) -> None:
-        """Ask for new snapshots; a server that is away is said to be, and asked again at the next turn."""
+    def update(self, places: Callable[[], list[str]], token: str | None) -> None:
+        """Ask for new snapshots; a server that is away is said to be, and asked again at the next turn.
+
+        ``places`` are looked for anew each time: workers come and go.
+        """
         seen = []
         self.problem = ""
-        for place in places:
-            try:
-                seen.append(fetch(place, attrs.evolve(self.query, tasks=True), token))
-            except UsageError as problem:
-                self.problem = str(problem)
-        self.take(seen)
+        try:
+            for place in places():
+                seen.append(self._ask(place, token))
+        except UsageError as problem:
+            self.problem = str(problem)
+        self.take([snapshot for snapshot in seen if snapshot is not None])
+
+    def _ask(self, place: str, token: str | None) -> Snapshot | None:
+        try:
+            return fetch(place, attrs.evolve(self.query, tasks=True), token)
+        except UsageError as problem:
+            self.problem = str(problem)
+            return None
 
     def take(self, snapshots: list[Snapshot]) -> None:
         """Show these from now on; a connection that was chosen is, wherever it is now."""
@@ -186,7 +196,7 @@ def _more(count: int) -> list[Text]:
     return [Text(f"{count} more", style="dim")] if count > 0 else []
 
 
-def watch(places: Sequence[str], token: str | None, query: Query, interval: float) -> None:
+def watch(places: Callable[[], list[str]], token: str | None, query: Query, interval: float) -> None:
     """Show the view until ``q``."""
     view = View(query)
     console = Console(highlight=False)

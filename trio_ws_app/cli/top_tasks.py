@@ -39,7 +39,8 @@ def _unfolded(node: TaskNode, connections: set[str], folded: Counter[str]) -> It
     if not node.internal or node.name in connections:
         yield node
         return
-    folded[_short(node.name)] += 1
+    if not node.name.startswith("<"):  # Trio's
+        folded[_short(node.name)] += 1
     for child in node.children:
         yield from _unfolded(child, connections, folded)
 

@@ -26,7 +26,7 @@ class Team:
     command: Sequence[str]
     workers: int
     control: str | None
-    listeners: Sequence[trio.socket.SocketType]
+    listeners: Sequence[socket.socket]
     stop_timeout: float
     worker_timeout: float | None = None
     live: set[Worker] = attrs.field(factory=set)

@@ -26,26 +26,28 @@ async def run_workers(
 
     Returns the exit status: not 0 if a worker cannot start at all, with one line that says so.
     """
+    if not os.access(sys.executable, os.X_OK):
+        raise UsageError(f"--workers: this user may not run {sys.executable}")
     with shutdown.receiver() as signals:
-        async with config.listeners as listeners:
-            with _control_directory(config) as control:
-                try:
-                    await supervise(
-                        [sys.executable, "-m", "trio_ws_app", *arguments],
-                        config.workers,
-                        [listener.socket for listener in listeners],
-                        signals,
-                        grace_period=config.settings.grace_period,
-                        on_ready=partial(announce, config, listeners),
-                        notifier=notifier,
-                        worker_timeout=config.worker_timeout,
-                        control=control,
-                    )
-                except CannotStart as problem:
-                    if problem.status == MISTAKE:
-                        return MISTAKE  # the worker has said what is wrong
-                    say(f"{PROGRAM}: {problem}", err=True)
-                    return 1
+        config.listening.listen()
+        with _control_directory(config) as control:
+            try:
+                await supervise(
+                    [sys.executable, "-m", "trio_ws_app", *arguments],
+                    config.workers,
+                    config.listening.sockets,
+                    signals,
+                    grace_period=config.settings.grace_period,
+                    on_ready=partial(announce, config),
+                    notifier=notifier,
+                    worker_timeout=config.worker_timeout,
+                    control=control,
+                )
+            except CannotStart as problem:
+                if problem.status == MISTAKE:
+                    return MISTAKE  # the worker has said what is wrong
+                say(f"{PROGRAM}: {problem}", err=True)
+                return 1
     return 0
 
 

@@ -28,18 +28,19 @@ _PREFIX = "trio_ws_app_"
 
 def metrics_hook(
     snapshots: Callable[[], Awaitable[Sequence[Snapshot]]],
-) -> Callable[[Request], Awaitable[Response | None]]:
+) -> Callable[[Request], Awaitable[Response] | None]:
     """A ``process_request`` hook that answers ``/metrics`` with what ``snapshots`` returns, one a worker."""
 
-    async def answer(request: Request) -> Response | None:
-        if request.path != PATH or request.method not in ("GET", "HEAD"):
-            return None
+    async def answer(request: Request) -> Response:
         registry = CollectorRegistry(auto_describe=False)
         registry.register(_Snapshots(await snapshots()))
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         return Response(200, encode(registry), {"Content-Type": content_type})
 
-    return answer
+    def answer_metrics(request: Request) -> Awaitable[Response] | None:
+        return answer(request) if request.path == PATH and request.method in ("GET", "HEAD") else None
+
+    return answer_metrics
 
 
 class _Snapshots(Collector):
@@ -56,11 +57,13 @@ def _gauges(snapshots: Iterable[Snapshot]) -> Iterator[Metric]:
     connections = _gauge("connections", "Open connections.")
     queue = _gauge("queue_bytes", "Bytes that wait for slow peers.")
     draining = _gauge("draining", "1 while the server drains, else 0.")
+    requests = _gauge("http_requests", "HTTP requests that an application answers now.")
     for snapshot in snapshots:
         connections.add_metric([snapshot.worker], snapshot.statistics.connections)
         queue.add_metric([snapshot.worker], snapshot.statistics.queued)
         draining.add_metric([snapshot.worker], snapshot.draining)
-    return iter((connections, queue, draining))
+        requests.add_metric([snapshot.worker], snapshot.statistics.requests)
+    return iter((connections, queue, draining, requests))
 
 
 def _counters(snapshots: Iterable[Snapshot]) -> Iterator[Metric]:
@@ -69,7 +72,9 @@ def _counters(snapshots: Iterable[Snapshot]) -> Iterator[Metric]:
     traffic = _counter("bytes", "Bytes on the wire, frame headers included.", "direction")
     drops = _counter("dropped_messages", "Messages not sent to slow peers, by overflow policy.", "policy")
     closes = _counter("closed_connections", "Connections that ended, by close code.", "code")
-    failures = _counter("failed_handlers", "Handlers that ended with an error.")
+    failures = _counter("failed_handlers", "Handlers, and applications of HTTP requests, that failed.")
+    answers = _counter("http_answers", "Answers of the application of HTTP, by status.", "status")
+    aborted = _counter("http_aborted", "HTTP requests whose client did not get the whole answer.")
     for snapshot in snapshots:
         worker, counts = snapshot.worker, snapshot.statistics
         outcomes = {"accepted": counts.accepted, **counts.refused}
@@ -79,7 +84,9 @@ def _counters(snapshots: Iterable[Snapshot]) -> Iterator[Metric]:
         _add(drops, worker, counts.drops)
         _add(closes, worker, {str(code): count for code, count in counts.closed.items()})
         failures.add_metric([worker], counts.failed)
-    return iter((handshakes, messages, traffic, drops, closes, failures))
+        _add(answers, worker, {str(status): count for status, count in counts.answered.items()})
+        aborted.add_metric([worker], counts.aborted)
+    return iter((handshakes, messages, traffic, drops, closes, failures, answers, aborted))
 
 
 def _histograms(snapshots: Iterable[Snapshot]) -> Iterator[Metric]:

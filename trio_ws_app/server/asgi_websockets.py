@@ -55,7 +55,7 @@ class AsgiWebSockets:
         assert self._application is not None
         with ExitStack() as until_end:
             session = self._session(handshake, request, until_end)
-            scope = websocket_scope(request, {**self._state, **request.state}, session)
+            scope = websocket_scope(request, self._state, session)
             code: int | None = CloseCode.NORMAL
             try:
                 with session.scope:

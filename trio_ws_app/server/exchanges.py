@@ -72,13 +72,13 @@ class Exchanges:
         answer = AnswerWriter(request.method, came.version, came.keep_alive)
         remote = handshake.client.remote
         exchange = Exchange(handshake.transport, self, remote, request, answer, came.body, fallback)
+        scope = http_scope(request, came.version, self._state)
         self.live[exchange] = handshake.host
         self._handshakes[exchange] = handshake
         exchange.begin(came.trailing)
         if exchange.over:
             self._end(exchange)
             return
-        scope = http_scope(request, came.version, self._state)
         self._engine.woken = True
         self._nursery.start_soon(self._serve, exchange, scope, name=f"{request.method} {scope['path']}")
 
@@ -134,11 +134,12 @@ class Exchanges:
 
     def answered(self, exchange: Exchange) -> None:
         handshake = self._handshakes.pop(exchange)
+        handshake.end_trace(exchange.answer.status)
         self._counters.answered[exchange.answer.status] += 1
         log_answered(exchange, self.now())
         self._go_on(handshake, exchange)
 
     def lost(self, exchange: Exchange) -> None:
-        del self._handshakes[exchange]
+        self._handshakes.pop(exchange).end_trace(None)
         self._counters.aborted += 1
         log_answered(exchange, self.now())

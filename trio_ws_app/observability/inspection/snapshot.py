@@ -182,7 +182,8 @@ def from_json(data: Mapping[str, Any]) -> Snapshot:
     statistics = dict(data["statistics"])
     for name in ("ping_latency", "cancel_latency"):
         statistics[name] = _distribution(statistics[name])
-    statistics["closed"] = {int(code): count for code, count in statistics["closed"].items()}
+    for name in ("closed", "answered"):
+        statistics[name] = {int(code): count for code, count in statistics[name].items()}
     rows = [ConnectionRow(**row) for row in data["connections"]]
     tasks, lag, broker = data["tasks"], data["loop_lag"], data["broker"]
     fields = dict(data) | {

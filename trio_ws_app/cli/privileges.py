@@ -1,0 +1,68 @@
+"""Users and groups: whose a Unix socket is, and who the server is once it has bound its sockets."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+
+from ..errors import UsageError
+
+KEEP = -1  # for a user or a group that stays as it is
+Owner = tuple[int, int]
+
+
+def parse_owner(option: str, text: str) -> Owner:
+    """The ids of ``USER``, ``USER:GROUP`` or ``:GROUP``, by name or number. Raises UsageError."""
+    user, _, group = text.partition(":")
+    return _user(option, user)[0] if user else KEEP, _group(option, group) if group else KEEP
+
+
+def identity(user: str | None, group: str | None) -> Owner | None:
+    """The ids of ``--user`` and ``--group``; None if neither is given. Raises UsageError."""
+    if user is None and group is None:
+        return None
+    uid, own_gid = (KEEP, KEEP) if user is None else _user("--user", user)
+    return uid, own_gid if group is None else _group("--group", group)
+
+
+def become(owner: Owner) -> None:
+    """Be this user and group for good, with the other groups that the user is in. Raises UsageError."""
+    uid, gid = owner
+    try:
+        if os.geteuid() == 0:
+            os.setgroups(_groups_of(uid, gid))
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
+    except PermissionError:
+        raise UsageError("--user and --group are for a server that is started by root") from None
+
+
+def _groups_of(uid: int, gid: int) -> list[int]:
+    if uid == KEEP:
+        return [gid]
+    try:
+        name = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return [] if gid == KEEP else [gid]
+    return os.getgrouplist(name, gid)
+
+
+def _user(option: str, name: str) -> tuple[int, int]:
+    """The user's id, and that of the group it belongs to first."""
+    try:
+        entry = pwd.getpwuid(int(name)) if name.isdecimal() else pwd.getpwnam(name)
+    except (KeyError, OverflowError):
+        if name.isdecimal():
+            return int(name), KEEP
+        raise UsageError(f"{option}: there is no user {name!r}") from None
+    return entry.pw_uid, entry.pw_gid
+
+
+def _group(option: str, name: str) -> int:
+    if name.isdecimal():
+        return int(name)
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise UsageError(f"{option}: there is no group {name!r}") from None
