@@ -47,6 +47,7 @@ class LiveSubscription(ChannelSubscription):
         "_rule",
         "_scope",
         "_since",
+        "_size",
         "_topic",
         "_unsubscribes",
         "_why",
@@ -66,6 +67,7 @@ class LiveSubscription(ChannelSubscription):
         request: Subscribe,
         *,
         number: int = 0,
+        size: int = 0,
         grant: Grant | None = None,
         joining: Joining | None = None,
     ) -> None:
@@ -80,13 +82,14 @@ class LiveSubscription(ChannelSubscription):
         self._since = request.since
         self._reject_unrecovered = request.reject_unrecovered
         self._number = number  # of the command, or 0
+        self._size = size  # of what is kept of it
         self._joining = joining  # until its result is known
         self._inbox = Inbox(client)
         self._info: object = None if grant is None else grant.info
         self._expires_at = None if grant is None else grant.expires_at
         self._scope = trio.CancelScope()
         self._blocks: tuple[AbstractAsyncContextManager[object], ...] = ()  # an exit stack takes 1 KiB
-        self._topic: Topic | None = None  # since then
+        self._topic: Topic | None = None  # since it began to be accepted
         self._accepted = False
         self._closed = False
         self._ended: trio.Event | None = None  # where something waits for its end
