@@ -25,7 +25,8 @@ class ChannelLimits:
     ``ping_interval`` and ``pong_timeout`` are the protocol's own (3012). ``expiry_delay`` is how long a
     connection or subscription whose token is out of date waits for a new one (3005, 2501). A subscriber gets
     at most ``max_recovered`` publications, or ``max_recovered_bytes``, of what it has missed; one that has
-    missed more is told that it is not recovered. ``max_history`` publications are in one answer.
+    missed more is told that it is not recovered. A page of the history has at most ``max_history``
+    publications, or as many bytes.
 
     Raises ValueError for a value that makes no sense.
     """

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from math import inf
-from typing import Any
+from typing import Any, Final
 
 import trio
 
@@ -15,17 +15,19 @@ from ..broker.position import Position
 from ..connection import Connection
 from .client import ConnectedClient
 from .codes import ErrorCode, Refuse, UnsubscribeCode
-from .entering import Beginning, Joining, at_once, find_missed, go_live, ttl
+from .entering import Beginning, Joining, find_missed, go_live, ttl
 from .hub import Hub
 from .inbox import Inbox
 from .interface import ChannelSubscription
-from .places import Place
+from .places import Place, at_most
 from .places import beginning as place_now
 from .publications import ClientInfo, Publication, line, push_text, with_publications
 from .requests import Subscribe
 from .rules import Rule
 from .tokens import Grant
 from .topic import Topic, present_info
+
+_AT_ONCE: Final = 64 * 1024  # bytes of publications in one reply; more follow as the client takes them
 
 
 class LiveSubscription(ChannelSubscription):
@@ -202,7 +204,7 @@ class LiveSubscription(ChannelSubscription):
         if not missed.recovered and self._reject_unrecovered:
             raise Refuse(ErrorCode.UNRECOVERABLE_POSITION)
         result |= {"was_recovering": True, "recovered": missed.recovered}
-        first = at_once(missed.deliveries)
+        first = at_most(missed.deliveries, _AT_ONCE)
         text = with_publications(line(self._hub.codec, result), topic.texts_of(first))
         place = Place(first[-1].position) if first else place
         return Beginning(text, place, len(first) < len(missed.deliveries))
