@@ -83,6 +83,7 @@ class Driver:
         self.url = url
         self.client: Client
         self.subscriptions: dict[str, Subscription] = {}
+        self.connecting: asyncio.Task[None]
         self.tokens: list[asyncio.Future[str]] = []
 
     async def ask_for_token(self, channel: str | None = None) -> str:
@@ -97,7 +98,7 @@ class Driver:
         self.client = Client(
             self.url, events=ClientEvents(), get_token=get_token, **delays, **(settings or {})
         )
-        await self.client.connect()
+        self.connecting = asyncio.create_task(self.client.connect())  # may wait for a token
 
     async def subscribe(
         self, channel: str, settings: dict[str, Any] | None = None, refreshes: bool = False
