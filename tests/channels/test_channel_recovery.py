@@ -305,6 +305,25 @@ async def test_pages_of_the_history_lead_from_one_to_the_next() -> None:
         )
 
 
+async def test_a_page_of_the_history_is_so_large() -> None:
+    """In number and in bytes; the next one goes on."""
+    app = application(limits=ws.ChannelLimits(max_history=3, max_recovered_bytes=10_000))
+    async with served(app) as server:
+        client = await connected(server)
+        await client.call("subscribe", channel="stream")
+        for size in (1, 1, 1, 1, 6000, 6000, 20_000):
+            await app.publish("stream", size * "x")
+        sizes: list[list[int]] = []
+        since = {"offset": 0, "epoch": ""}
+        while not sizes or sizes[-1]:
+            page = await client.call("history", channel="stream", limit=-1, since=since)
+            publications = page.get("publications", [])
+            sizes.append([len(publication["data"]) for publication in publications])
+            if publications:
+                since = {"offset": publications[-1]["offset"], "epoch": page["epoch"]}
+        assert sizes == [[1, 1, 1], [1, 6000], [6000], [20_000], []]
+
+
 async def test_what_is_lost_at_the_broker_brings_the_client_back() -> None:
     """It is told 2500, comes back, and is told that it cannot have it all."""
     broker = MemoryBroker()
