@@ -76,6 +76,7 @@ def _run_on_virtual_time(
     """What pytest-trio calls with a test and its fixtures; ``clock`` is one of the test's arguments."""
     from trio_ws_app.testing.fixtures import run_on_virtual_time
 
+    __tracebackhide__ = True
     clock = clock or fixtures.get("autojump_clock")
     run_on_virtual_time(test, fixtures.get("ws_server"), clock, instruments)
 

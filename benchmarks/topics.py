@@ -24,7 +24,8 @@ from .pubsub import redis_server
 HISTORY = ws.History(size=100, ttl=300)
 MESSAGE = "x" * 125
 MEMBERS = 10_000
-CLIENTS = 1000
+ROOM = (1000, 100, 0.0)  # clients, messages that each has missed, and the seconds within which they come back
+STORM = (10_000, 10, 10.0)
 _CLIENTS = Path(__file__).with_name("servers") / "returning_clients.py"
 
 # Each figure with what it shall be at most (or, for joins, at least).
@@ -140,20 +141,23 @@ async def serving(broker: ws.Broker) -> AsyncIterator[int]:
             nursery.cancel_scope.cancel()
 
 
-async def recovery(url: str) -> dict[str, float]:
-    """Clients that come back at once, each for the last 100 messages, and what Redis is asked for that."""
+async def recovery(url: str, clients: int, missed: int, seconds: float) -> tuple[float, float]:
+    """Clients that come back: how many seconds until each has what it missed, and what Redis reads."""
     redis = Redis(url)
     async with ws.open_redis_broker(url) as broker, serving(broker) as port:
-        positions = [await broker.publish("t", MESSAGE, history=HISTORY) for _ in range(101)]
+        positions = [await broker.publish("t", MESSAGE, history=HISTORY) for _ in range(missed + 1)]
         before = await redis.calls("xrevrange")
-        arguments = [str(port), str(positions[0]), str(CLIENTS), "100", str(len(MESSAGE))]
-        command = [sys.executable, str(_CLIENTS), *arguments]
-        done = await trio.run_process(command, capture_stdout=True)
+        arguments = [_CLIENTS, port, positions[0], clients, missed, len(MESSAGE), seconds]
+        done = await trio.run_process([sys.executable, *map(str, arguments)], capture_stdout=True)
         # The script that publishes looks for the newest message by itself, and is not counted here.
-        return {
-            "recovery_s": float(done.stdout),
-            "storm_reads": float(await redis.calls("xrevrange") - before),
-        }
+        return float(done.stdout), float(await redis.calls("xrevrange") - before)
+
+
+async def returning(url: str) -> dict[str, float]:
+    """A room full of clients at once, and a storm of them after an outage."""
+    seconds, _ = await recovery(url, *ROOM)
+    storm_seconds, reads = await recovery(url, *STORM)
+    return {"recovery_s": seconds, "storm_s": storm_seconds, "storm_reads": reads}
 
 
 async def presence(url: str) -> dict[str, float]:
@@ -210,7 +214,7 @@ def command(messages: int, file: Path | None) -> None:
             lambda: memory(messages),
             lambda: redis_cpu(url, messages),
             lambda: latency(url, messages // 10),
-            lambda: recovery(url),
+            lambda: returning(url),
             lambda: presence(url),
         ]
         for step in steps:

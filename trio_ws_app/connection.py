@@ -14,6 +14,7 @@ from .json_codec import JsonCodec, unchanged
 from .request import Request
 
 Message = str | bytes
+"""A text or a binary message (RFC 6455, section 5.6)."""
 Value = TypeVar("Value")
 
 PLAIN_JSON = JsonCodec()

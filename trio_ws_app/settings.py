@@ -138,6 +138,8 @@ def _list(default: tuple[str, ...], text: str, validator: Any = None, converter:
 class Settings:
     """Limits and timeouts of a server. Times are seconds, sizes are bytes, None means no limit.
 
+    ``json`` is the codec of ``receive_json`` and ``send_json``.
+
     Raises ValueError for a value that makes no sense.
     """
 
@@ -279,3 +281,13 @@ class Settings:
     compression_threshold: int = _limit(256, "Messages smaller than this are sent uncompressed.", "bytes")
     # No option: an application that needs it says so.
     json: JsonCodec = attrs.field(factory=JsonCodec, validator=attrs.validators.instance_of(JsonCodec))
+
+
+_OPTIONS = [field for field in attrs.fields(Settings) if "help" in field.metadata]
+Settings.__doc__ = "\n".join(
+    [
+        f"{Settings.__doc__}",
+        "    Attributes:",
+        *(f"        {field.name}: {field.metadata['help']}" for field in _OPTIONS),
+    ]
+)

@@ -109,6 +109,31 @@ async def test_a_body_is_read_no_faster_than_the_application_receives() -> None:
         assert (await client.answer()).body == str(4000 * KIB).encode()
 
 
+async def test_several_tasks_may_receive() -> None:
+    """Each piece goes to one of them, and the end of the client to all."""
+    events: list[Any] = []
+    ended = trio.Event()
+
+    async def app(_scope: Any, receive: Any, _send: Any) -> None:
+        async def listen() -> None:
+            while True:
+                events.append(await receive())
+                if events[-1]["type"] == "http.disconnect":
+                    return
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(listen)
+        ended.set()
+
+    async with client_of(app) as client:
+        await client.say(request("/", method="POST", body=b"abc"))
+        await wait_all_tasks_blocked()
+        await client.stream.aclose()
+        await ended.wait()
+    assert [event.get("body") for event in events] == [b"abc", None, None, None]
+
+
 async def test_an_answer_is_written_no_faster_than_the_client_reads() -> None:
     """An application that sends on has to wait."""
     sent = []

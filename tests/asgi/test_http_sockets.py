@@ -162,3 +162,20 @@ async def test_an_old_client_can_tell_an_answer_that_is_cut_off() -> None:
         assert (await read_all("/")).endswith(b"\r\n\r\npart")
         with pytest.raises(trio.BrokenResourceError):
             await read_all("/broken")
+
+
+async def test_a_proxys_connection_carries_requests_of_many_clients() -> None:
+    """Each has its own address and scheme in its scope."""
+
+    async def app(scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": f"{scope['client'][0]} {scope['scheme']}".encode()})
+
+    settings = ws.Settings(trusted_proxies=("127.0.0.1",))
+    async with listening(app, settings=settings) as server:
+        client = Client(await trio.open_tcp_stream("127.0.0.1", server.port))
+        for host, scheme in (("192.0.2.1", "https"), ("192.0.2.2", "http")):
+            lines = (f"X-Forwarded-For: {host}", f"X-Forwarded-Proto: {scheme}")
+            assert (await client.get("/", *lines)).body == f"{host} {scheme}".encode()
+        assert (await client.get("/")).body == b"127.0.0.1 http"
+        await client.stream.aclose()

@@ -20,9 +20,11 @@ async def test_returning_clients_are_measured(
     own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All get what they missed, and Redis is read once for them."""
-    monkeypatch.setattr(topics, "CLIENTS", 20)
-    figures = await topics.recovery(own_redis.url)
-    assert 0 < figures["recovery_s"] < 10
+    monkeypatch.setattr(topics, "ROOM", (20, 100, 0))
+    monkeypatch.setattr(topics, "STORM", (20, 10, 0.2))
+    figures = await topics.returning(own_redis.url)
+    assert figures["recovery_s"] > 0
+    assert figures["storm_s"] > 0.15
     assert figures["storm_reads"] == 1
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import jwt
 import pytest
 import trio
+import trio.testing
 from protocol_client import ProtocolClient, connected, served
 
 import trio_ws_app as ws
@@ -143,6 +144,19 @@ async def test_a_client_that_does_not_answer_pings_is_gone() -> None:
             assert trio.current_time() - began == pytest.approx(33)
             nursery.cancel_scope.cancel()
         assert (good.pings, bad.pings) == (1, 1)
+
+
+async def test_a_standstill_ends_nobody(autojump_clock: trio.testing.MockClock) -> None:
+    """A pong that has come while the process was stopped is read before the client is judged (G14)."""
+    async with served(application()) as server:
+        client = await connected(server)
+        client.answers_pings = False
+        with trio.move_on_after(25.5):
+            await client.push("unsubscribe")
+        assert client.pings == 1
+        autojump_clock.jump(60)
+        await client.peer.send("{}")
+        assert await client.error("rpc") == 108
 
 
 async def test_a_user_has_so_many_connections() -> None:
@@ -328,8 +342,10 @@ async def test_a_subscription_of_the_servers_comes_back_with_the_connection() ->
 
 def test_tokens_need_a_secret_that_is_one() -> None:
     """A short one, or no algorithm, is a mistake."""
-    with pytest.raises(ValueError, match="16 bytes"):
-        ws.Tokens("short")
+    for algorithm, least in (("HS256", 32), ("HS384", 48), ("HS512", 64)):
+        with pytest.raises(ValueError, match=f"{least} bytes"):
+            ws.Tokens("x" * (least - 1), algorithms=[algorithm])
+        ws.Tokens("x" * least, algorithms=[algorithm])
     with pytest.raises(ValueError, match="algorithms"):
         ws.Tokens(SECRET, algorithms=[])
 
@@ -343,3 +359,21 @@ async def test_an_audience_and_an_issuer_are_checked() -> None:
             strict.user(token(**claims))
         assert refusal.value.code == 3500
     assert ws.Tokens(SECRET).user(token(aud="them", iss="other")).id == "ann"
+
+
+async def test_who_goes_while_connecting_is_not_waited_for() -> None:
+    """The function for connect is cancelled."""
+    cancelled = trio.Event()
+
+    async def who(_request: ws.ConnectRequest) -> ws.User:
+        try:
+            await trio.sleep_forever()
+        finally:
+            cancelled.set()
+
+    async with served(application(who)) as server:
+        client = ProtocolClient(await server.connect())
+        await client.say(client.command("connect"))
+        await client.peer.aclose()
+        with trio.fail_after(1):
+            await cancelled.wait()

@@ -162,8 +162,8 @@ async def test_a_handler_that_is_behind_does_not_lose_its_peer() -> None:
 
     async with trio.open_nursery() as nursery:
         server = await nursery.start(partial(serve, handler, 0, settings=Settings(max_inbox_bytes=1000)))
-        patient = Settings(ping_interval=None, send_timeout=None)
-        async with connect(f"ws://127.0.0.1:{server.port}/", settings=patient) as connection:
+        without_timeouts = Settings(ping_interval=None, send_timeout=None)
+        async with connect(f"ws://127.0.0.1:{server.port}/", settings=without_timeouts) as connection:
             for _ in range(300):
                 await connection.send(b"x" * 65_536)
         await server.drain()

@@ -9,7 +9,9 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Any
 
+import httpx
 import pytest
 import trio
 import trio.lowlevel
@@ -48,7 +50,7 @@ class Traced:
 
 @asynccontextmanager
 async def traced(
-    handler: ws.Handler, process_request: ws.ProcessRequest | None = None
+    handler: ws.Handler | ws.App, process_request: ws.ProcessRequest | None = None
 ) -> AsyncIterator[Traced]:
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
@@ -79,6 +81,31 @@ async def answer(connection: ws.Connection, message: ws.Message) -> None:
 def current(message: ws.Message) -> str:
     """What was received, with the trace that is current meanwhile."""
     return f"{message!r} {trace.get_current_span().get_span_context().trace_id}"
+
+
+async def test_each_http_request_of_an_application_has_a_span() -> None:
+    """It lasts until the answer, is current in the application, and has the answer's status."""
+    current: list[int] = []
+
+    async def http(scope: Any, _receive: Any, send: Any) -> None:
+        assert scope["type"] == "http"
+        if scope["path"] == "/wait":
+            await trio.sleep_forever()
+        current.append(trace.get_current_span().get_span_context().span_id)
+        await send({"type": "http.response.start", "status": 201})
+        await send({"type": "http.response.body"})
+
+    async with traced(ws.App(http=http)) as server:
+        async with httpx.AsyncClient() as client:
+            for _ in range(2):
+                await client.get(f"{server.url.replace('ws', 'http', 1)}/page")
+            with trio.move_on_after(0.1):
+                await client.get(f"{server.url.replace('ws', 'http', 1)}/wait")
+        spans = await server.spans(SpanKind.SERVER, 3)
+    found = [dict(span.attributes or {}) for span in spans]
+    assert [one.get("http.response.status_code") for one in found] == [201, 201, None]
+    assert [one["url.path"] for one in found] == ["/page", "/page", "/wait"]
+    assert [span.context.span_id for span in spans[:2] if span.context] == current
 
 
 @pytest.mark.parametrize("handler", [with_async_for, with_async_consumer, with_plain_consumer])

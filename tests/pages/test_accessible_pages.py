@@ -52,6 +52,14 @@ def notified(tab: Tab) -> None:
     tab.wait_for(says("No events yet"))
 
 
+def conversed(tab: Tab) -> None:
+    tab.type("Ada\n")
+    tab.wait_for(says("you are Ada"))
+    expect_accessible(tab)
+    tab.type("one\ntwo\n")
+    tab.wait_for(says("two"))
+
+
 @pytest.mark.parametrize(
     ("app", "use"),
     [
@@ -59,6 +67,7 @@ def notified(tab: Tab) -> None:
         ("counter", connected),
         ("echo", echoed),
         ("notifications", notified),
+        ("rooms", conversed),
         ("ticker", connected),
     ],
 )

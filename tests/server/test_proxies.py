@@ -1,4 +1,4 @@
-"""Where a client is that comes through proxies: said by those that are trusted, and by nobody else."""
+"""Where a client is that comes through proxies: said by those that are trusted, and by no others."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ async def test_a_trusted_proxy_is_believed(headers: dict[str, str], expected: st
 )
 @pytest.mark.parametrize("settings", [TRUSTING, ws.Settings()], ids=["trusting", "default"])
 async def test_a_stranger_is_not_believed(headers: dict[str, str], settings: ws.Settings) -> None:
-    """A spoofed header from elsewhere changes nothing, nor does one that nobody was to look at."""
+    """A spoofed header from elsewhere changes nothing, nor does one that was not to be looked at."""
     async with serving(whereabouts, settings=settings) as server:
         host, port, scheme, remote = (await asked(server.port, upgrade(**headers), host=STRANGER)).split()
         assert (host, scheme, remote) == (STRANGER, "http", f"{STRANGER}:{port}")
@@ -173,7 +173,7 @@ async def hold(stream: trio.SocketStream) -> None:
 
 
 async def test_one_networks_addresses_are_one_client() -> None:
-    """Of IPv6 limits count the /64: whoever has one address there has them all."""
+    """Of IPv6 limits count the /64: a client that has one address there has them all."""
     settings = ws.Settings(trusted_proxies=(PROXY,), max_connections_per_address=2)
     async with serving(wait, settings=settings) as server, trio.open_nursery() as nursery:
         answers = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -54,11 +55,32 @@ async def test_a_test_may_hold_the_clock(ws_server: ServerFixture, mock_clock: M
     assert await client.receive() == "ten seconds"
 
 
-@pytest.mark.usefixtures("autojump_clock")
-async def test_the_fixture_of_the_mark_is_the_clock_of_the_run(ws_server: ServerFixture) -> None:
-    """A fixture that asks for ``autojump_clock`` too is not on another time."""
+@pytest.fixture
+def watch(autojump_clock: MockClock) -> list[MockClock]:
+    """A fixture of a user's that looks at the clock."""
+    return [autojump_clock]
+
+
+async def test_there_is_one_clock(ws_server: ServerFixture, watch: list[MockClock]) -> None:
+    """The one that other fixtures have asked for is that of the run."""
     await ws_server(echo)
-    assert isinstance(trio.lowlevel.current_clock(), MockClock)
+    assert [trio.lowlevel.current_clock()] == watch
+
+
+async def test_threads_take_no_virtual_time(ws_server: ServerFixture) -> None:
+    """What waits for a thread is not overtaken by timeouts; afterwards time is virtual again."""
+
+    async def handler(connection: ws.Connection) -> None:
+        with trio.fail_after(1):
+            for _ in range(2):
+                await trio.to_thread.run_sync(time.sleep, 0.02)
+        await trio.sleep(HOUR)
+        await connection.send("done")
+
+    client = await (await ws_server(handler)).connect()
+    before = trio.current_time()
+    assert await client.receive() == "done"
+    assert trio.current_time() == before + HOUR
 
 
 @pytest.fixture
@@ -118,6 +140,26 @@ async def test_an_application_that_fails_at_its_start_raises_here(ws_server: Ser
 
     with pytest.raises(LookupError, match="no data base"):
         await ws_server(application)
+
+
+@pytest.mark.usefixtures("autojump_clock")
+async def test_neither_failure_takes_the_place_of_the_other() -> None:
+    """If the application fails at its end after the test has failed, both are told."""
+
+    @asynccontextmanager
+    async def application() -> AsyncGenerator[ws.Handler]:
+        yield echo
+        raise LookupError("at the end")
+
+    async def fail(fixture: ServerFixture) -> None:
+        async with fixture.open():
+            await fixture(application)
+            raise AssertionError("of the test")
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await fail(ServerFixture())
+    assert caught.group_contains(AssertionError, match="of the test")
+    assert caught.group_contains(LookupError, match="at the end")
 
 
 async def test_a_server_needs_a_running_test() -> None:
@@ -284,6 +326,10 @@ STRANGER = {
             finally:
                 assert not left, "\\n".join(map(str, range(100)))
     """,
+    "fails_plainly": """
+        async def test_fails(ws_server):
+            assert 1 == 2
+    """,
     "waits": """
         import trio
 
@@ -348,6 +394,15 @@ def test_a_failure_is_one_screen(tmp_path: Path) -> None:
     assert " more" in output
     assert "trio/_core" not in output
     assert len(output.splitlines()) < 40
+
+
+def test_a_plain_failure_is_the_test_alone(tmp_path: Path) -> None:
+    """What nurseries wrap around it is not shown."""
+    status, output = pytest_in(tmp_path, "fails_plainly")
+    assert status == 1
+    assert "assert 1 == 2" in output
+    assert "ExceptionGroup" not in output
+    assert len(output.splitlines()) < 20
 
 
 def test_the_mark_is_for_async_tests(tmp_path: Path) -> None:

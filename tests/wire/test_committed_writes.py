@@ -18,7 +18,7 @@ class EncryptingTransport(ScriptedTransport):
 
     def __init__(self) -> None:
         super().__init__(room=0)
-        self.gathers = False
+        self.vectored = False
         self.repeats_writes = True
         self._record = b""
 

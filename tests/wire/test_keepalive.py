@@ -37,9 +37,9 @@ def test_without_an_interval_there_is_no_look() -> None:
     """And without a timeout no peer is given up."""
     assert Keepalive(None, 2.0).next_check(0.0, 1e9) is None
     assert Keepalive(None, 2.0).judge(0.0, 1e9) is Verdict.ALIVE
-    patient = Keepalive(3.0, None)
-    assert patient.judge(0.0, 3.0) is Verdict.ASK
-    assert patient.judge(0.0, 1e9) is Verdict.ALIVE
+    without_timeout = Keepalive(3.0, None)
+    assert without_timeout.judge(0.0, 3.0) is Verdict.ASK
+    assert without_timeout.judge(0.0, 1e9) is Verdict.ALIVE
 
 
 @settings(deadline=None)

@@ -14,9 +14,9 @@ from trio_ws_app.wire.outbox import CHUNK_OVERHEAD, WRITE_LIMIT, WRITTEN, Header
 LIMIT = 100_000
 
 
-def outbox(room: int = 0, gathers: bool = True) -> Outbox:
+def outbox(room: int = 0, vectored: bool = True) -> Outbox:
     """An outbox on a transport that takes ``room`` bytes."""
-    return Outbox(ScriptedTransport(room, gathers), LIMIT)
+    return Outbox(ScriptedTransport(room, vectored), LIMIT)
 
 
 def taken(box: Outbox) -> bytes:
@@ -70,10 +70,10 @@ def test_a_send_waits_while_much_is_queued() -> None:
     assert box.has_room()
 
 
-@pytest.mark.parametrize("gathers", [True, False])
-def test_chunks_leave_the_outbox_in_order(gathers: bool) -> None:
+@pytest.mark.parametrize("vectored", [True, False])
+def test_chunks_leave_the_outbox_in_order(vectored: bool) -> None:
     """However many there are, and however little the transport takes at a time."""
-    box = outbox(gathers=gathers)
+    box = outbox(vectored=vectored)
     frames = [encode_frame(2, bytes([number % 256]) * (number * 37 % 2000)) for number in range(600)]
     for frame in frames:
         box.push(frame)

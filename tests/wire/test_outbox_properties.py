@@ -146,9 +146,11 @@ def do(step: tuple[str, int], box: Outbox, frames: SharedFrames, model: Model) -
 
 @settings(deadline=None)
 @given(st.lists(steps, max_size=40), st.booleans())
-def test_an_outbox_writes_and_costs_what_the_model_says(script: list[tuple[str, int]], gathers: bool) -> None:
+def test_an_outbox_writes_and_costs_what_the_model_says(
+    script: list[tuple[str, int]], vectored: bool
+) -> None:
     """Byte for byte, and at each step; and what was written are whole frames and the beginning of one."""
-    transport = ScriptedTransport(0, gathers)
+    transport = ScriptedTransport(0, vectored)
     box, model = Outbox(transport, LIMIT), Model()
     frames = SharedFrames(box)
     for step in script:
@@ -168,7 +170,7 @@ class Encrypting(ScriptedTransport):
     """Keeps a record of what it refuses, as TLS does, and fails if it is not repeated."""
 
     def __init__(self) -> None:
-        super().__init__(0, gathers=False)
+        super().__init__(0, vectored=False)
         self.repeats_writes = True
         self._record = b""
 

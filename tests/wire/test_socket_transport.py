@@ -64,7 +64,7 @@ def test_a_socket_takes_and_gives_bytes(wired: Wired) -> None:
     buffer = bytearray(10)
     assert wired.transport.recv_into(buffer, 10) == BLOCKED
     assert wired.transport.send(b"hello") == 5
-    assert wired.transport.send_gathered([b"two", memoryview(b"parts")]) == 8
+    assert wired.transport.send_vectored([b"two", memoryview(b"parts")]) == 8
     assert wired.peer.recv(100) == b"hellotwoparts"
     wired.peer.send(b"hey")
     assert wired.told() == ["readable"]
@@ -78,7 +78,7 @@ def test_a_socket_that_is_full_says_when_it_takes_more(wired: Wired) -> None:
     """Only while that is asked for."""
     while wired.transport.send(bytes(1 << 20)) != BLOCKED:
         pass
-    assert wired.transport.send_gathered([b"x"]) == BLOCKED
+    assert wired.transport.send_vectored([b"x"]) == BLOCKED
     wired.transport.watch(True, True)
     assert wired.told() == []
     while wired.told() != ["writable"]:

@@ -27,9 +27,9 @@ class ScriptedTransport(Transport):
     ``lost``: it can send nothing more, and has nothing to give besides what has arrived.
     """
 
-    def __init__(self, room: int = 1 << 30, gathers: bool = True) -> None:
+    def __init__(self, room: int = 1 << 30, vectored: bool = True) -> None:
         super().__init__()
-        self.gathers = gathers
+        self.vectored = vectored
         self.room = room
         self.taken = b""
         self.arrived = b""

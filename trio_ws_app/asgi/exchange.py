@@ -206,25 +206,30 @@ class Exchange:
         """
         while not (self.gone or self.over):
             if self.inflow.has_next:
-                return await self._next_piece()
-            if self.inflow.awaits_continue and not self.answer.begun:
+                await self._let_others_run()
+                if self.inflow.has_next:  # they may have received it
+                    return self._next_piece()
+            elif self.inflow.awaits_continue and not self.answer.begun:
                 self.inflow.told_to_continue()
                 self._push(_CONTINUE)
                 self._time_body()
-            if self._receivers is None:
-                self._receivers = ParkingLot()
-            await self._receivers.park()
+            else:
+                if self._receivers is None:
+                    self._receivers = ParkingLot()
+                await self._receivers.park()
         return {"type": "http.disconnect"}
 
     def _wake_receivers(self) -> None:
         if self._receivers is not None:
             self._receivers.unpark_all()
 
-    async def _next_piece(self) -> Event:
+    async def _let_others_run(self) -> None:
         if self.inflow.size > _READ:
-            await checkpoint()  # an application that reads a long body lets the others run
+            await checkpoint()  # an application that reads a long body does not wait for long
         else:
             await checkpoint_if_cancelled()
+
+    def _next_piece(self) -> Event:
         data, more = self.inflow.next()
         if self._paused and not self.inflow.is_full and not self.over:
             self._resume()

@@ -9,7 +9,8 @@ from ..errors import UsageError
 from .codes import DisconnectCode, ErrorCode, Refuse
 from .people import User
 
-_MIN_SECRET: Final = 16  # bytes
+# Bytes of a secret, as many as the hash has (RFC 7518, section 3.2).
+_LEAST: Final[Mapping[str, int]] = {"HS256": 32, "HS384": 48, "HS512": 64}
 
 
 class Tokens:
@@ -22,7 +23,7 @@ class Tokens:
 
     Raises:
         UsageError: PyJWT is not installed.
-        ValueError: the secret has less than 16 bytes, or no algorithm is given.
+        ValueError: the secret has less than 32 bytes (48 for HS384, 64 for HS512), or no algorithm is given.
     """
 
     def __init__(
@@ -40,8 +41,9 @@ class Tokens:
             raise UsageError("tokens need the extra: pip install 'trio-ws-app[channels]'") from None
         if not algorithms:
             raise ValueError("name the algorithms that the tokens are signed with")
-        if len(key) < _MIN_SECRET:
-            raise ValueError(f"the secret of tokens has at least {_MIN_SECRET} bytes, this one {len(key)}")
+        least = max(_LEAST.get(name, 0) for name in algorithms)
+        if len(key) < least:
+            raise ValueError(f"the secret of these tokens has at least {least} bytes, not {len(key)}")
         self._jwt = jwt
         self._key = key
         self._algorithms = list(algorithms)

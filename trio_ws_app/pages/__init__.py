@@ -13,7 +13,7 @@ import trio
 
 from ..request import Request, Response
 
-_SHARED = ("socket.js", "log.js", "style.css", "icon.svg")
+_SHARED = ("socket.js", "channels.js", "conversation.js", "log.js", "style.css", "icon.svg")
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

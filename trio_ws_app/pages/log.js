@@ -49,13 +49,16 @@ export function make(tag, className, ...content) {
   return element;
 }
 
-// The time of day, to the minute.
-export function timeNow() {
-  const now = new Date();
-  const time = make("time", "", now.toLocaleTimeString([], { hour: "numeric", minute: "2-digit" }));
-  time.dateTime = now.toISOString();
+// The time of day, to the minute; of another day with its date.
+export function timeOf(moment) {
+  const clock = moment.toLocaleTimeString([], { hour: "numeric", minute: "2-digit" });
+  const isToday = moment.toDateString() === new Date().toDateString();
+  const time = make("time", "", isToday ? clock : `${moment.toLocaleDateString()} ${clock}`);
+  time.dateTime = moment.toISOString();
   return time;
 }
+
+export const timeNow = () => timeOf(new Date());
 
 // A command to copy: lines break between its words, not at their hyphens.
 export function showCommand(code, text) {

@@ -6,7 +6,7 @@
 //
 // connect(options) dials at once, and again with exponential backoff and full jitter whenever the connection
 // is lost, at once when the page is looked at again or the network is back. It does not come back after the
-// codes 1000, 1008 and 4000-4999. All options may be left out:
+// codes 1000, 1008 and 4000-4999, unless isFinal says otherwise. All options may be left out:
 //
 //   url            where to; the place of this page by default, with the page's own query
 //   query          an object of further parameters for the query
@@ -15,17 +15,19 @@
 //   onMessage(m)   a message, a string or a Blob
 //   positionOf(m)  the position that a message has, if any: the newest one is sent as ?since=POSITION with the
 //                  next connection, so that the server sends what was missed
+//   isFinal(code)  whether the connection is not to come back after this close code
 //   onState(s, t)  "open", "waiting" or "over", and a text for people; by default they are shown in the
 //                  element with the class "status"
 //
-// The result has send(message), isOpen(), close() and position(), the newest one or undefined.
+// The result has send(message), isOpen(), close(text), restart(), which dials anew after the usual wait, and
+// position(), the newest one or undefined.
 
 const FIRST_WAIT = 250;
 const LONGEST_WAIT = 10_000;
 const PROVEN_AFTER = 3_000; // a connection that lasted this long starts the backoff anew
 
 const TRY_AGAIN_LATER = 1013;
-const isFinal = (code) => code === 1000 || code === 1008 || code >= 4000;
+const isFinalByDefault = (code) => code === 1000 || code === 1008 || code >= 4000;
 
 function here() {
   const url = new URL(".", location.href);
@@ -47,6 +49,7 @@ export function connect({
   onClose = () => {},
   onMessage = () => {},
   positionOf = () => undefined,
+  isFinal = isFinalByDefault,
   onState = showState,
 } = {}) {
   let socket;
@@ -101,12 +104,21 @@ export function connect({
     onState("over", text);
   }
 
-  function close() {
+  function drop() {
     socket.removeEventListener("close", lost);
     clearTimeout(timer);
     timer = undefined;
     socket.close(1000);
-    over("closed");
+  }
+
+  function close(why = "closed") {
+    drop();
+    over(why);
+  }
+
+  function restart() {
+    drop();
+    lost({ code: 1006, reason: "" });
   }
 
   const hurry = () => timer !== undefined && document.visibilityState === "visible" && dial();
@@ -120,5 +132,6 @@ export function connect({
     send: (message) => socket.send(message),
     position: () => position,
     close,
+    restart,
   };
 }

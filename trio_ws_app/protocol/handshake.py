@@ -1,6 +1,6 @@
 """The server's side of the opening handshake (RFC 6455, section 4.2), on h11.
 
-One ``ServerHandshake`` reads one request. The caller answers it with ``accept`` or ``refuse``; or, where
+One ``ServerHandshake`` reads one request. The caller answers it with ``accept`` or ``refuse``; or, if
 plain HTTP is served, goes on with its ``body`` and answers by itself.
 """
 

@@ -24,10 +24,14 @@ _TEXT, _BINARY = int(Opcode.TEXT), int(Opcode.BINARY)
 class Overflow(StrEnum):
     """What happens to a message for a peer whose queue is full."""
 
-    DISCONNECT = "disconnect"  # the peer is closed with 1013 and may come back
-    DROP_NEWEST = "drop-newest"  # this message is not sent to it
-    DROP_OLDEST = "drop-oldest"  # queued broadcast messages make room, the oldest first
-    LATEST = "latest"  # at most one message a key waits: a newer one takes its place
+    DISCONNECT = "disconnect"
+    """The peer is closed with 1013 and may come back."""
+    DROP_NEWEST = "drop-newest"
+    """This message is not sent to it."""
+    DROP_OLDEST = "drop-oldest"
+    """Queued broadcast messages make room, the oldest first."""
+    LATEST = "latest"
+    """At most one message a key waits: a newer one takes its place."""
 
 
 class Outcome(StrEnum):

@@ -98,8 +98,9 @@ class Member(Generic[Info]):
 
         Entering waits for the broker's acknowledgement. With ``since`` it then sends what was published
         after that position, waiting for the member's peer, or what ``on_gap`` says if that is not kept as a
-        whole; the block's value says which. Otherwise it sends the newest ``last`` messages that are kept
-        (True is one). What is live follows, with nothing lost or repeated in between.
+        whole; the block's value says which. Without ``since``, and after such a gap, it sends the newest
+        ``last`` messages that are kept (True is one). What is live follows, with nothing lost or repeated in
+        between.
 
         With ``presence``, a JSON value, the member is present on the topic within the block, and ``linger``
         seconds after it, see ``Broker.join``; it is then sent what ``on_presence`` says of the others. With

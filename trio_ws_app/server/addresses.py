@@ -92,7 +92,7 @@ def stream_local_address(stream: trio.abc.AsyncResource) -> tuple[str, int | Non
 
 
 class Proxies:
-    """The proxies that are trusted to say where a client is; nobody else is listened to."""
+    """The proxies that are trusted to say where a client is; what others say is ignored."""
 
     def __init__(self, settings: Settings) -> None:
         self._networks = _networks(settings.trusted_proxies)

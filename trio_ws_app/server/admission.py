@@ -208,7 +208,7 @@ class Admission:
     # -- plain HTTP --------------------------------------------------------------------------
 
     def _exchange(self, handshake: PendingHandshake, request: Request) -> None:
-        """Have the application of HTTP answer; health checks are answered here where it has none."""
+        """Have the application of HTTP answer; health checks are answered here if it has none."""
         if not handshake.is_undecided:
             return
         problem = handshake.http_problem(request)

@@ -1,4 +1,4 @@
-"""How a server stops (G7): who is told, how long that may take, and what comes out of ``serve``."""
+"""How a server stops (G7): in which order, how long that may take, and what comes out of ``serve``."""
 
 from __future__ import annotations
 

@@ -134,11 +134,12 @@ class Exchanges:
 
     def answered(self, exchange: Exchange) -> None:
         handshake = self._handshakes.pop(exchange)
+        handshake.end_trace(exchange.answer.status)
         self._counters.answered[exchange.answer.status] += 1
         log_answered(exchange, self.now())
         self._go_on(handshake, exchange)
 
     def lost(self, exchange: Exchange) -> None:
-        del self._handshakes[exchange]
+        self._handshakes.pop(exchange).end_trace(None)
         self._counters.aborted += 1
         log_answered(exchange, self.now())

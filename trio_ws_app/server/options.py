@@ -16,8 +16,11 @@ from ..settings import Settings
 from .tracing import Tracing
 
 Handler = Callable[[Connection], Awaitable[object]]
+"""Serves one connection: when it returns, the connection is closed with 1000."""
 ProcessRequest = Callable[[Request], Response | Awaitable[Response | None] | None]
+"""Is asked before the upgrade: None lets the request in, a ``Response`` is the answer to it."""
 Readiness = Callable[[], str | None]
+"""Says whether the application can serve: None if it can, else the reason, in one line."""
 
 
 def always_ready() -> str | None:

@@ -318,7 +318,9 @@ class PendingHandshake:
             handshake.body(),
             handshake.trailing + self.trailing,
         )
+        trace, self.trace = self.trace, None
         self._end()
+        self.trace = trace  # it ends with the application's answer
         return came
 
     def take_leave(self) -> None:
@@ -343,7 +345,7 @@ class PendingHandshake:
         Raises ValueError or TypeError for what ``request.upgrade`` can't have said; it is not over then.
         """
         accepted = self._handshake.accept(request)
-        self._end_trace(101)
+        self.end_trace(101)
         self._end()
         return accepted
 
@@ -360,7 +362,7 @@ class PendingHandshake:
             )
             response = _BROKEN
             self._out = self._handshake.refuse(response)
-        self._end_trace(response.status)
+        self.end_trace(response.status)
         self._owner.count_refused(f"HTTP {response.status}")
         logger.debug("%s: HTTP %d: %s", self.client.remote, response.status, reason)
         self._stage = Stage.ANSWERING
@@ -442,10 +444,11 @@ class PendingHandshake:
         self._owner.open_timeout.stop(self)
         self._owner.keep_alive_timeout.stop(self)
         self._owner.linger_timeout.stop(self)
-        self._end_trace(None)
+        self.end_trace(None)
         self._owner.ended(self)
 
-    def _end_trace(self, status: int | None) -> None:
+    def end_trace(self, status: int | None) -> None:
+        """The request has had its answer, or will have none."""
         trace, self.trace = self.trace, None
         if trace is not None:
             trace.end(status)

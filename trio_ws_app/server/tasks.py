@@ -45,7 +45,7 @@ class Place:
 class TaskNode:
     """One task: where it waits, and the tasks in each of the nurseries it has opened.
 
-    ``doing`` says what it waits for where that is known, such as ``waits for a message``. ``internal`` says
+    ``doing`` says what it waits for if that is known, such as ``waits for a message``. ``internal`` says
     that no line of the user's code is in it: a task of the server's own.
     """
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
+from math import inf
 from typing import TYPE_CHECKING, TypeVar
 
 import attrs
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, active_thread_count
 
 from ..broker import Broker, open_memory_broker
 from ..cli.target import as_application
@@ -38,9 +39,42 @@ def run_on_virtual_time(
     clock: trio.abc.Clock | None,
     instruments: Sequence[trio.abc.Instrument],
 ) -> None:
-    """Run a test, and what it serves by ``fixture``; without a clock of its own, time is virtual."""
+    """Run a test, and what it serves by ``fixture``; without a clock of its own, time is virtual.
+
+    If a single exception comes out, that is raised, and no group around it.
+    """
+    __tracebackhide__ = True  # pytest shows the test alone
     clock = clock or MockClock(autojump_threshold=0)
-    trio.run(_run_limited, test, fixture, clock=clock, instruments=instruments)
+    if isinstance(clock, MockClock):
+        instruments = [*instruments, ThreadsHoldTime(clock)]
+    try:
+        trio.run(_run_limited, test, fixture, clock=clock, instruments=instruments)
+        return
+    except BaseExceptionGroup as group:
+        error = _only_error(group)
+    raise error  # outside the handler, so that the group is not shown as well
+
+
+def _only_error(error: BaseException) -> BaseException:
+    """What nurseries have wrapped, if it is a single exception."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+class ThreadsHoldTime(trio.abc.Instrument):
+    """Time does not jump while a thread runs: it takes no virtual time, so no timeout may fire meanwhile."""
+
+    def __init__(self, clock: MockClock) -> None:
+        self._clock = clock
+        self._threshold: float | None = None  # the clock's own, while threads run
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:  # noqa: ARG002  # an instrument's signature
+        has_threads = active_thread_count() > 0
+        if has_threads and self._threshold is None:
+            self._threshold, self._clock.autojump_threshold = self._clock.autojump_threshold, inf
+        elif not has_threads and self._threshold is not None:
+            self._clock.autojump_threshold, self._threshold = self._threshold, None
 
 
 async def _run_limited(test: Callable[[], Awaitable[object]], fixture: ServerFixture | None) -> None:
@@ -109,10 +143,12 @@ class ServerFixture:
                 await ended.wait()
 
     async def _run(self, ended: trio.Event, task_status: trio.TaskStatus[trio.Nursery]) -> None:
-        async with trio.open_nursery() as nursery:
-            task_status.started(nursery)
-            await self._over.wait()
-        ended.set()
+        try:
+            async with trio.open_nursery() as nursery:
+                task_status.started(nursery)
+                await self._over.wait()
+        finally:
+            ended.set()
 
     async def _hold(
         self, block: AbstractAsyncContextManager[Opened], task_status: trio.TaskStatus[Opened]

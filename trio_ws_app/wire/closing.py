@@ -1,5 +1,5 @@
 # cython: annotation_typing=False
-"""The closing handshake, the end of the transport, and what is told of either."""
+"""The closing handshake, the end of the transport, and what ends with them."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ class Link:
                 return None
 
     def feed(self, buffer: bytearray, size: int) -> object:
-        """Act on received bytes; a peer that breaks the protocol is told so."""
+        """Act on received bytes; a peer that breaks the protocol gets a Close that says so."""
         self.bytes_in += size
         if self.closing.peer_closed or self.closing.state == _GONE:
             return None  # after the Close nothing counts (RFC 6455, section 5.5.1)

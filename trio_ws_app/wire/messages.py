@@ -44,7 +44,7 @@ def push_message(
         return _push_compressed(outbox, opcode, payload, deflate, if_fits)
     if if_fits and not outbox.fits(len(payload)):
         raise trio.WouldBlock
-    if len(payload) >= _LARGE and outbox.transport.gathers:
+    if len(payload) >= _LARGE and outbox.transport.vectored:
         outbox.push(Header(encode_header(opcode, len(payload))))
         outbox.push(payload)
     else:

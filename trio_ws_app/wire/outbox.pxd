@@ -3,7 +3,7 @@ cimport cython
 from trio_ws_app.wire.transport cimport Transport
 
 cdef Py_ssize_t _JOIN_LIMIT
-cdef Py_ssize_t _GATHERED
+cdef Py_ssize_t _VECTORS
 cdef Py_ssize_t _TLS_RECORD
 cdef Py_ssize_t _WORTH_SWEEPING
 cdef Py_ssize_t _WRITE_LIMIT

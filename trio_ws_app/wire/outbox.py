@@ -19,7 +19,7 @@ CHUNK_OVERHEAD = 64
 WRITTEN = 0  # the queue is empty, besides BLOCKED and LOST
 
 _JOIN_LIMIT = 64 * 1024  # small chunks are joined up to this size, so that one write carries them
-_GATHERED = 256  # how many chunks one gathering write takes, well below the system's limit
+_VECTORS = 256  # how many chunks one gathering write takes, well below the system's limit
 _TLS_RECORD = 16 * 1024  # what TLS encrypts at once at most, and so keeps of a write that the socket refused
 _WORTH_SWEEPING = 64  # places of chunks that are gone
 
@@ -56,7 +56,7 @@ class Outbox:
         self._bytes = 0  # that are queued
         self.shared = True  # whether frames that many connections share may be queued
         self.sealed = False  # no message may be queued behind what waits
-        self.chunks: list[Any] = []  # by place; None where one is gone
+        self.chunks: list[Any] = []  # by place; None for one that is gone
         self.held: list[Any] | None = None  # chunks that wait for the end of a streamed message
         self.shifts = 0  # how often the places have changed their chunks
         self._first = 0  # the place of the first chunk; what is before is gone
@@ -197,12 +197,12 @@ class Outbox:
                 data = memoryview(data)[self._head_sent :]
             size = len(data)
             sent = self.transport.send(data)
-        elif self._bytes > _JOIN_LIMIT and self.transport.gathers:
-            parts = self._next_chunks(_GATHERED)
+        elif self._bytes > _JOIN_LIMIT and self.transport.vectored:
+            parts = self._next_chunks(_VECTORS)
             if self._head_sent:
                 parts[0] = memoryview(parts[0])[self._head_sent :]
             size = sum(map(len, parts))
-            sent = self.transport.send_gathered(parts)
+            sent = self.transport.send_vectored(parts)
         else:
             data = self._joined()
             size = len(data)

@@ -5,14 +5,14 @@ cdef Py_ssize_t _LOST
 
 cdef class Transport:
     cdef public object endpoint
-    cdef public bint gathers
+    cdef public bint vectored
     cdef public bint wakes_tasks
     cdef public bint repeats_writes
 
     cpdef Py_ssize_t recv_into(self, bytearray buffer, Py_ssize_t size) except -3
     cpdef Py_ssize_t send(self, object data) except -3
     cpdef Py_ssize_t pending(self) except -1
-    cpdef Py_ssize_t send_gathered(self, object parts) except -3
+    cpdef Py_ssize_t send_vectored(self, object parts) except -3
 
 cdef class SocketTransport(Transport):
     cdef object _epoll

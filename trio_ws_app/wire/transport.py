@@ -40,7 +40,7 @@ class Transport:
 
     def __init__(self) -> None:
         self.endpoint: Any = None  # an Endpoint, once bytes may come
-        self.gathers = False  # whether ``send_gathered`` is cheaper than joining
+        self.vectored = False  # whether ``send_vectored`` is cheaper than joining
         self.wakes_tasks = True  # whether sending gives some task something to do
         self.repeats_writes = False  # whether a write that was BLOCKED has to be repeated with the same bytes
 
@@ -52,7 +52,7 @@ class Transport:
         """Take some of ``data``; how many bytes, BLOCKED or LOST."""
         raise NotImplementedError
 
-    def send_gathered(self, parts: Sequence[bytes | memoryview]) -> int:
+    def send_vectored(self, parts: Sequence[bytes | memoryview]) -> int:
         """As ``send`` of all the parts."""
         return self.send(b"".join(parts))
 
@@ -101,7 +101,7 @@ class SocketTransport(Transport):
 
     def __init__(self, fd: int, epoll: select.epoll, transports: dict[int, Any]) -> None:
         super().__init__()
-        self.gathers = True
+        self.vectored = True
         self.wakes_tasks = False
         self._fd = fd  # -1 once closed: the number may be another's then
         self._epoll = epoll
@@ -128,7 +128,7 @@ class SocketTransport(Transport):
         finally:
             if self._tls is None:
                 plain.detach()
-        self.gathers = False
+        self.vectored = False
         self.repeats_writes = True  # it has encrypted them already
         return self._tls
 
@@ -152,7 +152,7 @@ class SocketTransport(Transport):
         except (OSError, ValueError):
             return _LOST
 
-    def send_gathered(self, parts: Sequence[bytes | memoryview]) -> int:
+    def send_vectored(self, parts: Sequence[bytes | memoryview]) -> int:
         try:
             return os.writev(self._fd, parts)
         except BlockingIOError:

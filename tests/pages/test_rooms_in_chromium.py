@@ -1,0 +1,125 @@
+"""The page with rooms as people use it: in a real browser, by keyboard, against a real server."""
+
+from __future__ import annotations
+
+import pytest
+from axe import needs_chromium
+from browser import Browser, Tab, expect_good_looks, page_of, says
+from redis_servers import RedisServer
+from running import Running, serving
+
+from trio_ws_app.apps.notifications import Tokens
+
+pytestmark = needs_chromium
+
+SECRET = "a long random text"
+BUBBLES = "[...document.querySelectorAll('.log:not([hidden]) .bubble')].map((item) => item.innerText).join()"
+PEOPLE = "[...document.querySelectorAll('#people li')].map((item) => item.innerText).join()"
+
+
+def join(browser: Browser, server: Running, name: str) -> Tab:
+    """A tab in which ``name`` has joined, by keyboard alone."""
+    tab = browser.tab(page_of(server))
+    tab.wait_for("document.activeElement.id === 'name'")
+    tab.value("document.activeElement.select()")
+    tab.type(f"{name}\n")
+    tab.wait_for(says(f"you are {name}"))
+    return tab
+
+
+def join_with_token(browser: Browser, server: Running, token: str) -> Tab:
+    """A tab in which the owner of a token has joined."""
+    tab = browser.tab(page_of(server))
+    tab.value("document.querySelector('summary').click(), document.getElementById('token').focus()")
+    tab.type(f"{token}\n")
+    tab.wait_for(says("you are "))
+    return tab
+
+
+def press(tab: Tab, name: str) -> None:
+    """Press the button or link with this name, once it is there."""
+    button = f"[...document.querySelectorAll('button, a')].find((one) => one.innerText.startsWith({name!r}))"
+    tab.wait_for(f"{button} !== undefined")
+    tab.value(f"{button}.click()")
+
+
+@pytest.mark.slow
+def test_two_tabs_in_two_rooms(browser: Browser) -> None:
+    """Messages, typing, people, unread messages of another room, and looks."""
+    with serving("rooms") as server:
+        ada, grace = join(browser, server, "Ada"), join(browser, server, "Grace")
+        ada.wait_for(f"{PEOPLE} === 'Ada (you),Grace'")
+        grace.type("good")
+        ada.wait_for(says("Grace is typing"))
+        grace.type(" morning\n")
+        ada.wait_for(f"{BUBBLES} === 'good morning'")
+        ada.wait_for("document.getElementById('typing').textContent === ''")
+        grace.value("document.getElementById('other').focus()")
+        grace.type("python\n")
+        grace.wait_for(says("#python"))
+        ada.type("are you there?\n")
+        grace.wait_for("document.querySelector('.unread')?.innerText.startsWith('1')")
+        press(grace, "#lobby")
+        grace.wait_for(f"{BUBBLES} === 'good morning,are you there?'")
+        expect_good_looks(grace)
+        assert ada.complaints == grace.complaints == []
+        grace.close()
+        ada.wait_for(f"{PEOPLE} === 'Ada (you)'")
+
+
+def test_direct_messages(browser: Browser) -> None:
+    """A name opens a conversation with that person alone, which the other finds among the rooms."""
+    with serving("rooms") as server:
+        ada, grace = join(browser, server, "Ada"), join(browser, server, "Grace")
+        press(ada, "Grace")
+        ada.wait_for(says("only Grace can read"))
+        ada.type("psst\n")
+        press(grace, "Ada")
+        grace.wait_for(f"{BUBBLES} === 'psst'")
+        grace.type("yes?\n")
+        ada.wait_for(f"{BUBBLES} === 'psst,yes?'")
+
+
+def test_a_moderator_removes_somebody(browser: Browser) -> None:
+    """The one removed is told, and can say no more there."""
+    with serving("rooms", TRIO_WS_APP_SECRET=SECRET) as server:
+        ada = join(browser, server, "Ada")
+        grace = join_with_token(browser, server, Tokens(SECRET).sign("Grace", ["moderate"]))
+        ada.wait_for(f"{PEOPLE}.includes('moderator')")
+        press(grace, "Remove")
+        ada.wait_for(says("removed by a moderator"))
+        grace.wait_for(f"{PEOPLE} === 'Grace (you)'")
+
+
+def test_a_wrong_token_can_be_corrected(browser: Browser) -> None:
+    """The dialog says what is wrong, and stays."""
+    with serving("rooms", TRIO_WS_APP_SECRET=SECRET) as server:
+        tab = browser.tab(page_of(server))
+        tab.value("document.querySelector('summary').click(), document.getElementById('token').focus()")
+        tab.type("wrong\n")
+        tab.wait_for("document.getElementById('problem').textContent.includes('invalid token')")
+        tab.value("document.activeElement.select()")
+        tab.type(Tokens(SECRET).sign("Grace", []) + "\n")
+        tab.wait_for(says("you are Grace"))
+
+
+@pytest.mark.slow
+def test_the_page_shows_what_it_missed(browser: Browser, own_redis: RedisServer) -> None:
+    """While its server restarts another one takes messages: they come, once and in order."""
+    with (
+        serving("rooms", "--broker", own_redis.url) as one,
+        serving("rooms", "--broker", own_redis.url) as other,
+    ):
+        ada, grace = join(browser, one, "Ada"), join(browser, other, "Grace")
+        grace.type("first\n")
+        ada.wait_for(f"{BUBBLES} === 'first'")
+        one.stop()
+        ada.wait_for(says("reconnecting"))
+        grace.type("second\nthird\n")
+        grace.wait_for(f"{BUBBLES} === 'first,second,third'")
+        with serving("rooms", "--broker", own_redis.url, "--port", str(one.port)):
+            ada.wait_for(says("connected again"))
+            ada.wait_for(f"{BUBBLES} === 'first,second,third'")
+            ada.type("fourth\n")
+            grace.wait_for(f"{BUBBLES} === 'first,second,third,fourth'")
+        assert not [text for text in ada.complaints if "ERR_CONNECTION_REFUSED" not in text]

@@ -1,0 +1,36 @@
+// One conversation of the page with rooms: its log, its messages in groups, and how many are unread.
+
+import { make, openLog, timeOf } from "./log.js";
+
+const GROUPED = 5 * 60; // seconds within which the messages of one person are one group
+
+export function openConversation(title, label, emptyText) {
+  const element = document.getElementById("log").content.firstElementChild.cloneNode(true);
+  element.setAttribute("aria-label", label);
+  if (emptyText) element.querySelector(".first").textContent = emptyText;
+  const log = openLog(element);
+  let last = {}; // the newest entry: its author and time; a notice has no author
+
+  return {
+    title,
+    element,
+    unread: 0,
+
+    notice(text) {
+      last = {};
+      log.append(make("li", "notice", text));
+    },
+
+    // A message that the user with this id and name has sent, at a time in seconds since 1970.
+    message({ user, name, mine, text, at }) {
+      const follows = user === last.user && at - last.at < GROUPED;
+      last = { user, at };
+      const item = make("li", `message${mine ? " mine" : ""}${follows ? " follows" : ""}`);
+      const who = make("b", mine || follows ? "visually-hidden" : "", mine ? "You" : name);
+      const head = make("p", "head", who);
+      if (!follows) head.append(" ", timeOf(new Date(at * 1000)));
+      item.append(head, make("p", "bubble", text));
+      log.append(item);
+    },
+  };
+}
