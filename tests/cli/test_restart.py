@@ -157,6 +157,28 @@ def test_a_replaced_worker_closes_batch_by_batch(directory: Path) -> None:
         assert max(ends) - min(ends) > 0.4  # three pauses of 0.2 s at least
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 1001), (signal.SIGHUP, 1012)])
+def test_a_client_that_says_nothing_does_not_hold_up_the_goodbye(
+    directory: Path, number: signal.Signals, code: int
+) -> None:
+    """Those who are in the opening handshake get a quarter of the grace period, not all of it."""
+    with (
+        serving("app:names_its_process", *TWO, "--grace-period", "0.4", cwd=directory) as server,
+        ExitStack() as stack,
+    ):
+        address = ("127.0.0.1", server.port)
+        silent = [stack.enter_context(socket.create_connection(address)) for _ in range(20)]
+        client = stack.enter_context(connect(server.url))
+        assert process_of(client) > 0
+        server.process.send_signal(number)
+        assert code_of(client) == code
+        assert len(silent) == 20
+        if number == signal.SIGHUP:
+            server.await_error("all workers are replaced")
+        ended = server.stop() if number == signal.SIGHUP else server.wait()
+    assert (ended.status, "does not end" in ended.errors) == (0, False)
+
+
 def test_a_successor_that_cannot_start_leaves_all_as_it_was(directory: Path) -> None:
     """The workers that there are go on, and the log says why."""
     with serving("app:names_its_process", *TWO, cwd=directory) as server, connect(server.url) as client:
