@@ -11,7 +11,7 @@ from functools import partial
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ..asgi.exchange import Exchange
+from ..asgi.http_link import HttpLink
 from ..protocol.deflate import PerMessageDeflate
 from ..protocol.handshake import Refusal
 from ..request import Request, Response
@@ -231,7 +231,7 @@ class Admission:
         else:
             handshake.refuse(self._answer_to_check(path, handshake), check)
 
-    def _go_on(self, handshake: PendingHandshake, exchange: Exchange) -> None:
+    def _go_on(self, handshake: PendingHandshake, exchange: HttpLink) -> None:
         """The client has its answer, and may make another request."""
         transport = handshake.transport
         again = self.begin(transport, handshake.peer, handshake.secured, handshake.local, True)
