@@ -112,7 +112,7 @@ class Acceptor:
     async def _carry(self, stream: trio.abc.Stream) -> None:
         """Carry the bytes of one stream; what it raises ends it alone (G5)."""
         client = self._admission.proxies.uncounted(stream_client(stream))
-        if not self._admission.pending.make_room(client.group):
+        if not self._admission.let_begin(client):
             self._admission.count_refused("too many handshakes")
             await _close_forcefully(stream)
             return
