@@ -25,7 +25,7 @@ from trio_ws_app.observability.inspection.fetch import fetch
 from trio_ws_app.observability.inspection.snapshot import Query
 from trio_ws_app.server.tasks import TaskNode
 
-from . import document, report
+from . import document, everything, report
 from .processes import ROOT, port_of
 from .vanishing import RawClient, leave_often
 
@@ -254,17 +254,22 @@ def _storm(port: int, cycles: int, seed: int) -> Counter[str]:
 
 @click.command("soak")
 @click.option("--cycles", type=click.IntRange(100), default=10_000, show_default=True)
+@click.option("--hours", type=click.FloatRange(0, min_open=True), help="Let everything happen, for so long.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the random choices.")
 @click.option("--json", "path", type=click.Path(path_type=Path), help="Write everything to this file.")
-def command(cycles: int, seed: int, path: Path | None) -> None:
+def command(cycles: int, hours: float | None, seed: int, path: Path | None) -> None:
     """Clients that connect, talk and vanish in every way: what they leave in the chat's server.
 
     Beside them two members talk and one has stopped reading. At the end SIGTERM is sent while a client
     does not read. Exit status 1 when something is left, was logged as an error, or took too long.
+
+    With --hours another server is soaked: workers with TLS and Redis, clients that resume, and all that can
+    happen to them, again and again. Exit status 1 when a message is lost or repeated, memory grows, or
+    an ERROR is logged.
     """
-    found = soak(cycles, seed)
+    found = soak(cycles, seed) if hours is None else everything.run(hours, seed)
     console = report.console()
-    for line in _lines(found):
+    for line in _lines(found) if isinstance(found, Soak) else everything.lines(found):
         console.print(line)
     if path is not None:
         facts = {"benchmark": "soak", "machine": document.machine(), **attrs.asdict(found)}

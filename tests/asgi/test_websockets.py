@@ -11,7 +11,7 @@ from plain_http import Client, request
 from trio.testing import wait_all_tasks_blocked
 
 import trio_ws_app as ws
-from trio_ws_app.testing import serve_in_memory
+from trio_ws_app.testing import assert_nothing_left, cancel_everywhere, serve_in_memory
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")
 
@@ -233,6 +233,68 @@ async def test_a_client_that_goes_before_the_answer_cancels_the_application(wait
         with trio.fail_after(0.1):
             await ended.wait()
     assert [event["type"] for event in events] == ["websocket.disconnect"] * (waits_in == "receive")
+
+
+async def test_with_cancel_on_disconnect_an_application_is_cancelled_when_its_client_goes() -> None:
+    """As a handler is (G9)."""
+    ended = trio.Event()
+
+    async def app(_scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send(ACCEPT)
+        try:
+            await trio.sleep_forever()
+        finally:
+            ended.set()
+
+    async with serve_in_memory(only_websockets(app), cancel_on_disconnect=True) as server:
+        peer = await server.connect("/")
+        await peer.aclose()
+        with trio.fail_after(0.1):
+            await ended.wait()
+
+
+async def talk() -> None:
+    """An application that accepts, echoes and is left."""
+
+    async def app(_scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send(ACCEPT)
+        while (event := await receive())["type"] == "websocket.receive":
+            await send(event | {"type": "websocket.send"})
+
+    with assert_nothing_left():
+        async with serve_in_memory(only_websockets(app), settings=ws.Settings(grace_period=1)) as server:
+            peer = await server.connect("/")
+            await peer.send("hello")
+            assert await peer.receive() == "hello"
+            await peer.aclose()
+
+
+def test_a_conversation_survives_cancellation_anywhere() -> None:
+    """Nothing is left, wherever it is cancelled (G8)."""
+    assert len(cancel_everywhere(talk).points) > 10
+
+
+async def test_a_hook_may_add_to_what_the_application_says() -> None:
+    """Headers of both are in the answer 101; what the hook has set is in the scope's state."""
+    states: list[Any] = []
+
+    def hook(request: ws.Request) -> None:
+        request.state.user = "ann"
+        request.upgrade.headers.append(("X-Hook", "1"))
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        states.append(scope["state"])
+        await receive()
+        await send(ACCEPT | {"headers": [(b"x-app", b"2")]})
+
+    async with serve_in_memory(only_websockets(app), process_request=hook) as server:
+        client = Client(await server.connect_raw())
+        await client.say(request("/", *UPGRADE))
+        answer = await client.answer()
+        await client.stream.aclose()
+    assert (answer["x-hook"], answer["x-app"], states) == ("1", "2", [{"user": "ann"}])
 
 
 async def test_a_server_that_stops_says_so_to_its_applications() -> None:

@@ -229,6 +229,43 @@ async def test_so_many_commands_wait_for_an_answer() -> None:
         assert await client.call("publish", channel="busy", data=3) == {}
 
 
+async def test_what_waits_has_so_many_bytes() -> None:
+    """Calls and publications that are not answered, and what subscriptions were asked for with."""
+    limits = ws.ChannelLimits(max_pending_bytes=1000, max_channel_bytes=1000)
+    channels = ws.Channels(limits=limits)
+
+    @channels.rpc("wait")
+    async def wait(call: ws.Call) -> object:
+        await trio.sleep(5)
+        return len(call.data)
+
+    @channels.subscription("it:{name}")
+    async def it(subscription: ws.ChannelSubscription, name: str) -> None:  # noqa: ARG001
+        await subscription.accept()
+        await trio.sleep(5)
+        async for _ in subscription:
+            pass
+
+    async with served(channels.app()) as server:
+        client = await connected(server)
+        for kind, fields in (
+            ("rpc", {"method": "wait", "data": 600 * "x"}),
+            ("publish", {"channel": "it:1", "data": 600 * "x"}),
+        ):
+            if kind == "publish":
+                await client.call("subscribe", channel="it:1", data=600 * "x")
+                await client.call("subscribe", channel="it:2", data=600 * "x")
+                assert await client.error("subscribe", channel="it:3") == 106
+            commands = [client.command(kind, **fields) for _ in range(2)]
+            await client.say(*commands)
+            assert await client.error(kind, **fields) == 111
+            for command in commands:
+                assert kind in await client.reply_to(command["id"])
+            assert kind in await client.ask(kind, **fields)
+        await client.call("unsubscribe", channel="it:2")
+        await client.call("subscribe", channel="it:3")
+
+
 async def test_limits_make_sense() -> None:
     """A wrong one is said at once."""
     with pytest.raises(ValueError, match="max_channels"):

@@ -115,6 +115,18 @@ async def test_what_is_not_kept_whole_is_not_recovered(keeps_first_epoch: bool) 
         assert reader.seen == [1, 6]
 
 
+async def test_the_first_of_all_may_be_gone() -> None:
+    """There was nothing when the client went, and too much since."""
+    app = application(size=3)
+    async with served(app) as server:
+        reader = Reader(await connected(server), keeps_first_epoch=False)
+        await reader.subscribe()
+        await reader.client.peer.aclose()
+        for number in range(4):
+            await app.publish("stream", number)
+        assert (await reader.recover(await connected(server)))["recovered"] is False
+
+
 @EACH_READER
 async def test_the_newest_that_are_kept_are_enough(keeps_first_epoch: bool) -> None:
     """Although the place of the subscription's beginning is not kept any more."""
@@ -149,17 +161,17 @@ async def test_another_history_with_the_same_offsets_is_not_taken_for_the_same(
             await app.publish("stream", "lost")
         reader = Reader(await connected(server), keeps_first_epoch=keeps_first_epoch)
         await reader.subscribe()
-        if not keeps_first_epoch:
-            await app.publish("stream", "lost")
-            await reader.read(1)
+        for _ in range(2):
+            await app.publish("stream", "lost, too")
+        await reader.read(2)
         await reader.client.peer.aclose()
         await wait_all_tasks_blocked()
         broker._histories = as_it_was
-        for text in ("another", "and more"):
+        for text in ("another", "and more", "and more", "and more"):
             await app.publish("stream", text)
-        assert reader.offset == 2
+        assert reader.offset in (3, 4)
         result = await reader.recover(await connected(server))
-        assert (result["recovered"], result["offset"]) == (False, 3)
+        assert (result["recovered"], result["offset"]) == (False, 5)
 
 
 def channels_on(broker: ws.Broker) -> ws.ChannelsApp:
@@ -291,6 +303,25 @@ async def test_pages_of_the_history_lead_from_one_to_the_next() -> None:
         assert (
             await client.error("history", channel="stream", limit=1, since={"offset": 1, "epoch": "x"}) == 112
         )
+
+
+async def test_a_page_of_the_history_is_so_large() -> None:
+    """In number and in bytes; the next one goes on."""
+    app = application(limits=ws.ChannelLimits(max_history=3, max_recovered_bytes=10_000))
+    async with served(app) as server:
+        client = await connected(server)
+        await client.call("subscribe", channel="stream")
+        for size in (1, 1, 1, 1, 6000, 6000, 20_000):
+            await app.publish("stream", size * "x")
+        sizes: list[list[int]] = []
+        since = {"offset": 0, "epoch": ""}
+        while not sizes or sizes[-1]:
+            page = await client.call("history", channel="stream", limit=-1, since=since)
+            publications = page.get("publications", [])
+            sizes.append([len(publication["data"]) for publication in publications])
+            if publications:
+                since = {"offset": publications[-1]["offset"], "epoch": page["epoch"]}
+        assert sizes == [[1, 1, 1], [1, 6000], [6000], [20_000], []]
 
 
 async def test_what_is_lost_at_the_broker_brings_the_client_back() -> None:

@@ -59,6 +59,7 @@ def test_two_tabs_talk(browser: Browser) -> None:
         grace.wait_for(says("<b>hello</b> & goodbye"))
         people = "[...document.querySelectorAll('#people li')].map((item) => item.textContent).join()"
         assert ada.value(people) == "Ada (you),Grace"
+        assert ada.value("document.getElementById('here').textContent") == "Here (2)"
         expect_good_looks(ada)
         assert ada.complaints == []
         grace.close()

@@ -12,7 +12,7 @@ Scope = MutableMapping[str, Any]
 Event = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Event]]
 Send = Callable[[Event], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[object]]
+Application = Callable[..., Awaitable[object]]  # of these three, which each framework types in its own way
 
 _HTTP_SPECIFICATION = "2.4"
 OURS = "trio_ws_app"  # an extension, by which an application's WebSocket is known to be on our server

@@ -58,6 +58,9 @@ class ServerApi:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
+        if scope["type"] == "lifespan":
+            await _live(receive, send)
+            return
         if scope["type"] != "http":
             raise RuntimeError(f"the API answers HTTP, not {scope['type']!r}")
         try:
@@ -136,6 +139,15 @@ def _refusal(method: str, error: Exception) -> Refuse:
     if isinstance(error, Refuse) and error.is_error:
         return error
     return Refuse(ErrorCode.BAD_REQUEST)  # a field, a code or a text that cannot be
+
+
+async def _live(receive: Receive, send: Send) -> None:
+    """Begin and end with the server: there is nothing to do for it."""
+    while True:
+        event = await receive()
+        await send({"type": f"{event['type']}.complete"})
+        if event["type"] == "lifespan.shutdown":
+            return
 
 
 async def _respond(send: Send, status: int, text: str, headers: list[tuple[bytes, bytes]]) -> None:

@@ -48,19 +48,13 @@ class Calls:
         self._hub = hub
         self._nursery = nursery
 
-    def start(self, number: int, kind: str, work: Callable[[], Awaitable[str]]) -> None:
+    def start(self, number: int, kind: str, work: Callable[[], Awaitable[str]], size: int = 0) -> None:
         """Begin to answer. Raises ``Refuse`` with 111 if too many commands wait for their answers."""
-        self.make_room()
-        self._client.pending += 1
-        self._nursery.start_soon(self._answer, number, kind, work, name=f"{kind} of {self._client.id}")
-
-    def make_room(self) -> None:
-        """Raise ``Refuse`` with 111 if too many commands wait for their answers."""
-        if self._client.pending >= self._hub.limits.max_pending:
-            raise Refuse(ErrorCode.TOO_MANY_REQUESTS)
+        self._client.begin_pending(size)
+        self._nursery.start_soon(self._answer, number, kind, work, size, name=f"{kind} of {self._client.id}")
 
     @enable_ki_protection
-    async def _answer(self, number: int, kind: str, work: Callable[[], Awaitable[str]]) -> None:
+    async def _answer(self, number: int, kind: str, work: Callable[[], Awaitable[str]], size: int) -> None:
         try:
             refusal = await self._try(number, kind, work)
             if refusal is not None and refusal.is_disconnection:
@@ -69,7 +63,7 @@ class Calls:
                 with suppress(ConnectionClosed):
                     await self._client.refuse(number, refusal.as_error())
         finally:
-            self._client.pending -= 1
+            self._client.end_pending(size)
 
     async def _try(self, number: int, kind: str, work: Callable[[], Awaitable[str]]) -> Refuse | None:
         try:
@@ -82,7 +76,7 @@ class Calls:
 
     # -- the application's
 
-    def rpc(self, number: int, request: Rpc) -> None:
+    def rpc(self, number: int, request: Rpc, size: int) -> None:
         """Call the function for the method."""
         calls = self._hub.rules.calls
         if not calls:
@@ -95,9 +89,9 @@ class Calls:
         async def work() -> str:
             return line(self._hub.codec, {"data": await await_interruptible(function(call))})
 
-        self.start(number, "rpc", work)
+        self.start(number, "rpc", work, size)
 
-    def message(self, data: object) -> None:
+    def message(self, data: object, size: int) -> None:
         """Call the function for messages, for which there is no answer."""
         function = self._hub.rules.message
         if function is None:
@@ -108,7 +102,7 @@ class Calls:
             await await_interruptible(function(call))
             return "{}"
 
-        self.start(0, "send", work)
+        self.start(0, "send", work, size)
 
     # -- what channels hold
 

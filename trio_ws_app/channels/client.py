@@ -9,7 +9,7 @@ from typing import Protocol
 import trio
 
 from ..connection import Connection
-from .codes import DisconnectCode, Refuse, UnsubscribeCode
+from .codes import DisconnectCode, ErrorCode, Refuse, UnsubscribeCode
 from .hub import Hub
 from .interface import ChannelClient
 from .people import User
@@ -30,7 +30,7 @@ class Ongoing(Protocol):
     def ended(self) -> trio.Event: ...
     def end(self, why: Refuse) -> None: ...
     def leave(self, number: int) -> None: ...
-    def put(self, number: int, data: object) -> None: ...
+    def put(self, number: int, data: object, size: int) -> None: ...
     def refresh(self, grant: Grant) -> dict[str, object]: ...
 
 
@@ -38,7 +38,8 @@ class ConnectedClient(ChannelClient):
     """A client as its session, its subscriptions and its calls have it.
 
     Everything that is done for it is in ``scope``, and ``why`` it is disconnected is set before that ends.
-    ``pending`` commands wait for their answers.
+    ``pending`` commands wait for their answers, and have so many bytes; ``channel_bytes`` are those of the
+    commands that its subscriptions began with.
     """
 
     def __init__(self, id: str, connection: Connection, hub: Hub) -> None:  # noqa: A002
@@ -49,6 +50,8 @@ class ConnectedClient(ChannelClient):
         self.scope = trio.CancelScope()
         self.why: Refuse | None = None
         self.pending = 0
+        self.pending_bytes = 0
+        self.channel_bytes = 0
         self.subscriptions: dict[str, Ongoing] = {}
         self.begin: Callable[[str], object] | None = None  # a subscription of the server's
 
@@ -112,6 +115,19 @@ class ConnectedClient(ChannelClient):
         if shared_frames is not None:
             shared_frames.drop_oldest(1 << 60)
         self.end(Refuse(DisconnectCode.SLOW))
+
+    def begin_pending(self, size: int) -> None:
+        """A command of this size waits for its answer. Raises ``Refuse`` with 111 if others take the room."""
+        limits = self._hub.limits
+        if self.pending >= limits.max_pending or self.pending_bytes >= limits.max_pending_bytes:
+            raise Refuse(ErrorCode.TOO_MANY_REQUESTS)
+        self.pending += 1
+        self.pending_bytes += size
+
+    def end_pending(self, size: int) -> None:
+        """It has its answer."""
+        self.pending -= 1
+        self.pending_bytes -= size
 
     def post(self, text: str) -> bool:
         """Send without waiting; False if there is no room."""

@@ -190,10 +190,10 @@ def commands_in(frame: str, codec: JsonCodec) -> Iterator[Command]:
                 value = codec.loads(line)
             except Exception:  # each library has errors of its own; deep nesting is a RecursionError
                 raise bad_request() from None
-            yield _command(value)
+            yield _command(value, len(line))
 
 
-def _command(value: object) -> Command:
+def _command(value: object, size: int) -> Command:
     fields = Fields(value)
     number = fields.number("id", most=_MAX_ID)
     name = next((name for name in _READERS if fields.value(name) is not None), None)
@@ -204,8 +204,8 @@ def _command(value: object) -> Command:
     if not number and name != "send":
         raise bad_request()
     try:
-        return Command(number, _READERS[name](Fields(fields.value(name))))
+        return Command(number, _READERS[name](Fields(fields.value(name))), size)
     except Refuse as refusal:
         if refusal.is_disconnection:
             raise
-        return Command(number, refusal)
+        return Command(number, refusal, size)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import ceil
-from typing import Final
 
 import attrs
 import trio
@@ -21,8 +20,6 @@ from .publications import push_text
 from .requests import Since
 from .rules import Rule
 from .topic import Subscriber, Topic
-
-_AT_ONCE: Final = 64 * 1024  # bytes of publications in one reply; more follow as the client takes them
 
 
 @attrs.frozen
@@ -69,16 +66,6 @@ async def find_missed(feed: Feed, rule: Rule, since: Since | None, limits: Chann
     if len(missed.deliveries) > limits.max_recovered or _size(missed.deliveries) > limits.max_recovered_bytes:
         return Missed(False, (), await beginning(feed))
     return missed
-
-
-def at_once(deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
-    """Those that the reply has: the others follow, each when the client has room for it."""
-    size = 0
-    for count, delivery in enumerate(deliveries):
-        size += cost(delivery.message)
-        if count and size > _AT_ONCE:
-            return deliveries[:count]
-    return deliveries
 
 
 def _size(deliveries: Sequence[Delivery]) -> int:

@@ -14,20 +14,21 @@ from .codes import Refuse
 class Inbox:
     """Data that one client publishes, in order. The reply to each follows when the next one is asked for."""
 
-    __slots__ = ("_client", "_current", "_queue", "_waiting")
+    __slots__ = ("_client", "_current", "_queue", "_size", "_waiting")
 
     def __init__(self, client: ConnectedClient) -> None:
         self._client = client
-        self._queue: deque[tuple[int, object]] | None = None  # few clients publish on many channels
+        self._queue: deque[tuple[int, object, int]] | None = None  # few clients publish on many channels
         self._current = 0  # the command whose data was taken, and is not answered
+        self._size = 0  # its size
         self._waiting: Task | None = None
 
-    def put(self, number: int, data: object) -> None:
-        """The client publishes; at most as many wait as its limits allow."""
+    def put(self, number: int, data: object, size: int) -> None:
+        """The client publishes. Raises ``Refuse`` with 111 if too much waits for its answer."""
+        self._client.begin_pending(size)
         if self._queue is None:
             self._queue = deque()
-        self._queue.append((number, data))
-        self._client.pending += 1
+        self._queue.append((number, data, size))
         self.wake()
 
     def wake(self) -> None:
@@ -63,7 +64,7 @@ class Inbox:
     def take(self) -> object:
         """The oldest data."""
         assert self._queue
-        self._current, data = self._queue.popleft()
+        self._current, data, self._size = self._queue.popleft()
         return data
 
     async def answer(self) -> None:
@@ -83,7 +84,7 @@ class Inbox:
 
     def _forget_current(self) -> None:
         self._current = 0
-        self._client.pending -= 1
+        self._client.end_pending(self._size)
 
     async def refuse_all(self, refusal: Refuse) -> None:
         """Answer what is not answered yet with an error."""

@@ -18,7 +18,7 @@ from typing import Final
 
 import attrs
 
-from ..broker.delivery import Delivery, Gap, Item
+from ..broker.delivery import Delivery, Gap, Item, cost
 from ..broker.feed import Feed
 from ..broker.history import History
 from ..broker.position import Position
@@ -62,6 +62,16 @@ def parse_epoch(epoch: str) -> Place | None:
         return Place(Position.parse(epoch))
     except ValueError:
         return None
+
+
+def at_most(deliveries: Sequence[Delivery], size: int) -> Sequence[Delivery]:
+    """The first deliveries, as many as take ``size`` bytes, but one at least."""
+    total = 0
+    for count, delivery in enumerate(deliveries):
+        total += cost(delivery.message)
+        if count and total > size:
+            return deliveries[:count]
+    return deliveries
 
 
 @attrs.frozen

@@ -10,7 +10,7 @@ from ..broker.delivery import Delivery, Gap
 from ..broker.position import Position
 from .codes import ErrorCode, Refuse
 from .hub import Hub
-from .places import Place, parse_epoch
+from .places import Place, at_most, parse_epoch
 from .publications import ClientInfo, line, publication_texts, with_publications
 from .requests import Since
 from .rules import Rule
@@ -67,7 +67,7 @@ async def page_of(hub: Hub, channel: str, limit: int, since: Since | None, rever
     deliveries = [item for item in found if not isinstance(item, Gap)]
     if len(deliveries) < len(found):
         raise Refuse(ErrorCode.UNRECOVERABLE_POSITION)
-    return Page(deliveries, top)
+    return Page(at_most(deliveries, hub.limits.max_recovered_bytes), top)
 
 
 def page_text(hub: Hub, channel: str, page: Page) -> str:

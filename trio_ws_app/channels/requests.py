@@ -105,7 +105,11 @@ Request = (
 
 @attrs.frozen
 class Command:
-    """A request with the number that its reply repeats. A pong has no request, a refused one its refusal."""
+    """A request with the number that its reply repeats. A pong has no request, a refused one its refusal.
+
+    ``size`` is that of its JSON, in characters: what it may keep while it is not answered.
+    """
 
     id: int
     request: Request | Refuse | None
+    size: int = 0

@@ -49,9 +49,9 @@ class RunningSubscription(LiveSubscription):
 
     # -- what the client does
 
-    def put(self, number: int, data: object) -> None:
+    def put(self, number: int, data: object, size: int) -> None:
         """The client publishes: the handler gets it, and the reply follows when it is done with."""
-        self._inbox.put(number, data)
+        self._inbox.put(number, data, size)
 
     def leave(self, number: int) -> None:
         """The client unsubscribes: the reply follows when the subscription has ended."""
@@ -113,6 +113,7 @@ class RunningSubscription(LiveSubscription):
         return self._why
 
     def _has_ended(self) -> None:
+        self.client.channel_bytes -= self._size
         if self._joining is not None:
             self._joining.settle()
         if self.client.subscriptions.get(self.channel) is self:
@@ -140,10 +141,8 @@ class RunningSubscription(LiveSubscription):
     async def _say_end(self, why: Refuse | None) -> None:
         if why is None and not self._by_client:
             await self._inbox.answer()  # the handler has returned, and is done with it
-        failed = why is not None and why.is_error
-        await self._inbox.refuse_all(
-            why if failed and why is not None else Refuse(ErrorCode.PERMISSION_DENIED)
-        )
+        failure = why if why is not None and why.is_error else Refuse(ErrorCode.PERMISSION_DENIED)
+        await self._inbox.refuse_all(failure)
         if not self._by_client and not self._closed:
             await self._push_unsubscribe(why or Refuse(UnsubscribeCode.SERVER))
 

@@ -90,6 +90,8 @@ class Session:
         except ConnectionClosed as error:
             if error.connection is not self._connection:
                 raise
+        except trio.ClosedResourceError:
+            pass  # the application has closed it itself
 
     @enable_ki_protection
     async def _watch(self) -> None:
@@ -124,7 +126,7 @@ class Session:
             if isinstance(command.request, requests.Connect):
                 await self._connect(command.id, command.request)
             elif self._request is not None:
-                self._dispatch(command.id, command.request)
+                self._dispatch(command.id, command.request, command.size)
             elif not self._refused:
                 raise bad_request()
         except Refuse as refusal:
@@ -134,22 +136,21 @@ class Session:
                 raise refusal from None
             await self.client.refuse(command.id, refusal)
 
-    def _dispatch(self, number: int, request: requests.Request | None) -> None:
+    def _dispatch(self, number: int, request: requests.Request | None, size: int) -> None:
         calls = self._calls
         match request:
             case None:
                 self._pong()
             case requests.Publish():
-                calls.make_room()
-                self._subscriptions.publish(number, request)
+                self._subscriptions.publish(number, request, size)
             case requests.Subscribe():
-                self._subscriptions.subscribe(number, request)
+                self._subscriptions.subscribe(number, request, size)
             case requests.Unsubscribe():
                 self._unsubscribe(number, request)
             case requests.Rpc():
-                calls.rpc(number, request)
+                calls.rpc(number, request, size)
             case requests.Send():
-                calls.message(request.data)
+                calls.message(request.data, size)
             case requests.Presence():
                 calls.start(number, "presence", partial(calls.presence, request.channel))
             case requests.PresenceStats():

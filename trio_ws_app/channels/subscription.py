@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from math import inf
-from typing import Any
+from typing import Any, Final
 
 import trio
 
@@ -15,17 +15,19 @@ from ..broker.position import Position
 from ..connection import Connection
 from .client import ConnectedClient
 from .codes import ErrorCode, Refuse, UnsubscribeCode
-from .entering import Beginning, Joining, at_once, find_missed, go_live, ttl
+from .entering import Beginning, Joining, find_missed, go_live, ttl
 from .hub import Hub
 from .inbox import Inbox
 from .interface import ChannelSubscription
-from .places import Place
+from .places import Place, at_most
 from .places import beginning as place_now
 from .publications import ClientInfo, Publication, line, push_text, with_publications
 from .requests import Subscribe
 from .rules import Rule
 from .tokens import Grant
 from .topic import Topic, present_info
+
+_AT_ONCE: Final = 64 * 1024  # bytes of publications in one reply; more follow as the client takes them
 
 
 class LiveSubscription(ChannelSubscription):
@@ -47,6 +49,7 @@ class LiveSubscription(ChannelSubscription):
         "_rule",
         "_scope",
         "_since",
+        "_size",
         "_topic",
         "_unsubscribes",
         "_why",
@@ -66,6 +69,7 @@ class LiveSubscription(ChannelSubscription):
         request: Subscribe,
         *,
         number: int = 0,
+        size: int = 0,
         grant: Grant | None = None,
         joining: Joining | None = None,
     ) -> None:
@@ -80,13 +84,14 @@ class LiveSubscription(ChannelSubscription):
         self._since = request.since
         self._reject_unrecovered = request.reject_unrecovered
         self._number = number  # of the command, or 0
+        self._size = size  # of what is kept of it
         self._joining = joining  # until its result is known
         self._inbox = Inbox(client)
         self._info: object = None if grant is None else grant.info
         self._expires_at = None if grant is None else grant.expires_at
         self._scope = trio.CancelScope()
         self._blocks: tuple[AbstractAsyncContextManager[object], ...] = ()  # an exit stack takes 1 KiB
-        self._topic: Topic | None = None  # since then
+        self._topic: Topic | None = None  # since it began to be accepted
         self._accepted = False
         self._closed = False
         self._ended: trio.Event | None = None  # where something waits for its end
@@ -199,7 +204,7 @@ class LiveSubscription(ChannelSubscription):
         if not missed.recovered and self._reject_unrecovered:
             raise Refuse(ErrorCode.UNRECOVERABLE_POSITION)
         result |= {"was_recovering": True, "recovered": missed.recovered}
-        first = at_once(missed.deliveries)
+        first = at_most(missed.deliveries, _AT_ONCE)
         text = with_publications(line(self._hub.codec, result), topic.texts_of(first))
         place = Place(first[-1].position) if first else place
         return Beginning(text, place, len(first) < len(missed.deliveries))

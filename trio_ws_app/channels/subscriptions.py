@@ -29,14 +29,16 @@ class Subscriptions:
 
     # -- begun by the client
 
-    def subscribe(self, number: int, request: requests.Subscribe) -> None:
+    def subscribe(self, number: int, request: requests.Subscribe, size: int) -> None:
         """Begin a subscription, after the end of one that is ending."""
         current = self.client.subscriptions.get(request.channel)
         if current is not None and not current.is_ending:
             raise Refuse(ErrorCode.ALREADY_SUBSCRIBED)
-        self._begin(request, number)
+        self._begin(request, number, size - len(request.token))
 
-    def _begin(self, request: requests.Subscribe, number: int = 0, joining: Joining | None = None) -> None:
+    def _begin(
+        self, request: requests.Subscribe, number: int = 0, size: int = 0, joining: Joining | None = None
+    ) -> None:
         client, hub = self.client, self.hub
         hub.checked(request.channel)
         found = hub.rules.find(request.channel)
@@ -46,14 +48,17 @@ class Subscriptions:
         previous = client.subscriptions.get(request.channel)
         if previous is None and len(client.subscriptions) >= hub.limits.max_channels:
             raise Refuse(ErrorCode.LIMIT_EXCEEDED)
+        if client.channel_bytes >= hub.limits.max_channel_bytes:
+            raise Refuse(ErrorCode.LIMIT_EXCEEDED)
         grant = None
         if request.token and hub.tokens is not None:
             grant = hub.tokens.subscription(request.token, client.user.id, request.channel)
         if rule.needs_token and grant is None and number:
             raise Refuse(ErrorCode.PERMISSION_DENIED)
         subscription = RunningSubscription(
-            client, hub, rule, request, number=number, grant=grant, joining=joining
+            client, hub, rule, request, number=number, size=size, grant=grant, joining=joining
         )
+        client.channel_bytes += size
         client.subscriptions[request.channel] = subscription
         ended = None if previous is None else previous.ended
         self.nursery.start_soon(subscription.run, parameters, ended, name=request.channel)
@@ -65,12 +70,12 @@ class Subscriptions:
             subscription.leave(number)
         return subscription is not None
 
-    def publish(self, number: int, request: requests.Publish) -> None:
+    def publish(self, number: int, request: requests.Publish, size: int) -> None:
         """Give the handler what the client publishes, also if it has not accepted yet."""
         subscription = self.client.subscriptions.get(request.channel)
         if subscription is None or subscription.is_ending:
             raise Refuse(ErrorCode.PERMISSION_DENIED)
-        subscription.put(number, request.data)
+        subscription.put(number, request.data, size)
 
     async def refresh(self, request: requests.SubRefresh) -> str:
         """Let a subscription go on as a new token says."""

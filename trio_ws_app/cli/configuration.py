@@ -85,7 +85,7 @@ def configure(
         workers=workers,
         worker=worker,
         worker_timeout=worker_timeout,
-        has_successor=listening.are_shared,
+        has_successor=listening.are_shared if worker is None else worker.has_successor,
         control=control,
         listening=listening,
         settings=settings_from(limits),

@@ -22,7 +22,7 @@ class Inherited:
 
     ``number`` is its own among ``workers``, from 1. ``control`` is a directory for sockets by which the
     workers can ask each other, or None. ``replaces`` says whether another one may serve in its place still,
-    until this one does.
+    until this one does; ``has_successor`` whether others accept on the sockets after the supervisor's end.
     """
 
     number: int
@@ -31,6 +31,7 @@ class Inherited:
     sockets: list[socket.socket]
     lifeline: int
     replaces: bool
+    has_successor: bool
 
     def announce(self) -> None:
         """Tell the supervisor that this worker serves."""
@@ -62,5 +63,11 @@ def inherited() -> Inherited | None:
         os.set_inheritable(descriptor, False)
     sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
     return Inherited(
-        told["number"], told["workers"], told["control"], sockets, lifeline, told["replaces"]
+        told["number"],
+        told["workers"],
+        told["control"],
+        sockets,
+        lifeline,
+        told["replaces"],
+        told["has_successor"],
     )

@@ -114,7 +114,8 @@ async def _serve(config: Configuration, app: App, broker: Broker, state: _Run) -
             if config.worker_timeout is not None:
                 nursery.start_soon(config.worker.beat, config.worker_timeout)
         await state.stop_requested.wait()
-        await _drain(server, state.code, config.has_successor)
+        is_replaced = config.worker is not None and state.code == CloseCode.SERVICE_RESTART
+        await _drain(server, state.code, config.has_successor or is_replaced)
         nursery.cancel_scope.cancel()
 
 

@@ -153,23 +153,26 @@ async def supervise(
     on_ready: Callable[[], object],
     notifier: Notifier,
     worker_timeout: float | None = None,
+    has_successor: bool = False,
     control: str | None = None,
 ) -> None:
     """Run ``workers`` processes of ``command`` on the listening sockets until a signal stops them.
 
-    ``command`` calls ``inherited`` to learn what it serves on; ``control`` is handed on there. ``on_ready``
-    is called when all of them serve. One that ends is started again after a pause that grows while it keeps
-    ending; one whose event loop has not turned for ``worker_timeout`` seconds is killed and started again.
-    SIGHUP replaces them one by one, each by one that serves already. Each other of ``signals`` is handed on
-    to all; the workers that are left ``grace_period`` and most of a second after the first one, or
-    ``AT_ONCE`` after the second, are killed. The caller closes the listening sockets afterwards.
+    ``command`` calls ``inherited`` to learn what it serves on; ``control`` and ``has_successor`` are handed
+    on there. ``on_ready`` is called when all of them serve. One that ends is started again after a pause
+    that grows while it keeps ending; one whose event loop has not turned for ``worker_timeout`` seconds is
+    killed and started again. SIGHUP replaces them one by one, each by one that serves already. Each other
+    of ``signals`` is handed on to all; the workers that are left ``grace_period`` and most of a second
+    after the first one, or ``AT_ONCE`` after the second, are killed. The caller closes the listening
+    sockets afterwards.
 
     When cancelled, the workers are stopped with SIGTERM and waited for as long.
 
     Raises:
         CannotStart: a worker ended before it was ready for the first time; the others are stopped.
     """
-    team = Team(command, workers, control, listeners, grace_period + CLEAN_UP + MARGIN, worker_timeout)
+    stop_timeout = grace_period + CLEAN_UP + MARGIN
+    team = Team(command, workers, control, listeners, stop_timeout, worker_timeout, has_successor)
     async with trio.open_nursery() as outer:
         async with trio.open_nursery() as nursery:
             pool = _Pool(team, notifier, nursery)

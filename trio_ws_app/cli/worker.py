@@ -29,6 +29,7 @@ class Team:
     listeners: Sequence[socket.socket]
     stop_timeout: float
     worker_timeout: float | None = None
+    has_successor: bool = False
     live: set[Worker] = attrs.field(factory=set)
     stopping: trio.Event = attrs.field(factory=trio.Event)
     signalled: bool = False
@@ -78,6 +79,7 @@ class Worker:
                         workers=team.workers,
                         control=team.control,
                         replaces=replaces,
+                        has_successor=team.has_successor,
                     ),
                     pass_fds=descriptors,
                     start_new_session=True,  # a Ctrl-C in the terminal must not reach a worker twice

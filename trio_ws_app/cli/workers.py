@@ -41,6 +41,7 @@ async def run_workers(
                     on_ready=partial(announce, config),
                     notifier=notifier,
                     worker_timeout=config.worker_timeout,
+                    has_successor=config.has_successor,
                     control=control,
                 )
             except CannotStart as problem:

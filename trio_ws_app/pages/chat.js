@@ -32,6 +32,7 @@ function message(author, text) {
 }
 
 function showPeople() {
+  find("here").textContent = people.size ? `Here (${people.size})` : "Here";
   const items = [...people].sort((a, b) => a.localeCompare(b)).map((person) => (
     make("li", "", person === name ? `${person} (you)` : person)
   ));

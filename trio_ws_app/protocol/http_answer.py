@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
-from time import time
 
 Fields = Iterable[tuple[bytes, bytes]]
 
@@ -72,7 +71,7 @@ class AnswerWriter:
             elif name != b"transfer-encoding":
                 lines.append(b"%b: %b\r\n" % (name, value))
         if b"date" not in names:
-            lines.append(b"date: %b\r\n" % _date(int(time())))
+            lines.append(b"date: %b\r\n" % formatdate(usegmt=True).encode())
         self.status, self._head, self._left = status, lines, left
         self._has_body = self._has_body and status not in _BODILESS
         if b"upgrade" in names:
@@ -144,8 +143,3 @@ def _status_line(status: int) -> bytes:
     except ValueError:
         phrase = ""
     return f"HTTP/1.1 {status} {phrase}\r\n".encode()
-
-
-@lru_cache(maxsize=1)
-def _date(second: int) -> bytes:
-    return formatdate(second, usegmt=True).encode()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 
+import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
@@ -14,10 +15,11 @@ from ..wire.engine import Engine, open_engine
 from .admission import Admission
 from .draining import Shutdown, Stop, close_all, name_stubborn_tasks
 from .listeners import Entrance, Listener, close_listeners, detached
+from .memory import keep_within
 from .options import Options
 from .statistics import Counters, Statistics
 
-_LET_IN = 2.0  # seconds for those who have come before a successor took over
+_LET_IN = 2.0  # seconds at most, for those who have come before a successor took over
 _SILENT = 0.5  # seconds that a drain waits for clients that have connected and said nothing
 _LINGER = 0.3  # seconds, after the grace period, for clients to take their last answer
 
@@ -109,13 +111,16 @@ class Server:
             batch_interval=batch_interval,
         )
         if has_successor and not self.draining:
-            await self._let_in_the_last()
+            began = trio.current_time()
+            await self._let_in_the_last(min(_LET_IN, shutdown.grace_period / 4))
+            left = max(0.0, shutdown.grace_period - (trio.current_time() - began))
+            shutdown = attrs.evolve(shutdown, grace_period=left)
         self._stop.request(shutdown)
         await self._stop.finished.wait()
 
-    async def _let_in_the_last(self) -> None:
+    async def _let_in_the_last(self, seconds: float) -> None:
         self._entrance.close()
-        with trio.move_on_after(_LET_IN):
+        with trio.move_on_after(seconds):
             await self._admission.pending.wait_none()
 
     def cancel(self) -> None:
@@ -177,6 +182,10 @@ async def run_server(
                     admission = Admission(engine, nursery, options, counters, stop)
                     entrance = Entrance(listeners, sockets, admission, stop, background)
                     background.start_soon(entrance.accept)
+                    if options.settings.max_memory is not None:
+                        background.start_soon(
+                            keep_within, options.settings.max_memory, admission.connections.open, counters
+                        )
                     server = Server(engine, admission, counters, stop, sockets, entrance)
                     task_status.started(server)
                     await server.run_until_stopped(nursery, background)

@@ -33,7 +33,7 @@ class Move:
 
 @attrs.frozen
 class Player:
-    """Somebody at a table, in a seat or not."""
+    """A person at a table, in a seat or not."""
 
     id: str
     name: str

@@ -64,7 +64,7 @@ def test_four_in_a_row_end_the_game(columns: str) -> None:
 
 
 def test_the_rules_forbid_the_rest() -> None:
-    """Nobody plays out of turn, into a full column, from no seat, or on after the end."""
+    """No move out of turn, into a full column, from no seat, or after the end."""
     game = played("000000")
     assert not game.play(Move("drop", "b", "", 1))
     assert not game.play(Move("drop", "a", "", 0))
@@ -77,7 +77,7 @@ def test_the_rules_forbid_the_rest() -> None:
 
 
 async def test_all_at_the_table_see_each_move(ws_server: ServerFixture) -> None:
-    """Players and those who come later; a move that is not allowed is answered, and told to nobody."""
+    """Players and those who come later; a move that is not allowed is answered, and not told."""
     server = await ws_server(application)
     ann, bob = await begin(server)
     await send(bob, "drop", column=3)
@@ -124,7 +124,7 @@ async def test_an_older_place_is_left(ws_server: ServerFixture) -> None:
 
 
 async def test_a_game_that_was_left_can_be_begun_anew(ws_server: ServerFixture) -> None:
-    """By anybody, but not while a player may still come back."""
+    """By any visitor, but not while a player may still come back."""
     server = await ws_server(application)
     _ann, bob = await begin(server)
     cleo = await come(server, "cleo")
@@ -163,7 +163,7 @@ async def test_what_is_no_move_is_answered(ws_server: ServerFixture, text: str) 
 
 @pytest.mark.parametrize("query", ["", "?name=ann", "?id=1&name="])
 async def test_only_players_come_in(ws_server: ServerFixture, query: str) -> None:
-    """Who does not say who he is gets 400 before the upgrade."""
+    """A request without an id and a name gets 400 before the upgrade."""
     server = await ws_server(application)
     with pytest.raises(ws.HandshakeRefused, match="400"):
         await server.connect(f"/table/red{query}")

@@ -36,7 +36,7 @@ async def until(client: Peer, state: str) -> list[dict[str, Any]]:
 
 
 async def test_a_job_tells_how_it_gets_on(ws_server: ServerFixture, ws_http: HttpFixture) -> None:
-    """All windows of its user, from its beginning to its end, and nobody else's."""
+    """All windows of its user, from its beginning to its end, and no other user's."""
     server = await ws_server(application)
     http = await ws_http(server)
     ann, bob = await log_in(http, "ann"), await log_in(http, "bob")
@@ -67,7 +67,7 @@ async def test_a_window_comes_back(ws_server: ServerFixture, ws_http: HttpFixtur
 
 
 async def test_a_job_is_stopped(ws_server: ServerFixture, ws_http: HttpFixture) -> None:
-    """By its user, and by nobody else."""
+    """By its user, and by no other."""
     server = await ws_server(application)
     http = await ws_http(server)
     one = await window(server, await log_in(http, "ann"))

@@ -69,7 +69,7 @@ function explain() {
   if (game.over) return "A draw";
   if (turn === me && turn) return "Your turn";
   if (turn) return `${names.get(turn)}’s turn`;
-  return first && !second ? `${first} waits for somebody to play with` : "Both seats are free";
+  return first && !second ? `${first} waits for an opponent` : "Both seats are free";
 }
 
 function showBoard() {
