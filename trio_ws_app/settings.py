@@ -43,6 +43,17 @@ def _limit(default: float | None, text: str, unit: str) -> Any:
     return attrs.field(default=default, validator=_positive, metadata={"help": text, "unit": unit})
 
 
+def _choice(choices: tuple[str, ...], text: str) -> Any:
+    """A field with one of the choices, the first by default."""
+
+    def is_one(_instance: object, attribute: attrs.Attribute[Any], value: str) -> None:
+        if value not in choices:
+            raise ValueError(f"{attribute.name} is one of {', '.join(choices)}, not {value!r}")
+
+    metadata = {"help": text, "unit": "|".join(choices)}
+    return attrs.field(default=choices[0], validator=is_one, metadata=metadata)
+
+
 def _switch(default: bool, text: str) -> Any:
     return attrs.field(
         default=default, validator=attrs.validators.instance_of(bool), metadata={"help": text, "unit": ""}
@@ -199,6 +210,38 @@ class Settings:
         "Most connections at once from one IP address, or one /64 network of IPv6, counted alike; one more "
         "gets 503.",
         "connections",
+    )
+    max_connections_per_user: int | None = _limit(
+        None,
+        "Most connections at once of one user, whom process_request puts into request.state.user; one more "
+        "gets 429.",
+        "connections",
+    )
+    max_connection_age: float | None = _limit(
+        None, "Close a connection with 1012 at about this age, up to a tenth sooner or later.", "seconds"
+    )
+    max_messages_per_second: float | None = _limit(
+        None, "Messages that a connection may send a second, and so many at once.", "messages"
+    )
+    max_bytes_per_second: int | None = _limit(
+        None, "Bytes of messages that a connection may send a second, with an overhead for each.", "bytes"
+    )
+    rate_policy: str = _choice(
+        ("slow", "drop", "close"),
+        "What a connection's messages meet that come faster: they are not read, dropped, or it closes with "
+        "1008.",
+    )
+    max_memory: int | None = _limit(
+        None,
+        "Most that may wait in the server together, for handlers and for peers; beyond it the connections "
+        "with most end with 1013.",
+        "bytes",
+    )
+    max_handshakes_per_second: float | None = _limit(
+        None,
+        "Opening handshakes a second from one IP address, or one /64 network of IPv6, and so many at once; "
+        "one more gets 429.",
+        "handshakes",
     )
     max_handshakes: int = _limit(
         10_000,

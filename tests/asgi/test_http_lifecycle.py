@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from typing import Any
 
@@ -11,6 +12,7 @@ from plain_http import Client, client_of, request, serving
 from trio.testing import wait_all_tasks_blocked
 
 import trio_ws_app as ws
+from trio_ws_app.asgi.http_link import HttpLink
 from trio_ws_app.callbacks import leaves
 from trio_ws_app.testing import assert_nothing_left, cancel_everywhere
 
@@ -243,6 +245,27 @@ async def test_an_application_sees_what_a_hook_has_set_and_no_other_request_does
     async with client_of(app, process_request=hook) as client:
         assert (await client.get("/?name=ann")).body == b"ann"
         assert (await client.get("/")).body == b"nobody"
+
+
+async def test_an_exchange_is_freed_when_it_is_over() -> None:
+    """At once, not when the cycle collector comes by."""
+
+    def existing() -> set[int]:
+        return {id(found) for found in gc.get_objects() if isinstance(found, HttpLink)}
+
+    gc.collect()
+    gc.disable()
+    before = existing()  # what tests before have left, such as errors in the log
+    try:
+        async with client_of(not_found) as client:
+            for _ in range(3):
+                await client.get("/")
+                await client.say(request("/", method="POST", body=b"abc"))
+                await client.answer()
+            await wait_all_tasks_blocked()
+            assert not existing() - before
+    finally:
+        gc.enable()
 
 
 async def exchange() -> None:

@@ -57,6 +57,9 @@ def test_every_setting_is_an_option_and_a_variable(field: attrs.Attribute[Any]) 
     """Each field can be set by its option and by its variable, to the same value."""
     if isinstance(field.default, bool):
         arguments, text, value = [option_name(field.name)], "1", True
+    elif isinstance(field.default, str):
+        text = value = str(field.metadata["unit"]).rpartition("|")[2]
+        arguments = [option_name(field.name), text]
     elif isinstance(field.default, tuple):
         text = LISTS[field.name]
         arguments, value = [option_name(field.name), text], tuple(text.split(","))

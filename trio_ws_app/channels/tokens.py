@@ -1,55 +1,34 @@
-"""JSON Web Tokens that say who connects, and who may subscribe to what, as Centrifugo reads them."""
+"""JSON Web Tokens that say who connects, and who may subscribe to what, with the claims of Centrifugo."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Mapping
 
-from ..errors import UsageError
+from ..auth.keys import Keys
+from ..auth.tokens import MAX_TOKEN_SIZE, TokenRefused, Verifier
 from .codes import DisconnectCode, ErrorCode, Refuse
 from .people import User
 
-# Bytes of a secret, as many as the hash has (RFC 7518, section 3.2).
-_LEAST: Final[Mapping[str, int]] = {"HS256": 32, "HS384": 48, "HS512": 64}
-
 
 class Tokens:
-    """Reads the tokens that a backend signs with PyJWT or any other library: ``Tokens(secret)``.
+    """Reads the tokens that a backend signs: ``Tokens(auth.secret(text))``, or with any other ``auth.Keys``.
 
-    ``key`` is the secret for the algorithms HS256, HS384 and HS512, or a public key in PEM for those of RSA
-    and elliptic curves, which ``algorithms`` then names. ``audience`` and ``issuer``, if given, have to be in
-    each token. Nothing of a token is parsed before its length, ``max_size`` characters, and its signature are
-    found good.
+    ``audience`` and ``issuer``, if given, have to be those of each token, and a token for an audience is for
+    no other. Nothing of a token is looked at before it has at most ``max_size`` characters, and of its
+    contents nothing before the signature is found good.
 
-    Raises:
-        UsageError: PyJWT is not installed.
-        ValueError: the secret has less than 32 bytes (48 for HS384, 64 for HS512), or no algorithm is given.
+    Raises UsageError if PyJWT is not installed.
     """
 
     def __init__(
         self,
-        key: str | bytes,
+        keys: Keys,
         *,
-        algorithms: Sequence[str] = ("HS256",),
         audience: str | None = None,
         issuer: str | None = None,
-        max_size: int = 4096,
+        max_size: int = MAX_TOKEN_SIZE,
     ) -> None:
-        try:
-            import jwt
-        except ModuleNotFoundError:
-            raise UsageError("tokens need the extra: pip install 'trio-ws-app[channels]'") from None
-        if not algorithms:
-            raise ValueError("name the algorithms that the tokens are signed with")
-        least = max(_LEAST.get(name, 0) for name in algorithms)
-        if len(key) < least:
-            raise ValueError(f"the secret of these tokens has at least {least} bytes, not {len(key)}")
-        self._jwt = jwt
-        self._key = key
-        self._algorithms = list(algorithms)
-        self._audience = audience
-        self._issuer = issuer
-        self._max_size = max_size
+        self._verifier = Verifier(keys, audience=audience, issuer=issuer, require=(), max_size=max_size)
 
     def user(self, token: str) -> User:
         """The user that a token for connecting names.
@@ -93,22 +72,11 @@ class Tokens:
         return Grant(claims.get("info"), expires_at, claims)
 
     def _claims(self, token: str) -> Mapping[str, object]:
-        if len(token) > self._max_size:
-            raise Refuse(DisconnectCode.INVALID_TOKEN)
         try:
-            claims: Mapping[str, object] = self._jwt.decode(
-                token,
-                self._key,
-                algorithms=self._algorithms,
-                audience=self._audience,
-                issuer=self._issuer,
-                options={"verify_aud": self._audience is not None},
-            )
-        except self._jwt.ExpiredSignatureError:
-            raise Refuse(ErrorCode.TOKEN_EXPIRED) from None
-        except (self._jwt.PyJWTError, ValueError, TypeError, RecursionError):
-            raise Refuse(DisconnectCode.INVALID_TOKEN) from None
-        return claims
+            return self._verifier.claims(token)
+        except TokenRefused as refusal:
+            code = ErrorCode.TOKEN_EXPIRED if refusal.expired else DisconnectCode.INVALID_TOKEN
+            raise Refuse(code) from None
 
 
 class Grant:

@@ -119,7 +119,7 @@ def _option(field: attrs.Attribute[Any], kind: Any) -> Callable[[Command], Comma
         show_default=bool(default),
         metavar=unit.upper(),
         envvar=variable(field.name),
-        callback=None if unit == "list" else limit(kind, unit),
+        callback=None if unit == "list" or kind is str else limit(kind, unit),
         help=text,
     )
 

@@ -27,6 +27,8 @@ _PROCESS = (
     Column("failed", 9),
     Column("clean-up p99", 10),
     Column("loop lag p99", 11),
+    Column("waiting", 12),
+    Column("relieved", 13),
 )
 _CONNECTION = (
     Column("connection", 0, least=10),
@@ -136,6 +138,8 @@ def _process_cells(snapshot: Snapshot, speed: Rates) -> list[str | tuple[str, st
         _alarming(str(counts.failed), counts.failed > 0),
         at_most(quantile(counts.cancel_latency, 0.99)),
         at_most(lag),
+        size(counts.waiting),
+        _alarming(str(counts.relieved), counts.relieved > 0),
     ]
 
 

@@ -56,14 +56,16 @@ class _Snapshots(Collector):
 def _gauges(snapshots: Iterable[Snapshot]) -> Iterator[Metric]:
     connections = _gauge("connections", "Open connections.")
     queue = _gauge("queue_bytes", "Bytes that wait for slow peers.")
+    waiting = _gauge("waiting_bytes", "Bytes that wait, for slow peers and for handlers.")
     draining = _gauge("draining", "1 while the server drains, else 0.")
     requests = _gauge("http_requests", "HTTP requests that an application answers now.")
     for snapshot in snapshots:
         connections.add_metric([snapshot.worker], snapshot.statistics.connections)
         queue.add_metric([snapshot.worker], snapshot.statistics.queued)
+        waiting.add_metric([snapshot.worker], snapshot.statistics.waiting)
         draining.add_metric([snapshot.worker], snapshot.draining)
         requests.add_metric([snapshot.worker], snapshot.statistics.requests)
-    return iter((connections, queue, draining, requests))
+    return iter((connections, queue, waiting, draining, requests))
 
 
 def _counters(snapshots: Iterable[Snapshot]) -> Iterator[Metric]:
@@ -72,6 +74,7 @@ def _counters(snapshots: Iterable[Snapshot]) -> Iterator[Metric]:
     traffic = _counter("bytes", "Bytes on the wire, frame headers included.", "direction")
     drops = _counter("dropped_messages", "Messages not sent to slow peers, by overflow policy.", "policy")
     closes = _counter("closed_connections", "Connections that ended, by close code.", "code")
+    relieved = _counter("relieved_connections", "Connections that ended since max_memory was passed.")
     failures = _counter("failed_handlers", "Handlers, and applications of HTTP requests, that failed.")
     answers = _counter("http_answers", "Answers of the application of HTTP, by status.", "status")
     aborted = _counter("http_aborted", "HTTP requests whose client did not get the whole answer.")
@@ -84,9 +87,10 @@ def _counters(snapshots: Iterable[Snapshot]) -> Iterator[Metric]:
         _add(drops, worker, counts.drops)
         _add(closes, worker, {str(code): count for code, count in counts.closed.items()})
         failures.add_metric([worker], counts.failed)
+        relieved.add_metric([worker], counts.relieved)
         _add(answers, worker, {str(status): count for status, count in counts.answered.items()})
         aborted.add_metric([worker], counts.aborted)
-    return iter((handshakes, messages, traffic, drops, closes, failures, answers, aborted))
+    return iter((handshakes, messages, traffic, drops, closes, failures, answers, aborted, relieved))
 
 
 def _histograms(snapshots: Iterable[Snapshot]) -> Iterator[Metric]:

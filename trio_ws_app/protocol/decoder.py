@@ -80,6 +80,22 @@ class Decoder:
         return 0 if self._ahead is None else self._ahead.size
 
     @property
+    def held(self) -> int:
+        """How many bytes are here: those that are kept, and of a message whose end has not arrived."""
+        size = self.kept
+        if self._partial is not None:
+            size += len(self._partial)
+        if self._arriving is not None:
+            size += self._arriving.length
+        if self._fragments is not None:
+            size += len(self._fragments)
+        return size
+
+    def discard(self) -> None:
+        """Forget what is held, and read nothing more."""
+        self._stop()
+
+    @property
     def unfinished(self) -> bool:
         """Whether a frame or a message has begun, and its end has not arrived."""
         if self.closed:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from math import inf
 
-from ..asgi.exchange import Exchange
+from ..asgi.http_link import HttpLink
 from ..wire.connection import WireConnection
 from .masking import masked
 
@@ -34,7 +34,7 @@ def log_closed(connection: WireConnection) -> None:
     logger.info("closed", extra=fields)
 
 
-def log_answered(exchange: Exchange, now: float) -> None:
+def log_answered(exchange: HttpLink, now: float) -> None:
     """Log at INFO that ``exchange`` has ended: with its answer, or ``aborted`` before that was whole."""
     if not http_logger.isEnabledFor(logging.INFO):
         return

@@ -11,7 +11,7 @@ from functools import partial
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ..asgi.exchange import Exchange
+from ..asgi.http_link import HttpLink
 from ..protocol.deflate import PerMessageDeflate
 from ..protocol.handshake import Refusal
 from ..request import Request, Response
@@ -25,7 +25,7 @@ from .connections import Connections
 from .draining import Stop
 from .exchanges import Exchanges
 from .hooks import Hooks
-from .limits import PendingHandshakes, Places
+from .limits import HandshakeRates, PendingHandshakes, Places, Users
 from .options import Options
 from .pending_handshake import AnyTransport, LocalAddress, PendingHandshake
 from .statistics import Counters
@@ -37,6 +37,7 @@ _CHECKS = {"/healthz": "health check", "/readyz": "readiness check"}
 _HEALTHY = Response(200, "ok\n")
 _DRAINING = Response(503, "draining\n", {"Retry-After": "1"})
 _FULL = Response(503, "full\n", {"Retry-After": "5"})
+_TOO_MANY = Response(429, "too many\n", {"Retry-After": "5"})
 _FULL_AT_ONCE = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 )
@@ -66,7 +67,9 @@ class Admission:
         self.places = Places(options.settings)
         self.pending = PendingHandshakes(options.settings, self.places)
         self.proxies = Proxies(options.settings)
-        self.connections = Connections(nursery, options, counters, self.places, stop)
+        self._rates = HandshakeRates(options.settings.max_handshakes_per_second)
+        self.users = Users(options.settings.max_connections_per_user)
+        self.connections = Connections(nursery, options, counters, self.places, self.users, stop)
         self.exchanges = Exchanges(engine, nursery, options, counters, self.places, stop, self._go_on)
         self._asgi_websockets = (
             AsgiWebSockets(nursery, options, self.connections, stop, self._accept)
@@ -90,7 +93,7 @@ class Admission:
     def admit_socket(self, sock: socket.socket, client: Client) -> None:
         """A client has connected; its non-blocking socket is ours from here on."""
         client = self.proxies.uncounted(client)
-        if not self.pending.make_room(client.group):
+        if not self.let_begin(client):
             self._turn_away(sock)
             return
         local = local_address(sock.getsockname())
@@ -108,6 +111,10 @@ class Admission:
         except BaseException:
             handshake.drop("can't be served")
             raise
+
+    def let_begin(self, client: Client) -> bool:
+        """Whether ``client`` may begin an opening handshake; if need be instead of another one."""
+        return self._rates.admit(client.group, self.now()) and self.pending.make_room(client.group)
 
     def begin(
         self,
@@ -152,12 +159,13 @@ class Admission:
 
     def identified(self, handshake: PendingHandshake, client: Client) -> None:
         self.pending.remove(handshake)
-        handshake.client = client
-        if self.pending.is_crowded(client.group):
-            self.pending.add(handshake)
+        handshake.client = client = self.proxies.counted(client)
+        is_crowded = self.pending.is_crowded(client.group)
+        self.pending.add(handshake)
+        if is_crowded:
             handshake.end_with(_FULL, "too many handshakes")
-        else:
-            self.pending.add(handshake)
+        elif not self._rates.admit(client.group, self.now()):
+            handshake.end_with(_TOO_MANY, "too many handshakes")
 
     def client_of(self, request: Request, peer: Client) -> tuple[Client, str | None]:
         return self.proxies.client_of(request, peer)
@@ -223,7 +231,7 @@ class Admission:
         else:
             handshake.refuse(self._answer_to_check(path, handshake), check)
 
-    def _go_on(self, handshake: PendingHandshake, exchange: Exchange) -> None:
+    def _go_on(self, handshake: PendingHandshake, exchange: HttpLink) -> None:
         """The client has its answer, and may make another request."""
         transport = handshake.transport
         again = self.begin(transport, handshake.peer, handshake.secured, handshake.local, True)
@@ -249,13 +257,23 @@ class Admission:
             handshake.refuse(_FULL, "full")
         elif self._asgi_websockets is not None:
             self._asgi_websockets.start(handshake, request)
+        elif not self._enter(handshake, request):
+            handshake.refuse(_TOO_MANY, "too many connections of this user")
         else:
             self._connect(handshake, request)
+
+    def _enter(self, handshake: PendingHandshake, request: Request) -> bool:
+        try:
+            return self.users.enter(request)
+        except TypeError as error:
+            self._hooks.failed("process_request", handshake, error)
+            return False
 
     def _connect(self, handshake: PendingHandshake, request: Request) -> None:
         try:
             self._accept(handshake, request, self.connections.start)
         except (TypeError, ValueError) as error:
+            self.users.leave(request)
             self._hooks.failed("process_request", handshake, error)
 
     def _accept(

@@ -2,29 +2,55 @@
 
 from __future__ import annotations
 
+import random
 from contextlib import suppress
 
+import attrs
 import trio
 from trio.lowlevel import ParkingLot, enable_ki_protection
 
 from ..callbacks import await_interruptible
 from ..errors import CloseCode
 from ..wire.connection import WireConnection
+from ..wire.deadlines import Deadline
 from .access_log import log_closed
 from .containment import close_code_for, interrupt_in
 from .draining import Stop
-from .limits import Host, Places
+from .limits import Host, Places, Users
 from .options import Options
 from .statistics import Counters
+
+
+@attrs.frozen
+class _OldAge:
+    """The end of a connection that has become too old."""
+
+    connection: WireConnection
+
+    def on_timeout(self, _now: float) -> None:
+        """Say goodbye so that the client comes back."""
+        self.connection.send_close(CloseCode.SERVICE_RESTART, "the connection is old")
+
+    def failed(self) -> None:
+        """That has raised."""
+        self.connection.failed()
 
 
 class Connections:
     """Runs the handlers in ``nursery``; ``live`` are the connections whose handler has not ended."""
 
     def __init__(
-        self, nursery: trio.Nursery, options: Options, counters: Counters, places: Places, stop: Stop
+        self,
+        nursery: trio.Nursery,
+        options: Options,
+        counters: Counters,
+        places: Places,
+        users: Users,
+        stop: Stop,
     ) -> None:
         self.live: dict[WireConnection, None] = {}
+        self.open: dict[WireConnection, Deadline | None] = {}  # those in the closing handshake too
+        self._max_age = options.settings.max_connection_age
         self._nursery = nursery
         self._handler = options.handler
         self._cancel_on_disconnect = options.cancel_on_disconnect
@@ -32,7 +58,7 @@ class Connections:
         self._counters = counters
         self._places = places
         self._stop = stop
-        self._count = 0  # of the tasks
+        self._users = users
         self._until_none = ParkingLot()
 
     def start(self, connection: WireConnection, host: Host) -> None:
@@ -43,12 +69,18 @@ class Connections:
     def begin(self, connection: WireConnection, _host: Host) -> None:
         """The caller serves ``connection``, for which a place was taken, and then calls ``conclude``."""
         self._counters.accepted += 1
-        self._count += 1
+        self.open[connection] = None
         self.live[connection] = None
+        if self._max_age is not None:
+            self._limit_age(connection, self._max_age * random.uniform(0.9, 1.1))
+
+    def _limit_age(self, connection: WireConnection, age: float) -> None:
+        engine = connection.engine
+        self.open[connection] = engine.deadlines.at(engine.now() + age, _OldAge(connection))
 
     async def wait_none(self) -> None:
         """Wait until there are no connections."""
-        while self._count:
+        while self.open:
             await self._until_none.park()
 
     @enable_ki_protection
@@ -99,8 +131,9 @@ class Connections:
             connection.abort("the server ended")
         self._counters.add(connection)
         self._places.release(host)
-        self._count -= 1
-        if not self._count:
+        self._users.leave(connection.request)
+        connection.engine.deadlines.cancel(self.open.pop(connection))
+        if not self.open:
             self._until_none.unpark_all()
         log_closed(connection)
 

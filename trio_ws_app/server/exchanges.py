@@ -11,6 +11,7 @@ from trio.lowlevel import ParkingLot, enable_ki_protection
 
 from ..asgi.application import Scope, http_scope
 from ..asgi.exchange import Exchange
+from ..asgi.http_link import HttpLink
 from ..callbacks import await_interruptible, leaves
 from ..protocol.http_answer import AnswerWriter
 from ..request import Request, Response
@@ -31,7 +32,7 @@ _WINDOW = 10.0  # seconds over which the rate of a body is measured
 _BROKEN = Response(500, "internal server error\n")
 _STOPPING = Response(503, "the server stops\n", {"Retry-After": "1"})
 
-GoOn = Callable[[PendingHandshake, Exchange], None]
+GoOn = Callable[[PendingHandshake, HttpLink], None]
 
 
 class Exchanges:
@@ -53,7 +54,7 @@ class Exchanges:
         self.send_timeout = FixedTimeout(engine.deadlines, options.settings.send_timeout)
         self.least_of_window = -inf if rate is None else rate * _WINDOW
         self.live: dict[Exchange, Host] = {}  # the host of each whose task has not ended
-        self._handshakes: dict[Exchange, PendingHandshake] = {}  # what each that has its transport came from
+        self._handshakes: dict[HttpLink, PendingHandshake] = {}  # what each that has its transport came from
         self._engine = engine
         self._nursery = nursery
         self._application = options.http
@@ -132,14 +133,17 @@ class Exchanges:
     def is_stopping(self) -> bool:
         return self._stop.requested.is_set()
 
-    def answered(self, exchange: Exchange) -> None:
+    def answered(self, exchange: HttpLink) -> None:
         handshake = self._handshakes.pop(exchange)
         handshake.end_trace(exchange.answer.status)
-        self._counters.answered[exchange.answer.status] += 1
+        if exchange.is_cut_off:
+            self._counters.aborted += 1
+        else:
+            self._counters.answered[exchange.answer.status] += 1
         log_answered(exchange, self.now())
         self._go_on(handshake, exchange)
 
-    def lost(self, exchange: Exchange) -> None:
+    def lost(self, exchange: HttpLink) -> None:
         self._handshakes.pop(exchange).end_trace(None)
         self._counters.aborted += 1
         log_answered(exchange, self.now())

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import resource
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from math import inf
 from typing import TYPE_CHECKING
 
 from trio.lowlevel import ParkingLot
 
+from ..request import Request
 from ..settings import Settings
+from ..wire.rates import Bucket
 
 if TYPE_CHECKING:
     from .pending_handshake import PendingHandshake
@@ -22,6 +24,25 @@ _ROOM_TO_REFUSE = 16
 
 Group = dict["PendingHandshake", None]
 Host = str | None  # an IP address or an IPv6 network; None for what is not counted, such as a Unix socket
+
+
+class HandshakeRates:
+    """How often each host may begin an opening handshake."""
+
+    def __init__(self, rate: float | None) -> None:
+        self._rate = rate
+        self._buckets: dict[str, Bucket] = {}  # the one that was used last is the last
+
+    def admit(self, host: Host, now: float) -> bool:
+        """Whether a client at ``host`` may begin one now, which is counted."""
+        if self._rate is None or host is None:
+            return True
+        bucket = self._buckets.pop(host, None) or Bucket(self._rate, now)
+        self._buckets[host] = bucket
+        admitted = bucket.take(now)
+        while (oldest := next(iter(self._buckets))) != host and self._buckets[oldest].is_full(now):
+            del self._buckets[oldest]
+        return admitted
 
 
 class Places:
@@ -51,6 +72,40 @@ class Places:
             self.by_host[host] -= 1
             if not self.by_host[host]:
                 del self.by_host[host]
+
+
+class Users:
+    """The connections of each user, whom the application has put into ``request.state.user``.
+
+    A user that has an ``id`` is counted by that.
+    """
+
+    def __init__(self, most: int | None) -> None:
+        self._most = most
+        self._count: Counter[Hashable] = Counter()
+        self._by_request: dict[int, Hashable] = {}  # by the id of the request, whose state may change
+
+    def enter(self, request: Request) -> bool:
+        """Count a connection that begins with ``request``; False if its user has as many as it may have.
+
+        Raises TypeError if the user can't be a key.
+        """
+        if self._most is None or (found := request.state.get("user")) is None:
+            return True
+        user: Hashable = getattr(found, "id", found)
+        if self._count[user] >= self._most:
+            return False
+        self._count[user] += 1
+        self._by_request[id(request)] = user
+        return True
+
+    def leave(self, request: Request) -> None:
+        """The connection that began with ``request`` has ended."""
+        user = self._by_request.pop(id(request), None)
+        if user is not None:
+            self._count[user] -= 1
+            if not self._count[user]:
+                del self._count[user]
 
 
 class PendingHandshakes:

@@ -15,6 +15,7 @@ from ..wire.engine import Engine, open_engine
 from .admission import Admission
 from .draining import Shutdown, Stop, close_all, name_stubborn_tasks
 from .listeners import Entrance, Listener, close_listeners, detached
+from .memory import keep_within
 from .options import Options
 from .statistics import Counters, Statistics
 
@@ -181,6 +182,10 @@ async def run_server(
                     admission = Admission(engine, nursery, options, counters, stop)
                     entrance = Entrance(listeners, sockets, admission, stop, background)
                     background.start_soon(entrance.accept)
+                    if options.settings.max_memory is not None:
+                        background.start_soon(
+                            keep_within, options.settings.max_memory, admission.connections.open, counters
+                        )
                     server = Server(engine, admission, counters, stop, sockets, entrance)
                     task_status.started(server)
                     await server.run_until_stopped(nursery, background)

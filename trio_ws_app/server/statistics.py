@@ -20,8 +20,9 @@ class Statistics:
     ``refused`` counts handshakes by outcome, ``closed`` connections by close code, ``drops`` messages by
     overflow policy. ``requests`` are HTTP requests that an application answers now, ``answered`` its answers
     by status, and ``aborted`` those whose client was gone before it had all of one. ``queued`` bytes wait for
-    slow peers now. Latencies are in seconds: a ping's round trip, and from the peer's end to the end of its
-    handler's clean-up.
+    slow peers now, ``waiting`` for peers and handlers, and ``relieved`` connections were ended since that was
+    more than ``max_memory``. Latencies are in seconds: a ping's round trip, and from the peer's end to the
+    end of its handler's clean-up.
     """
 
     connections: int
@@ -41,6 +42,8 @@ class Statistics:
     requests: int = 0
     answered: Mapping[int, int] = attrs.field(factory=dict)
     aborted: int = 0
+    waiting: int = 0
+    relieved: int = 0
 
 
 @attrs.define
@@ -48,6 +51,7 @@ class Counters:
     """The counts of connections that have ended, and of those that never began."""
 
     accepted: int = 0
+    relieved: int = 0
     refused: Counter[str] = attrs.field(factory=Counter)
     closed: Counter[int] = attrs.field(factory=Counter)
     failed: int = 0
@@ -97,6 +101,8 @@ class Counters:
             dropped=total.dropped,
             drops=dict(engine.drops),
             queued=sum(connection.queued for connection in connections),
+            waiting=sum(connection.waiting for connection in connections),
+            relieved=self.relieved,
             ping_latency=engine.ping_latency.distribution(),
             cancel_latency=self.cancel_latency.distribution(),
             requests=requests,

@@ -20,6 +20,7 @@ from trio.lowlevel import (
     wait_task_rescheduled,
 )
 
+from ..callbacks import in_own_context, refuse_coroutine
 from ..connection import Connection, Message
 from ..errors import CloseCode, CloseReason, already_receiving
 from ..json_codec import JsonCodec
@@ -32,14 +33,16 @@ from .closing import CancelWhenGone
 from .engine import Engine
 from .inline import InlineConsumer
 from .link import Link
+from .outbox import WRITE_LIMIT
 from .overflow import SharedFrames
+from .rates import MessageRate, message_rate
 from .transport import Transport
 
 
 class WireConnection(Link, Connection):
     """A connection whose bytes go through our own wire; the server makes them."""
 
-    __slots__ = ("_id", "_remote", "_request", "_shared_frames", "_subprotocol", "opened_at")
+    __slots__ = ("_id", "_rate", "_remote", "_request", "_shared_frames", "_subprotocol", "opened_at")
 
     def __init__(
         self,
@@ -59,6 +62,7 @@ class WireConnection(Link, Connection):
         self._subprotocol = subprotocol
         self._shared_frames: SharedFrames | None = None
         self.opened_at = engine.now()
+        self._rate = message_rate(settings, self.opened_at)
 
     @property
     def id(self) -> str:
@@ -100,6 +104,11 @@ class WireConnection(Link, Connection):
         return self.outbox.queued_cost()
 
     @property
+    def waiting(self) -> int:
+        """What waits here in both directions: bytes, and an overhead for each message."""
+        return self.outbox.queued_cost() + self.inbox.held
+
+    @property
     def shared_frames(self) -> SharedFrames:
         """Those that wait and may give way, for overflow policies; made when it is asked for."""
         if self._shared_frames is None:
@@ -111,6 +120,8 @@ class WireConnection(Link, Connection):
     async def receive(self) -> Message:
         if self.busy:
             raise already_receiving()
+        if self._rate is not None:
+            return await self._receive_in_time(self._rate)
         if self.inbox.messages:
             if self.is_turn_over():
                 await self._yield_while_receiving()
@@ -121,6 +132,36 @@ class WireConnection(Link, Connection):
             await wait_task_rescheduled(self._abort_receive)
             self.busy = False
         return self.take()
+
+    async def _receive_in_time(self, rate: MessageRate) -> Message:
+        """As ``receive``, not faster than ``rate`` has it."""
+        while True:
+            if rate.policy == "slow" and (seconds := rate.wait(self.engine.now())) > 0:
+                await self._wait_for_turn(seconds)
+            if self.is_turn_over():
+                await self._yield_while_receiving()
+            else:
+                await checkpoint_if_cancelled()
+            while self.must_wait():
+                self.begin_waiting(current_task())
+                await wait_task_rescheduled(self._abort_receive)
+                self.busy = False
+            message, now = self.take(), self.engine.now()
+            if rate.policy == "slow" or rate.wait(now) <= 0:
+                rate.count(message, now)
+                return message
+            self.dropped += 1
+            self.engine.drops["rate"] += 1
+            if rate.policy == "close":
+                self.send_close(CloseCode.POLICY_VIOLATION, "too many messages")
+
+    async def _wait_for_turn(self, seconds: float) -> None:
+        self.busy = True
+        try:
+            with trio.move_on_after(seconds) as scope, self.cancel_when_gone(scope):
+                await trio.sleep_forever()
+        finally:
+            self.busy = False
 
     async def _yield_while_receiving(self) -> None:
         self.busy = True
@@ -138,6 +179,9 @@ class WireConnection(Link, Connection):
         await checkpoint_if_cancelled()
         if self.busy:
             raise already_receiving()
+        if self._rate is not None:
+            await self._consume_in_time(consumer)
+            return
         self.consumer = inline = InlineConsumer(consumer, self.inbox, self.outbox)
         try:
             self.consume_on()
@@ -156,6 +200,18 @@ class WireConnection(Link, Connection):
             inline.stop()
             if inline.error is not None:
                 raise inline.error  # also instead of a cancellation that the consumer itself asked for
+
+    async def _consume_in_time(self, consumer: Callable[[Message], object]) -> None:
+        """As ``consume_inline``, one message after the other."""
+        call = in_own_context(consumer)
+        while not self.closing.closed_here:
+            while not self.outbox.has_room() and not self.outbox.sealed:
+                await self._wait_for_room()
+            try:
+                message = await self.receive()
+            except trio.ClosedResourceError:
+                break  # by a sibling: a way to end
+            refuse_coroutine(consumer, call(message), "pass the async function itself, or a plain function")
 
     # -- sending -----------------------------------------------------------------------------
 
@@ -275,6 +331,16 @@ class WireConnection(Link, Connection):
         """End a peer whose queue is full: it gets 1013 when it reads at all, in the place of the queue."""
         self.shared_frames.drop_oldest(1 << 60)
         self.send_close(CloseCode.TRY_AGAIN_LATER, "too slow")
+
+    def relieve(self) -> None:
+        """End, since too much waits in the server: with 1013, or at once if that would have to wait too."""
+        self.inbox.clear()
+        if not self.outbox.sealed:
+            self.disconnect_slow()
+        if self.waiting >= WRITE_LIMIT:
+            self.abort("too much waited in the server")
+            self.inbox.clear()
+            self.inbox.decoder.discard()
 
     async def wait_closed(self) -> None:
         with trio.CancelScope() as scope, self.cancel_when_gone(scope):

@@ -57,6 +57,11 @@ class Inbox:
         """How many messages wait to be received."""
         return len(self.messages) - self._taken
 
+    @property
+    def held(self) -> int:
+        """What the messages and what is behind them take in memory; of messages, until the last is taken."""
+        return self._cost + self.decoder.held
+
     def pop(self) -> Any:
         """Take the first message; there must be one."""
         messages = self.messages
