@@ -195,8 +195,8 @@ async def test_an_append_only_file_that_lost_its_end_is_found_out() -> None:
 
 
 def aof_files(server: RedisServer) -> list[Path]:
-    folder = Path(server.cli("CONFIG", "GET", "dir").splitlines()[-1]) / "appendonlydir"
-    return list(folder.glob("*.incr.aof"))
+    folder = Path(server.cli("CONFIG", "GET", "dir").splitlines()[-1])
+    return [*folder.glob("appendonlydir/*.incr.aof"), *folder.glob("appendonly.aof")]  # Redis 7, Redis 6
 
 
 async def test_scripts_are_loaded_when_missing(own_redis: RedisServer, broker: Broker) -> None:

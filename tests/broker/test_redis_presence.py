@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 from collections import Counter
@@ -242,14 +243,14 @@ async def test_being_there_costs_one_command_a_process(own_redis: RedisServer, b
         await trio.sleep(2)
         stats = await trio.to_thread.run_sync(own_redis.cli, "INFO", "commandstats")
         calls = {
-            line.partition(":")[0].removeprefix("cmdstat_"): int(line.split("calls=")[1].split(",")[0])
+            re.findall("cmdstat_([a-z]+)", line)[0]: int(line.split("calls=")[1].split(",")[0])
             for line in stats.splitlines()
             if "calls=" in line
         }
         scripted = {"zadd", "zscore", "zrange", "smembers", "time"}
         others = {name: count for name, count in calls.items() if name not in scripted}
         assert 3 <= others.pop("evalsha") <= 5
-        assert set(others) <= {"ping", "config|resetstat", "info", "hello", "client|setinfo", "command|docs"}
+        assert set(others) <= {"ping", "config", "info", "hello", "client", "command"}
         nursery.cancel_scope.cancel()
 
 

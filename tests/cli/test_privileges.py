@@ -83,8 +83,9 @@ def test_a_unix_socket_is_the_users(directory: Path) -> None:
     ("arguments", "words"),
     [
         (["--user", "no-such-user"], "--user: there is no user 'no-such-user'"),
+        (["--user", "4711"], "--user: 4711 is in no group that is known here: give one with --group"),
         (["--group", "no-such-group"], "--group: there is no group 'no-such-group'"),
-        (["--user", "4711", "--log-file", "/root/log"], "--log-file: cannot open /root/log: Permission"),
+        (["--user", "nobody", "--log-file", "/root/log"], "--log-file: cannot open /root/log: Permission"),
     ],
 )
 def test_a_mistake_is_one_line(arguments: list[str], words: str) -> None:

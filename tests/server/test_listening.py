@@ -208,3 +208,15 @@ def test_asyncio_is_told_to_use_trio() -> None:
     """``asyncio.run(ws.serve(...))`` says what to write instead."""
     with pytest.raises(RuntimeError, match=r"trio\.run\(ws\.serve"):
         asyncio.run(ws.serve(echo, 0))
+
+
+async def test_every_address_has_the_same_port() -> None:
+    """Also if port 0 takes a free one: IPv4 and IPv6 clients find it at ``server.port``."""
+    async with serving(echo, host=None) as server:
+        ports = {sock.getsockname()[1] for sock in server.sockets}
+        assert len(server.sockets) == 2
+        assert ports == {server.port}
+        for host in ("127.0.0.1", "[::1]"):
+            async with ws.connect(f"ws://{host}:{server.port}") as client:
+                await client.send("hello")
+                assert await client.receive() == "hello"

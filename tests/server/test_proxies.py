@@ -256,6 +256,18 @@ async def test_headers_count_behind_a_proxy_header_that_names_a_proxy() -> None:
         assert (await asked(server.port, line % b"198.51.100.9" + request)).startswith("198.51.100.9 1")
 
 
+async def test_a_proxy_behind_the_proxy_is_not_counted() -> None:
+    """Neither of the two is one client."""
+    settings = ws.Settings(
+        proxy_protocol=True, trusted_proxies=(PROXY, "10.0.0.0/8"), max_handshakes_per_second=2
+    )
+    async with serving(whereabouts, settings=settings) as server:
+        line = b"PROXY TCP4 10.0.0.9 127.0.0.1 1 80\r\n"
+        for number in range(10):
+            request = upgrade(X_Forwarded_For=f"203.0.113.{number}")
+            assert (await asked(server.port, line + request)).startswith("203.0.113.")
+
+
 async def test_limits_count_the_address_in_the_proxy_header() -> None:
     """Half-open connections of one client through the proxy are bounded, and others come in."""
     settings = ws.Settings(proxy_protocol=True, max_connections_per_address=1, max_handshakes=100)

@@ -23,6 +23,8 @@ def identity(user: str | None, group: str | None) -> Owner | None:
     if user is None and group is None:
         return None
     uid, own_gid = (KEEP, KEEP) if user is None else _user("--user", user)
+    if user is not None and group is None and own_gid == KEEP:
+        raise UsageError(f"--user: {user} is in no group that is known here: give one with --group")
     return uid, own_gid if group is None else _group("--group", group)
 
 

@@ -31,6 +31,7 @@ from .observability import serve_admin
 from .process import rest_collector, say
 from .shutdown import RELOAD, Shutdown
 from .systemd import Notifier
+from .version import report_missing_extensions
 
 RESTART = signal.SIGHUP
 MOST_PLACES = 5
@@ -138,6 +139,7 @@ def announce(config: Configuration) -> None:
         say(f"page at {url_of(first, f'http{tls}')}/")
     for sock in others:
         say(f"also listening on {url_of(sock, f'ws{tls}')}")
+    report_missing_extensions()  # not before: a mistake is one line
     if config.workers > 1 or config.broker_name != NONE:
         logger.info("ready", extra={"workers": config.workers, "broker": config.broker_name})
 

@@ -30,7 +30,6 @@ from .shutdown import Shutdown
 from .supervisor import MARGIN
 from .systemd import Notifier, activated_sockets
 from .tls import VERSIONS
-from .version import report_missing_extensions
 from .workers import run_workers
 
 _HELP = f"""Serve TARGET until a signal ends it.
@@ -216,8 +215,6 @@ def serve_command(
             become(me)
         notifier, log = Notifier(), LogWriter(file=None if log_file is None else LogFile(log_file))
         configure_logging(log_level, log_format, log, None if worker is None else worker.number)
-        if worker is None:
-            report_missing_extensions()
         config = configure(worker, listening, **values)
         status = _run(config, shutdown, notifier, log, lifeline is not None)
         shutdown.finish(status)

@@ -110,9 +110,13 @@ class Proxies:
 
     def uncounted(self, peer: Client) -> Client:
         """``peer``, not counted by its address if it may speak for others."""
-        if peer.group is not None and (self.trust(peer) or self.expect_header(peer)):
-            return attrs.evolve(peer, group=None)
-        return peer
+        return attrs.evolve(peer, group=None) if self.expect_header(peer) else self.counted(peer)
+
+    def counted(self, client: Client) -> Client:
+        """``client``, which a proxy has named, not counted by its address if that is a proxy's too."""
+        if client.group is not None and self.trust(client):
+            return attrs.evolve(client, group=None)
+        return client
 
     def trust(self, client: Client) -> bool:
         """Whether ``client`` is one of them."""

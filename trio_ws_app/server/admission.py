@@ -159,7 +159,7 @@ class Admission:
 
     def identified(self, handshake: PendingHandshake, client: Client) -> None:
         self.pending.remove(handshake)
-        handshake.client = client
+        handshake.client = client = self.proxies.counted(client)
         is_crowded = self.pending.is_crowded(client.group)
         self.pending.add(handshake)
         if is_crowded:

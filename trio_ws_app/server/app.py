@@ -42,10 +42,10 @@ class App:
     its peer is gone. ``json`` is what connections read and write JSON with, instead of the setting.
     ``readiness()`` says in one line what the application lacks just now, or None.
 
-    ``http`` is an ASGI application that answers every request that is no WebSocket handshake; these are then
-    all that ``process_request`` sees. It is asked for ``/healthz`` and ``/readyz`` too, which the server
-    answers if its answer is 404. Its lifespan begins before the server's and ends after it. Without a
-    handler, WebSockets are the ASGI application's too.
+    ``http`` is an ASGI application that answers every request that is no WebSocket handshake. Hooks given to
+    ``serve`` see these as well, the ``process_request`` here does not. It is asked for ``/healthz`` and
+    ``/readyz`` too, which the server answers if its answer is 404. Its lifespan begins before the server's
+    and ends after it. Without a handler, WebSockets are the ASGI application's too.
 
     Raises TypeError for a handler, a hook, an application or a codec of a wrong type.
     """
@@ -55,7 +55,6 @@ class App:
     cancel_on_disconnect: bool = attrs.field(default=False, kw_only=True)
     json: JsonCodec | None = attrs.field(default=None, validator=_is_codec, kw_only=True)
     readiness: Readiness = attrs.field(default=always_ready, kw_only=True)
-
     http: Application | None = attrs.field(
         default=None, validator=attrs.validators.optional(attrs.validators.is_callable()), kw_only=True
     )

@@ -22,6 +22,7 @@ from .draining import Stop
 logger = logging.getLogger("trio_ws_app.server")
 
 _ACCEPTS_A_TURN = 64  # then the other tasks get theirs
+_ATTEMPTS = 10  # to find a port that is free on every address
 _PAUSE = 0.1  # seconds until the next attempt after accepting has failed
 _SHORTAGE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
@@ -147,6 +148,32 @@ async def _close_forcefully(resource: trio.abc.AsyncResource) -> None:
         if is_cancelled(error) or interrupt_in(error) is not None:
             raise
         logger.debug("closing %r failed: %r", resource, error)
+
+
+async def open_tcp_listeners(port: int, host: str | None) -> list[trio.SocketListener]:
+    """Listen on every address of ``host``, on the same port, also if that is 0. Raises OSError."""
+    for _ in range(_ATTEMPTS):
+        first, *others = await trio.open_tcp_listeners(port, host=host)
+        if port or not others:
+            break
+        taken = int(first.socket.getsockname()[1])
+        hosts = [listener.socket.getsockname()[0] for listener in others]
+        for listener in others:
+            listener.socket.close()
+        others = []
+        try:
+            for address in hosts:
+                others += await trio.open_tcp_listeners(taken, host=address)
+        except BaseException as error:
+            for listener in (first, *others):
+                listener.socket.close()
+            if not isinstance(error, OSError) or error.errno != errno.EADDRINUSE:
+                raise
+        else:
+            break
+    else:
+        raise OSError(errno.EADDRINUSE, "no port is free on every address")
+    return [first, *others]
 
 
 def detached(listener: trio.SocketListener) -> socket.socket:

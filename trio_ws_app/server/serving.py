@@ -14,7 +14,7 @@ from ..settings import Settings
 from .app import App, as_app, hooks_in
 from .containment import interrupt_in
 from .draining import Stop
-from .listeners import Listener
+from .listeners import Listener, open_tcp_listeners
 from .options import Handler, Options, ProcessRequest, Readiness, always_ready
 from .server import Server, run_server
 from .tracing import Tracing
@@ -99,7 +99,7 @@ async def _serve(
 ) -> None:
     stop = Stop(options.settings.grace_period)
     owned = port is not None
-    opened = await trio.open_tcp_listeners(port, host=host) if port is not None else listeners or ()
+    opened = await open_tcp_listeners(port, host) if port is not None else listeners or ()
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(run_server, options, opened, stop, owned, task_status)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import trio
+from trio.lowlevel import Task, current_task
 
 from ..errors import CloseCode, CloseReason, ConnectionClosed
 from ..primitives import BLOCKED, LOST
@@ -227,7 +228,7 @@ class Link:
         message = self.inbox.pop()
         self._at_work = True
         if not self._receiver:
-            self._receiver = id(trio.lowlevel.current_task())
+            self._receiver = id(current_task())
         if not self.inbox.messages:
             self._refill()
         return message  # type: ignore[no-any-return]
@@ -262,7 +263,7 @@ class Link:
             raise self.closed_error()
         return True
 
-    def begin_waiting(self, task: trio.lowlevel.Task) -> None:
+    def begin_waiting(self, task: Task) -> None:
         """``task`` is rescheduled when there may be a message, or the end; no other may receive meanwhile."""
         self.busy = True
         self._receiver = id(task)
@@ -273,7 +274,7 @@ class Link:
     def try_send(self, message: object) -> bool:
         """Queue ``message`` whole, or not at all and return False while the peer is behind."""
         Link.check_sendable(self)
-        if self._at_work and self._receiver == id(trio.lowlevel.current_task()):
+        if self._at_work and self._receiver == id(current_task()):
             self._at_work = False
         return Sender.try_send(self.sender, message)
 

@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator
 import pytest
 from redis_servers import RedisServer
 
-from trio_ws_app.broker import Broker, open_memory_broker, open_redis_broker
+from trio_ws_app.broker import Broker, RedisTimeouts, open_memory_broker, open_redis_broker
+
+PATIENT = RedisTimeouts(request=30)  # thousands of messages at once take longer on a loaded machine
 
 
 @pytest.fixture(params=["memory", "redis", "cluster"])
@@ -20,7 +22,7 @@ async def broker(request: pytest.FixtureRequest) -> AsyncIterator[Broker]:
         name = "redis_server" if request.param == "redis" else "redis_cluster"
         servers: RedisServer | list[RedisServer] = request.getfixturevalue(name)
         url = servers.url if isinstance(servers, RedisServer) else servers[0].url
-        async with open_redis_broker(url) as broker:
+        async with open_redis_broker(url, timeouts=PATIENT) as broker:
             yield broker
 
 
