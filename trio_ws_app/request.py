@@ -13,6 +13,7 @@ import attrs
 
 _PLAIN_PATH = re.compile(r"/[^%?#]*")
 _PROTOCOL = "sec-websocket-protocol"
+_SECRET_FIELDS = frozenset({"authorization", "cookie", _PROTOCOL})
 _NO_PARAMS: Mapping[str, Any] = MappingProxyType({})
 _TARGET = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*)?([^?#]*)(?:\?([^#]*))?")
 
@@ -82,7 +83,13 @@ class Headers(Mapping[str, str]):
         return self.by_name.get(name.lower(), ())
 
     def __repr__(self) -> str:
-        return f"Headers({[(name, value) for name, values in self.by_name.items() for value in values]!r})"
+        return f"Headers({[*self._shown()]!r})"
+
+    def _shown(self) -> Iterator[tuple[str, str]]:
+        """The fields as logs may have them: a token may be in three of them."""
+        for name, values in self.by_name.items():
+            for value in values:
+                yield name, "***" if name in _SECRET_FIELDS else value
 
 
 class State(dict[str, Any]):
@@ -150,7 +157,7 @@ class Request:
     """
 
     method: str
-    target: str
+    target: str = attrs.field(repr=lambda target: repr(target.partition("?")[0]))  # a query may hold a token
     headers: Headers = attrs.field(factory=Headers)
     client: tuple[str, int] | None = None
     scheme: str = attrs.field(default="http", kw_only=True)

@@ -107,6 +107,15 @@ def test_a_parameter_that_logs_would_show_is_refused() -> None:
         auth.query("q")
 
 
+def test_a_request_that_is_logged_shows_no_token() -> None:
+    """Not that of the query, of the header, of a cookie or of a subprotocol."""
+    secret = [("Authorization", "Bearer S3"), ("Cookie", "a=S3"), ("Sec-WebSocket-Protocol", "S3")]
+    shown = repr(ws.Request("GET", "/room?jwt=S3", ws.Headers([*secret, ("A", "b")])))
+    assert "/room" in shown
+    assert "'b'" in shown
+    assert "S3" not in shown
+
+
 async def test_a_user_who_was_not_asked_for_is_not_known() -> None:
     """The error says what is missing."""
     with pytest.raises(LookupError, match="process_request"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import time
 from typing import Any
 
 import pytest
@@ -174,11 +173,11 @@ async def test_another_history_with_the_same_offsets_is_not_taken_for_the_same(
         assert (result["recovered"], result["offset"]) == (False, 5)
 
 
-def channels_on(broker: ws.Broker) -> ws.ChannelsApp:
+def channels_on(broker: ws.Broker, ttl: float = 300) -> ws.ChannelsApp:
     """The application with another broker."""
     channels = ws.Channels()
 
-    @channels.subscription("stream", history=ws.History(100, 300))
+    @channels.subscription("stream", history=ws.History(100, ttl))
     async def stream(subscription: ws.ChannelSubscription) -> None:
         await subscription.accept()
         await trio.sleep_forever()
@@ -226,16 +225,51 @@ async def test_a_client_may_want_all_or_nothing() -> None:
         assert (await client.call("subscribe", **fields, flag=1))["recovered"] is False
 
 
-async def test_the_time_since_nothing_was_kept_has_a_limit() -> None:
-    """What was published and has expired since could have been missed."""
+async def test_a_channel_without_messages_has_its_epoch_already() -> None:
+    """Who begins before the first message recovers it by that, whatever of its place it keeps."""
     app = application()
     async with served(app) as server:
         client = await connected(server)
-        for age, recovered in ((200, True), (301, False), (-10, False)):
-            epoch = f"empty-{int(time.time()) - age}"
-            result = await client.call("subscribe", channel="stream", recover=True, epoch=epoch, offset=0)
-            assert result["recovered"] is recovered
+        place = await client.call("subscribe", channel="stream")
+        fields = {"channel": "stream", "recover": True, "epoch": place["epoch"]}
+        for count, offset in ((0, 0), (1, 0), (2, 0), (2, 1), (2, 2)):
             await client.call("unsubscribe", channel="stream")
+            while len(await app.history("stream")) < count:
+                await app.publish("stream", "x")
+            result = await client.call("subscribe", **fields, offset=offset)
+            assert result["recovered"]
+            assert len(result.get("publications", [])) == count - offset
+
+
+@pytest.mark.parametrize("offset", [0, 1])
+async def test_another_history_than_the_one_that_was_to_begin_is_not_recovered(offset: int) -> None:
+    """What it began with is lost: the same offsets are those of other messages."""
+    broker = ws.open_memory_broker()
+    async with broker as kept, served(channels_on(kept)) as server:
+        client = await connected(server)
+        place = await client.call("subscribe", channel="stream")
+        await client.peer.aclose()
+    async with ws.open_memory_broker() as empty:
+        app = channels_on(empty)
+        async with served(app) as server:
+            await app.publish("stream", "another")
+            client = await connected(server)
+            fields = {"channel": "stream", "recover": True, "epoch": place["epoch"]}
+            result = await client.call("subscribe", **fields, offset=offset)
+            assert result["recovered"] is False
+
+
+async def test_a_reserved_epoch_ends_with_its_time() -> None:
+    """What was published and has expired since could have been missed."""
+    async with ws.open_memory_broker() as broker, served(channels_on(broker, ttl=30)) as server:
+        client = await connected(server)
+        place = await client.call("subscribe", channel="stream")
+        for wait, recovered in ((20, True), (20, True), (31, False)):
+            await client.peer.aclose()
+            await trio.sleep(wait)
+            client = await connected(server)
+            fields = {"channel": "stream", "recover": True, "epoch": place["epoch"]}
+            assert (await client.call("subscribe", **fields, offset=0))["recovered"] is recovered
 
 
 async def test_too_much_to_recover_is_not_recovered() -> None:

@@ -11,6 +11,7 @@ from typing import TypeVar
 import attrs
 
 from .delivery import Delivery, Gap, Item, Sink
+from .history import History
 from .position import Position
 
 Taken = TypeVar("Taken")
@@ -66,6 +67,17 @@ class Feed(ABC):
 
         Raises:
             BrokerUnavailable: the history could not be read within a bounded time.
+        """
+
+    @abstractmethod
+    async def reserve(self, history: History) -> str:
+        """The epoch of the topic's history, also of one that has no message yet.
+
+        It is the epoch that the first message begins, if that comes within the ``history``'s ttl and nothing
+        is lost meanwhile.
+
+        Raises:
+            BrokerUnavailable: the broker did not answer within a bounded time.
         """
 
 

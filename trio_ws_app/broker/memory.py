@@ -148,6 +148,10 @@ class _MemoryFeed(Feed):
         missed = None if since is None else _missed(kept, since)
         return recovery(missed, kept.newest(last) if kept else [], kept.last if kept else None)
 
+    async def reserve(self, history: History) -> str:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        return self._histories.reserve(self._topic, history)
+
 
 def _missed(kept: Ring | None, since: Position) -> list[Delivery] | Gap:
     missed = kept.after(since) if kept is not None else None

@@ -17,7 +17,7 @@ from .ring import Ring
 
 @attrs.define(eq=False)
 class _Kept:
-    """The newest messages of one topic, and when they expire."""
+    """The newest messages of one topic, or none yet, and when they expire."""
 
     ring: Ring
     epoch: str
@@ -44,6 +44,14 @@ class MemoryHistories:
         kept.ring.append(delivery)
         self._keep(topic, kept, history.ttl)
         return delivery
+
+    def reserve(self, topic: str, history: History) -> str:
+        """The epoch of a topic's history, which begins with the next message if it has none."""
+        self._forget_expired()
+        kept = self._get(topic) or _Kept(Ring(history.size), random_tag())
+        if not kept.ring:
+            self._keep(topic, kept, history.ttl)
+        return kept.epoch
 
     def ring(self, topic: str) -> Ring | None:
         """The newest messages of a topic; None if none are kept."""

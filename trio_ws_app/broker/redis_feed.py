@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
-from typing import Final
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Final, TypeVar
 
 import attrs
 import trio
@@ -12,6 +14,7 @@ from coredis.exceptions import RedisError
 from .base import BrokerUnavailable
 from .delivery import Gap, Item
 from .feed import Feed, Recovery, recovery
+from .history import History
 from .merge import Merge
 from .payload import decode_payload
 from .position import Position
@@ -20,6 +23,8 @@ from .redis_deployment import CommandFailed
 from .redis_history import RedisHistories, unavailable
 from .redis_url import RedisTimeouts
 from .ring import FORK, Ring, RingBudget, after
+
+Answer = TypeVar("Answer")
 
 RING_SIZE: Final = 1000  # messages that a process keeps of a topic, to answer those who return
 RING_BYTES: Final = 4 * 1024 * 1024
@@ -126,9 +131,15 @@ class RedisFeed(Feed):
     async def recover(self, since: Position | None, last: int = 0) -> Recovery:
         if since is None and not last:
             return recovery(None, (), self._merge.last)
+        return await self._in_time(partial(self._recover, since, last))
+
+    async def reserve(self, history: History) -> str:
+        return await self._in_time(partial(self._histories.reserve, self._channel, history))
+
+    async def _in_time(self, ask: Callable[[], Awaitable[Answer]]) -> Answer:
         try:
             with trio.fail_after(self._timeouts.request):
-                return await self._recover(since, last)
+                return await ask()
         except trio.TooSlowError:
             problem = f"the history is not read within {self._timeouts.request:g} s"
             raise BrokerUnavailable(problem) from None

@@ -25,14 +25,18 @@ from .redis_script import Script, call_script
 from .ring import page
 
 # Adds a message to a stream and publishes it; returns its position. An entry's fields are the epoch, the tag,
-# the tag of the previous one ("-" for none), the publish_id ("-") and the message.
+# the tag of the previous one ("-" for none), the publish_id ("-") and the message. The first one takes the
+# epoch that was reserved.
 RECORD: Final = rb"""
-local function record(stream, publish, channel, payload, tag, new_epoch, size, ttl, publish_id)
+local function record(stream, publish, channel, payload, tag, new_epoch, size, ttl, publish_id, reserved)
   local newest = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
   local epoch, offset, previous = new_epoch, '1', '-'
   if newest then
     epoch, previous = newest[2][2], newest[2][4]
     offset = string.format('%.0f', tonumber(string.match(newest[1], '^%d+')) + 1)
+  elseif reserved then
+    epoch = redis.call('GET', reserved) or new_epoch
+    redis.call('DEL', reserved)
   end
   redis.call('XADD', stream, 'MAXLEN', size, offset .. '-0',
     'e', epoch, 't', tag, 'p', previous, 'i', publish_id, 'm', payload)
@@ -47,7 +51,7 @@ end
 _PUBLISH: Final = Script(
     RECORD
     + rb"""
-local stream, done = KEYS[1], KEYS[2]
+local stream, reserved, done = KEYS[1], KEYS[2], KEYS[3]
 local payload, tag, new_epoch, size, ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local publish, channel, publish_id, done_ttl = ARGV[6], ARGV[7], ARGV[8], ARGV[9]
 if done then
@@ -56,13 +60,24 @@ if done then
 end
 local position = ''
 if size ~= '0' then
-  position = record(stream, publish, channel, payload, tag, new_epoch, size, ttl, publish_id)
+  position = record(stream, publish, channel, payload, tag, new_epoch, size, ttl, publish_id, reserved)
 else
   local head = publish_id == '-' and '' or '\255id:' .. publish_id .. '\n'
   redis.call(publish, channel, head .. payload)
 end
 if done then redis.call('SET', done, position, 'PX', done_ttl) end
 return position
+"""
+)
+
+
+_RESERVE: Final = Script(
+    rb"""
+local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
+if newest then return newest[2][2] end
+local epoch = redis.call('GET', KEYS[2]) or ARGV[1]
+redis.call('SET', KEYS[2], epoch, 'PX', ARGV[2])
+return epoch
 """
 )
 
@@ -82,7 +97,7 @@ class RedisHistories:
         publish_id: str | None,
     ) -> Position | None:
         """Publish by the script. Raises CommandFailed and RedisError."""
-        keys = [key_for("history", channel)]
+        keys = [key_for("history", channel), key_for("epoch", channel)]
         if key is not None:
             keys.append(b"%b:%b" % (key_for("done", channel), key.encode()))
 
@@ -102,6 +117,17 @@ class RedisHistories:
         reply = await call_script(self._deployment, channel, _PUBLISH, keys, arguments, cost(message))
         assert isinstance(reply, bytes)
         return Position.parse(reply.decode()) if reply else None
+
+    async def reserve(self, channel: bytes, history: History) -> str:
+        """See ``Feed.reserve``. Raises CommandFailed and RedisError."""
+        keys = [key_for("history", channel), key_for("epoch", channel)]
+
+        def arguments() -> tuple[bytes, ...]:
+            return random_tag().encode(), b"%d" % (1000 * history.ttl)
+
+        reply = await call_script(self._deployment, channel, _RESERVE, keys, arguments, 0)
+        assert isinstance(reply, bytes)
+        return reply.decode()
 
     async def read(
         self,

@@ -59,12 +59,12 @@ async def find_missed(feed: Feed, rule: Rule, since: Since | None, limits: Chann
     """What a subscriber of a channel with a history gets first; None if it has asked for nothing."""
     assert rule.history is not None
     if rule.recovery == "cache":
-        return await latest(feed, since)
+        return await latest(feed, since, rule.history)
     if since is None:
         return None
     missed = await missed_since(feed, since, rule.history)
     if len(missed.deliveries) > limits.max_recovered or _size(missed.deliveries) > limits.max_recovered_bytes:
-        return Missed(False, (), await beginning(feed))
+        return Missed(False, (), await beginning(feed, rule.history))
     return missed
 
 

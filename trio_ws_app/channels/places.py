@@ -6,13 +6,13 @@ client that sends both back is not taken for one that has seen another message w
 that keeps only the first epoch is recognized by that and the offset, as far as the history still holds what
 proves it.
 
-A channel without a history yet has no position. Its epoch is the time at which that was so: what came since
-can be recovered while it is all kept, that is, within the time for which any message is.
+A channel without a message yet has no position. Its epoch is that which its history begins with: what came
+since can be recovered while it is all kept.
 """
 
 from __future__ import annotations
 
-import time
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -25,26 +25,22 @@ from ..broker.position import Position
 from ..broker.ring import FORK
 from .requests import Since
 
-_EMPTY: Final = "empty-"
-_MAX_DIGITS: Final = 15
+_EMPTY: Final = re.compile("empty-([0-9a-z]{1,32})", re.ASCII)
 
 
 @attrs.frozen
 class Place:
-    """Where a subscriber is: behind the message at ``position``, or at a ``time`` when there was none."""
+    """Where a subscriber is: behind the message at ``position``, or before the first one of ``reserved``."""
 
     position: Position | None
-    time: int = 0
-
-    @classmethod
-    def at(cls, position: Position | None) -> Place:
-        """The place of a message, or that of a channel where nothing is kept now."""
-        return cls(position, 0 if position is not None else int(time.time()))
+    reserved: str = ""  # the epoch of a history without messages
 
     @property
     def epoch(self) -> str:
         """The epoch that a client is told."""
-        return str(self.position) if self.position is not None else f"{_EMPTY}{self.time}"
+        if self.position is None:
+            return f"empty-{self.reserved}" if self.reserved else ""
+        return str(self.position)
 
     @property
     def offset(self) -> int:
@@ -54,24 +50,13 @@ class Place:
 
 def parse_epoch(epoch: str) -> Place | None:
     """The place that an epoch was made of; None if it is none of ours."""
-    digits = epoch.removeprefix(_EMPTY)
-    if digits != epoch:
-        is_time = digits.isascii() and digits.isdigit() and len(digits) <= _MAX_DIGITS
-        return Place(None, int(digits)) if is_time else None
+    match = _EMPTY.fullmatch(epoch)
+    if match is not None:
+        return Place(None, match[1])
     try:
         return Place(Position.parse(epoch))
     except ValueError:
         return None
-
-
-def at_most(deliveries: Sequence[Delivery], size: int) -> Sequence[Delivery]:
-    """The first deliveries, as many as take ``size`` bytes, but one at least."""
-    total = 0
-    for count, delivery in enumerate(deliveries):
-        total += cost(delivery.message)
-        if count and total > size:
-            return deliveries[:count]
-    return deliveries
 
 
 @attrs.frozen
@@ -86,9 +71,14 @@ class Missed:
     place: Place
 
 
-async def beginning(feed: Feed) -> Place:
-    """Where a subscriber begins that has missed nothing."""
-    return Place.at((await feed.recover(None, 1)).position)
+async def beginning(feed: Feed, history: History) -> Place:
+    """Where a subscriber begins that has missed nothing. Raises BrokerUnavailable."""
+    position = (await feed.recover(None, 1)).position
+    if position is not None:
+        return Place(position)
+    reserved = await feed.reserve(history)
+    # Last of all, since what is live follows what this returns.
+    return Place((await feed.recover(None, 1)).position, reserved)
 
 
 async def missed_since(feed: Feed, since: Since, history: History) -> Missed:
@@ -96,7 +86,7 @@ async def missed_since(feed: Feed, since: Since, history: History) -> Missed:
     known = parse_epoch(since.epoch)
     deliveries = None if known is None else await _deliveries_since(feed, known, since.offset, history)
     if deliveries is None:
-        return Missed(False, (), await beginning(feed))
+        return Missed(False, (), await beginning(feed, history))
     return Missed(True, deliveries, _place_before(deliveries, known, since.offset))
 
 
@@ -114,7 +104,7 @@ async def _deliveries_since(
 ) -> Sequence[Delivery] | None:
     """All that follows the message with ``offset``; None if that is not known to be all."""
     if known.position is None:
-        return await _since_nothing(feed, known.time, offset, history)
+        return await _since_first(feed, known.reserved, offset, history)
     recovery = await feed.recover(known.position)
     if recovery.recovered and offset >= known.position.offset:
         return _after(_deliveries(recovery.items), offset, known.position)
@@ -127,16 +117,28 @@ async def _deliveries_since(
     return _after(newest, offset, None)
 
 
-async def _since_nothing(feed: Feed, since: int, offset: int, history: History) -> Sequence[Delivery] | None:
-    """What has come since a moment when nothing was kept."""
-    if not 0 <= time.time() - since < history.ttl:
+async def _since_first(feed: Feed, epoch: str, offset: int, history: History) -> Sequence[Delivery] | None:
+    """What follows the message with ``offset`` in the history of an epoch, 0 for all of it."""
+    if await feed.reserve(history) != epoch:
         return None
     newest = _deliveries((await feed.recover(None, history.size)).items)
     if not newest:
         return newest if not offset else None
+    if newest[0].position is None or newest[0].position.epoch != epoch:
+        return None
     if offset:
         return _after(newest, offset, None)
     return newest if not newest[0].previous else None
+
+
+def at_most(deliveries: Sequence[Delivery], size: int) -> Sequence[Delivery]:
+    """The first deliveries, as many as take ``size`` bytes, but one at least."""
+    total = 0
+    for count, delivery in enumerate(deliveries):
+        total += cost(delivery.message)
+        if count and total > size:
+            return deliveries[:count]
+    return deliveries
 
 
 def _deliveries(items: Sequence[Item]) -> Sequence[Delivery]:
@@ -153,10 +155,10 @@ def _after(chain: Sequence[Delivery], offset: int, before: Position | None) -> S
     return chain[index:] if 0 <= index <= len(chain) else None
 
 
-async def latest(feed: Feed, since: Since | None) -> Missed:
+async def latest(feed: Feed, since: Since | None, history: History) -> Missed:
     """The last publication alone, unless the client has it: what "cache" recovers."""
-    recovery = await feed.recover(None, 1)
-    newest = _deliveries(recovery.items)
-    place = Place.at(recovery.position)
+    place = await beginning(feed, history)
+    newest = _deliveries((await feed.recover(None, 1)).items)
+    place = Place(newest[-1].position) if newest else place
     has_it = since is not None and (since.epoch, since.offset) == (place.epoch, place.offset)
     return Missed(bool(newest), () if has_it else newest, place)

@@ -53,7 +53,7 @@ async def page_of(hub: Hub, channel: str, limit: int, since: Since | None, rever
     topic, most = hub.checked(channel), hub.limits.max_history
     limit = most if limit < 0 else min(limit, most)
     newest = await hub.broker.history(topic, limit=1, reverse=True)
-    top = Place.at(newest[0].position if newest and isinstance(newest[0], Delivery) else None)
+    top = Place(newest[0].position if newest and isinstance(newest[0], Delivery) else None)
     position = None if since is None else _position(since, top)
     if not limit:
         return Page((), top)

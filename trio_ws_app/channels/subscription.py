@@ -197,7 +197,7 @@ class LiveSubscription(ChannelSubscription):
         if self._rule.history is None:
             return Beginning(line(self._hub.codec, result), Place(None))
         missed = await find_missed(feed, self._rule, self._since, self._hub.limits)
-        place = await place_now(feed) if missed is None else missed.place
+        place = await place_now(feed, self._rule.history) if missed is None else missed.place
         result |= {"recoverable": True, "positioned": True, "epoch": place.epoch, "offset": place.offset}
         if missed is None:
             return Beginning(line(self._hub.codec, result), place)

@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from trio_ws_app.broker import Broker, Delivery, Gap, History, Position, Subscription
+from trio_ws_app.broker.feed import Recovery
 
 HISTORY = History(size=100, ttl=60)
 
@@ -276,3 +277,23 @@ async def test_subscribers_come_and_go_while_much_is_published(broker: Broker, t
             for _ in range(5):
                 nursery.start_soon(follow, start)
             nursery.start_soon(publish)
+
+
+async def test_a_history_has_its_epoch_before_its_first_message(broker: Broker, topic: str) -> None:
+    """The same for all who ask, and then that of the first message and of those that follow."""
+    history = HISTORY
+    async with broker.open_feed(topic) as feed:
+        epoch = await feed.reserve(history)
+        assert await feed.reserve(history) == epoch
+        for _ in range(2):
+            position = await broker.publish(topic, "x", history=history)
+            assert position is not None
+            assert position.epoch == await feed.reserve(history) == epoch
+
+
+async def test_reserving_an_epoch_keeps_nothing(broker: Broker, topic: str) -> None:
+    """The history has no message, and no place to recover from."""
+    async with broker.open_feed(topic) as feed:
+        await feed.reserve(HISTORY)
+        assert await broker.history(topic) == []
+        assert await feed.recover(None, 10) == Recovery(None, (), None)
