@@ -506,6 +506,22 @@ async def test_what_is_published_with_the_wish_to_subscribe_is_not_lost() -> Non
         assert (await client.push("pub"))["data"] == "hello"
 
 
+async def test_what_is_published_before_the_server_has_subscribed_is_answered() -> None:
+    """Also if the subscription is never accepted."""
+
+    async def handler(_subscription: ws.ChannelSubscription) -> None:
+        await trio.sleep_forever()
+
+    app = application(handler)
+    async with served(app) as server:
+        client = await connected(server)
+        await app.subscribe("ann", "it")
+        await wait_all_tasks_blocked()
+        command = client.command("publish", channel="it", data=1)
+        await client.say(command, client.command("unsubscribe", channel="it"))
+        assert (await client.reply_to(command["id"]))["error"]["code"] == 103
+
+
 async def test_a_handler_acts_on_its_client() -> None:
     """It sends messages, subscribes, unsubscribes, and disconnects."""
 

@@ -370,3 +370,9 @@ async def test_who_goes_while_connecting_is_not_waited_for() -> None:
         await client.peer.aclose()
         with trio.fail_after(1):
             await cancelled.wait()
+
+
+def test_a_text_is_no_key() -> None:
+    """What it is for has to be said: the mistake is not found with the first token."""
+    with pytest.raises(TypeError, match=r"auth\.secret"):
+        ws.Tokens(SECRET)  # type: ignore[arg-type]

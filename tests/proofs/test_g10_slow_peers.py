@@ -146,6 +146,8 @@ async def test_what_happens_at_the_bound_is_a_policy(overflow: ws.Overflow) -> N
             return
         assert slow.close_reason is None
         assert memory.server.statistics().dropped == len(texts) - len(received) > 0
+        if overflow is ws.Overflow.DROP_NEWEST:
+            assert room.registry.dropped == len(texts) - len(received)
         expected = texts[: len(received)] if overflow is ws.Overflow.DROP_NEWEST else texts
         assert received[-1] == expected[-1]
         assert received == [text for text in texts if text in set(received)]

@@ -132,8 +132,9 @@ class RunningSubscription(LiveSubscription):
             return
         if self._accepted:
             await self._say_end(why)
-        elif self._number:
-            await self._refuse(why)
+        else:
+            if self._number:
+                await self._refuse(why)
             await self._inbox.refuse_all(Refuse(ErrorCode.PERMISSION_DENIED))
         while self._unsubscribes:
             await self.client.reply(self._unsubscribes.pop(0), "unsubscribe", {})

@@ -72,7 +72,10 @@ class Session:
             self._subscriptions = Subscriptions(self.client, self._hub, nursery)
             self.client.begin = self._subscriptions.begin_by_server
             nursery.start_soon(self._watch)
-            await self._read()
+            try:
+                await self._read()
+            finally:
+                self.client.begin = None  # the nursery is about to close
             nursery.cancel_scope.cancel()
 
     async def _read(self) -> None:

@@ -17,7 +17,7 @@ class Tokens:
     no other. Nothing of a token is looked at before it has at most ``max_size`` characters, and of its
     contents nothing before the signature is found good.
 
-    Raises UsageError if PyJWT is not installed.
+    Raises UsageError if PyJWT is not installed, TypeError for a text instead of keys.
     """
 
     def __init__(
@@ -28,6 +28,8 @@ class Tokens:
         issuer: str | None = None,
         max_size: int = MAX_TOKEN_SIZE,
     ) -> None:
+        if isinstance(keys, str | bytes):
+            raise TypeError("give keys, for example auth.secret(text), rather than a text")
         self._verifier = Verifier(keys, audience=audience, issuer=issuer, require=(), max_size=max_size)
 
     def user(self, token: str) -> User:

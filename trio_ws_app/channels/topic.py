@@ -53,7 +53,7 @@ class Subscriber(Protocol):
         ...
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Topic:
     """The subscribers of one channel. It is the channel's one sink at the broker."""
 

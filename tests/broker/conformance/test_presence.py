@@ -126,6 +126,21 @@ async def test_a_sink_that_fails_costs_the_others_nothing(
     caplog.clear()
 
 
+async def test_a_watcher_hears_nothing_after_its_block(broker: Broker, topic: str) -> None:
+    """Others go on, and what they hear does not reach it."""
+    events: list[PresenceEvent] = []
+    others: list[PresenceEvent] = []
+    async with broker.watch_presence(topic, others.append):
+        hear = events.append
+        async with broker.watch_presence(topic, hear):
+            async with broker.join(topic, "ann"):
+                assert len(await settled(events, 1)) == 1
+            assert len(await settled(events, 2)) == 2
+        async with broker.join(topic, "bob"):
+            await settled(others, 3)
+            assert len(events) == 2
+
+
 async def test_topics_are_apart(broker: Broker, topic: str) -> None:
     """The members of one topic are not on another, nor are its events messages."""
     events: list[PresenceEvent] = []

@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import trio_ws_app as ws
+from trio_ws_app import auth
 
 SECRET = "a random text of more than 32 characters"
 
@@ -12,7 +13,7 @@ SECRET = "a random text of more than 32 characters"
 @asynccontextmanager
 async def application(broker: ws.Broker | None = None) -> AsyncGenerator[ws.Handler]:
     """The application; users are who a token says, or who they say they are."""
-    tokens = ws.Tokens(SECRET)
+    tokens = ws.Tokens(auth.secret(SECRET))
     channels = ws.Channels(
         tokens=tokens, limits=ws.ChannelLimits(ping_interval=1.0, max_channels=1000, expiry_delay=1.0)
     )
