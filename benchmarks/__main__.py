@@ -15,7 +15,20 @@ def main() -> None:
     """Measure trio_ws_app against its peers."""
 
 
-for module in (echo, fanout, idle, pings, handshake, http, asgi, pubsub, topics, channels, soak, cancellation):
+for module in (
+    echo,
+    fanout,
+    idle,
+    pings,
+    handshake,
+    http,
+    asgi,
+    pubsub,
+    topics,
+    channels,
+    soak,
+    cancellation,
+):
     main.add_command(module.command)
 
 if __name__ == "__main__":

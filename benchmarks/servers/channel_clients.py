@@ -1,9 +1,9 @@
 """Clients of channels on raw sockets, in the load generator's conversation: see ``loadgen.py``.
 
-PORT WORK CLIENTS CHANNELS MISSED FRAME PROGRESS on the command line. With "channels" each client subscribes to all
-channels, with "broadcast" and "tasks" it is sent one message to begin with. Then they count what comes, in
-frames of FRAME bytes, until all have the last one; 0 is nothing to come. With "recovery" one client subscribes, MISSED
-publications later all CLIENTS come at once and recover from where the first one was.
+PORT WORK CLIENTS CHANNELS MISSED FRAME PROGRESS on the command line. With "channels" each client subscribes
+to all channels, with "broadcast" and "tasks" it is sent one message to begin with. Then they count what
+comes, in frames of FRAME bytes, until all have the last one; with 0 nothing comes. With "recovery" one client
+subscribes, and MISSED publications later all CLIENTS come at once and recover from where that one began.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ import sys
 import time
 from collections import Counter
 
-UPGRADE = (
-    b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-)
+from ..frames import TEXT, masked, upgrade_request
+
+UPGRADE = upgrade_request("/")
 LAST = b'"data":"!'
 SILENCE_SECONDS = 20.0
 
@@ -34,11 +33,8 @@ class Client:
         self.data = bytearray()
 
     def send(self, text: str) -> None:
-        """Send a text message, with a mask of zeros."""
-        payload = text.encode()
-        size = len(payload)
-        head = struct.pack(">BB", 0x81, 0x80 | size) if size < 126 else struct.pack(">BBH", 0x81, 0xFE, size)
-        self.socket.sendall(head + bytes(4) + payload)
+        """Send a text message."""
+        self.socket.sendall(masked(TEXT, text.encode()))
 
     def read(self) -> bytes:
         """What has come."""
@@ -108,7 +104,8 @@ def receive(clients: list[Client], frame: int, path: str) -> dict[str, float]:
             raise SystemExit(f"nothing came for {SILENCE_SECONDS:g} s; {unfinished} clients miss something")
         start = start or time.perf_counter()
         for key, _ in ready:
-            client: Client = key.data
+            client = key.data
+            assert isinstance(client, Client)
             data = client.read()
             before = client.count // frame
             client.count += len(data)
@@ -124,7 +121,12 @@ def receive(clients: list[Client], frame: int, path: str) -> dict[str, float]:
     seconds = time.perf_counter() - (start or 0)
     messages = (total or 0) // frame
     deliveries = messages * len(clients)
-    return {"broadcasts": messages, "deliveries": deliveries, "seconds": seconds, "rate": deliveries / seconds}
+    return {
+        "broadcasts": messages,
+        "deliveries": deliveries,
+        "seconds": seconds,
+        "rate": deliveries / seconds,
+    }
 
 
 def recover(port: int, count: int, missed: int, first: Client) -> dict[str, float]:
@@ -142,7 +144,10 @@ def recover(port: int, count: int, missed: int, first: Client) -> dict[str, floa
     waiting = set(clients)
     asked: set[Client] = set()
     while waiting:
-        for key, _ in selector.select(SILENCE_SECONDS):
+        ready = selector.select(SILENCE_SECONDS)
+        if not ready:
+            raise SystemExit(f"{len(waiting)} of {count} clients have not got what they missed")
+        for key, _ in ready:
             one: Client = key.data
             one.data += one.read()
             if one not in asked and b'"connect":{' in one.data:
@@ -151,7 +156,9 @@ def recover(port: int, count: int, missed: int, first: Client) -> dict[str, floa
             if one.data.count(b'"data":') >= missed:
                 waiting.discard(one)
     seconds = time.perf_counter() - start
-    recovered = sum(b'"recovered":true' in client.data for client in clients)
+    recovered = sum(
+        b'"recovered":true' in client.data and client.data.count(b'"data":') == missed for client in clients
+    )
     return {"recovery_s": seconds, "recovered": recovered, "deliveries": count * missed}
 
 

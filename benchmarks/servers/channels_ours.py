@@ -25,17 +25,10 @@ job = parse()
 application = ws.Channels(limits=ws.ChannelLimits(ping_interval=3600))
 
 
+@application.subscription("kept:0", history=HISTORY)
 @application.subscription("news:{name}")
-async def news(subscription: ws.ChannelSubscription, name: str) -> None:
+async def news(subscription: ws.ChannelSubscription, name: str = "0") -> None:  # noqa: ARG001
     """Open to everybody."""
-    await subscription.accept()
-    async for _ in subscription:
-        pass
-
-
-@application.subscription("kept:{name}", history=HISTORY)
-async def kept(subscription: ws.ChannelSubscription, name: str) -> None:
-    """Open to everybody, with what was missed."""
     await subscription.accept()
     async for _ in subscription:
         pass
@@ -63,6 +56,7 @@ async def channels() -> AsyncIterator[ws.Handler]:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(publish, job, trio.sleep, send)
         yield app
+        nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager
@@ -84,6 +78,7 @@ async def broadcast() -> AsyncIterator[ws.Handler]:
 
         nursery.start_soon(publish, job, trio.sleep, send)
         yield register
+        nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager
@@ -100,6 +95,7 @@ async def recovery() -> AsyncIterator[ws.Handler]:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(publish_all)
         yield app
+        nursery.cancel_scope.cancel()
 
 
 async def tasks(connection: ws.Connection) -> None:

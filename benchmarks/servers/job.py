@@ -29,7 +29,7 @@ class Job:
     file they report in. ``channels`` is how many channels each client of channels subscribes to.
     """
 
-: str
+    work: str
     compression: bool
     certificate: str | None
     uvloop: bool
