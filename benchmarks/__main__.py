@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from . import asgi, cancellation, echo, fanout, handshake, http, idle, pings, pubsub, soak, topics
+from . import asgi, cancellation, channels, echo, fanout, handshake, http, idle, pings, pubsub, soak, topics
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -15,7 +15,20 @@ def main() -> None:
     """Measure trio_ws_app against its peers."""
 
 
-for module in (echo, fanout, idle, pings, handshake, http, asgi, pubsub, topics, soak, cancellation):
+for module in (
+    echo,
+    fanout,
+    idle,
+    pings,
+    handshake,
+    http,
+    asgi,
+    pubsub,
+    topics,
+    channels,
+    soak,
+    cancellation,
+):
     main.add_command(module.command)
 
 if __name__ == "__main__":

@@ -12,17 +12,21 @@ HOST = "127.0.0.1"
 MAX_MESSAGE_SIZE = 32 * 1024 * 1024
 COUNT_PRODUCERS = "producers"
 TOPIC = "news"
+WORKS = (
+    "echo", "fanout", "http", "idle", "pubsub",
+    "channels", "broadcast", "recovery", "tasks",
+)  # fmt: skip
 
 
 @attrs.frozen
 class Job:
-    """``work`` is "echo", "fanout", "http", "idle" or "pubsub"; ``certificate`` is a PEM file with its key.
+    """``work`` is one of ``WORKS``; ``certificate`` is a PEM file with its key.
 
     ``uvloop``, ``synchronous`` (consumers are plain functions) and ``pure`` (nothing of the package is
     compiled) are a contender's own. For pubsub, ``redis`` is the URL of the Redis that all of them follow
     ``TOPIC`` on. For fanout, and for the publisher of pubsub: ``rate`` bursts a second of ``burst`` messages
     of ``size`` bytes for ``seconds``; without a rate as fast as the receivers take them. ``progress`` is the
-    file they report in.
+    file they report in. ``channels`` is how many channels each client of channels subscribes to.
     """
 
     work: str
@@ -37,6 +41,7 @@ class Job:
     seconds: float
     progress: str
     redis: str
+    channels: int
 
     def ssl_context(self) -> ssl.SSLContext | None:
         """The server's TLS context, or None."""
@@ -50,7 +55,7 @@ class Job:
 def parse(arguments: Sequence[str] | None = None) -> Job:
     """Read the command line, the program's own unless another is given."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("work", choices=["echo", "fanout", "http", "idle", "pubsub"])
+    parser.add_argument("work", choices=WORKS)
     parser.add_argument("--compression", action="store_true")
     parser.add_argument("--certificate")
     parser.add_argument("--uvloop", action="store_true")
@@ -62,6 +67,7 @@ def parse(arguments: Sequence[str] | None = None) -> Job:
     parser.add_argument("--seconds", type=float, default=1)
     parser.add_argument("--progress", default="")
     parser.add_argument("--redis", default="")
+    parser.add_argument("--channels", type=int, default=1)
     return Job(**vars(parser.parse_args(arguments)))
 
 

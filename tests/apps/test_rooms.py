@@ -79,6 +79,12 @@ async def test_a_guest_with_its_secret_is_the_same_user(server: MemoryServer) ->
     assert len(set(ids)) == 4
 
 
+async def test_a_secret_that_is_no_unicode_is_one_all_the_same(server: MemoryServer) -> None:
+    """Half a surrogate pair, which JSON may hold, is no failure."""
+    ids = [(await guest(server, "Ada\ud800", "\ud800"))[1] for _ in range(2)]
+    assert ids[0] == ids[1]
+
+
 async def test_a_guest_misses_nothing_while_it_is_away(server: MemoryServer) -> None:
     """It comes back with its place and gets the rest."""
     ada, _ = await guest(server, "Ada", "secret")

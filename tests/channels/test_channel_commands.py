@@ -270,3 +270,17 @@ async def test_limits_make_sense() -> None:
     """A wrong one is said at once."""
     with pytest.raises(ValueError, match="max_channels"):
         ws.ChannelLimits(max_channels=0)
+
+
+@pytest.mark.parametrize(("depth", "is_taken"), [(90, True), (200, False)])
+async def test_what_is_nested_too_deep_ends_the_connection(depth: int, is_taken: bool) -> None:
+    """With 3501, before any function sees it: what was read has to be written, and read again."""
+    async with served(application()) as server:
+        client = await connected(server)
+        data = json.loads("[" * depth + "]" * depth)
+        command = client.command("rpc", method="echo", data=data)
+        await client.say(command)
+        if is_taken:
+            assert (await client.reply_to(command["id"]))["rpc"] == {"data": data}
+        else:
+            assert await client.ended() == 3501

@@ -12,6 +12,7 @@ from protocol_client import PATIENCE, ProtocolClient, connected
 from trio.testing import wait_all_tasks_blocked
 
 import trio_ws_app as ws
+from trio_ws_app.channels import calls
 from trio_ws_app.testing import MemoryServer, serve_in_memory
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")
@@ -152,3 +153,24 @@ async def test_what_promises_to_recover_loses_nothing() -> None:
     for options in ({"overflow": "unknown"}, {"recovery": "unknown"}):
         with pytest.raises(ValueError, match="unknown"):
             application(**options)
+
+
+async def test_one_large_answer_of_a_client_waits_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others are read only when it is taken, so commands of a few bytes do not fill the memory."""
+    looks: list[str] = []
+    page_text = calls.page_text
+
+    def counted(hub: Any, channel: str, page: Any) -> str:
+        looks.append(channel)
+        return page_text(hub, channel, page)
+
+    monkeypatch.setattr(calls, "page_text", counted)
+    app = application(history=ws.History(50, 60))
+    async with served(app) as server:
+        slow, _ = await slow_and_quick(server)
+        for number in range(15):
+            await app.publish("it", [number, SIZE * "x"])
+        await slow.say(*(slow.command("history", channel="it", limit=-1) for _ in range(20)))
+        await wait_all_tasks_blocked()
+        assert len(looks) < 10
+        slow.peer.stream.resume()

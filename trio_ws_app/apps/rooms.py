@@ -107,8 +107,9 @@ async def rooms(broker: ws.Broker | None = None) -> AsyncGenerator[ws.Handler]:
 def guest(request: ws.ConnectRequest) -> ws.User:
     """A user without a token: a name, and a mark that another secret does not have."""
     data = request.data if isinstance(request.data, dict) else {}
-    name = re.sub(r"[^\w. -]+", "", str(data.get("name", ""))).strip()[:30] or "guest"
-    mark = hashlib.sha256(str(data.get("secret") or request.client).encode()).hexdigest()[:12]
+    name = re.sub(r"[^\w. -]+", "", text_in(data, "name") or "").strip()[:30] or "guest"
+    secret = text_in(data, "secret") or str(request.client)
+    mark = hashlib.sha256(secret.encode(errors="surrogatepass")).hexdigest()[:12]
     return known(f"{name}~{mark}", name)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from typing import Any
+from contextlib import nullcontext, suppress
+from typing import Any, Final
 
 import attrs
 import trio
@@ -21,6 +21,9 @@ from .people import User
 from .publications import line
 from .queries import page_of, page_text, presence_text, present, stats_text
 from .requests import History, Rpc
+
+# A small command with a large answer: one of a client is in memory at a time, until the client takes it.
+_LOOKS: Final = frozenset({"presence", "presence_stats", "history"})
 
 
 @attrs.frozen
@@ -47,6 +50,7 @@ class Calls:
         self._client = client
         self._hub = hub
         self._nursery = nursery
+        self._looking = trio.Lock()
 
     def start(self, number: int, kind: str, work: Callable[[], Awaitable[str]], size: int = 0) -> None:
         """Begin to answer. Raises ``Refuse`` with 111 if too many commands wait for their answers."""
@@ -67,9 +71,10 @@ class Calls:
 
     async def _try(self, number: int, kind: str, work: Callable[[], Awaitable[str]]) -> Refuse | None:
         try:
-            result = await work()
-            if number:
-                await self._client.connection.send(f'{{"id":{number},"{kind}":{result}}}')
+            async with self._looking if kind in _LOOKS else nullcontext():
+                result = await work()
+                if number:
+                    await self._client.connection.send(f'{{"id":{number},"{kind}":{result}}}')
         except BaseException as error:
             return judge(error, self._client, f"the answer to {kind}")
         return None

@@ -6,7 +6,7 @@ Frames have a bound before they come here; what is read from them has types and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 from ..json_codec import JsonCodec
@@ -31,6 +31,7 @@ from .requests import (
 _MAX_ID: Final = 2**32 - 1
 _MAX_OFFSET: Final = 2**63 - 1
 _MAX_TEXT: Final = 256  # characters of names and epochs
+_MAX_DEPTH: Final = 100  # of lists and objects; less than any library writes and reads again
 _REJECT_UNRECOVERED: Final = 2  # a bit of the flags of a subscribe command
 
 Json = Mapping[str, object]
@@ -190,7 +191,24 @@ def commands_in(frame: str, codec: JsonCodec) -> Iterator[Command]:
                 value = codec.loads(line)
             except Exception:  # each library has errors of its own; deep nesting is a RecursionError
                 raise bad_request() from None
+            if line.count("[") + line.count("{") > _MAX_DEPTH and _is_too_deep(value):
+                raise bad_request()
             yield _command(value, len(line))
+
+
+def _is_too_deep(value: object) -> bool:
+    level = [value]
+    for _ in range(_MAX_DEPTH):
+        level = [inner for outer in level for inner in _inside(outer) if isinstance(inner, list | dict)]
+        if not level:
+            return False
+    return True
+
+
+def _inside(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def _command(value: object, size: int) -> Command:
