@@ -10,13 +10,13 @@ import pytest
 from browser import Browser, chromium
 from redis_servers import RedisServer, running_cluster, running_redis
 
-import pytest_trio_ws_app
+from trio_ws_app.testing import plugin
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Have the package's own plugin also if the package is on the path, and not installed."""
-    if not config.pluginmanager.is_registered(pytest_trio_ws_app):
-        config.pluginmanager.register(pytest_trio_ws_app)
+    if not config.pluginmanager.is_registered(plugin):
+        config.pluginmanager.register(plugin)
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the options

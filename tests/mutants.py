@@ -77,7 +77,7 @@ def scratch_copy(directory: Path) -> Path:
     ignored = shutil.ignore_patterns("*.so", "*.c", "__pycache__")
     for name in (PACKAGE, "tests"):
         shutil.copytree(ROOT / name, directory / name, ignore=ignored)
-    for name in ("pyproject.toml", "pytest_trio_ws_app.py", "README.md"):
+    for name in ("pyproject.toml", "README.md"):
         if (ROOT / name).exists():
             shutil.copy(ROOT / name, directory)
     return directory

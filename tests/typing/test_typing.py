@@ -48,7 +48,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def build_wheel(work: Path) -> None:
     """Build the wheel from a copy, so that nothing is left in the checkout; nothing need be compiled."""
     source = work / "source"
-    names = ("trio_ws_app", "pytest_trio_ws_app.py", "pyproject.toml", "README.md", "LICENSE")
+    names = ("trio_ws_app", "pyproject.toml", "README.md", "LICENSE")
     for name in names:
         if (ROOT / name).is_dir():
             ignored = shutil.ignore_patterns("__pycache__", "*.so", "*.c", "build")

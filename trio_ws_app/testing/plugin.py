@@ -1,7 +1,6 @@
 """The pytest plugin: servers in memory, virtual time, and a mark for cancellation.
 
-``trio_ws_app/testing/README.md`` describes it. pytest imports this module at every start, also for tests that
-use nothing of it, so it imports neither Trio nor the package until one does.
+``README.md`` beside this file describes it.
 """
 
 from __future__ import annotations
@@ -9,14 +8,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
+import trio
 
-if TYPE_CHECKING:
-    import trio
-
-    from trio_ws_app.testing import HttpFixture, ServerFixture
+from .cancel_everywhere import CancellationDefect, cancel_everywhere
+from .fixtures import HttpFixture, ServerFixture, run_on_virtual_time, run_with_servers
 
 MARK = "cancel_everywhere"
 _SCENARIO = pytest.StashKey[Callable[..., Awaitable[object]]]()
@@ -34,16 +32,12 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture
 def ws_server() -> ServerFixture:
     """``server = await ws_server(application)``: serve in memory, on virtual time, until the test ends."""
-    from trio_ws_app.testing import ServerFixture
-
     return ServerFixture()
 
 
 @pytest.fixture
 def ws_http(ws_server: ServerFixture) -> HttpFixture:
     """``http = await ws_http(server)``: an ``httpx.AsyncClient`` of what ``ws_server`` serves."""
-    from trio_ws_app.testing import HttpFixture
-
     return HttpFixture(ws_server)
 
 
@@ -74,8 +68,6 @@ def _run_on_virtual_time(
     instruments: Sequence[trio.abc.Instrument],
 ) -> None:
     """What pytest-trio calls with a test and its fixtures; ``clock`` is one of the test's arguments."""
-    from trio_ws_app.testing.fixtures import run_on_virtual_time
-
     __tracebackhide__ = True
     clock = clock or fixtures.get("autojump_clock")
     run_on_virtual_time(test, fixtures.get("ws_server"), clock, instruments)
@@ -90,9 +82,6 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     scenario = pyfuncitem.stash.get(_SCENARIO, None)
     if scenario is None:
         pytest.fail(f"a test that is marked with {MARK} is an async function", pytrace=False)
-    from trio_ws_app.testing import CancellationDefect, cancel_everywhere
-    from trio_ws_app.testing.fixtures import run_with_servers
-
     fixtures: dict[str, Any] = pyfuncitem.funcargs
     arguments = {name: fixtures[name] for name in inspect.signature(scenario).parameters}
     run = partial(run_with_servers, partial(scenario, **arguments), fixtures.get("ws_server"))
