@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import tomllib
 from collections.abc import Iterator
@@ -87,9 +88,23 @@ class Running:
         return self.process.stdout.readline().rstrip("\n")
 
     def await_error(self, words: str) -> None:
-        """Read standard error up to the line with these words."""
+        """Read standard error up to the line with these words; end the server after a minute without."""
+        self.errors_up_to(words)
+
+    def errors_up_to(self, words: str) -> str:
+        """What comes on standard error up to the line with these words, as ``await_error`` reads it."""
         assert self.process.stderr is not None
-        assert any(words in line for line in self.process.stderr), f"standard error ended without {words!r}"
+        lines = []
+        impatience = threading.Timer(3 * PATIENCE, self.process.kill)
+        impatience.start()
+        try:
+            for line in self.process.stderr:
+                lines.append(line)
+                if words in line:
+                    return "".join(lines)
+        finally:
+            impatience.cancel()
+        raise AssertionError(f"standard error ended without {words!r}: {''.join(lines)}")
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> Finished:
         """Send the signal, wait, and return how it ended."""

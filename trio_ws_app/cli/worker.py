@@ -16,7 +16,7 @@ from .shutdown import RELOAD, STACKS
 
 logger = logging.getLogger("trio_ws_app.supervisor")
 
-_TIME_TO_TELL = 0.2  # seconds for a hung worker to print its stacks
+_TIME_TO_TELL = 1.0  # seconds for a hung worker to print its stacks
 
 
 @attrs.define(eq=False)
