@@ -86,6 +86,15 @@ def test_a_bad_token_is_refused(token: str | bytes, problem: str) -> None:
     assert caught.value.expired == ("out of date" in str(caught.value))
 
 
+@pytest.mark.parametrize("exp", ["99999999999", 10**400, 1e12, True])
+def test_a_token_whose_end_is_no_time_is_refused(exp: object) -> None:
+    """However well it is signed: a session without an end would follow."""
+    verifier = auth.Verifier(auth.secret(SECRET))
+    token = forged({"alg": "HS256"}, {"sub": "ann", "exp": exp}, SECRET.encode())
+    with pytest.raises(auth.TokenRefused):
+        verifier.user(token)
+
+
 @pytest.mark.parametrize("pem", [RSA_PEM, ED25519_PEM], ids=["RSA", "Ed25519"])
 def test_a_public_key_is_no_secret(pem: bytes) -> None:
     """A token that is signed with the public key's text, as if it were a secret, is refused."""

@@ -8,6 +8,7 @@ from .keys import Keys, hmac_key, pyjwt
 from .user import User
 
 MAX_TOKEN_SIZE = 8192  # characters
+_NEVER = 1e12  # seconds since 1970
 
 
 class TokenRefused(Exception):
@@ -52,12 +53,16 @@ class Verifier:
     def user(self, token: str | bytes) -> User:
         """The user that a token names: its ``sub``, until its ``exp``. Raises TokenRefused."""
         claims = self.claims(token)
-        subject, expires_at = claims.get("sub", ""), claims.get("exp")
-        return User(
-            subject if isinstance(subject, str) else "",
-            expires_at + self._leeway if isinstance(expires_at, int | float) else None,
-            claims,
-        )
+        subject = claims.get("sub", "")
+        return User(subject if isinstance(subject, str) else "", self._end(claims.get("exp")), claims)
+
+    def _end(self, expires_at: object) -> float | None:
+        """When a session ends; a time that is no number must not be one without an end."""
+        if expires_at is None:
+            return None
+        if isinstance(expires_at, bool) or not isinstance(expires_at, int | float) or not expires_at < _NEVER:
+            raise TokenRefused("the token's exp is no time")
+        return expires_at + self._leeway
 
     def claims(self, token: str | bytes) -> Mapping[str, object]:
         """All that a token says. Raises TokenRefused."""

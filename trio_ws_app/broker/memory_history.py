@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import OrderedDict
+from typing import Final
 
 import attrs
 import trio
@@ -14,6 +15,9 @@ from .history import History
 from .position import Position
 from .ring import Ring
 
+MAX_BYTES: Final = 256 * 1024 * 1024
+_TOPIC_BYTES: Final = 500  # what a topic takes besides its messages
+
 
 @attrs.define(eq=False)
 class _Kept:
@@ -22,12 +26,19 @@ class _Kept:
     ring: Ring
     epoch: str
     expires: float = 0.0
+    counted: int = 0  # bytes in the total of all topics
 
 
 class MemoryHistories:
-    """By topic. What has expired is forgotten, whether it is asked for or not."""
+    """By topic. What has expired is forgotten, whether it is asked for or not.
 
-    def __init__(self) -> None:
+    When all together take more than ``max_bytes``, the topics that would expire next are forgotten whole: a
+    history that begins anew has another epoch, so what is lost is never taken for what was kept (G11, G13).
+    """
+
+    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self._bytes = 0
         self._by_ttl: dict[float, OrderedDict[str, _Kept]] = {}  # each with the next to expire in front
         self._ttl: dict[str, float] = {}
 
@@ -72,6 +83,18 @@ class MemoryHistories:
         order = self._by_ttl.setdefault(ttl, OrderedDict())
         order[topic] = kept
         order.move_to_end(topic)
+        self._bytes += kept.ring.bytes + _TOPIC_BYTES - kept.counted
+        kept.counted = kept.ring.bytes + _TOPIC_BYTES
+        self._make_room(topic)
+
+    def _make_room(self, topic: str) -> None:
+        """Forget other topics than this one until all fit."""
+        while self._bytes > self._max_bytes:
+            heads = [next(iter(order.items())) for order in self._by_ttl.values()]
+            others = [(kept.expires, name) for name, kept in heads if name != topic]
+            if not others:
+                return
+            self._forget(min(others)[1])
 
     def _forget_expired(self) -> None:
         now = trio.current_time()
@@ -81,7 +104,9 @@ class MemoryHistories:
 
     def _forget(self, topic: str) -> None:
         ttl = self._ttl.pop(topic)
-        del self._by_ttl[ttl][topic]
+        kept = self._by_ttl[ttl].pop(topic)
+        self._bytes -= kept.counted
+        kept.counted = 0
         if not self._by_ttl[ttl]:
             del self._by_ttl[ttl]
 
