@@ -23,13 +23,14 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """Run the whole suite in several processes, and anything less in one, which starts sooner.
 
-    There are two a core, since many tests wait for another process; ``-n 0`` and ``-n 4`` mean what they say.
+    There is one a core, since many tests run a server and its clients beside it; ``-n 0`` and ``-n 4`` mean
+    what they say.
     """
     options = config.option
     is_worker = hasattr(config, "workerinput")  # which comes here too, and must not start others
     is_whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not is_worker
     if is_whole and options.numprocesses is None and not (options.usepdb or options.collectonly):
-        options.numprocesses = 2 * (os.cpu_count() or 1)
+        options.numprocesses = os.cpu_count() or 1
         options.dist = "worksteal"
 
 

@@ -144,7 +144,7 @@ def test_it_ends_within_the_grace_period_and_a_second(
         assert time.monotonic() - began < at_most(LIMIT)
         assert not is_alive(worker)
     assert ended.status == 0
-    if name == "floods_the_log" or at_most(0) > 0.5:
+    if name == "floods_the_log" or at_most(0) > 0.5 or "PYTEST_XDIST_WORKER" in os.environ:
         return  # the line is lost among the others; or the machine is loaded, and the end does not wait
     lines = [line for line in ended.errors.splitlines() if "this does not end" in line]
     assert len(lines) == (2 if name == "never_ends" and options else 1)  # each worker has such a block
