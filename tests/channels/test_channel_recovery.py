@@ -187,7 +187,7 @@ def channels_on(broker: ws.Broker, ttl: float = 300) -> ws.ChannelsApp:
 
 @pytest.mark.parametrize(
     ("epoch", "offset"),
-    [("", 0), ("_", 0), ("x", 5), ("1-1-1", 0), ("1-1-1", 1), ("empty-x", 0), ("empty-0", 0), ("empty-1", 7)],
+    [("", 1), ("_", 0), ("x", 5), ("1-1-1", 0), ("1-1-1", 1), ("empty-x", 0), ("empty-0", 0), ("empty-1", 7)],
 )
 async def test_a_place_that_is_none_is_not_recovered(epoch: str, offset: int) -> None:
     """Whatever a client says, it is told the place where it is."""
@@ -197,6 +197,23 @@ async def test_a_place_that_is_none_is_not_recovered(epoch: str, offset: int) ->
         client = await connected(server)
         result = await client.call("subscribe", channel="stream", recover=True, epoch=epoch, offset=offset)
         assert (result["was_recovering"], result["recovered"], result["offset"]) == (True, False, 1)
+
+
+@pytest.mark.parametrize(("published", "recovered"), [(0, True), (3, True), (100, True), (101, False)])
+async def test_who_has_seen_nothing_recovers_a_whole_history(published: int, recovered: bool) -> None:
+    """Without an epoch, from offset 0: all there is, unless its beginning is not kept any more."""
+    async with ws.open_memory_broker() as broker:
+        app = channels_on(broker)
+        async with served(app) as server:
+            for number in range(published):
+                await app.publish("stream", number)
+            client = await connected(server)
+            result = await client.call("subscribe", channel="stream", recover=True, epoch="", offset=0)
+            assert result["recovered"] is recovered
+            got = [one["data"] for one in result.get("publications", [])]
+            while recovered and len(got) < published:
+                got.append((await client.push("pub"))["data"])
+            assert got == (list(range(published)) if recovered else [])
 
 
 async def test_an_offset_from_the_future_is_not_recovered() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from axe import needs_chromium
 from browser import Browser, Tab, expect_good_looks, page_of, says
+from centrifuge_clients import needs, real_client
 from redis_servers import RedisServer
 from running import Running, serving
 
@@ -123,3 +124,20 @@ def test_the_page_shows_what_it_missed(browser: Browser, own_redis: RedisServer)
             ada.type("fourth\n")
             grace.wait_for(f"{BUBBLES} === 'first,second,third,fourth'")
         assert not [text for text in ada.complaints if "ERR_CONNECTION_REFUSED" not in text]
+
+
+@needs("node")
+def test_the_page_talks_to_the_package_centrifuge(browser: Browser) -> None:
+    """What others' clients say the page shows, with their names, and the other way round."""
+    with serving("rooms") as server, real_client("node", server, None) as grace:
+        ada = join(browser, server, "Ada")
+        grace.connect("Grace")
+        grace.subscribe("room:lobby")
+        ada.wait_for(f"{PEOPLE} === 'Ada (you),Grace'")
+        grace.do("publish", channel="room:lobby", data={"text": "hello from Node.js"})
+        ada.wait_for(f"{BUBBLES} === 'hello from Node.js'")
+        ada.type("hello from the page\n")
+        grace.expect("publication", channel="room:lobby")
+        heard = grace.expect("publication", channel="room:lobby")
+        assert heard["data"]["text"] == "hello from the page"
+        assert heard["user"].startswith("Ada~")

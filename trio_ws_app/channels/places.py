@@ -83,7 +83,10 @@ async def beginning(feed: Feed, history: History) -> Place:
 
 async def missed_since(feed: Feed, since: Since, history: History) -> Missed:
     """What has come since a client's place. Raises BrokerUnavailable."""
-    known = parse_epoch(since.epoch)
+    if since.epoch or since.offset:
+        known = parse_epoch(since.epoch)
+    else:  # it has seen nothing of any history: all of this one is what it has missed
+        known = Place(None, await feed.reserve(history))
     deliveries = None if known is None else await _deliveries_since(feed, known, since.offset, history)
     if deliveries is None:
         return Missed(False, (), await beginning(feed, history))
