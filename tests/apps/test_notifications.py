@@ -176,3 +176,14 @@ async def test_a_client_that_asks_gets_the_topics(autojump_clock: trio.testing.M
             {"type": "event", "topic": "user:ann", "message": "\ufffd"},
         ]
         assert [await plain.receive() for _ in range(2)] == ["rain", b"\xff"]
+
+
+def test_a_program_reads_tokens_too() -> None:
+    """A good one names its user; a wrong, an old and an overlong one are none."""
+    tokens = Tokens("a long random text")
+    user = tokens.read(tokens.sign("ann", ["orders"]))
+    assert user is not None
+    assert (user.id, user.claims["may"]) == ("ann", ["orders"])
+    other = Tokens("another random text").sign("ann", [])
+    for wrong in ("", "x", "x" * 1_000_000, tokens.sign("ann", [], -1), other):
+        assert tokens.read(wrong) is None
