@@ -73,12 +73,16 @@ class Missed:
 
 async def beginning(feed: Feed, history: History) -> Place:
     """Where a subscriber begins that has missed nothing. Raises BrokerUnavailable."""
-    position = (await feed.recover(None, 1)).position
-    if position is not None:
-        return Place(position)
-    reserved = await feed.reserve(history)
-    # Last of all, since what is live follows what this returns.
-    return Place((await feed.recover(None, 1)).position, reserved)
+    return (await _newest(feed, history))[0]
+
+
+async def _newest(feed: Feed, history: History) -> tuple[Place, Sequence[Delivery]]:
+    """The place of the newest message and that message, or the place before the first one."""
+    recovery, reserved = await feed.recover(None, 1), ""
+    if recovery.position is None:
+        reserved = await feed.reserve(history)
+        recovery = await feed.recover(None, 1)  # last of all, since what is live follows what this returns
+    return Place(recovery.position, reserved), _deliveries(recovery.items)
 
 
 async def missed_since(feed: Feed, since: Since, history: History) -> Missed:
@@ -160,8 +164,6 @@ def _after(chain: Sequence[Delivery], offset: int, before: Position | None) -> S
 
 async def latest(feed: Feed, since: Since | None, history: History) -> Missed:
     """The last publication alone, unless the client has it: what "cache" recovers."""
-    place = await beginning(feed, history)
-    newest = _deliveries((await feed.recover(None, 1)).items)
-    place = Place(newest[-1].position) if newest else place
+    place, newest = await _newest(feed, history)
     has_it = since is not None and (since.epoch, since.offset) == (place.epoch, place.offset)
     return Missed(bool(newest), () if has_it else newest, place)

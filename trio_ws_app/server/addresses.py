@@ -57,14 +57,20 @@ def socket_client(address: object) -> Client:
 
 def stream_client(stream: trio.abc.AsyncResource) -> Client:
     """The client at the other end of ``stream``: a socket's, perhaps below TLS, or one without an address."""
-    while isinstance(stream, trio.SSLStream):
-        stream = stream.transport_stream
-    if not isinstance(stream, trio.SocketStream):
+    sock = _socket_of(stream)
+    if sock is None:
         return MEMORY
     try:
-        return socket_client(stream.socket.getpeername())
+        return socket_client(sock.getpeername())
     except OSError:
         return Client("gone")
+
+
+def _socket_of(stream: trio.abc.AsyncResource) -> trio.socket.SocketType | None:
+    """The socket of ``stream``, perhaps below TLS; None if there is none."""
+    while isinstance(stream, trio.SSLStream):
+        stream = stream.transport_stream
+    return stream.socket if isinstance(stream, trio.SocketStream) else None
 
 
 @lru_cache(maxsize=64)  # few different ones, which many connections hold
@@ -81,12 +87,9 @@ def local_address(address: object) -> tuple[str, int | None] | None:
 
 def stream_local_address(stream: trio.abc.AsyncResource) -> tuple[str, int | None] | None:
     """The server's end of ``stream``, None if it has no address."""
-    while isinstance(stream, trio.SSLStream):
-        stream = stream.transport_stream
-    if not isinstance(stream, trio.SocketStream):
-        return None
+    sock = _socket_of(stream)
     try:
-        return local_address(stream.socket.getsockname())
+        return None if sock is None else local_address(sock.getsockname())
     except OSError:
         return None
 
