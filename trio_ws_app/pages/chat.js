@@ -1,7 +1,7 @@
 // The chat: text messages both ways, described in apps/chat.py.
 
-import { make, openLog, showCommand, timeNow, writeIn } from "./log.js";
-import { connect } from "./socket.js";
+import { make, messageItem, openLog, showCommand, timeNow, writeIn } from "./log.js";
+import { connect, tabSecret } from "./socket.js";
 
 const GROUPED = 5 * 60_000; // milliseconds within which the messages of one person are one group
 const find = (id) => document.getElementById(id);
@@ -22,13 +22,8 @@ function message(author, text) {
   missed &&= "";
   const follows = author === last.author && performance.now() - last.at < GROUPED;
   last = { author, at: performance.now() };
-  const mine = author === name;
-  const item = make("li", `message${mine ? " mine" : ""}${follows ? " follows" : ""}`);
-  const who = make("b", mine || follows ? "visually-hidden" : "", mine ? "You" : author);
-  const head = make("p", "head", who);
-  if (!follows && !isEarlier) head.append(" ", timeNow());
-  item.append(head, make("p", "bubble", text));
-  log.append(item);
+  const time = isEarlier ? undefined : timeNow();
+  log.append(messageItem({ name: author, mine: author === name, follows, time, text }));
 }
 
 function showPeople() {
@@ -69,20 +64,13 @@ function received(line) {
   else notice(text);
 }
 
-// This tab's own secret: with it the name is kept while the tab is away.
-function secret() {
-  const known = sessionStorage.getItem("secret") ?? [...crypto.getRandomValues(new Uint32Array(4))].join("-");
-  sessionStorage.setItem("secret", known);
-  return known;
-}
-
 function join(wanted) {
   find("join").hidden = true;
   find("room").hidden = false;
   find("text").focus();
   const button = find("say").querySelector("button");
   const socket = connect({
-    query: { id: secret() },
+    query: { id: tabSecret() },
     positionOf: (line) => line.match(LINE)[1],
     onOpen: () => {
       missed = name === undefined ? "earlier" : "while you were away";

@@ -1,6 +1,6 @@
 // One conversation of the page with rooms: its log, its messages in groups, and how many are unread.
 
-import { make, openLog, timeOf } from "./log.js";
+import { make, messageItem, openLog, timeOf } from "./log.js";
 
 const GROUPED = 5 * 60; // seconds within which the messages of one person are one group
 
@@ -25,12 +25,7 @@ export function openConversation(title, label, emptyText) {
     message({ user, name, mine, text, at }) {
       const follows = user === last.user && at - last.at < GROUPED;
       last = { user, at };
-      const item = make("li", `message${mine ? " mine" : ""}${follows ? " follows" : ""}`);
-      const who = make("b", mine || follows ? "visually-hidden" : "", mine ? "You" : name);
-      const head = make("p", "head", who);
-      if (!follows) head.append(" ", timeOf(new Date(at * 1000)));
-      item.append(head, make("p", "bubble", text));
-      log.append(item);
+      log.append(messageItem({ name, mine, follows, time: timeOf(new Date(at * 1000)), text }));
     },
   };
 }

@@ -49,6 +49,15 @@ export function make(tag, className, ...content) {
   return element;
 }
 
+// One message of a conversation; one that follows another of the same person has no head of its own.
+export function messageItem({ name, mine, follows, time, text }) {
+  const item = make("li", `message${mine ? " mine" : ""}${follows ? " follows" : ""}`);
+  const head = make("p", "head", make("b", mine || follows ? "visually-hidden" : "", mine ? "You" : name));
+  if (time && !follows) head.append(" ", time);
+  item.append(head, make("p", "bubble", text));
+  return item;
+}
+
 // The time of day, to the minute; of another day with its date.
 export function timeOf(moment) {
   const clock = moment.toLocaleTimeString([], { hour: "numeric", minute: "2-digit" });

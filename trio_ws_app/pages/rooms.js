@@ -3,6 +3,7 @@
 import { connect } from "./channels.js";
 import { openConversation } from "./conversation.js";
 import { make, writeIn } from "./log.js";
+import { tabSecret } from "./socket.js";
 
 const TYPING_EVERY = 2_000;
 const TYPING_FOR = 4_000;
@@ -204,13 +205,6 @@ function receivedDirect(publication) {
 
 // -- the beginning
 
-// This tab's own secret: with it a guest stays the same user.
-function secret() {
-  const known = sessionStorage.getItem("secret") ?? [...crypto.getRandomValues(new Uint32Array(4))].join("-");
-  sessionStorage.setItem("secret", known);
-  return known;
-}
-
 function rooms() {
   const known = JSON.parse(sessionStorage.getItem("rooms") ?? "[]");
   return known.length ? known : [FIRST_ROOM];
@@ -248,7 +242,7 @@ find("join").addEventListener("submit", (event) => {
   find("join").querySelector("button").disabled = true;
   client = connect({
     token,
-    data: { name, secret: secret() },
+    data: { name, secret: tabSecret() },
     onConnect: connected,
     onPublication: receivedDirect,
     onState: stateOf,

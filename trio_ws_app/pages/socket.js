@@ -42,6 +42,13 @@ function showState(state, text) {
   status.textContent = text;
 }
 
+// A secret of this tab's own, which stays while the tab does: with it a server knows who has come back.
+export function tabSecret() {
+  const known = sessionStorage.getItem("secret") ?? [...crypto.getRandomValues(new Uint32Array(4))].join("-");
+  sessionStorage.setItem("secret", known);
+  return known;
+}
+
 export function connect({
   url = here(),
   query = {},

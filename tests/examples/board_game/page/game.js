@@ -1,6 +1,6 @@
 // Four in a row: plays the moves of the table as they come, by the rules of game.py.
 
-import { connect } from "./socket.js";
+import { connect, tabSecret } from "./socket.js";
 
 const COLUMNS = 7;
 const ROWS = 6;
@@ -108,13 +108,6 @@ function show() {
   showPeople();
 }
 
-// This tab's own secret: with it the seat is this tab's, also after a reload.
-function secret() {
-  const known = sessionStorage.getItem("secret") ?? [...crypto.getRandomValues(new Uint32Array(4))].join("-");
-  sessionStorage.setItem("secret", known);
-  return known;
-}
-
 const send = (move) => socket.isOpen() && socket.send(JSON.stringify(move));
 
 function join(name, table) {
@@ -122,7 +115,7 @@ function join(name, table) {
   find("game").hidden = false;
   socket = connect({
     url: `table/${table}`,
-    query: { id: secret(), name },
+    query: { id: tabSecret(), name },
     positionOf: (message) => JSON.parse(message).at,
     onMessage: (message) => {
       const event = JSON.parse(message);
