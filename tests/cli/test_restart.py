@@ -16,8 +16,8 @@ import pytest
 import trio
 from redis_servers import RedisServer
 from running import PATIENCE, run, serving
-from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import connect
+from worker_clients import TWO, code_of, process_of
 
 import trio_ws_app as ws
 
@@ -53,23 +53,12 @@ async def resumes(broker):
 if os.path.exists("broken"):
     raise RuntimeError("the new version is broken")
 """
-TWO = ("--workers", "2", "--broker", "none")
 
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     (tmp_path / "app.py").write_text(APP)
     return tmp_path
-
-
-def process_of(client: ClientConnection) -> int:
-    return int(client.recv(timeout=PATIENCE))
-
-
-def code_of(client: ClientConnection) -> int | None:
-    with pytest.raises(ConnectionClosed) as closed:
-        client.recv(timeout=PATIENCE)
-    return closed.value.rcvd and closed.value.rcvd.code
 
 
 # -- SIGHUP with workers -----------------------------------------------------------------------

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 from running import COMMAND, PATIENCE, environment, run, serving
-from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import connect
+from worker_clients import TWO, code_of, process_of
 
 APP = """
 import os
@@ -29,23 +29,12 @@ async def names_its_process(connection):
         if message == "hang":
             time.sleep(1000)
 """
-TWO = ("--workers", "2", "--broker", "none")
 
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     (tmp_path / "app.py").write_text(APP)
     return tmp_path
-
-
-def process_of(client: ClientConnection) -> int:
-    return int(client.recv(timeout=PATIENCE))
-
-
-def code_of(client: ClientConnection) -> int | None:
-    with pytest.raises(ConnectionClosed) as closed:
-        client.recv(timeout=PATIENCE)
-    return closed.value.rcvd and closed.value.rcvd.code
 
 
 # -- what systemd passes and hears -------------------------------------------------------------

@@ -169,6 +169,16 @@ def says(text: str) -> str:
     return f"document.body.innerText.includes({text!r})"
 
 
+def join(browser: Browser, server: Running, name: str) -> Tab:
+    """A tab in which ``name`` has joined the chat or the rooms, by keyboard alone."""
+    tab = browser.tab(page_of(server))
+    tab.wait_for("document.activeElement.id === 'name'")
+    tab.value("document.activeElement.select()")
+    tab.type(f"{name}\n")
+    tab.wait_for(says(f"you are {name}"))
+    return tab
+
+
 @contextmanager
 def chromium(profile: Path) -> Iterator[Browser]:
     """Run Chromium with an empty profile in the directory ``profile``; it ends with the block."""

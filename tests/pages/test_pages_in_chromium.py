@@ -6,7 +6,7 @@ import re
 
 import pytest
 from axe import needs_chromium
-from browser import Browser, Tab, expect_good_looks, page_of, says
+from browser import Browser, Tab, expect_good_looks, join, page_of, says
 from redis_servers import RedisServer
 from running import Running, run, serving
 
@@ -35,16 +35,6 @@ INKED_COLUMNS = """
   return inked.size / (canvas.width - 52);
 })()
 """
-
-
-def join(browser: Browser, server: Running, name: str) -> Tab:
-    """A tab in which ``name`` has joined the chat, by keyboard alone."""
-    tab = browser.tab(page_of(server))
-    tab.wait_for("document.activeElement.id === 'name'")
-    tab.value("document.activeElement.select()")
-    tab.type(f"{name}\n")
-    tab.wait_for(says(f"you are {name}"))
-    return tab
 
 
 @pytest.mark.slow

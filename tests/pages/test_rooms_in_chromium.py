@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from axe import needs_chromium
-from browser import Browser, Tab, expect_good_looks, page_of, says
+from browser import Browser, Tab, expect_good_looks, join, page_of, says
 from centrifuge_clients import needs, real_client
 from redis_servers import RedisServer
 from running import Running, serving
@@ -16,16 +16,6 @@ pytestmark = needs_chromium
 SECRET = "a long random text"
 BUBBLES = "[...document.querySelectorAll('.log:not([hidden]) .bubble')].map((item) => item.innerText).join()"
 PEOPLE = "[...document.querySelectorAll('#people li')].map((item) => item.innerText).join()"
-
-
-def join(browser: Browser, server: Running, name: str) -> Tab:
-    """A tab in which ``name`` has joined, by keyboard alone."""
-    tab = browser.tab(page_of(server))
-    tab.wait_for("document.activeElement.id === 'name'")
-    tab.value("document.activeElement.select()")
-    tab.type(f"{name}\n")
-    tab.wait_for(says(f"you are {name}"))
-    return tab
 
 
 def join_with_token(browser: Browser, server: Running, token: str) -> Tab:

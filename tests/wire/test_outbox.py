@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 import trio.testing
-from wire_ends import ScriptedTransport
+from wire_ends import ScriptedTransport, taken, write
 
 from trio_ws_app.primitives import BLOCKED, LOST
 from trio_ws_app.protocol.frames import encode_frame
@@ -17,19 +17,6 @@ LIMIT = 100_000
 def outbox(room: int = 0, vectored: bool = True) -> Outbox:
     """An outbox on a transport that takes ``room`` bytes."""
     return Outbox(ScriptedTransport(room, vectored), LIMIT)
-
-
-def taken(box: Outbox) -> bytes:
-    """What its transport has taken."""
-    assert isinstance(box.transport, ScriptedTransport)
-    return box.transport.taken
-
-
-def write(box: Outbox, room: int) -> int:
-    """Let the transport take ``room`` more bytes."""
-    assert isinstance(box.transport, ScriptedTransport)
-    box.transport.room = room
-    return box.write()
 
 
 def test_an_outbox_counts_bytes_and_an_overhead() -> None:

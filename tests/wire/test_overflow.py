@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import tracemalloc
 
-from wire_ends import ScriptedTransport
+from wire_ends import ScriptedTransport, taken, write
 
 from trio_ws_app.protocol.frames import Frame
 from trio_ws_app.wire.outbox import CHUNK_OVERHEAD, Outbox, Urgent
@@ -24,19 +24,6 @@ def keyed(key: object, text: bytes) -> Frame:
     frame = Frame(text)
     frame.key = key
     return frame
-
-
-def taken(box: Outbox) -> bytes:
-    """What its transport has taken."""
-    assert isinstance(box.transport, ScriptedTransport)
-    return box.transport.taken
-
-
-def write(box: Outbox, room: int) -> int:
-    """Let the transport take ``room`` more bytes."""
-    assert isinstance(box.transport, ScriptedTransport)
-    box.transport.room = room
-    return box.write()
 
 
 def test_the_oldest_shared_frames_are_dropped_first() -> None:

@@ -18,6 +18,7 @@ from trio_ws_app.request import Request
 from trio_ws_app.settings import Settings
 from trio_ws_app.wire.connection import WireConnection
 from trio_ws_app.wire.engine import open_engine
+from trio_ws_app.wire.outbox import Outbox
 from trio_ws_app.wire.transport import Transport
 
 
@@ -120,3 +121,16 @@ async def open_ends(
             deflate=codec,
         )
         yield Ends(connection, transport, compression)
+
+
+def taken(box: Outbox) -> bytes:
+    """What its transport has taken."""
+    assert isinstance(box.transport, ScriptedTransport)
+    return box.transport.taken
+
+
+def write(box: Outbox, room: int) -> int:
+    """Let the transport take ``room`` more bytes."""
+    assert isinstance(box.transport, ScriptedTransport)
+    box.transport.room = room
+    return box.write()
