@@ -11,7 +11,7 @@ import ssl
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -21,8 +21,9 @@ import pytest
 import trustme
 import yaml
 from running import PATIENCE, serving
+from tls_client import TlsClient, secured
 from websockets.exceptions import InvalidHandshake
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
 
 from trio_ws_app.cli import main
 
@@ -112,12 +113,19 @@ def running(*command: str) -> Iterator[None]:
         process.wait(PATIENCE)
 
 
+def opened(url: str, **options: Any) -> AbstractContextManager[ClientConnection | TlsClient]:
+    """A client with an address of its own."""
+    if "ssl" in options:
+        return secured(url, local_addr=("127.0.0.77", 0), **options)
+    return connect(url, source_address=("127.0.0.77", 0), **options)
+
+
 def told(url: str, **options: Any) -> str:
     """What the server says of where this client is, as soon as somebody listens."""
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
-            with connect(url, source_address=("127.0.0.77", 0), **options) as client:
+            with opened(url, **options) as client:
                 return str(client.recv(timeout=PATIENCE))
         except (OSError, InvalidHandshake):
             assert time.monotonic() < deadline, f"{url} does not answer"

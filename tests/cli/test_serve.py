@@ -14,6 +14,7 @@ from urllib.request import urlopen
 import pytest
 import trustme
 from running import at_most, run, serving
+from tls_client import secured
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect, unix_connect
 
@@ -163,9 +164,9 @@ def test_tls(tmp_path: Path, authority: trustme.CA) -> None:
     with serving("echo", "--host", "localhost", "--tls-cert", str(chain), "--tls-key", str(key)) as server:
         assert server.url.startswith("wss://")
         assert server.line().startswith("page at https://")
-        with connect(f"wss://localhost:{server.port}", ssl=context) as connection:
+        with secured(f"wss://localhost:{server.port}", ssl=context) as connection:
             connection.send("hello")
-            assert connection.recv(timeout=10) == "hello"
+            assert connection.recv() == "hello"
 
 
 @pytest.mark.parametrize(

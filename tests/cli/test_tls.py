@@ -13,8 +13,8 @@ import pytest
 import trustme
 from certificates import trusting, write_authority, write_pair
 from running import PATIENCE, run, serving
+from tls_client import TlsClient, secured
 from websockets.exceptions import ConnectionClosed, WebSocketException
-from websockets.sync.client import ClientConnection, connect
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +41,9 @@ def await_shown(port: int, authority: trustme.CA, name: str) -> None:
         time.sleep(0.05)
 
 
-def echoes(client: ClientConnection) -> bool:
+def echoes(client: TlsClient) -> bool:
     client.send("hello")
-    return client.recv(timeout=PATIENCE) == "hello"
+    return client.recv() == "hello"
 
 
 @pytest.mark.parametrize("how", ["signal", "watch", "workers"])
@@ -53,7 +53,7 @@ def test_a_renewed_certificate_is_served(tmp_path: Path, authority: trustme.CA, 
     options = ["--tls-cert", chain, "--tls-key", key]
     if how == "workers":
         options += ["--workers", "2", "--broker", "none"]
-    with serving("echo", *options) as server, connect(
+    with serving("echo", *options) as server, secured(
         f"wss://localhost:{server.port}", sock=socket.create_connection(("127.0.0.1", server.port)),
         ssl=trusting(authority),
     ) as client:  # fmt: skip
@@ -70,7 +70,7 @@ def test_a_renewed_certificate_is_served(tmp_path: Path, authority: trustme.CA, 
         assert echoes(client)
         server.process.terminate()
         with pytest.raises(ConnectionClosed) as caught:
-            client.recv(timeout=PATIENCE)
+            client.recv()
         assert caught.value.rcvd is not None
         assert caught.value.rcvd.code == 1001  # the signals before did not count
         assert server.wait().status == 0
@@ -102,13 +102,16 @@ def test_client_certificates_and_versions(tmp_path: Path, authority: trustme.CA)
     with serving("echo", "--host", "localhost", *options, "--tls-minimum-version", "1.3") as server:
         url = f"wss://localhost:{server.port}"
         known = trusting(authority, certificate=authority.issue_cert("ann"))
-        with connect(url, ssl=known) as client:
+        with secured(url, ssl=known) as client:
             assert echoes(client)
-        with pytest.raises((OSError, WebSocketException)):  # which one, is OpenSSL's choice
-            connect(url, ssl=trusting(authority))
+        with (
+            pytest.raises((OSError, WebSocketException)),  # which one, is OpenSSL's choice
+            secured(url, ssl=trusting(authority)),
+        ):
+            pass
         known.maximum_version = ssl.TLSVersion.TLSv1_2
-        with pytest.raises(ssl.SSLError):
-            connect(url, ssl=known)
+        with pytest.raises(ssl.SSLError), secured(url, ssl=known):
+            pass
 
 
 @pytest.mark.parametrize(
