@@ -48,11 +48,9 @@ def ip_client(host: str, port: int) -> Client:
 
 def socket_client(address: object) -> Client:
     """The client with this socket address, as ``accept`` and ``getpeername`` give it."""
-    match address:
-        case (str(host), int(port), *_):
-            return ip_client(host, port)
-        case _:
-            return _UNIX
+    if isinstance(address, tuple) and isinstance(address[0], str):
+        return ip_client(address[0], address[1])
+    return _UNIX
 
 
 def stream_client(stream: trio.abc.AsyncResource) -> Client:
