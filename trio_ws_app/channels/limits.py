@@ -16,8 +16,8 @@ _positive: Any = attrs.validators.gt(0)
 class ChannelLimits:
     """Bounds for each client, with what happens beyond them. Times are seconds, sizes are bytes.
 
-    ``max_channels`` subscriptions at once, whose commands have ``max_channel_bytes`` besides their tokens
-    (error 106); ``max_pending`` commands that wait for an answer, and have ``max_pending_bytes`` (error 111);
+    ``max_channels`` subscriptions at once, and as many that are ending; their commands have
+    ``max_channel_bytes`` besides their tokens (error 106); ``max_pending`` commands that wait for an answer, and have ``max_pending_bytes`` (error 111);
     ``max_frame_size`` of one frame with its commands (Close 1009, within the server's ``max_message_size``);
     ``commands_a_second``, of which ``command_burst`` may come at once (error 111, and disconnection 3013 for
     a client that goes on for as many again); ``max_channel_length`` (error 107); ``connect_timeout`` until
