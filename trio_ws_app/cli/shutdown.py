@@ -45,8 +45,8 @@ class Shutdown:
     for code that holds the interpreter's lock: then it is 1, and the stacks of all threads are printed.
     Only time in which the process could run counts: it may be stopped meanwhile for any length (G14).
 
-    SIGHUP has two meanings: with ``reloads`` it is handed over and stops nothing, unless the terminal that the
-    process began on is gone, of which the kernel and shells tell by it; then it is as SIGTERM.
+    SIGHUP has two meanings. With ``reloads`` it is handed over and stops nothing, unless the terminal that
+    the process began on is gone, of which the kernel and shells tell by it; then it is as SIGTERM.
 
     Signals that were ignored at the start stay ignored, as ``nohup`` and shells want it. Process 1 of a
     container gets only signals that are handled, so ``install`` comes before everything that takes time.
