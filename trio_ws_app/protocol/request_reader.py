@@ -18,6 +18,7 @@ _METHOD = rb"[!#$%%&'*+.^_`|~0-9A-Za-z-]{1,%d}" % _LONGEST_METHOD
 _REQUEST_LINE = re.compile(_METHOD + rb" [!-~]+ HTTP/[0-9]\.[0-9]\r?")
 _REQUEST_LINE_SO_FAR = re.compile(_METHOD + rb"(?: [!-~]*(?: [HTP/0-9.]{0,8}\r?)?)?")
 _BARE_LINE_FEED = re.compile(rb"(?<!\r)\n")
+_FOLDED_LINE = re.compile(rb"\n[ \t]")
 _TLS_HANDSHAKE = b"\x16"
 
 
@@ -61,7 +62,7 @@ class RequestReader:
 class _H11Reader:
     """Has h11 read one request, and refuses early what will never be one."""
 
-    __slots__ = ("_first_line", "_http", "_limit", "_size", "_whole", "connection", "has_body", "method")
+    __slots__ = ("_head", "_http", "_limit", "_size", "connection", "has_body", "method")
 
     def __init__(self, settings: Settings, http: bool) -> None:
         self.connection = h11.Connection(h11.SERVER, max_incomplete_event_size=settings.max_request_size)
@@ -70,35 +71,31 @@ class _H11Reader:
         self._http = http
         self._limit = settings.max_request_size
         self._size = 0
-        self._first_line = bytearray()  # the beginning, up to the end of the request line at least
-        self._whole = bytearray()  # with ``http``: the head, and what came behind it
+        self._head = bytearray()  # and what came behind it
 
     def receive_data(self, data: bytes) -> RequestHead | None:
         """See ``RequestReader.receive_data``."""
         self._size += len(data)
-        if self._http:
-            self._whole += data
+        self._head += data
         try:
             self.connection.receive_data(data)
             event = self.connection.next_event()
         except h11.RemoteProtocolError as error:
-            self._check_head(data)
+            self._check_head()
             text = "This is not a valid HTTP/1.1 request."
             raise Refusal(error.error_status_hint, text, f"{error}"[:120]) from None
         if not isinstance(event, h11.Request):
-            self._check_head(data)
+            self._check_head()
             return None
         trailing, _ = self.connection.trailing_data
         self._size -= len(trailing)
         if self._size > self._limit or len(event.method) > _LONGEST_METHOD:
-            self._check_head(data)
-        return self._head(event, trailing)
+            self._check_head()
+        return self._request_head(event, trailing)
 
-    def _check_head(self, data: bytes) -> None:
+    def _check_head(self) -> None:
         """Refuse what will never be a request of an acceptable size, without waiting for its end."""
-        head, limit = self._first_line, self._limit
-        if b"\n" not in head:
-            head += data
+        head, limit = self._head, self._limit
         reason = _why_not_http(head)
         if reason is not None:
             raise Refusal(400, "This is not an HTTP request.", reason)
@@ -107,7 +104,7 @@ class _H11Reader:
                 raise Refusal(414, "The request line is too long.", f"request line over {limit} bytes")
             raise Refusal(431, "The request's headers are too large.", f"request over {limit} bytes")
 
-    def _head(self, event: h11.Request, trailing: bytes) -> RequestHead:
+    def _request_head(self, event: h11.Request, trailing: bytes) -> RequestHead:
         lines = (b"%b: %b\r\n" % (name, value) for name, value in event.headers.raw_items())
         headers = Headers.from_text(b"".join(lines).decode("latin-1"))
         self.method, version = event.method, event.http_version
@@ -117,9 +114,12 @@ class _H11Reader:
         self.has_body = "transfer-encoding" in fields or fields.get("content-length", _ZERO) != _ZERO
         if self.has_body and not self._http:
             raise body_refusal()
-        if self._http and _BARE_LINE_FEED.search(self._whole, 0, self._size):
-            # h11 ends a line there, a proxy may not, and so may have seen another request.
+        # h11 ends a line at a bare line feed, and goes on with one that is folded (RFC 9112, section 5.2). A
+        # proxy may not, and so may have seen another request.
+        if self._http and _BARE_LINE_FEED.search(self._head, 0, self._size):
             raise Refusal(400, "This is not a valid HTTP/1.1 request.", "line feed without carriage return")
+        if _FOLDED_LINE.search(self._head, 0, self._size):
+            raise Refusal(400, "This is not a valid HTTP/1.1 request.", "folded header line")
         return RequestHead(
             self.method.decode(),
             event.target.decode(),
@@ -132,8 +132,8 @@ class _H11Reader:
 
 def _why_not_http(head: bytearray) -> str | None:
     """Why a stream that begins with ``head`` is no HTTP request, as far as that can be told already."""
-    line, end, _ = head.partition(b"\n")
-    pattern = _REQUEST_LINE if end else _REQUEST_LINE_SO_FAR
+    end = head.find(b"\n")
+    line, pattern = (head, _REQUEST_LINE_SO_FAR) if end < 0 else (head[:end], _REQUEST_LINE)
     if pattern.fullmatch(line):
         return None
     return "TLS on a plain port" if line.startswith(_TLS_HANDSHAKE) else "not HTTP"
