@@ -310,7 +310,7 @@ class PendingHandshake:
             return
         try:
             self._out = self._handshake.refuse(response)
-        except Exception:  # what the application has put into it
+        except BaseException:  # what the application has put into it
             fields = {"remote": self.client.remote, "path": masked(self.target)}
             logger.exception(
                 "%s: the HTTP answer can't be sent, the client gets 500", self.client.remote, extra=fields
