@@ -86,7 +86,7 @@ class LiveSubscription(ChannelSubscription):
         self._number = number  # of the command, or 0
         self._size = size  # of what is kept of it
         self._joining = joining  # until its result is known
-        self._inbox = Inbox(client)
+        self._inbox = Inbox(client, hub.broker.tracing)
         self._info: object = None if grant is None else grant.info
         self._expires_at = None if grant is None else grant.expires_at
         self._scope = trio.CancelScope()
