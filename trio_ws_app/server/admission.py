@@ -267,14 +267,16 @@ class Admission:
     def _enter(self, handshake: PendingHandshake, request: Request) -> bool:
         try:
             return self.users.enter(request)
-        except TypeError as error:
+        except BaseException as error:  # the user's id, and its hash, are code of the application
             self._hooks.failed("process_request", handshake, error)
             return False
 
     def _connect(self, handshake: PendingHandshake, request: Request) -> None:
         try:
             self._accept(handshake, request, self.connections.start)
-        except (TypeError, ValueError) as error:
+        except BaseException as error:
+            if not handshake.is_undecided:
+                raise  # it is the connection's already
             self.users.leave(request)
             self._hooks.failed("process_request", handshake, error)
 
