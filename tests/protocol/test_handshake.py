@@ -171,6 +171,8 @@ def test_an_upgrade_that_a_proxy_has_stripped_gets_a_hint(line: str) -> None:
         (400, request_bytes(more="Host: example.com\r\n")),
         (400, request_bytes(more="Origin: http://example.com\r\nOrigin: http://example.com\r\n")),
         (400, request_bytes(more="bad header\r\n")),
+        (400, request_bytes(more="X: a\r\n b\r\n")),
+        (400, request_bytes(more="X: a\r\n\tOrigin: http://example.com\r\n")),
         (400, request_bytes("GET /chat#top HTTP/1.1")),
         (400, request_bytes("GET chat HTTP/1.1")),
         (400, request_bytes("GET ws:///chat HTTP/1.1")),

@@ -16,7 +16,7 @@ from .base import KEYS_ARE_KEPT, BrokerUnavailable
 from .delivery import Delivery, Gap, cost
 from .history import History
 from .memory_history import random_tag
-from .payload import decode_message, encode_payload, known
+from .payload import decode_kept, encode_body
 from .position import Position
 from .redis_cluster import key_for
 from .redis_connection import Reply
@@ -95,6 +95,7 @@ class RedisHistories:
         history: History | None,
         key: str | None,
         publish_id: str | None,
+        traceparent: str | None,
     ) -> Position | None:
         """Publish by the script. Raises CommandFailed and RedisError."""
         keys = [key_for("history", channel), key_for("epoch", channel)]
@@ -103,7 +104,7 @@ class RedisHistories:
 
         def arguments() -> tuple[bytes, ...]:
             return (
-                encode_payload(message),
+                encode_body(message, traceparent),
                 random_tag().encode(),
                 random_tag().encode(),
                 b"%d" % (history.size if history else 0),
@@ -181,9 +182,7 @@ def _entry(item: Reply) -> Delivery:
     assert isinstance(item, list)
     identifier, (_, epoch, _, tag, _, previous, _, publish_id, _, payload) = item
     position = Position(epoch.decode(), int(identifier.partition(b"-")[0]), tag.decode())
-    return Delivery(
-        decode_message(payload), known(publish_id.decode()), position, known(previous.decode()) or ""
-    )
+    return decode_kept(payload, position, previous.decode(), publish_id.decode())
 
 
 def unavailable(failure: CommandFailed | RedisError, what: str) -> NoReturn:

@@ -41,6 +41,7 @@ _METHOD = rb"[!#$%%&'*+.^_`|~0-9A-Za-z-]{1,%d}" % _LONGEST_METHOD
 _REQUEST_LINE = re.compile(_METHOD + rb" [!-~]+ HTTP/[0-9]\.[0-9]\r?")
 _REQUEST_LINE_SO_FAR = re.compile(_METHOD + rb"(?: [!-~]*(?: [HTP/0-9.]{0,8}\r?)?)?")
 _BARE_LINE_FEED = re.compile(rb"(?<!\r)\n")
+_FOLDED_LINE = re.compile(rb"\n[ \t]")
 _TLS_HANDSHAKE = b"\x16"
 
 
@@ -84,16 +85,14 @@ class ServerHandshake:
         "_size",
         "_trailing",
         "_version",
-        "_whole_head",
     )
 
     def __init__(self, settings: Settings, *, http: bool = False) -> None:
         self._settings = settings
         self._http = http
         self._has_body = False
-        self._whole_head = bytearray()  # with ``http``, and what came behind it
         self._h11: h11.Connection | None = None
-        self._head = bytearray()  # the beginning, up to the end of the request line at least
+        self._head = bytearray()  # and what came behind it
         self._size = 0
         self._method = ""
         self._version = b""
@@ -117,29 +116,26 @@ class ServerHandshake:
                 return request
             self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=limit)
         self._size += len(data)
-        if self._http:
-            self._whole_head += data
+        self._head += data
         try:
             self._h11.receive_data(data)
             event = self._h11.next_event()
         except h11.RemoteProtocolError as error:
-            self._check_head(data)
+            self._check_head()
             text = "This is not a valid HTTP/1.1 request."
             raise _refusal(error.error_status_hint, text, f"{error}"[:120]) from None
         if not isinstance(event, h11.Request):
-            self._check_head(data)
+            self._check_head()
             return None
         self._trailing, _ = self._h11.trailing_data
         self._size -= len(self._trailing)
         if self._size > limit or len(event.method) > _LONGEST_METHOD:
-            self._check_head(data)
+            self._check_head()
         return self._request(event)
 
-    def _check_head(self, data: bytes) -> None:
+    def _check_head(self) -> None:
         """Refuse what will never be a request of an acceptable size, without waiting for its end."""
         head, limit = self._head, self._settings.max_request_size
-        if b"\n" not in head:
-            head += data
         reason = _why_not_http(head)
         if reason is not None:
             raise _refusal(400, "This is not an HTTP request.", reason)
@@ -158,9 +154,12 @@ class ServerHandshake:
         self._has_body = "transfer-encoding" in fields or fields.get("content-length", _ZERO) != _ZERO
         if self._has_body and not self._http:
             raise _no_body()
-        if self._http and _BARE_LINE_FEED.search(self._whole_head, 0, self._size):
-            # h11 ends a line there, a proxy may not, and so may have seen another request.
+        # h11 ends a line at a bare line feed, and goes on with one that is folded (RFC 9112, section 5.2). A
+        # proxy may not, and so may have seen another request.
+        if self._http and _BARE_LINE_FEED.search(self._head, 0, self._size):
             raise _refusal(400, "This is not a valid HTTP/1.1 request.", "line feed without carriage return")
+        if _FOLDED_LINE.search(self._head, 0, self._size):
+            raise _refusal(400, "This is not a valid HTTP/1.1 request.", "folded header line")
         return Request(self._method, event.target.decode(), headers)
 
     # -- plain HTTP --------------------------------------------------------------------------
@@ -334,8 +333,8 @@ def _normal(token: str) -> str:
 
 def _why_not_http(head: bytearray) -> str | None:
     """Why a stream that begins with ``head`` is no HTTP request, as far as that can be told already."""
-    line, end, _ = head.partition(b"\n")
-    pattern = _REQUEST_LINE if end else _REQUEST_LINE_SO_FAR
+    end = head.find(b"\n")
+    line, pattern = (head, _REQUEST_LINE_SO_FAR) if end < 0 else (head[:end], _REQUEST_LINE)
     if pattern.fullmatch(line):
         return None
     return "TLS on a plain port" if line.startswith(_TLS_HANDSHAKE) else "not HTTP"

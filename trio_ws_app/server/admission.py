@@ -27,7 +27,8 @@ from .exchanges import Exchanges
 from .hooks import Hooks
 from .limits import HandshakeRates, PendingHandshakes, Places, Users
 from .options import Options
-from .pending_handshake import AnyTransport, LocalAddress, PendingHandshake
+from .pending_handshake import LocalAddress, PendingHandshake
+from .preamble import AnyTransport
 from .statistics import Counters
 from .tls import Secured, note_server_name
 
@@ -100,10 +101,9 @@ class Admission:
         transport = self._engine.transport(sock.detach())
         handshake = self.begin(transport, client, local=local)
         try:
-            if self.proxies.expect_header(client):
-                handshake.expect_proxy_header(self._ssl_context)
-            elif self._ssl_context is not None:
-                handshake.start_tls(self._ssl_context)
+            has_header = self.proxies.expect_header(client)
+            if has_header or self._ssl_context is not None:
+                handshake.begin_with_preamble(has_header, self._ssl_context)
             transport.start(handshake)
         except OSError as error:
             # It is gone already, or the kernel watches no more descriptors: others are still welcome.

@@ -1,4 +1,4 @@
-"""A connection before it is one: TLS, the HTTP request, and the answer.
+"""A connection before it is one: the HTTP request, and the answer.
 
 It is the endpoint of a transport, as a link is, so a client that never speaks WebSocket costs no task, and no
 more than one DEBUG line (G6).
@@ -17,20 +17,18 @@ import attrs
 from ..primitives import BLOCKED, LOST
 from ..protocol.handshake import Accepted, Refusal, ServerHandshake
 from ..protocol.http_body import RequestBody
-from ..protocol.proxy_header import ProxyHeader
+from ..protocol.proxy_header import Address
 from ..request import Request, Response
 from ..settings import Settings
 from ..wire.deadlines import FixedTimeout
-from ..wire.stream import StreamTransport
-from ..wire.transport import SocketTransport
 from .addresses import Client, ip_client
 from .masking import masked
+from .preamble import AnyTransport, Dropped, Preamble
 from .tls import Secured, agreed
 from .tracing import Trace
 
 logger = logging.getLogger("trio_ws_app.handshake")
 
-AnyTransport = SocketTransport | StreamTransport
 LocalAddress = tuple[str, int | None] | None  # what the client has connected to
 
 _TOO_SLOW = Response(408, "The request did not come in time.\n")
@@ -41,8 +39,7 @@ _BROKEN = Response(500, "Internal server error.\n")
 class Stage(Enum):
     """How far a pending handshake has come."""
 
-    PROXY = auto()  # a proxy says where the client is
-    TLS = auto()
+    PREAMBLE = auto()
     REQUEST = auto()
     DECIDING = auto()  # the application decides on the request
     ANSWERING = auto()  # an HTTP answer is being written; there will be no WebSocket
@@ -98,10 +95,8 @@ class PendingHandshake:
         "_out",
         "_owner",
         "_paused",
-        "_proxy_header",
-        "_ssl_context",
+        "_preamble",
         "_stage",
-        "_tls",
         "client",
         "has_place",
         "has_spoken",
@@ -141,9 +136,7 @@ class PendingHandshake:
         self._owner = owner
         self._handshake = ServerHandshake(owner.settings, http=owner.serves_http)
         self._stage = Stage.REQUEST
-        self._proxy_header: ProxyHeader | None = None
-        self._ssl_context: ssl.SSLContext | None = None  # of the TLS that begins behind it
-        self._tls: ssl.SSLSocket | None = None
+        self._preamble: Preamble | None = None  # until it is complete
         self._out: bytes | memoryview = b""
         self._paused = False  # only the end of the transport is watched
         (owner.keep_alive_timeout if is_reused else owner.open_timeout).start(self, now)
@@ -158,25 +151,19 @@ class PendingHandshake:
         """Whether the client has had its answers, and has not begun another request."""
         return self.is_reused and not self.has_spoken and self._stage is Stage.REQUEST
 
-    def expect_proxy_header(self, then: ssl.SSLContext | None) -> None:
-        """Read a PROXY header first, and ``then`` speak TLS."""
-        self._proxy_header, self._ssl_context = ProxyHeader(), then
-        self._stage = Stage.PROXY
+    def begin_with_preamble(self, has_header: bool, context: ssl.SSLContext | None) -> None:
+        """Before the request there is a PROXY header, or TLS if there is a ``context``, or both.
 
-    def start_tls(self, context: ssl.SSLContext) -> None:
-        """Speak TLS first. Raises OSError for a client that is gone."""
-        assert isinstance(self.transport, SocketTransport)
-        self._tls = self.transport.use_tls(context)
-        self.secured = self._tls
-        self._stage = Stage.TLS
+        Raises OSError for a client that is gone.
+        """
+        self._stage = Stage.PREAMBLE
+        self._preamble = Preamble(self.transport, self._come_from if has_header else None, context)
 
     # -- from the transport ------------------------------------------------------------------
 
     def readable(self, buffer: bytearray, now: float) -> None:  # noqa: ARG002  # an endpoint's signature
         """Bytes have come, or the end."""
-        if self._stage is Stage.PROXY and not self._read_proxy_header(buffer):
-            return
-        if self._stage is Stage.TLS and not self._continue_tls():
+        if self._preamble is not None and not self._advance(self._preamble, buffer):
             return
         if self._paused:
             self._lost()
@@ -216,62 +203,30 @@ class PendingHandshake:
 
     def writable(self) -> None:
         """The transport takes bytes again."""
-        if self._stage is Stage.TLS:
-            self._continue_tls()
+        if self._preamble is not None:
+            self._advance(self._preamble, bytearray())  # TLS, which does not need the buffer
         else:
             self._write_answer()
 
-    def _read_proxy_header(self, buffer: bytearray) -> bool:
-        """Read what has come of the PROXY header; True when it is complete."""
-        header = self._proxy_header
-        assert header is not None
-        while wanted := header.wanted():
-            size = self.transport.recv_into(buffer, wanted)
-            if size == BLOCKED:
-                return False
-            if size <= 0:
-                self._lost()
-                return False
-            try:
-                header.receive(bytes(buffer[:size]))
-            except ValueError as error:
-                self.drop(f"bad PROXY header: {error}")
-                return False
-        return self._begin_behind(header)
-
-    def _begin_behind(self, header: ProxyHeader) -> bool:
-        self._proxy_header = None
-        if header.source is not None:
-            self._owner.identified(self, ip_client(*header.source))
-            self.peer = self.client
-        if not self.is_undecided:
-            return False
-        self._stage = Stage.REQUEST
-        if self._ssl_context is not None:
-            try:
-                self.start_tls(self._ssl_context)
-            except OSError as error:
-                self.drop(f"can't be served: {error}")
-        return self.is_undecided
-
-    def _continue_tls(self) -> bool:
-        """One more step of the TLS handshake; True when it is complete."""
-        assert self._tls is not None
-        self.has_spoken = True
+    def _advance(self, preamble: Preamble, buffer: bytearray) -> bool:
+        """Whether the request comes next."""
         try:
-            self._tls.do_handshake()
-        except ssl.SSLWantReadError:
-            self.transport.watch(True, False)
+            complete = preamble.advance(buffer)
+        except Dropped as dropped:
+            self.drop(str(dropped))
             return False
-        except ssl.SSLWantWriteError:
-            self.transport.watch(True, True)
-            return False
-        except OSError as error:  # an SSLError is one, and so is a reset
-            self.drop(f"TLS handshake failed: {getattr(error, 'reason', None) or error}")
-            return False
-        self.transport.watch(True, False)
-        self._stage = Stage.REQUEST
-        return True
+        self.secured = preamble.secured
+        self.has_spoken = self.secured is not None  # a proxy's word is not the client's
+        if complete:
+            self._preamble = None
+            self._stage = Stage.REQUEST
+        return complete
+
+    def _come_from(self, source: Address) -> bool:
+        """A proxy has said where the client is; whether it may go on."""
+        self._owner.identified(self, ip_client(*source))
+        self.peer = self.client
+        return self.is_undecided
 
     def _read_request(self, data: bytes) -> None:
         try:
@@ -422,8 +377,7 @@ class PendingHandshake:
 
     def _lost(self) -> None:
         """The client has gone."""
-        asked = self._stage not in (Stage.PROXY, Stage.REQUEST)
-        self._note("gone before the answer" if asked else "gone before a request")
+        self._note("gone before a request" if self._stage is Stage.REQUEST else "gone before the answer")
         self._close()
 
     def _note(self, reason: str) -> None:
