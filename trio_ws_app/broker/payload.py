@@ -12,6 +12,8 @@
 
 from __future__ import annotations
 
+import re
+
 from ..connection import Message
 from .delivery import Delivery
 from .position import Position
@@ -20,6 +22,12 @@ BYTES_MARKER = b"\xffbin:"
 ID_MARKER = b"\xffid:"
 POSITION_MARKER = b"\xffat:"
 
+_TAG = rb"([0-9a-z]{1,32})"
+_IDENTIFIED = re.compile(ID_MARKER + rb"([!-~]*)\n")
+_POSITIONED = re.compile(
+    POSITION_MARKER + _TAG + rb"-([1-9][0-9]{0,14})-" + _TAG + rb" ([0-9a-z]{1,32}|-) ([!-~]+)\n"
+)
+
 
 def encode_payload(message: Message, publish_id: str | None = None) -> bytes:
     payload = message.encode() if isinstance(message, str) else BYTES_MARKER + message
@@ -27,34 +35,18 @@ def encode_payload(message: Message, publish_id: str | None = None) -> bytes:
 
 
 def decode_payload(payload: bytes) -> Delivery:
-    try:
-        if payload.startswith(ID_MARKER):
-            return _decode_identified(payload)
-        if payload.startswith(POSITION_MARKER):
-            return _decode_positioned(payload)
-    except ValueError:
-        pass  # the bytes of another program, which has its own meaning for them
+    """The message of a payload; one with a marker that is none of ours is the bytes of another program."""
+    if payload.startswith(POSITION_MARKER) and (head := _POSITIONED.match(payload)):
+        epoch, offset, tag, previous, publish_id = head.groups()
+        return Delivery(
+            decode_message(payload[head.end() :]),
+            None if publish_id == b"-" else publish_id.decode(),
+            Position(epoch.decode(), int(offset), tag.decode()),
+            "" if previous == b"-" else previous.decode(),
+        )
+    if payload.startswith(ID_MARKER) and (head := _IDENTIFIED.match(payload)):
+        return Delivery(decode_message(payload[head.end() :]), head[1].decode())
     return Delivery(decode_message(payload))
-
-
-def _decode_identified(payload: bytes) -> Delivery:
-    head, end, message = payload[len(ID_MARKER) :].partition(b"\n")
-    if not end:
-        raise ValueError("no line feed")
-    return Delivery(decode_message(message), head.decode("ascii"))
-
-
-def _decode_positioned(payload: bytes) -> Delivery:
-    head, _, message = payload[len(POSITION_MARKER) :].partition(b"\n")
-    position, previous, publish_id = head.decode("ascii").split(" ")
-    return Delivery(
-        decode_message(message), known(publish_id), Position.parse(position), known(previous) or ""
-    )
-
-
-def known(text: str) -> str | None:
-    """The text, or None for the dash that stands for none."""
-    return None if text == "-" else text
 
 
 def decode_message(payload: bytes) -> Message:
