@@ -24,10 +24,11 @@ from .redis_script import Script, call_script
 from .ring import page
 
 # Adds a message to a list and publishes it; returns its position. An entry is what is published (payload.py).
-# The first one takes the epoch that was reserved, or else its own tag.
+# The first one takes the epoch that was reserved, or else its own tag. Indexes are texts, since Redis formats
+# a number as one with a fraction.
 RECORD: Final = rb"""
 local function record(entries, publish, channel, payload, tag, size, ttl, publish_id, reserved)
-  local newest = redis.call('LINDEX', entries, -1)
+  local newest = redis.call('LINDEX', entries, '-1')
   local epoch, offset, previous = tag, 1, '-'
   if newest then
     epoch, offset, previous = string.match(newest, '^\255at:(%w+)%-(%d+)%-(%w+)')
@@ -38,7 +39,9 @@ local function record(entries, publish, channel, payload, tag, size, ttl, publis
   end
   local position = epoch .. '-' .. offset .. '-' .. tag
   local entry = '\255at:' .. position .. ' ' .. previous .. ' ' .. publish_id .. '\n' .. payload
-  if redis.call('RPUSH', entries, entry) > tonumber(size) then redis.call('LTRIM', entries, -size, -1) end
+  if redis.call('RPUSH', entries, entry) > tonumber(size) then
+    redis.call('LTRIM', entries, '-' .. size, '-1')
+  end
   redis.call('PEXPIRE', entries, ttl)
   redis.call(publish, channel, entry)
   return position
@@ -113,8 +116,10 @@ class RedisHistories:
     ) -> Position | None:
         """Publish by the script. Raises CommandFailed and RedisError."""
         keys = [key_for("history", channel), key_for("epoch", channel)]
+        once: tuple[bytes, ...] = ()
         if key is not None:
             keys.append(b"%b:%b" % (key_for("done", channel), key.encode()))
+            once = (b"%d" % (1000 * KEYS_ARE_KEPT),)
 
         def arguments() -> tuple[bytes, ...]:
             return (
@@ -125,12 +130,15 @@ class RedisHistories:
                 random_tag().encode(),
                 b"%d" % (history.size if history else 0),
                 b"%d" % (1000 * history.ttl if history else 0),
-                b"%d" % (1000 * KEYS_ARE_KEPT),
+                *once,
             )
 
         reply = await call_script(self._deployment, channel, _PUBLISH, keys, arguments, cost(message))
         assert isinstance(reply, bytes)
-        return Position.parse(reply.decode()) if reply else None
+        if not reply:
+            return None
+        epoch, offset, tag = reply.decode().split("-")
+        return Position(epoch, int(offset), tag)
 
     async def reserve(self, channel: bytes, history: History) -> str:
         """See ``Feed.reserve``. Raises CommandFailed and RedisError."""
