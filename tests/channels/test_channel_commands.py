@@ -266,6 +266,34 @@ async def test_what_waits_has_so_many_bytes() -> None:
         await client.call("subscribe", channel="it:3")
 
 
+async def test_subscriptions_that_are_ending_count_as_well() -> None:
+    """A client that comes and goes on one channel whose handlers take their time makes no more tasks."""
+    channels = ws.Channels(limits=ws.ChannelLimits(max_channels=3))
+    begun = 0
+
+    @channels.subscription("it")
+    async def it(subscription: ws.ChannelSubscription) -> None:
+        nonlocal begun
+        begun += 1
+        await subscription.accept()
+        with trio.CancelScope(shield=True):
+            await trio.sleep(5)
+
+    async with served(channels.app()) as server:
+        client = await connected(server)
+        await client.call("subscribe", channel="it")
+        commands = []
+        for _ in range(6):
+            commands += [client.command("unsubscribe", channel="it") for _ in range(10)]
+            commands.append(client.command("subscribe", channel="it"))
+        await client.say(*commands)
+        replies = [await client.reply_to(command["id"]) for command in commands]
+        refused = [reply["error"]["code"] for reply in replies if "error" in reply]
+        assert begun == 1
+        assert refused.count(106) == 1
+        assert await client.call("subscribe", channel="it") == {}
+
+
 async def test_limits_make_sense() -> None:
     """A wrong one is said at once."""
     with pytest.raises(ValueError, match="max_channels"):

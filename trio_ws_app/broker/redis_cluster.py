@@ -94,6 +94,8 @@ async def _ask(address: Address, url: RedisUrl, timeouts: RedisTimeouts) -> Layo
         if connection.mode != "cluster":
             return Layout(False, ((0, SLOTS - 1, address),))
         with explained(address, timeouts):
+            if await connection.call(b"COMMAND", b"INFO", b"SPUBLISH") == [None]:
+                raise ValueError("a cluster needs Redis 7 or newer, which has SPUBLISH; this one has not")
             return _cluster_layout(await connection.call(b"CLUSTER", b"SLOTS"), address)
     finally:
         await connection.aclose()

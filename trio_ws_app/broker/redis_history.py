@@ -16,7 +16,7 @@ from .base import KEYS_ARE_KEPT, BrokerUnavailable
 from .delivery import Delivery, Gap, cost
 from .history import History
 from .memory_history import random_tag
-from .payload import decode_payload, encode_payload
+from .payload import decode_payload, encode_body
 from .position import Position
 from .redis_cluster import key_for
 from .redis_deployment import CommandFailed, Deployment
@@ -113,6 +113,7 @@ class RedisHistories:
         history: History | None,
         key: str | None,
         publish_id: str | None,
+        traceparent: str | None,
     ) -> Position | None:
         """Publish by the script. Raises CommandFailed and RedisError."""
         keys = [key_for("history", channel), key_for("epoch", channel)]
@@ -125,7 +126,7 @@ class RedisHistories:
             return (
                 self._deployment.publish_command,
                 channel,
-                encode_payload(message),
+                encode_body(message, traceparent),
                 (publish_id or "-").encode(),
                 random_tag().encode(),
                 b"%d" % (history.size if history else 0),
