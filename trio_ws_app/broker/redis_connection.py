@@ -219,6 +219,5 @@ class RedisConnection:
 
 
 def _packed(command: tuple[bytes, ...]) -> bytes:
-    parts = [b"*%d\r\n" % len(command)]
-    parts += [b"$%d\r\n%b\r\n" % (len(argument), argument) for argument in command]
-    return b"".join(parts)
+    arguments = [b"$%d\r\n%b\r\n" % (len(argument), argument) for argument in command]
+    return b"*%d\r\n%b" % (len(command), b"".join(arguments))
