@@ -70,6 +70,7 @@ async def fanout() -> AsyncIterator[ws.Handler]:
 
         nursery.start_soon(publish_all, registry)
         yield register
+        nursery.cancel_scope.cancel()
 
 
 async def publish_all(registry: ws.Registry[None]) -> None:

@@ -59,6 +59,8 @@ SMUGGLED = {
     "a bare line feed": "POST / HTTP/1.1\r\nHost: a\r\nX: y\nContent-Length: 3\r\n\r\nabc",
     "bare line feeds only": "GET / HTTP/1.1\nHost: a\n\n",
     "a bare carriage return": "POST / HTTP/1.1\r\nHost: a\r\nX: y\rContent-Length: 3\r\n\r\nabc",
+    "a folded line": "POST / HTTP/1.1\r\nHost: a\r\nX: y\r\n Content-Length: 3\r\n\r\nabc",
+    "a folded value": "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:\r\n\tchunked\r\n\r\n0\r\n\r\n",
     "a null": "POST / HTTP/1.1\r\nHost: a\r\nX: \0\r\n\r\n",
     "no colon": "GET / HTTP/1.1\r\nHost: a\r\nX\r\n\r\n",
     "no host": "GET / HTTP/1.1\r\n\r\n",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import trio
-from redis_servers import RedisServer, until
+from redis_servers import RedisServer, free_port, running_redis, until
 
-from trio_ws_app.broker import Gap, RedisTimeouts, Subscription, open_redis_broker
+from trio_ws_app.broker import BrokerUnavailable, Gap, RedisTimeouts, Subscription, open_redis_broker
 from trio_ws_app.broker.redis_cluster import SLOTS, Layout, slot_of
 from trio_ws_app.broker.redis_url import Address
 
@@ -44,6 +44,15 @@ def test_a_layout_with_holes_has_no_server_for_some_topics() -> None:
     assert layout.server_for(b"news") == server
     assert Layout(True, ()).server_for(b"news") is None
     assert Layout(True, ((0, 99, server),)).server_for(b"news") is None
+
+
+async def test_a_cluster_without_sharded_channels_is_refused() -> None:
+    """Redis 6 and KeyDB have clusters, but none that these topics can live on: the first line says so."""
+    options = f"--cluster-enabled yes --cluster-port {free_port()} --rename-command SPUBLISH".split()
+    refused = pytest.raises(BrokerUnavailable, match="a cluster needs Redis 7")
+    with running_redis(*options, "") as server, refused:
+        async with open_redis_broker(server.url):
+            pass
 
 
 async def test_topics_are_sharded(redis_cluster: list[RedisServer]) -> None:

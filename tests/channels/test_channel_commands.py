@@ -63,13 +63,16 @@ def application(limits: ws.ChannelLimits | None = None) -> ws.ChannelsApp:
         '{"id":1,"rpc":{"data":1e999}}',
         '{"id":1,"rpc":{"data":' + 5000 * "9" + "}}",
         '{"id":1,"rpc":{"data":' + 50_000 * "[" + "}}",
+        '{"id":1,"rpc":{"data":' + 101 * "[" + 101 * "]" + "}}",
+        '{"id":1,"connect":{"subs":5}}',
+        '{"unknown":{}}',
         "{}",
         "{}\n{}",
     ],
     ids=lambda frame: frame[:60],
 )
 async def test_what_is_no_command_ends_the_connection(frame: str) -> None:
-    """With 3501, after which a client does not come back; the last two are pongs to no ping."""
+    """With 3501, after which a client does not come back; the last three are pongs to no ping."""
     async with served(application()) as server:
         client = await connected(server)
         await client.peer.send(frame)
@@ -264,6 +267,34 @@ async def test_what_waits_has_so_many_bytes() -> None:
             assert kind in await client.ask(kind, **fields)
         await client.call("unsubscribe", channel="it:2")
         await client.call("subscribe", channel="it:3")
+
+
+async def test_subscriptions_that_are_ending_count_as_well() -> None:
+    """A client that comes and goes on one channel whose handlers take their time makes no more tasks."""
+    channels = ws.Channels(limits=ws.ChannelLimits(max_channels=3))
+    begun = 0
+
+    @channels.subscription("it")
+    async def it(subscription: ws.ChannelSubscription) -> None:
+        nonlocal begun
+        begun += 1
+        await subscription.accept()
+        with trio.CancelScope(shield=True):
+            await trio.sleep(5)
+
+    async with served(channels.app()) as server:
+        client = await connected(server)
+        await client.call("subscribe", channel="it")
+        commands = []
+        for _ in range(6):
+            commands += [client.command("unsubscribe", channel="it") for _ in range(10)]
+            commands.append(client.command("subscribe", channel="it"))
+        await client.say(*commands)
+        replies = [await client.reply_to(command["id"]) for command in commands]
+        refused = [reply["error"]["code"] for reply in replies if "error" in reply]
+        assert begun == 1
+        assert refused.count(106) == 1
+        assert await client.call("subscribe", channel="it") == {}
 
 
 async def test_limits_make_sense() -> None:

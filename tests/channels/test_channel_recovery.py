@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -373,6 +374,25 @@ async def test_a_page_of_the_history_is_so_large() -> None:
             if publications:
                 since = {"offset": publications[-1]["offset"], "epoch": page["epoch"]}
         assert sizes == [[1, 1, 1], [1, 6000], [6000], [20_000], []]
+
+
+async def test_what_those_who_come_back_get_is_kept_within_a_bound() -> None:
+    """Publications are kept as texts for them: so many bytes of all channels, however large each is."""
+    app = application(size=1)
+    async with served(app) as server:
+        client = await connected(server)
+        await client.call("subscribe", channel="stream")
+        await client.call("subscribe", channel="cache")
+        tracemalloc.start()
+        try:
+            for number in range(60):
+                await app.publish(("stream", "cache")[number % 2], 200_000 * "x")
+                assert (await client.push("pub"))["offset"] == number // 2 + 1
+            made_by_us = tracemalloc.Filter(True, "*/trio_ws_app/channels/*")
+            held = tracemalloc.take_snapshot().filter_traces([made_by_us]).statistics("filename")
+        finally:
+            tracemalloc.stop()
+    assert sum(statistic.size for statistic in held) < 6_000_000
 
 
 async def test_what_is_lost_at_the_broker_brings_the_client_back() -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pty
 import signal
 import socket
+import subprocess
+import termios
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -15,7 +19,7 @@ from urllib.request import urlopen
 import pytest
 import trio
 from redis_servers import RedisServer
-from running import PATIENCE, run, serving
+from running import COMMAND, PATIENCE, Running, environment, run, serving
 from websockets.sync.client import connect
 from worker_clients import TWO, code_of, process_of
 
@@ -162,6 +166,27 @@ def test_a_client_that_says_nothing_does_not_hold_up_the_goodbye(
             server.await_error("all workers are replaced")
         ended = server.stop() if number == signal.SIGHUP else server.wait()
     assert (ended.status, "does not end" in ended.errors) == (0, False)
+
+
+def test_a_closed_terminal_stops_the_workers(directory: Path) -> None:
+    """SIGHUP from a terminal that is gone is no wish for new ones; while it is there, it is."""
+    terminal, inside = pty.openpty()
+    with subprocess.Popen(
+        [*COMMAND, "serve", "app:names_its_process", "--port", "0", *TWO],
+        cwd=directory, env=environment(), stdin=inside, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    ) as process, ExitStack() as stack:  # fmt: skip
+        stack.callback(process.kill)
+        os.close(inside)
+        assert process.stdout is not None
+        server = Running(process, process.stdout.readline().removeprefix("listening on ").strip())
+        process.send_signal(signal.SIGHUP)
+        server.await_error("all workers are replaced")
+        with connect(server.url) as client:
+            process_of(client)
+            os.close(terminal)
+            assert code_of(client) == 1001
+        assert server.wait().status == 0
 
 
 def test_a_successor_that_cannot_start_leaves_all_as_it_was(directory: Path) -> None:

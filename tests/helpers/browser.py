@@ -190,7 +190,9 @@ def chromium(profile: Path) -> Iterator[Browser]:
         stderr=subprocess.DEVNULL,
     )
     try:
-        with connect(_devtools_address(process, profile), max_size=None, open_timeout=PATIENCE) as devtools:
+        # Its keepalive would use the random numbers that belong to the tests with arbitrary data.
+        options: dict[str, Any] = {"max_size": None, "open_timeout": PATIENCE, "ping_interval": None}
+        with connect(_devtools_address(process, profile), **options) as devtools:
             yield Browser(devtools)
     finally:
         process.terminate()

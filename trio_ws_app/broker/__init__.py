@@ -13,11 +13,13 @@ from .position import Position
 from .presence import AlreadyPresent, Join, Leave, PresenceEvent, Present, Roster
 from .redis_url import RedisTimeouts
 from .subscription import Subscription
+from .tracing import BrokerTracing
 
 __all__ = [
     "AlreadyPresent",
     "Broker",
     "BrokerStatistics",
+    "BrokerTracing",
     "BrokerUnavailable",
     "Delivery",
     "Gap",
@@ -42,6 +44,7 @@ def open_redis_broker(
     url: str,
     *,
     timeouts: RedisTimeouts = RedisTimeouts(),  # noqa: B008 - a frozen value
+    tracing: BrokerTracing | None = None,
 ) -> AbstractAsyncContextManager[Broker]:
     """Open a broker on Redis 6 or newer: ``redis://``, ``rediss://`` (TLS) or ``unix://``.
 
@@ -57,6 +60,9 @@ def open_redis_broker(
     ``timeouts.request``. When it is back, every subscription is taken again and gets a ``Gap`` before the
     first message that follows.
 
+    ``tracing`` is an ``OpenTelemetry`` of ``trio_ws_app.observability.tracing``, or the like: what is
+    published carries its ``traceparent`` to the other processes, and is kept with it.
+
     Raises:
         ValueError: the URL is none of the above; one line says what would be right.
         BrokerUnavailable: no Redis can be used there now; one line says why.
@@ -66,4 +72,4 @@ def open_redis_broker(
         from .redis import open_broker
     except ModuleNotFoundError as error:
         raise UsageError(f"Redis needs the extra: pip install 'trio-ws-app[redis]' ({error})") from None
-    return open_broker(url, timeouts)
+    return open_broker(url, timeouts, tracing)

@@ -17,6 +17,7 @@ from .history import History
 from .position import Position
 from .presence import PresenceSink, Present, Roster
 from .subscription import Subscription
+from .tracing import BrokerTracing
 
 KEYS_ARE_KEPT: Final = 300.0  # seconds for which an idempotency key prevents a second publishing
 
@@ -51,9 +52,12 @@ class Broker(ABC):
     A topic is any text, the empty one included. The messages of one topic arrive in the order in which
     the broker accepted them, each once. What is published without a history is not kept: a subscription
     does not get what was published before it.
+
+    With ``tracing`` each message is traced, and carries the ``traceparent`` of its publishing.
     """
 
-    @abstractmethod
+    tracing: BrokerTracing | None = None
+
     async def publish(
         self,
         topic: str,
@@ -67,8 +71,8 @@ class Broker(ABC):
 
         With ``history`` the message is kept, as long as that says, and its position is returned. A key that
         was used for the topic within ``KEYS_ARE_KEPT`` seconds publishes nothing and returns what the first
-        publish did, so that one whose outcome is not known can be tried again. Sinks find ``publish_id``, an
-        ASCII text without blanks and line feeds, in the ``Delivery``, in every process.
+        publish did, so that one whose outcome is not known can be tried again. Sinks find ``publish_id``, a
+        text of printable ASCII without blanks, in the ``Delivery``, in every process.
 
         When cancelled, the message is published or not, but never in part.
 
@@ -77,6 +81,25 @@ class Broker(ABC):
             ValueError: the topic, the key or the text holds lone surrogates, which UTF-8 cannot carry.
             TypeError: the message is neither str nor bytes-like.
         """
+        message = checked(topic, message)
+        if idempotency_key is not None:
+            checked(idempotency_key, "")
+        if self.tracing is None:
+            return await self._publish(topic, message, history, idempotency_key, publish_id, None)
+        with self.tracing.publishing(topic, message) as traceparent:
+            return await self._publish(topic, message, history, idempotency_key, publish_id, traceparent)
+
+    @abstractmethod
+    async def _publish(
+        self,
+        topic: str,
+        message: Message,
+        history: History | None,
+        idempotency_key: str | None,
+        publish_id: str | None,
+        traceparent: str | None,
+    ) -> Position | None:
+        """Publish what has been checked; see ``publish``. ``traceparent`` is handed over with it."""
 
     @abstractmethod
     def open_feed(self, topic: str) -> AbstractAsyncContextManager[Feed]:

@@ -30,12 +30,15 @@ class Delivery:
 
     ``publish_id`` is what its publisher passed to ``publish``. A message that was published with a history
     has a ``position``, and ``previous``, the tag of the message before it, or "" for the first of its epoch.
+    ``traceparent`` names the span in which it was published, if that was traced: W3C's Trace Context has its
+    form.
     """
 
     message: Message
     publish_id: str | None = None
     position: Position | None = None
     previous: str = ""
+    traceparent: str | None = None
 
     def follows(self, position: Position) -> bool:
         """Whether this is the message right after that at ``position``, in the same history."""

@@ -13,6 +13,7 @@ import attrs
 from .delivery import Delivery, Gap, Item, Sink
 from .history import History
 from .position import Position
+from .tracing import BrokerTracing
 
 Taken = TypeVar("Taken")
 
@@ -40,7 +41,9 @@ class Feed(ABC):
     wait and must not raise.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, topic: str, tracing: BrokerTracing | None) -> None:
+        self._topic = topic
+        self._tracing = tracing
         self._sinks: Counter[Sink] = Counter()
 
     def add(self, sink: Sink) -> None:
@@ -55,7 +58,15 @@ class Feed(ABC):
 
     def deliver(self, items: Iterable[Item]) -> None:
         """Call every sink with each item; one that fails is logged and costs the others nothing."""
-        call_sinks(self._sinks, items)
+        if self._tracing is None:
+            call_sinks(self._sinks, items)
+            return
+        for item in items:
+            if isinstance(item, Gap) or item.traceparent is None:
+                call_sinks(self._sinks, (item,))
+                continue
+            with self._tracing.delivering(self._topic, item):
+                call_sinks(self._sinks, (item,))
 
     @abstractmethod
     async def recover(self, since: Position | None, last: int = 0) -> Recovery:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Final
 
 import trio
@@ -20,6 +21,7 @@ from .memory_presence import MemoryPresence
 from .position import Position
 from .presence import PresenceSink, Present, Roster
 from .ring import FORK, TOO_OLD, Ring, page
+from .tracing import BrokerTracing
 
 _MAX_KEYS: Final = 100_000  # idempotency keys that are kept, the newest
 
@@ -30,7 +32,8 @@ class MemoryBroker(Broker):
     shared = False
     problem = None
 
-    def __init__(self, nursery: trio.Nursery | None = None) -> None:
+    def __init__(self, nursery: trio.Nursery | None = None, tracing: BrokerTracing | None = None) -> None:
+        self.tracing = tracing
         self._presence = MemoryPresence(nursery)
         self._feeds: dict[str, _MemoryFeed] = {}
         self._histories = MemoryHistories()
@@ -38,47 +41,49 @@ class MemoryBroker(Broker):
         self._published = 0
         self._received = 0
 
-    async def publish(
+    async def _publish(
         self,
         topic: str,
         message: Message,
-        *,
-        history: History | None = None,
-        idempotency_key: str | None = None,
-        publish_id: str | None = None,
+        history: History | None,
+        idempotency_key: str | None,
+        publish_id: str | None,
+        traceparent: str | None,
     ) -> Position | None:
         await trio.lowlevel.checkpoint_if_cancelled()
-        message = checked(topic, message)
         if idempotency_key is None:
-            position = self._publish(topic, message, history, publish_id)
+            position = self._accept(topic, message, history, publish_id, traceparent)
         else:
-            position = self._publish_once(topic, message, history, publish_id, idempotency_key)
+            accept = partial(self._accept, topic, message, history, publish_id, traceparent)
+            position = self._once(topic, idempotency_key, accept)
         await trio.lowlevel.cancel_shielded_checkpoint()
         return position
 
-    def _publish(
-        self, topic: str, message: Message, history: History | None, publish_id: str | None
+    def _accept(
+        self,
+        topic: str,
+        message: Message,
+        history: History | None,
+        publish_id: str | None,
+        traceparent: str | None,
     ) -> Position | None:
         if history is None:
-            delivery = Delivery(message, publish_id)
+            delivery = Delivery(message, publish_id, traceparent=traceparent)
         else:
-            delivery = self._histories.record(topic, message, publish_id, history)
+            delivery = self._histories.record(topic, message, publish_id, history, traceparent)
         self._published += 1
         if (feed := self._feeds.get(topic)) is not None:
             self._received += 1
             feed.deliver((delivery,))
         return delivery.position
 
-    def _publish_once(
-        self, topic: str, message: Message, history: History | None, publish_id: str | None, key: str
-    ) -> Position | None:
-        checked(key, "")
+    def _once(self, topic: str, key: str, accept: Callable[[], Position | None]) -> Position | None:
         now = trio.current_time()
         while self._keys and next(iter(self._keys.values()))[0] <= now:
             self._keys.popitem(last=False)
         if (topic, key) in self._keys:
             return self._keys[topic, key][1]
-        position = self._publish(topic, message, history, publish_id)
+        position = accept()
         self._keys[topic, key] = (now + KEYS_ARE_KEPT, position)
         if len(self._keys) > _MAX_KEYS:
             self._keys.popitem(last=False)
@@ -90,7 +95,7 @@ class MemoryBroker(Broker):
         await trio.lowlevel.checkpoint()
         feed = self._feeds.get(topic)
         if feed is None:
-            feed = self._feeds[topic] = _MemoryFeed(topic, self._histories)
+            feed = self._feeds[topic] = _MemoryFeed(topic, self._histories, self.tracing)
         feed.visits += 1
         try:
             yield feed
@@ -136,10 +141,9 @@ class MemoryBroker(Broker):
 class _MemoryFeed(Feed):
     """A topic that is followed in the process."""
 
-    def __init__(self, topic: str, histories: MemoryHistories) -> None:
-        super().__init__()
+    def __init__(self, topic: str, histories: MemoryHistories, tracing: BrokerTracing | None) -> None:
+        super().__init__(topic, tracing)
         self.visits = 0
-        self._topic = topic
         self._histories = histories
 
     async def recover(self, since: Position | None, last: int = 0) -> Recovery:
@@ -161,7 +165,10 @@ def _missed(kept: Ring | None, since: Position) -> list[Delivery] | Gap:
 
 
 @asynccontextmanager
-async def open_memory_broker() -> AsyncGenerator[MemoryBroker]:
-    """Open a broker for one process; the default of a registry."""
+async def open_memory_broker(*, tracing: BrokerTracing | None = None) -> AsyncGenerator[MemoryBroker]:
+    """Open a broker for one process; the default of a registry.
+
+    ``tracing`` is an ``OpenTelemetry`` of ``trio_ws_app.observability.tracing``, or the like.
+    """
     async with background() as nursery:
-        yield MemoryBroker(nursery)
+        yield MemoryBroker(nursery, tracing)

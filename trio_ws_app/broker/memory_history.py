@@ -42,15 +42,22 @@ class MemoryHistories:
         self._by_ttl: dict[float, OrderedDict[str, _Kept]] = {}  # each with the next to expire in front
         self._ttl: dict[str, float] = {}
 
-    def record(self, topic: str, message: Message, publish_id: str | None, history: History) -> Delivery:
+    def record(
+        self,
+        topic: str,
+        message: Message,
+        publish_id: str | None,
+        history: History,
+        traceparent: str | None = None,
+    ) -> Delivery:
         """Keep a message, and return it with its position."""
         self._forget_expired()
         kept = self._get(topic) or _Kept(Ring(history.size), random_tag())
         last = kept.ring.last
         offset = 1 if last is None else last.offset + 1
-        delivery = Delivery(
-            message, publish_id, Position(kept.epoch, offset, random_tag()), "" if last is None else last.tag
-        )
+        position = Position(kept.epoch, offset, random_tag())
+        previous = "" if last is None else last.tag
+        delivery = Delivery(message, publish_id, position, previous, traceparent)
         kept.ring.size = history.size
         kept.ring.append(delivery)
         self._keep(topic, kept, history.ttl)

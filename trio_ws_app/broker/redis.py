@@ -11,7 +11,7 @@ from coredis.exceptions import RedisError
 
 from ..concurrency.background import background
 from ..connection import Message
-from .base import Broker, BrokerStatistics, BrokerUnavailable, checked
+from .base import Broker, BrokerStatistics, BrokerUnavailable
 from .delivery import Delivery, Gap, cost
 from .feed import Feed
 from .history import History
@@ -25,6 +25,7 @@ from .redis_history import RedisHistories, unavailable
 from .redis_presence import RedisPresence
 from .redis_routes import Routes
 from .redis_url import RedisTimeouts, parse_redis_url
+from .tracing import BrokerTracing
 
 
 class RedisBroker(Broker):
@@ -32,7 +33,14 @@ class RedisBroker(Broker):
 
     shared = True
 
-    def __init__(self, deployment: Deployment, timeouts: RedisTimeouts, nursery: trio.Nursery) -> None:
+    def __init__(
+        self,
+        deployment: Deployment,
+        timeouts: RedisTimeouts,
+        nursery: trio.Nursery,
+        tracing: BrokerTracing | None,
+    ) -> None:
+        self.tracing = tracing
         self._deployment = deployment
         self._histories = RedisHistories(deployment)
         self._shared = Shared()
@@ -42,9 +50,10 @@ class RedisBroker(Broker):
             timeout=timeouts.request,
             link_for=deployment.subscriber_for,
             layout_is_wrong=deployment.look_for_servers,
-            make_feed=lambda channel: RedisFeed(channel, self._histories, timeouts, self._shared, nursery),
+            make_feed=lambda channel: RedisFeed(
+                channel, self._histories, timeouts, self._shared, nursery, tracing
+            ),
         )
-
         self._presence = RedisPresence(deployment, self._routes, timeouts, nursery)
 
     async def start(self) -> None:
@@ -53,24 +62,22 @@ class RedisBroker(Broker):
     async def aclose(self) -> None:
         await self._presence.aclose()
 
-    async def publish(
+    async def _publish(
         self,
         topic: str,
         message: Message,
-        *,
-        history: History | None = None,
-        idempotency_key: str | None = None,
-        publish_id: str | None = None,
+        history: History | None,
+        idempotency_key: str | None,
+        publish_id: str | None,
+        traceparent: str | None,
     ) -> Position | None:
-        channel, message = topic.encode(), checked(topic, message)
-        position = None
+        channel, position = topic.encode(), None
         try:
             if history is None and idempotency_key is None:
-                await self._publish_plainly(channel, message, publish_id)
+                await self._publish_plainly(channel, message, publish_id, traceparent)
             else:
-                checked(idempotency_key or "", "")
                 position = await self._histories.publish(
-                    channel, message, history, idempotency_key, publish_id
+                    channel, message, history, idempotency_key, publish_id, traceparent
                 )
         except CommandFailed as failure:
             outcome = "may be published or not" if failure.sent else "is not published"
@@ -80,10 +87,14 @@ class RedisBroker(Broker):
         self._published += 1
         return position
 
-    async def _publish_plainly(self, channel: bytes, message: Message, publish_id: str | None) -> None:
+    async def _publish_plainly(
+        self, channel: bytes, message: Message, publish_id: str | None, traceparent: str | None
+    ) -> None:
         command = self._deployment.publish_command
         await self._deployment.call(
-            channel, lambda: (command, channel, encode_payload(message, publish_id)), cost(message)
+            channel,
+            lambda: (command, channel, encode_payload(message, publish_id, traceparent)),
+            cost(message),
         )
 
     async def subscribers(self, topic: str) -> int:
@@ -137,13 +148,15 @@ class RedisBroker(Broker):
 
 
 @asynccontextmanager
-async def open_broker(url: str, timeouts: RedisTimeouts) -> AsyncGenerator[RedisBroker]:
+async def open_broker(
+    url: str, timeouts: RedisTimeouts, tracing: BrokerTracing | None
+) -> AsyncGenerator[RedisBroker]:
     """See ``trio_ws_app.broker.open_redis_broker``."""
     parsed = parse_redis_url(url)
     timeouts = attrs.evolve(timeouts, **parsed.timeouts)
     async with background() as nursery:
         layout = await discover(parsed.addresses, parsed, timeouts)
-        broker = RedisBroker(Deployment(parsed, timeouts, layout, nursery), timeouts, nursery)
+        broker = RedisBroker(Deployment(parsed, timeouts, layout, nursery), timeouts, nursery, tracing)
         await broker.start()
         try:
             yield broker

@@ -23,6 +23,7 @@ from .redis_deployment import CommandFailed
 from .redis_history import RedisHistories, unavailable
 from .redis_url import RedisTimeouts
 from .ring import FORK, Ring, RingBudget, after
+from .tracing import BrokerTracing
 
 Answer = TypeVar("Answer")
 
@@ -54,8 +55,9 @@ class RedisFeed(Feed):
         timeouts: RedisTimeouts,
         shared: Shared,
         nursery: trio.Nursery,
+        tracing: BrokerTracing | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(channel.decode(), tracing)
         self._channel = channel
         self._histories = histories
         self._timeouts = timeouts

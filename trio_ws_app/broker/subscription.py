@@ -23,6 +23,7 @@ class Subscription(AsyncIterator[Message | Gap]):
     were dropped because the subscriber was slow. ``recovered`` is True if the subscription begins with all
     that was missed since a position, False if it begins with a ``Gap`` instead, and None if it has no such
     position. ``position`` is that of the last item taken: a later subscription may begin there.
+    ``traceparent`` is the last item's, see ``Delivery``.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Subscription(AsyncIterator[Message | Gap]):
         self.missed = 0
         self.recovered = recovery.recovered
         self.position = since if recovery.recovered else recovery.position
+        self.traceparent: str | None = None
         self._recovered = deque(recovery.items)  # before the queue, and as many as the history holds
         self._drop_oldest = overflow == "drop-oldest"
         self._max_queue_bytes = max_queue_bytes
@@ -123,7 +125,9 @@ class Subscription(AsyncIterator[Message | Gap]):
 
     def _taken_out(self, item: Item) -> Message | Gap:
         if isinstance(item, Gap):
+            self.traceparent = None
             return item
+        self.traceparent = item.traceparent
         if item.position is not None:
             self.position = item.position
         return item.message

@@ -29,7 +29,7 @@ class Ongoing(Protocol):
     @property
     def ended(self) -> trio.Event: ...
     def end(self, why: Refuse) -> None: ...
-    def leave(self, number: int) -> None: ...
+    def leave(self, number: int) -> bool: ...
     def put(self, number: int, data: object, size: int) -> None: ...
     def refresh(self, grant: Grant) -> dict[str, object]: ...
 
@@ -38,8 +38,9 @@ class ConnectedClient(ChannelClient):
     """A client as its session, its subscriptions and its calls have it.
 
     Everything that is done for it is in ``scope``, and ``why`` it is disconnected is set before that ends.
-    ``pending`` commands wait for their answers, and have so many bytes; ``channel_bytes`` are those of the
-    commands that its subscriptions began with.
+    ``pending`` commands wait for their answers, and have so many bytes. ``running`` subscriptions have not
+    ended, those included that a newer one to the same channel waits for; ``channel_bytes`` are those of the
+    commands that they began with.
     """
 
     def __init__(self, id: str, connection: Connection, hub: Hub) -> None:  # noqa: A002
@@ -51,6 +52,7 @@ class ConnectedClient(ChannelClient):
         self.why: Refuse | None = None
         self.pending = 0
         self.pending_bytes = 0
+        self.running = 0
         self.channel_bytes = 0
         self.subscriptions: dict[str, Ongoing] = {}
         self.begin: Callable[[str], object] | None = None  # a subscription of the server's

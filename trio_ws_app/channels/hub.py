@@ -12,7 +12,7 @@ from ..broker.position import Position
 from ..json_codec import JsonCodec
 from .codes import ErrorCode, Refuse
 from .limits import ChannelLimits
-from .publications import Publication
+from .publications import Publication, Texts
 from .rules import Rule, Rules
 from .tokens import Tokens
 from .topic import Topic
@@ -29,13 +29,17 @@ class Hub:
     tokens: Tokens | None
     prefix: str
     topics: dict[str, Topic] = attrs.field(factory=dict, init=False)
+    texts: Texts = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.texts = Texts(self.codec)
 
     def enter(self, channel: str, rule: Rule) -> Topic:
         """The channel with its subscribers here, until ``leave``."""
         topic = self.topics.get(channel)
         if topic is None:
             open_feed = partial(self.broker.open_feed, self.checked(channel))
-            topic = self.topics[channel] = Topic(channel, self.codec, rule.overflow, open_feed)
+            topic = self.topics[channel] = Topic(channel, self.codec, self.texts, rule.overflow, open_feed)
         topic.visits += 1
         return topic
 

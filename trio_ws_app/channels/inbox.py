@@ -7,6 +7,7 @@ from collections import deque
 import trio
 from trio.lowlevel import Abort, Task, checkpoint_if_cancelled, current_task, wait_task_rescheduled
 
+from ..broker.tracing import BrokerTracing
 from .client import ConnectedClient
 from .codes import Refuse
 
@@ -14,11 +15,13 @@ from .codes import Refuse
 class Inbox:
     """Data that one client publishes, in order. The reply to each follows when the next one is asked for."""
 
-    __slots__ = ("_client", "_current", "_queue", "_size", "_waiting")
+    __slots__ = ("_client", "_current", "_queue", "_size", "_tracing", "_waiting")
 
-    def __init__(self, client: ConnectedClient) -> None:
+    def __init__(self, client: ConnectedClient, tracing: BrokerTracing | None) -> None:
         self._client = client
-        self._queue: deque[tuple[int, object, int]] | None = None  # few clients publish on many channels
+        self._tracing = tracing
+        # Each with its command, size and trace. Few clients publish on many channels.
+        self._queue: deque[tuple[int, object, int, object]] | None = None
         self._current = 0  # the command whose data was taken, and is not answered
         self._size = 0  # its size
         self._waiting: Task | None = None
@@ -28,7 +31,8 @@ class Inbox:
         self._client.begin_pending(size)
         if self._queue is None:
             self._queue = deque()
-        self._queue.append((number, data, size))
+        place = None if self._tracing is None else self._tracing.place()
+        self._queue.append((number, data, size, place))
         self.wake()
 
     def wake(self) -> None:
@@ -62,9 +66,11 @@ class Inbox:
         return Abort.SUCCEEDED
 
     def take(self) -> object:
-        """The oldest data."""
+        """The oldest data; its trace goes on in the current task."""
         assert self._queue
-        self._current, data, self._size = self._queue.popleft()
+        self._current, data, self._size, place = self._queue.popleft()
+        if self._tracing is not None:
+            self._tracing.resume(place)
         return data
 
     async def answer(self) -> None:

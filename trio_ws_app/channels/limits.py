@@ -16,17 +16,18 @@ _positive: Any = attrs.validators.gt(0)
 class ChannelLimits:
     """Bounds for each client, with what happens beyond them. Times are seconds, sizes are bytes.
 
-    ``max_channels`` subscriptions at once, whose commands have ``max_channel_bytes`` besides their tokens
-    (error 106); ``max_pending`` commands that wait for an answer, and have ``max_pending_bytes`` (error 111);
-    ``max_frame_size`` of one frame with its commands (Close 1009, within the server's ``max_message_size``);
-    ``commands_a_second``, of which ``command_burst`` may come at once (error 111, and disconnection 3013 for
-    a client that goes on for as many again); ``max_channel_length`` (error 107); ``connect_timeout`` until
-    the command to connect (3502); ``max_connections_a_user`` in this process (3504; None is no limit).
-    ``ping_interval`` and ``pong_timeout`` are the protocol's own (3012). ``expiry_delay`` is how long a
-    connection or subscription whose token is out of date waits for a new one (3005, 2501). A subscriber gets
-    at most ``max_recovered`` publications, or ``max_recovered_bytes``, of what it has missed; one that has
-    missed more is told that it is not recovered. A page of the history has at most ``max_history``
-    publications, or as many bytes.
+    ``max_channels`` subscriptions at once, and as many that are ending; their commands have
+    ``max_channel_bytes`` besides their tokens (error 106); ``max_pending`` commands that wait for an
+    answer, and have ``max_pending_bytes`` (error 111); ``max_frame_size`` of one frame with its commands
+    (Close 1009, within the server's ``max_message_size``); ``commands_a_second``, of which
+    ``command_burst`` may come at once (error 111, and disconnection 3013 for a client that goes on for as
+    many again); ``max_channel_length`` (error 107); ``connect_timeout`` until the command to connect
+    (3502); ``max_connections_a_user`` in this process (3504; None is no limit). ``ping_interval`` and
+    ``pong_timeout`` are the protocol's own (3012). ``expiry_delay`` is how long a connection or
+    subscription whose token is out of date waits for a new one (3005, 2501). A subscriber gets at most
+    ``max_recovered`` publications, or ``max_recovered_bytes``, of what it has missed; one that has missed
+    more is told that it is not recovered. A page of the history has at most ``max_history`` publications,
+    or as many bytes.
 
     Raises ValueError for a value that makes no sense.
     """

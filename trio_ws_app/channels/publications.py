@@ -14,6 +14,7 @@ import attrs
 
 from ..broker.delivery import Delivery
 from ..broker.position import Position
+from ..broker.recent import RecentForms
 from ..connection import Message
 from ..json_codec import JsonCodec
 
@@ -116,6 +117,23 @@ def publication_text(delivery: Delivery, codec: JsonCodec) -> str:
     if position is None:
         return text
     return f'{text[:-1]},"offset":{position.offset},"epoch":"{position}"}}'
+
+
+@attrs.define(eq=False)
+class Texts:
+    """Publications as JSON, the recent ones of all channels kept."""
+
+    codec: JsonCodec
+    _recent: RecentForms[str] = attrs.field(factory=RecentForms, init=False)
+
+    def text_of(self, delivery: Delivery) -> str:
+        """A publication as JSON. Raises ValueError for what is none."""
+        text = None if delivery.position is None else self._recent.get(delivery.position)
+        if text is None:
+            text = publication_text(delivery, self.codec)
+            if delivery.position is not None:
+                self._recent.keep(delivery.position, text)
+        return text
 
 
 def publication_texts(channel: str, deliveries: Sequence[Delivery], codec: JsonCodec) -> list[str]:

@@ -53,12 +53,18 @@ class RunningSubscription(LiveSubscription):
         """The client publishes: the handler gets it, and the reply follows when it is done with."""
         self._inbox.put(number, data, size)
 
-    def leave(self, number: int) -> None:
-        """The client unsubscribes: the reply follows when the subscription has ended."""
+    def leave(self, number: int) -> bool:
+        """The client unsubscribes: the reply follows when the subscription has ended.
+
+        False if it has done so before, and this command has no reply from here.
+        """
+        if self._by_client:
+            return False
         self._by_client = True
-        self._unsubscribes = [*(self._unsubscribes or ()), number]
+        self._unsubscribe = number
         self._leave_topic()
         self._scope.cancel()
+        return True
 
     def refresh(self, grant: Grant) -> dict[str, object]:
         """Go on as a new token says; returns the result of the command."""
@@ -113,6 +119,7 @@ class RunningSubscription(LiveSubscription):
         return self._why
 
     def _has_ended(self) -> None:
+        self.client.running -= 1
         self.client.channel_bytes -= self._size
         if self._joining is not None:
             self._joining.settle()
@@ -136,8 +143,8 @@ class RunningSubscription(LiveSubscription):
             if self._number:
                 await self._refuse(why)
             await self._inbox.refuse_all(Refuse(ErrorCode.PERMISSION_DENIED))
-        while self._unsubscribes:
-            await self.client.reply(self._unsubscribes.pop(0), "unsubscribe", {})
+        if self._by_client:
+            await self.client.reply(self._unsubscribe, "unsubscribe", {})
 
     async def _say_end(self, why: Refuse | None) -> None:
         if why is None and not self._by_client:

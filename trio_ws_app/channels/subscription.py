@@ -51,7 +51,7 @@ class LiveSubscription(ChannelSubscription):
         "_since",
         "_size",
         "_topic",
-        "_unsubscribes",
+        "_unsubscribe",
         "_why",
         "by_server",
         "channel",
@@ -86,7 +86,7 @@ class LiveSubscription(ChannelSubscription):
         self._number = number  # of the command, or 0
         self._size = size  # of what is kept of it
         self._joining = joining  # until its result is known
-        self._inbox = Inbox(client)
+        self._inbox = Inbox(client, hub.broker.tracing)
         self._info: object = None if grant is None else grant.info
         self._expires_at = None if grant is None else grant.expires_at
         self._scope = trio.CancelScope()
@@ -97,7 +97,7 @@ class LiveSubscription(ChannelSubscription):
         self._ended: trio.Event | None = None  # where something waits for its end
         self._why: Refuse | None = None  # it ends, from outside
         self._by_client = False
-        self._unsubscribes: list[int] | None = None  # commands that are answered when it has ended
+        self._unsubscribe = 0  # the command that is answered when it has ended, if it is by the client
 
     def __repr__(self) -> str:
         return f"<ChannelSubscription of {self.client!r} to {self.channel!r}>"

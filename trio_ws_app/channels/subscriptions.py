@@ -48,6 +48,8 @@ class Subscriptions:
         previous = client.subscriptions.get(request.channel)
         if previous is None and len(client.subscriptions) >= hub.limits.max_channels:
             raise Refuse(ErrorCode.LIMIT_EXCEEDED)
+        if client.running >= 2 * hub.limits.max_channels:
+            raise Refuse(ErrorCode.LIMIT_EXCEEDED)
         if client.channel_bytes >= hub.limits.max_channel_bytes:
             raise Refuse(ErrorCode.LIMIT_EXCEEDED)
         grant = None
@@ -58,17 +60,16 @@ class Subscriptions:
         subscription = RunningSubscription(
             client, hub, rule, request, number=number, size=size, grant=grant, joining=joining
         )
+        client.running += 1
         client.channel_bytes += size
         client.subscriptions[request.channel] = subscription
         ended = None if previous is None else previous.ended
         self.nursery.start_soon(subscription.run, parameters, ended, name=request.channel)
 
     def unsubscribe(self, number: int, request: requests.Unsubscribe) -> bool:
-        """Cancel a subscription; False if there is none, and the reply is the caller's."""
+        """Cancel a subscription; False if there is none to answer, and the reply is the caller's."""
         subscription = self.client.subscriptions.get(request.channel)
-        if subscription is not None:
-            subscription.leave(number)
-        return subscription is not None
+        return subscription is not None and subscription.leave(number)
 
     def publish(self, number: int, request: requests.Publish, size: int) -> None:
         """Give the handler what the client publishes, also if it has not accepted yet."""

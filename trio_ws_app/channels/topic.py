@@ -12,16 +12,13 @@ import trio
 
 from ..broker.delivery import Delivery, Gap, Item
 from ..broker.feed import Feed
-from ..broker.position import Position
 from ..broker.presence import Join, PresenceEvent
 from ..connection import Connection
 from ..json_codec import JsonCodec
 from ..registry.fanout import Encoded, Outcome, Overflow, send_encoded
 from ..wire.broadcast import queue_on_all
-from .publications import ClientInfo, line, publication_text, push_text
+from .publications import ClientInfo, Texts, line, push_text
 from .rules import SlowPolicy
-
-_MAX_TEXTS: Final = 256  # publications that are kept as texts, for those who come back
 
 # What is told of, by a disconnection or an unsubscription, is dropped first.
 _OVERFLOW: Final[Mapping[SlowPolicy, Overflow]] = {
@@ -59,6 +56,7 @@ class Topic:
 
     name: str
     codec: JsonCodec
+    texts: Texts
     overflow: SlowPolicy
     _open_feed: Callable[[], AbstractAsyncContextManager[Feed]]
     channel: str = attrs.field(init=False)  # as JSON
@@ -67,7 +65,6 @@ class Topic:
     _feed: Feed | None = attrs.field(default=None, init=False)  # since it was opened
     _block: AbstractAsyncContextManager[Feed] | None = attrs.field(default=None, init=False)
     _opening: trio.Event | None = attrs.field(default=None, init=False)
-    _texts: dict[Position, str] | None = attrs.field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.channel = line(self.codec, self.name)
@@ -116,33 +113,18 @@ class Topic:
                 subscriber.lost_its_place()
             return
         try:
-            push = push_text(self.channel, "pub", self.text_of(item))
+            push = push_text(self.channel, "pub", self.texts.text_of(item))
         except ValueError as error:
             logger.warning("what has come on the channel %r is no publication: %s", self.name, error)
         else:
             self._send(self.subscribers, push, self)
-
-    def text_of(self, delivery: Delivery) -> str:
-        """A publication as JSON. Raises ValueError for what is none."""
-        position = delivery.position
-        if position is None:
-            return publication_text(delivery, self.codec)
-        if self._texts is None:
-            self._texts = {}
-        text = self._texts.get(position)
-        if text is None:
-            text = publication_text(delivery, self.codec)
-            if len(self._texts) >= _MAX_TEXTS:
-                del self._texts[next(iter(self._texts))]
-            self._texts[position] = text
-        return text
 
     def texts_of(self, deliveries: Sequence[Delivery]) -> list[str]:
         """Publications as JSON, without what is none."""
         texts = []
         for delivery in deliveries:
             try:
-                texts.append(self.text_of(delivery))
+                texts.append(self.texts.text_of(delivery))
             except ValueError as error:
                 logger.warning("what was kept of the channel %r is no publication: %s", self.name, error)
         return texts

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 
-from ..broker import Broker, BrokerUnavailable, open_memory_broker, open_redis_broker
+from ..broker import Broker, BrokerTracing, BrokerUnavailable, open_memory_broker, open_redis_broker
 from ..broker.redis_url import parse_redis_url
 from ..errors import UsageError
 
@@ -15,7 +15,7 @@ OpenBroker = Callable[[], AbstractAsyncContextManager[Broker]]
 NONE = "none"
 
 
-def broker_for(url: str | None, workers: int = 1) -> OpenBroker:
+def broker_for(url: str | None, workers: int = 1, tracing: BrokerTracing | None = None) -> OpenBroker:
     """What opens the broker that ``--broker`` names; without one, a broker within the process.
 
     Opening it raises UsageError if it can't be reached. So does this function for a URL that is none, and
@@ -27,12 +27,12 @@ def broker_for(url: str | None, workers: int = 1) -> OpenBroker:
             f" (or --broker {NONE} if clients of different workers have nothing to share)"
         )
     if url is None or url == NONE:
-        return open_memory_broker
+        return partial(open_memory_broker, tracing=tracing)
     try:
         parse_redis_url(url)
     except ValueError as problem:
         raise UsageError(f"--broker: {problem}") from None
-    return partial(_open_redis, url)
+    return partial(_open_redis, url, tracing)
 
 
 def broker_name(url: str | None) -> str:
@@ -44,10 +44,10 @@ def broker_name(url: str | None) -> str:
 
 
 @asynccontextmanager
-async def _open_redis(url: str) -> AsyncIterator[Broker]:
+async def _open_redis(url: str, tracing: BrokerTracing | None) -> AsyncIterator[Broker]:
     async with AsyncExitStack() as stack:
         try:
-            broker = await stack.enter_async_context(open_redis_broker(url))
+            broker = await stack.enter_async_context(open_redis_broker(url, tracing=tracing))
         except BrokerUnavailable as problem:
             raise UsageError(f"--broker: {problem}") from None
         yield broker

@@ -77,10 +77,11 @@ def configure(
     """
     if worker_timeout is not None and not worker_timeout > 0:
         raise UsageError(f"--worker-timeout must be greater than zero, not {worker_timeout!r}")
+    traced = configure_tracing() if tracing else None
     return Configuration(
         target=target,
         application=load(target, asgi=asgi),
-        broker=broker_for(broker, workers),
+        broker=broker_for(broker, workers, traced),
         broker_name=broker_name(broker),
         workers=workers,
         worker=worker,
@@ -90,7 +91,7 @@ def configure(
         listening=listening,
         settings=settings_from(limits),
         certificates=certificates_for(tls_cert, tls_key, tls_client_ca, tls_minimum_version),
-        tracing=configure_tracing() if tracing else None,
+        tracing=traced,
         pages=_pages(target, page, static),
         observability=_observability(worker, control=control, control_token=control_token, metrics=metrics),
     )

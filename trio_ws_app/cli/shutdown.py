@@ -45,6 +45,9 @@ class Shutdown:
     for code that holds the interpreter's lock: then it is 1, and the stacks of all threads are printed.
     Only time in which the process could run counts: it may be stopped meanwhile for any length (G14).
 
+    SIGHUP has two meanings. With ``reloads`` it is handed over and stops nothing, unless the terminal that
+    the process began on is gone, of which the kernel and shells tell by it; then it is as SIGTERM.
+
     Signals that were ignored at the start stay ignored, as ``nohup`` and shells want it. Process 1 of a
     container gets only signals that are handled, so ``install`` comes before everything that takes time.
     """
@@ -57,7 +60,8 @@ class Shutdown:
         self._report: Callable[[], object] = _nothing
         self._received: Received = _exit
         self._early: list[int] = []
-        self.reloads = False  # SIGHUP is handed over and stops nothing, unless the process is stopping
+        self.reloads = False
+        self._began_on_terminal = _is_on_terminal()
 
     def install(self, supervised: bool = False) -> None:
         """Handle the signals, from the main thread.
@@ -120,8 +124,10 @@ class Shutdown:
 
     def _receive(self, number: int, _frame: object) -> None:
         if number == RELOAD and self.reloads and not self._count:
-            self._received(number)
-            return
+            if not self._began_on_terminal or _is_on_terminal():
+                self._received(number)
+                return
+            number = signal.SIGTERM
         self._count += 1
         if self._count > 2:
             os._exit(self._end[0])
@@ -153,6 +159,15 @@ class Shutdown:
         with suppress(Exception):
             self._report()
         reported.release()
+
+
+def _is_on_terminal() -> bool:
+    """Whether the process has a controlling terminal."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
 
 
 def _print_stacks_on_demand() -> None:

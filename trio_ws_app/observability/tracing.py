@@ -4,6 +4,7 @@ A handshake is a span of kind SERVER, a child of what the request's ``traceparen
 message is a span of kind CONSUMER and a trace of its own, since a connection may last for days; it has a link
 to its handshake. It lasts from when the message is handed over until the next one is asked for, or the
 handler ends. Both are the current span while the user's code runs, so what that calls is traced below them.
+``broker_spans`` says what is traced of a broker.
 
 The attributes are those of the semantic conventions for HTTP servers. Needs the extra ``tracing``.
 """
@@ -28,6 +29,7 @@ from ..settings import Settings
 from ..wire.connection import WireConnection
 from ..wire.engine import Engine
 from ..wire.transport import Transport
+from .broker_spans import BrokerSpans, body_size
 
 NAME = "trio_ws_app"
 Observe = Callable[[CallbackOptions], Iterable[Observation]]
@@ -35,8 +37,9 @@ _CONNECTION = "trio_ws_app.connection.id"
 _GOODBYES = (ConnectionClosed, GeneratorExit)
 
 
-class OpenTelemetry:
-    """Traces a server: ``serve(..., tracing=OpenTelemetry())``.
+class OpenTelemetry(BrokerSpans):
+    """Traces a server and its broker: ``serve(..., tracing=OpenTelemetry())``, ``open_redis_broker(url,
+    tracing=...)``.
 
     ``tracer_provider`` is OpenTelemetry's global one if none is given.
     """
@@ -166,7 +169,7 @@ class TracedConnection(WireConnection):
         attributes: Mapping[str, str | int] = {
             "network.protocol.name": "websocket",
             "messaging.operation.type": "process",
-            "messaging.message.body.size": len(message),
+            "messaging.message.body.size": body_size(message),
             "url.path": self.request.path,
             _CONNECTION: self.id,
         }

@@ -122,7 +122,7 @@ class Acceptor:
         local = stream_local_address(stream)
         handshake = self._admission.begin(transport, client, secured, local)
         if secured is None and self._admission.proxies.expect_header(client):
-            handshake.expect_proxy_header(None)
+            handshake.begin_with_preamble(True, None)
         try:
             await transport.run(handshake)
         except BaseException as error:
