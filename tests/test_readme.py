@@ -174,7 +174,7 @@ async def test_duplex_does_both_and_says_who_ended_first(capsys: pytest.CaptureF
 
 
 async def test_a_registry_tells_the_others() -> None:
-    """Who comes is announced; who speaks is heard by the others."""
+    """A client that comes is announced; what one says, the others get."""
     application = block("imports", "registry")["application"]
     async with application() as handler, served(handler) as server:
         ada = await server.connect()

@@ -225,8 +225,8 @@ async def test_subscribing_while_redis_is_away(own_redis: RedisServer, broker: B
         assert await next_of(messages) == "hello"
 
 
-async def test_who_subscribes_during_the_absence_has_no_gap(own_redis: RedisServer) -> None:
-    """A gap is for those who may have missed something, not for a subscription that begins later."""
+async def test_a_subscription_begun_during_the_absence_has_no_gap(own_redis: RedisServer) -> None:
+    """A gap is for a subscription that may have missed something, not for one that begins later."""
     timeouts = RedisTimeouts(connect=0.3, request=10, ping_interval=0.15, ping=0.15, backoff=0.1)
     async with open_redis_broker(own_redis.url, timeouts=timeouts) as broker, broker.subscribe("t") as old:
         own_redis.kill()

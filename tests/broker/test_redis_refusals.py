@@ -25,7 +25,7 @@ async def rule(server: RedisServer, *rules: str) -> None:
 
 
 async def test_joining_where_that_is_refused_is_told_at_once(own_redis: RedisServer, broker: Broker) -> None:
-    """Nobody is present then, and the next who comes once it is allowed is."""
+    """No member is present then, and the next that comes once it is allowed is."""
     await rule(own_redis, "-hset", "-hsetnx")
     with trio.fail_after(5), pytest.raises(BrokerUnavailable, match="not present: Redis refuses"):
         async with broker.join("t", "me"):

@@ -122,7 +122,7 @@ async def test_following_twice_brings_each_message_once(broker: ws.Broker) -> No
 
 
 async def test_the_first_may_leave_while_others_wait() -> None:
-    """Followers may go before the acknowledgement: those who stay follow, and the last gives it back."""
+    """Followers may go before the acknowledgement: those that stay follow, and the last gives it back."""
     broker = SlowBroker()
     topics = topics_on(broker)
     first, second = FakeMember(), FakeMember()

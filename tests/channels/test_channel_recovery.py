@@ -310,7 +310,7 @@ async def test_too_much_to_recover_is_not_recovered() -> None:
 
 
 async def test_a_cache_has_the_last_publication() -> None:
-    """For who comes for the first time too, and not again for who has it."""
+    """For a client that comes for the first time too, and not again for one that has it."""
     app = application()
     async with served(app) as server:
         reader = Reader(await connected(server), keeps_first_epoch=False, channel="cache")

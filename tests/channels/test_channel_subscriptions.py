@@ -373,7 +373,7 @@ async def test_misuse_is_trios_own() -> None:
 
 
 async def test_presence_is_told_and_asked_for() -> None:
-    """Who comes and who goes, and who is there; only those who want to know are told."""
+    """Joins, leaves and the members; only subscribers that ask for them are told."""
     async with served(application(stay, presence=True)) as server:
         ann = await connected(server, data={"name": "ann"})
         await ann.call("subscribe", channel="it", join_leave=True)
@@ -560,7 +560,7 @@ async def test_a_handler_acts_on_its_client() -> None:
 
 
 class Away(MemoryBroker):
-    """A broker that is away for the first who subscribe, a second each."""
+    """A broker that is away for the first subscribers, a second each."""
 
     def __init__(self, failures: int) -> None:
         super().__init__()

@@ -49,7 +49,7 @@ def with_tokens(**options: Any) -> ws.ChannelsApp:
 
 
 async def test_everybody_may_connect_by_default() -> None:
-    """As nobody in particular."""
+    """As a user without a name."""
     async with served(application()) as server:
         client = ProtocolClient(await server.connect())
         result = await client.call("connect")
@@ -161,7 +161,7 @@ async def test_a_standstill_ends_nobody(autojump_clock: trio.testing.MockClock) 
 
 
 async def test_a_user_has_so_many_connections() -> None:
-    """One more ends with 3504; nobody in particular may have more."""
+    """One more ends with 3504; a user without a name may have more."""
     limits = ws.ChannelLimits(max_connections_a_user=1)
 
     async def who(request: ws.ConnectRequest) -> ws.User:

@@ -103,7 +103,7 @@ async def test_many_topics_do_not_mix(broker: Broker, topic: str) -> None:
 
 
 async def test_a_publish_without_subscribers_is_no_error(broker: Broker, topic: str) -> None:
-    """Publishing to a topic without subscribers works, and who comes later does not get it."""
+    """Publishing to a topic without subscribers works, and a later subscriber does not get it."""
     await broker.publish(topic, "early")
     async with broker.subscribe(topic) as messages:
         await broker.publish(topic, "late")

@@ -280,7 +280,7 @@ async def test_subscribers_come_and_go_while_much_is_published(broker: Broker, t
 
 
 async def test_a_history_has_its_epoch_before_its_first_message(broker: Broker, topic: str) -> None:
-    """The same for all who ask, and then that of the first message and of those that follow."""
+    """The same for all that ask, and then that of the first message and of those that follow."""
     history = HISTORY
     async with broker.open_feed(topic) as feed:
         epoch = await feed.reserve(history)
