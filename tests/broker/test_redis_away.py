@@ -165,7 +165,7 @@ def _resident_memory() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-async def test_those_who_wait_for_redis_go_on_in_order(own_redis: RedisServer) -> None:
+async def test_tasks_that_wait_for_redis_go_on_in_order(own_redis: RedisServer) -> None:
     """Publishers that had to wait for room publish in the order in which they came."""
     timeouts = RedisTimeouts(request=20, ping=20)
     async with (

@@ -254,7 +254,7 @@ async def test_being_there_costs_one_command_a_process(own_redis: RedisServer, b
         nursery.cancel_scope.cancel()
 
 
-async def test_many_who_fail_to_come_leave_nothing_behind(own_redis: RedisServer, broker: Broker) -> None:
+async def test_members_that_fail_to_come_leave_nothing_behind(own_redis: RedisServer, broker: Broker) -> None:
     """Members that tried while Redis was away are forgotten: it hears of none of them later."""
     own_redis.pause()
     await until(lambda: broker.problem is not None, 5)

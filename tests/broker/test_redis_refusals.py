@@ -35,7 +35,7 @@ async def test_joining_where_that_is_refused_is_told_at_once(own_redis: RedisSer
         assert [member.info for member in await broker.presence("t")] == ["me"]
 
 
-async def test_asking_who_is_present_where_that_is_refused(own_redis: RedisServer, broker: Broker) -> None:
+async def test_presence_that_redis_refuses_to_read(own_redis: RedisServer, broker: Broker) -> None:
     """That is said, for the members and for their number."""
     await rule(own_redis, "-hgetall", "-hlen")
     with pytest.raises(BrokerUnavailable, match="who is present"):

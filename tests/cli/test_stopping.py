@@ -130,7 +130,7 @@ def is_alive(process: int) -> bool:
 
 @pytest.mark.parametrize("options", [(), WORKERS], ids=["alone", "workers"])
 @pytest.mark.parametrize("name", NAMES)
-def test_it_ends_within_the_grace_period_and_a_second(
+def test_the_server_ends_within_the_grace_period_and_a_second(
     directory: Path, name: str, options: tuple[str, ...]
 ) -> None:
     """Handlers and blocks that refuse to end are ended with the process, with status 0 and one line."""

@@ -122,7 +122,7 @@ async def test_what_no_broker_can_carry_is_refused(
         await broker.publish(name, message)
 
 
-async def test_it_counts(broker: Broker, topic: str) -> None:
+async def test_a_broker_counts(broker: Broker, topic: str) -> None:
     """The statistics count what was published, what arrived, and the topics of now."""
     assert broker.problem is None
     async with broker.subscribe(topic) as messages:

@@ -69,7 +69,7 @@ async def test_nothing_missed_is_recovered_too(broker: Broker, topic: str) -> No
         assert await take(messages, 1) == [4]
 
 
-async def test_who_asks_for_nothing_gets_what_is_live(broker: Broker, topic: str) -> None:
+async def test_a_subscriber_without_a_position_gets_what_is_live(broker: Broker, topic: str) -> None:
     """Without a position there is nothing to recover, and nothing old comes."""
     await fill(broker, topic, 1, 3)
     async with broker.subscribe(topic) as messages:

@@ -202,7 +202,7 @@ async def _cancel_after(scope: trio.CancelScope, ticks: int) -> None:
     scope.cancel()
 
 
-async def test_who_comes_to_watch_while_all_change_sees_the_same(broker: Broker, topic: str) -> None:
+async def test_a_watcher_that_comes_while_all_change_sees_the_same(broker: Broker, topic: str) -> None:
     """A list and the events after it lead to the same members, whenever the watching begins."""
     pace = random.Random(1)
 
