@@ -18,9 +18,11 @@ async def test_members_subscribe_only_where_there_is_a_block() -> None:
     """A registry that nothing ends would leave the subscription behind."""
     registry: ws.Registry[str] = ws.Registry(ws.Overflow.DISCONNECT)
     async with connected_pair() as (connection, _):
-        with registry.register(connection, "ann") as member:
-            with pytest.raises(RuntimeError, match="open_registry"):
-                await member.subscribe("t")
+        with (
+            registry.register(connection, "ann") as member,
+            pytest.raises(RuntimeError, match="open_registry"),
+        ):
+            await member.subscribe("t")
 
 
 async def test_what_was_missed_waits_for_a_slow_peer() -> None:
