@@ -1,4 +1,4 @@
-"""What the READMEs tell to write into a page or for Node.js, as it stands there, talks to what they tell to serve."""
+"""The pages and the programs for Node.js that the READMEs tell to write talk to what they tell to serve."""
 
 from __future__ import annotations
 
