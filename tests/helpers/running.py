@@ -10,7 +10,7 @@ import threading
 import time
 import tomllib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +126,10 @@ def started(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen
         try:
             yield process
         finally:
+            if "COVERAGE_PROCESS_CONFIG" in os.environ:  # a process that is killed does not tell what it ran
+                process.terminate()
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(2.0)
             process.kill()
 
 

@@ -293,7 +293,7 @@ class PendingHandshake:
             return
         try:
             self._out = encode_response(response, with_body=self._reader.wants_body)
-        except Exception:  # what the application has put into it
+        except BaseException:  # what the application has put into it
             fields = {"remote": self.client.remote, "path": masked(self.head.target)}
             logger.exception(
                 "%s: the HTTP answer can't be sent, the client gets 500", self.client.remote, extra=fields
