@@ -32,8 +32,11 @@ def wait_until_healthy(port: int) -> None:
 
 @pytest.mark.parametrize(
     ("options", "redirection"),
-    [("", redirection) for redirection in REDIRECTIONS]
-    + [("--workers 2 --broker none", redirection) for redirection in ("<&- >&- 2>&-", "> >(true) 2> >(true)")],
+    [
+        *[("", redirection) for redirection in REDIRECTIONS],
+        ("--workers 2 --broker none", "<&- >&- 2>&-"),
+        ("--workers 2 --broker none", "> >(true) 2> >(true)"),
+    ],
 )
 def test_a_server_serves_whatever_its_streams_are(options: str, redirection: str, free_port: int) -> None:
     """Clients are served, no socket becomes one of the descriptors 0 to 2, and the exit status is 0."""
