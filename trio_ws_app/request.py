@@ -52,7 +52,7 @@ class Headers(Mapping[str, str]):
         """Every value of every field, by its name in lower case."""
         if self._by_name is None:
             lines = (self._text or "").split("\r\n")[:-1]
-            self._by_name = _by_name(line.split(": ", 1) for line in lines)
+            self._by_name = _by_name([line.split(": ", 1) for line in lines])
         return self._by_name
 
     def raw(self) -> list[tuple[bytes, bytes]]:

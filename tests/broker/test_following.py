@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -131,6 +132,29 @@ async def test_a_slow_client_gets_all_that_it_missed() -> None:
         got += await receive(slow, len(texts) - 500)
         assert got == texts
         assert application.registry.disconnected == 0
+
+
+@virtual
+async def test_envelopes_are_kept_within_a_bound() -> None:
+    """For those who return: so many bytes of all topics, however large each message is."""
+
+    def large(topic: str, message: ws.Message, position: ws.Position | None) -> str:
+        return envelope(topic, message, position).ljust(200_000)
+
+    async with app(envelope=large) as (application, server):
+        for topic in ("room:1", "room:2"):
+            await server.connect(f"/?topic={topic}")
+        await wait_all_tasks_blocked()
+        tracemalloc.start()
+        try:
+            for number in range(60):
+                await application.registry.publish(f"room:{1 + number % 2}", "x")
+                await wait_all_tasks_blocked()
+            made_here = tracemalloc.Filter(True, __file__)
+            held = tracemalloc.take_snapshot().filter_traces([made_here]).statistics("filename")
+        finally:
+            tracemalloc.stop()
+    assert sum(statistic.size for statistic in held) < 6_000_000
 
 
 @virtual

@@ -23,7 +23,11 @@ with atheris.instrument_imports(include=["trio_ws_app.protocol", "h11"]):
     from corpus import prepare
     from reading import cut
 
-    from trio_ws_app.protocol.handshake import Refusal, ServerHandshake
+    from trio_ws_app.protocol.handshake import accept_request, upgrade_problem
+    from trio_ws_app.protocol.http_response import encode_response
+    from trio_ws_app.protocol.refusal import Refusal
+    from trio_ws_app.protocol.request_reader import RequestReader
+    from trio_ws_app.request import Request
     from trio_ws_app.settings import Settings
 
 SETTINGS = (
@@ -73,22 +77,23 @@ def seeds() -> list[bytes]:
 
 def outcome(settings: Settings, pieces: Iterable[bytes]) -> object:
     """The status that the request gets, and what is left behind it; None while it is incomplete."""
-    handshake = ServerHandshake(settings)
+    reader = RequestReader(settings)
     pieces = list(filter(None, pieces))  # no bytes would be the end of the stream
     for number, piece in enumerate(pieces, 1):
         try:
-            request = handshake.receive_data(piece)
+            head = reader.receive_data(piece)
         except Refusal as refusal:
-            return check_refusal(handshake, "GET", refusal)
-        if request is None:
+            return check_refusal(reader, "GET", refusal)
+        if head is None:
             continue
+        request = Request(head.method, head.target, head.headers)
         assert request.path
         assert isinstance(dict(request.query), dict)
         assert all(request.headers[name] is not None for name in request.headers)
-        problem = handshake.upgrade_problem(request)
+        problem = upgrade_problem(head, settings)
         if problem is not None:
-            return check_refusal(handshake, request.method, problem)
-        accepted = handshake.accept(request)
+            return check_refusal(reader, request.method, problem)
+        accepted = accept_request(request, settings)
         client = h11.Connection(h11.CLIENT)
         client.send(h11.Request(method="GET", target="/", headers=[("Host", "a"), ("Upgrade", "websocket")]))
         client.receive_data(accepted.response)
@@ -96,17 +101,17 @@ def outcome(settings: Settings, pieces: Iterable[bytes]) -> object:
         assert isinstance(answer, h11.InformationalResponse)
         assert answer.status_code == 101
         assert accepted.subprotocol is None or accepted.subprotocol in settings.subprotocols
-        return 101, len(accepted.trailing) + sum(map(len, pieces[number:]))
+        return 101, len(head.trailing) + sum(map(len, pieces[number:]))
     return None
 
 
-def check_refusal(handshake: ServerHandshake, method: str, refusal: Refusal) -> int:
+def check_refusal(reader: RequestReader, method: str, refusal: Refusal) -> int:
     assert refusal.reason.isprintable()
     assert len(refusal.reason) < 200
     if method not in ("CONNECT",):
         client = h11.Connection(h11.CLIENT)
         client.send(h11.Request(method=method, target="/", headers=[("Host", "a")]))
-        client.receive_data(handshake.refuse(refusal.response))
+        client.receive_data(encode_response(refusal.response, with_body=reader.wants_body))
         answer = client.next_event()
         assert isinstance(answer, h11.Response)
         assert answer.status_code == refusal.response.status

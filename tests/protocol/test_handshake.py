@@ -5,7 +5,11 @@ from __future__ import annotations
 import pytest
 
 from trio_ws_app import settings as limits
-from trio_ws_app.protocol.handshake import Accepted, Refusal, ServerHandshake
+from trio_ws_app.protocol.handshake import Accepted, accept_request, upgrade_problem
+from trio_ws_app.protocol.http_response import encode_response
+from trio_ws_app.protocol.refusal import Refusal
+from trio_ws_app.protocol.request_head import RequestHead
+from trio_ws_app.protocol.request_reader import RequestReader
 from trio_ws_app.request import Request, Response
 from trio_ws_app.settings import Settings
 
@@ -26,31 +30,41 @@ def request_bytes(
     return ("\r\n".join(lines) + "\r\n" + more + "\r\n").encode()
 
 
-def accept(data: bytes, **settings: object) -> Accepted:
-    handshake = ServerHandshake(Settings(**settings))
-    request = handshake.receive_data(data)
-    assert request is not None
-    problem = handshake.upgrade_problem(request)
+def head_in(data: bytes) -> RequestHead:
+    head = RequestReader(Settings()).receive_data(data)
+    assert head is not None
+    return head
+
+
+def request_in(head: RequestHead) -> Request:
+    return Request(head.method, head.target, head.headers)
+
+
+def accept(data: bytes, **options: object) -> Accepted:
+    settings = Settings(**options)
+    head = RequestReader(settings).receive_data(data)
+    assert head is not None
+    problem = upgrade_problem(head, settings)
     assert problem is None, problem
-    return handshake.accept(request)
+    return accept_request(request_in(head), settings)
 
 
-def refusal(data: bytes, **settings: object) -> Refusal:
-    handshake = ServerHandshake(Settings(**settings))
+def refusal(data: bytes, **options: object) -> Refusal:
+    settings = Settings(**options)
     try:
-        request = handshake.receive_data(data)
+        head = RequestReader(settings).receive_data(data)
     except Refusal as early:
         return early
-    assert request is not None
-    problem = handshake.upgrade_problem(request)
+    assert head is not None
+    problem = upgrade_problem(head, settings)
     assert problem is not None
     return problem
 
 
-def refused_while_reading(handshake: ServerHandshake, data: bytes, step: int) -> Refusal:
+def refused_while_reading(reader: RequestReader, data: bytes, step: int) -> Refusal:
     with pytest.raises(Refusal) as caught:  # noqa: PT012  # any of the pieces may be the last one
         for index in range(0, len(data), step):
-            handshake.receive_data(data[index : index + step])
+            reader.receive_data(data[index : index + step])
     return caught.value
 
 
@@ -71,15 +85,12 @@ def test_the_rfcs_own_example_is_accepted() -> None:
     )
     assert accepted.subprotocol is None
     assert accepted.deflate is None
-    assert accepted.trailing == b""
 
 
 def test_the_request_is_reported() -> None:
     """Path, query and headers of the request reach the application."""
-    handshake = ServerHandshake(Settings())
     data = request_bytes("GET /a%20room?name=J%C3%B6rg&x= HTTP/1.1", more="Cookie: a=1\r\nCookie: b=2\r\n")
-    request = handshake.receive_data(data)
-    assert request is not None
+    request = request_in(head_in(data))
     assert (request.method, request.path) == ("GET", "/a room")
     assert request.query == {"name": "Jörg", "x": ""}
     assert request.headers["COOKIE"] == "a=1, b=2"
@@ -97,12 +108,13 @@ def test_any_target_has_a_path_and_a_query(target: str) -> None:
 def test_a_request_in_pieces_is_the_same_request() -> None:
     """Bytes may arrive one by one; frames sent along with the request are handed on."""
     data = request_bytes()
-    handshake = ServerHandshake(Settings())
+    reader = RequestReader(Settings())
     for index in range(len(data) - 1):
-        assert handshake.receive_data(data[index : index + 1]) is None
-    request = handshake.receive_data(data[-1:] + b"\x81\x80abcd")
-    assert request is not None
-    assert handshake.accept(request).trailing == b"\x81\x80abcd"
+        assert reader.receive_data(data[index : index + 1]) is None
+    head = reader.receive_data(data[-1:] + b"\x81\x80abcd")
+    assert head is not None
+    assert head.trailing == b"\x81\x80abcd"
+    assert head[:2] == head_in(data)[:2]
 
 
 @pytest.mark.parametrize(
@@ -204,12 +216,8 @@ def test_what_is_wrong_is_refused(status: int, data: bytes) -> None:
 
 def test_plain_http_learns_how_to_upgrade() -> None:
     """A plain request gets 426 with Upgrade, and Connection names both options (RFC 9110, 7.8)."""
-    handshake = ServerHandshake(Settings())
-    request = handshake.receive_data(b"GET / HTTP/1.1\r\nHost: example.com\r\n\r\n")
-    assert request is not None
-    problem = handshake.upgrade_problem(request)
-    assert problem is not None
-    answer = handshake.refuse(problem.response)
+    problem = refusal(b"GET / HTTP/1.1\r\nHost: example.com\r\n\r\n")
+    answer = encode_response(problem.response, with_body=True)
     assert answer.startswith(b"HTTP/1.1 426 Upgrade Required\r\n")
     assert fields_of(answer)["upgrade"] == "websocket"
     assert fields_of(answer)["connection"] == "close, Upgrade"
@@ -240,7 +248,7 @@ def test_a_wrong_version_learns_the_right_one() -> None:
 def test_garbage_is_refused_at_once(data: bytes, reason: str) -> None:
     """What can never become a request is refused without waiting for more, also byte by byte."""
     for step in (1, len(data)):
-        refused = refused_while_reading(ServerHandshake(Settings()), data, step)
+        refused = refused_while_reading(RequestReader(Settings()), data, step)
         assert refused.response.status == 400
         assert refused.reason == reason
 
@@ -261,15 +269,16 @@ def test_a_request_over_the_limit_is_refused(
     data = request_bytes(line, more=f"{field}\r\n" if field else "")
     if not complete:
         data = data[:-40]
-    refused = refused_while_reading(ServerHandshake(Settings(max_request_size=1000)), data, step)
+    refused = refused_while_reading(RequestReader(Settings(max_request_size=1000)), data, step)
     assert refused.response.status == status
 
 
 def test_frames_behind_the_request_do_not_count_against_the_limit() -> None:
     """The limit is on the request: early frames in the same read are no reason to refuse."""
     data = request_bytes()
-    accepted = accept(data + b"\x82" * 5000, max_request_size=len(data))
-    assert accepted.trailing == b"\x82" * 5000
+    head = RequestReader(Settings(max_request_size=len(data))).receive_data(data + b"\x82" * 5000)
+    assert head is not None
+    assert head.trailing == b"\x82" * 5000
     assert refusal(data, max_request_size=len(data) - 1).response.status == 431
 
 
@@ -334,12 +343,10 @@ def test_origins(origin: str, host: str, origins: tuple[str, ...], allowed: bool
 
 
 def test_a_refused_origin_says_how_to_allow_it() -> None:
-    """The refusal names the origin and the setting; other refusals have no origin."""
+    """The refusal names the origin and the setting."""
     problem = refusal(request_bytes(Origin="https://app.org"))
-    assert problem.origin == "'https://app.org'"
-    assert problem.origin in problem.reason
+    assert "'https://app.org'" in problem.reason
     assert "--origins" in problem.reason
-    assert refusal(request_bytes(without="Connection")).origin is None
 
 
 def test_no_origin_is_no_browser() -> None:
@@ -378,23 +385,20 @@ def test_compression_only_where_it_is_switched_on() -> None:
 
 def test_headers_of_the_application_are_added() -> None:
     """``accept`` adds headers to the 101 answer and rejects what would break it."""
-    handshake = ServerHandshake(Settings())
-    request = handshake.receive_data(request_bytes())
-    assert request is not None
+    request = request_in(head_in(request_bytes()))
     request.upgrade.headers = [("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")]
-    accepted = handshake.accept(request)
+    accepted = accept_request(request, Settings())
     assert accepted.response.endswith(b"\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\n\r\n")
     for name, value in [("X", "a\r\nY: b"), ("X Y", "a"), ("", "a"), ("X", "snow \u2603"), ("X", " a")]:
         request.upgrade.headers = [(name, value)]
         with pytest.raises(ValueError, match="does not allow the header"):
-            handshake.accept(request)
+            accept_request(request, Settings())
 
 
 def test_an_answer_is_complete() -> None:
     """An application's answer has its body, its length and its type, and closes the connection."""
-    answer = ServerHandshake(Settings()).refuse(
-        Response(404, "gibt es hübsch nicht", {"X-A": "b", "Connection": "x"})
-    )
+    response = Response(404, "gibt es hübsch nicht", {"X-A": "b", "Connection": "x"})
+    answer = encode_response(response, with_body=True)
     fields = fields_of(answer)
     assert answer.startswith(b"HTTP/1.1 404 Not Found\r\n")
     assert answer.endswith("\r\n\r\ngibt es hübsch nicht".encode())
@@ -408,21 +412,23 @@ def test_an_answer_is_complete() -> None:
 def test_a_type_given_by_the_application_is_kept() -> None:
     """The default Content-Type gives way to the answer's own."""
     response = Response(200, b"<p>hello", {"content-type": "text/html"})
-    assert fields_of(ServerHandshake(Settings()).refuse(response))["content-type"] == "text/html"
+    assert fields_of(encode_response(response, with_body=True))["content-type"] == "text/html"
 
 
 def test_head_gets_no_body() -> None:
     """The answer to HEAD has the headers of the answer to GET, without its body."""
-    handshake = ServerHandshake(Settings())
-    handshake.receive_data(b"HEAD /healthz HTTP/1.1\r\nHost: example.com\r\n\r\n")
-    answer = handshake.refuse(Response(200, "ok"))
+    reader = RequestReader(Settings())
+    assert reader.wants_body
+    reader.receive_data(b"HEAD /healthz HTTP/1.1\r\nHost: example.com\r\n\r\n")
+    assert not reader.wants_body
+    answer = encode_response(Response(200, "ok"), with_body=False)
     assert answer.endswith(b"\r\n\r\n")
     assert fields_of(answer)["content-length"] == "2"
 
 
 def test_no_content_has_no_body() -> None:
     """204 and 304 have neither body nor length, whatever they are given."""
-    answer = ServerHandshake(Settings()).refuse(Response(204, "x"))
+    answer = encode_response(Response(204, "x"), with_body=True)
     assert answer.endswith(b"\r\n\r\n")
     assert "content-length" not in fields_of(answer)
 
@@ -431,7 +437,7 @@ def test_no_content_has_no_body() -> None:
 def test_only_final_answers_refuse(status: int) -> None:
     """A status that is not final would leave the client waiting; it is the application's mistake."""
     with pytest.raises(ValueError, match="200 to 599"):
-        ServerHandshake(Settings()).refuse(Response(status))
+        encode_response(Response(status), with_body=True)
 
 
 def test_a_malformed_header_is_not_logged_whole() -> None:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+import attrs
 import pytest
 import trio
 from serving import upgrade
@@ -149,29 +150,69 @@ def _choose(subprotocol: Any) -> Callable[[ws.Request], None]:
     return hook
 
 
+class Panic(BaseException):
+    """What an extension in Rust raises."""
+
+
+class NotShown:
+    def __repr__(self) -> str:
+        raise Panic
+
+
+class Broken:
+    """A user whose code fails."""
+
+    @property
+    def id(self) -> object:
+        raise Panic
+
+    def __hash__(self) -> int:
+        raise AttributeError("no id yet")
+
+
+@attrs.frozen(eq=False)
+class Named:
+    id: object
+
+
+def _be(user: object) -> Callable[[ws.Request], None]:
+    return lambda request: setattr(request.state, "user", user)
+
+
 WRONG = {
     "a header of two lines": _add("X", "a\r\nSet-Cookie: b"),
     "a header that is a number": _add("X", 3),
+    "a header whose name is a number": _add(3, "X"),
     "a header without a value": _add("X"),
     "one of the handshake": _add("Sec-WebSocket-Accept", "x"),
     "one of HTTP's framing": _add("Content-Length", "5"),
     "a subprotocol that was not offered": _choose("v9"),
     "a subprotocol that is no text": _choose(["v1"]),
+    "a subprotocol that cannot be shown": _choose(NotShown()),
+    "a user that is no key": _be([]),
+    "a user whose id fails": _be(Broken()),
+    "a user whose hash fails": _be(Named(Broken())),
 }
 
 
+@pytest.mark.parametrize("waits", [False, True])
 @pytest.mark.parametrize("hook", WRONG.values(), ids=WRONG)
 async def test_what_the_answer_cannot_say_is_one_500(
-    hook: Callable[[ws.Request], None], caplog: pytest.LogCaptureFixture
+    hook: Callable[[ws.Request], None], waits: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With one record, and the place is free again."""
+    """With one record, and the place is free again; whatever the code behind the values raises."""
 
     def wrong(request: ws.Request) -> None:
         if request.path == "/wrong":
             hook(request)
 
-    settings = ws.Settings(max_connections=1)
-    async with serve_in_memory(ws.App(echo, process_request=wrong), settings=settings) as server:
+    async def wrong_later(request: ws.Request) -> None:
+        await trio.lowlevel.checkpoint()
+        wrong(request)
+
+    settings = ws.Settings(max_connections=1, max_connections_per_user=1)
+    app = ws.App(echo, process_request=wrong_later if waits else wrong)
+    async with serve_in_memory(app, settings=settings) as server:
         assert await status(server, "/wrong") == 500
         await trio.sleep(5)
         assert await status(server, "/") == 101

@@ -64,12 +64,11 @@ def key_for(kind: str, channel: bytes) -> bytes:
 def _tags() -> dict[int, bytes]:
     """For each slot, a text that has it: for channels that cannot stand between braces."""
     tags: dict[int, bytes] = {}
-    for number in itertools.count():
-        text = b"%d" % number
+    numbers = itertools.count()
+    while len(tags) < SLOTS:
+        text = b"%d" % next(numbers)
         tags.setdefault(binascii.crc_hqx(text, 0) % SLOTS, text)
-        if len(tags) == SLOTS:
-            return tags
-    raise AssertionError
+    return tags
 
 
 async def discover(addresses: Sequence[Address], url: RedisUrl, timeouts: RedisTimeouts) -> Layout:

@@ -42,7 +42,8 @@ class Routes:
     """How far each topic's subscription at Redis is, and the feed that its messages go to.
 
     ``link_for(channel)`` is the link to the server in charge or None, ``layout_is_wrong()`` is called when
-    a server says that another one is. ``timeout`` bounds the wait for an acknowledgement, in seconds.
+    a server says that another one is, or refuses a topic that is in use; ``place_all`` follows it.
+    ``timeout`` bounds the wait for an acknowledgement, in seconds.
     """
 
     def __init__(
@@ -149,6 +150,8 @@ class Routes:
     def _acknowledged(self, route: _Route) -> None:
         route.acknowledged = True
         route.feed.subscribed_at = route.asked
+        if route.link is not None:
+            route.link.problem = None  # Redis may have refused before
         if route.lost is not None:
             why, route.lost = route.lost, None
             route.feed.resume(why)
@@ -164,6 +167,7 @@ class Routes:
         route.waiting.clear()
         if route.visits and route.link is not None:
             route.link.problem = f"Redis refuses the topic {route.channel.decode()!r}: {refusal}"
+            self._layout_is_wrong()  # which ends in place_all(), after a pause
 
     def _lose(self, route: _Route, why: str) -> None:
         if route.acknowledged:

@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 import attrs
 
-from ..broker.delivery import Delivery, cost
+from ..broker.delivery import Delivery
 from ..broker.position import Position
+from ..broker.recent import RecentForms
 from ..connection import Message
 from ..json_codec import JsonCodec
 
 logger = logging.getLogger("trio_ws_app.channels")
 
 _FIELDS = {"data", "info", "tags"}
-_MAX_KEPT: Final = 4 * 1024 * 1024  # bytes
 
 
 def line(codec: JsonCodec, value: object) -> str:
@@ -122,30 +121,19 @@ def publication_text(delivery: Delivery, codec: JsonCodec) -> str:
 
 @attrs.define(eq=False)
 class Texts:
-    """Publications as JSON: those that have a position are kept, of all channels at most ``max_bytes``.
-
-    After a broken network many clients come back at once, and miss the same.
-    """
+    """Publications as JSON, the recent ones of all channels kept."""
 
     codec: JsonCodec
-    max_bytes: int = _MAX_KEPT
-    _kept: dict[Position, str] = attrs.field(factory=dict, init=False)  # the oldest first
-    _bytes: int = attrs.field(default=0, init=False)
+    _recent: RecentForms[str] = attrs.field(factory=RecentForms, init=False)
 
     def text_of(self, delivery: Delivery) -> str:
         """A publication as JSON. Raises ValueError for what is none."""
-        text = None if delivery.position is None else self._kept.get(delivery.position)
+        text = None if delivery.position is None else self._recent.get(delivery.position)
         if text is None:
             text = publication_text(delivery, self.codec)
             if delivery.position is not None:
-                self._keep(delivery.position, text)
+                self._recent.keep(delivery.position, text)
         return text
-
-    def _keep(self, position: Position, text: str) -> None:
-        self._kept[position] = text
-        self._bytes += cost(text)
-        while self._bytes > self.max_bytes:
-            self._bytes -= cost(self._kept.pop(next(iter(self._kept))))
 
 
 def publication_texts(channel: str, deliveries: Sequence[Delivery], codec: JsonCodec) -> list[str]:

@@ -1,7 +1,8 @@
 """WebSocket without I/O (RFC 6455, RFC 7692): the opening handshake, frames, compression, closing.
 
-- ``handshake``: one request is read, and answered with 101 or an HTTP response. Below it ``simple_request``,
-  ``http_response``, ``header_lists`` and ``origin``; ``url`` is the client's side.
+- ``request_reader``: one request is read. Below it ``request_head``; beside it ``plain_http``, ``http_body``.
+- ``handshake``: a request is answered with 101, or is refused. Below it ``header_lists`` and ``origin``;
+  ``http_response`` is how HTTP answers look, ``url`` is the client's side.
 - ``decoder``: received bytes become messages. Below it ``frame_rules``, which frame may follow which;
   ``read_ahead``, what is kept when there is no room; ``control``, pings, pongs and Closes as values.
 - ``frames``: what is sent. ``deflate``: compression, both ways.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 
 Extension = tuple[str, tuple[tuple[str, str | None], ...]]
@@ -31,6 +32,15 @@ def parse_tokens(value: str) -> list[str]:
 def is_token(value: str) -> bool:
     """Whether ``value`` is one token."""
     return _IS_TOKEN.fullmatch(value) is not None
+
+
+def has_token(values: Iterable[str], token: str) -> bool:
+    """Whether a header's ``values``, which are lists, have ``token``, in any case."""
+    return any(token in map(_normal, value.split(",")) for value in values)
+
+
+def _normal(token: str) -> str:
+    return token.strip(" \t").lower()
 
 
 @lru_cache(maxsize=64)

@@ -16,6 +16,7 @@ from ..broker.feed import Feed, Recovery
 from ..broker.history import History, HistoryRules
 from ..broker.position import Position
 from ..broker.presence import PresenceEvent, Present
+from ..broker.recent import RecentForms
 from ..callbacks import in_own_context
 from ..connection import Connection, Message
 from .fanout import BroadcastResult, Overflow, send_to_members
@@ -26,7 +27,6 @@ Envelope = Callable[[str, Message, Position | None], Message]
 
 _MAX_EXCLUDED: Final = 20_000  # messages of one topic whose exclusion is remembered until they come back
 _AT_ONCE: Final = 64 * 1024  # bytes that a returning member has missed, and that are sent without waiting
-_MAX_ENVELOPES: Final = 256  # messages of one topic that are kept in their envelope, for those who return
 
 
 class Follower(Protocol):
@@ -84,12 +84,12 @@ class _Topic:
     name: str
     hooks: TopicHooks
     count: Callable[[BroadcastResult], object]
+    envelopes: RecentForms[Message]
     feed: Feed | None = None  # while there are followers
     visits: int = 0  # of blocks that follow, those included that still wait for the acknowledgement
     followers: dict[Follower, int] = attrs.field(factory=dict)
     present: dict[Follower, Present] = attrs.field(factory=dict)
     excluded: dict[str, Excluded] = attrs.field(factory=dict)
-    envelopes: dict[Position, Message] = attrs.field(factory=dict)
 
     def __call__(self, item: Item) -> None:
         excluded: Excluded = ()
@@ -122,9 +122,7 @@ class _Topic:
         assert self.hooks.envelope is not None
         message = self.hooks.envelope(self.name, item.message, item.position)
         if item.position is not None:
-            if len(self.envelopes) >= _MAX_ENVELOPES:
-                del self.envelopes[next(iter(self.envelopes))]
-            self.envelopes[item.position] = message
+            self.envelopes.keep(item.position, message)
         return message
 
     def exclude(self, excluded: Excluded) -> str:
@@ -217,6 +215,7 @@ class Topics:
         self._count = count
         self._history = HistoryRules(history or {})
         self._topics: dict[str, _Topic] = {}
+        self._envelopes: RecentForms[Message] = RecentForms()
 
     @asynccontextmanager
     async def _presence(
@@ -247,7 +246,7 @@ class Topics:
         """See ``Member.follow``."""
         topic = self._topics.get(name)
         if topic is None:
-            topic = self._topics[name] = _Topic(name, self._hooks, self._count)
+            topic = self._topics[name] = _Topic(name, self._hooks, self._count, self._envelopes)
         topic.visits += 1
         try:
             async with AsyncExitStack() as stack:

@@ -11,7 +11,7 @@ import attrs
 import trio
 
 from ..protocol.forwarded import hops
-from ..request import Request
+from ..request import Headers
 from ..settings import UNIX, Settings
 
 _MAPPED = bytes(10) + b"\xff\xff"  # before an IPv4 address in IPv6's form (RFC 4291, section 2.5.5.2)
@@ -48,11 +48,9 @@ def ip_client(host: str, port: int) -> Client:
 
 def socket_client(address: object) -> Client:
     """The client with this socket address, as ``accept`` and ``getpeername`` give it."""
-    match address:
-        case (str(host), int(port), *_):
-            return ip_client(host, port)
-        case _:
-            return _UNIX
+    if isinstance(address, tuple) and isinstance(address[0], str):
+        return ip_client(address[0], address[1])
+    return _UNIX
 
 
 def stream_client(stream: trio.abc.AsyncResource) -> Client:
@@ -130,15 +128,15 @@ class Proxies:
         address = ip_address(client.address[0].partition("%")[0])
         return any(address in network for network in self._networks)
 
-    def client_of(self, request: Request, peer: Client) -> tuple[Client, str | None]:
-        """The client that has sent ``request``, and its scheme if a proxy has said that.
+    def client_of(self, headers: Headers, peer: Client) -> tuple[Client, str | None]:
+        """The client that has sent a request with ``headers``, and its scheme if a proxy has said that.
 
         It is the first from the right that is no trusted proxy, or the last one that is known. ``peer`` is
         what the request has come from.
         """
         client, scheme = peer, None
         if self.trust(peer):
-            for hop in hops(request.headers.by_name, self._headers):
+            for hop in hops(headers.by_name, self._headers):
                 scheme = hop.scheme
                 if hop.host is None:
                     break

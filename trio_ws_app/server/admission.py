@@ -13,8 +13,10 @@ from trio.lowlevel import enable_ki_protection
 
 from ..asgi.http_link import HttpLink
 from ..protocol.deflate import PerMessageDeflate
-from ..protocol.handshake import Refusal
-from ..request import Request, Response
+from ..protocol.handshake import upgrade_problem
+from ..protocol.plain_http import asks_for_websocket, http_problem
+from ..protocol.refusal import Refusal
+from ..request import Headers, Request, Response
 from ..wire.connection import WireConnection
 from ..wire.deadlines import FixedTimeout
 from ..wire.engine import Engine
@@ -167,8 +169,8 @@ class Admission:
         elif not self._rates.admit(client.group, self.now()):
             handshake.end_with(_TOO_MANY, "too many handshakes")
 
-    def client_of(self, request: Request, peer: Client) -> tuple[Client, str | None]:
-        return self.proxies.client_of(request, peer)
+    def client_of(self, headers: Headers, peer: Client) -> tuple[Client, str | None]:
+        return self.proxies.client_of(headers, peer)
 
     def count_refused(self, outcome: str) -> None:
         self._counters.refused[outcome] += 1
@@ -186,14 +188,14 @@ class Admission:
     def _decide(self, handshake: PendingHandshake, request: Request) -> None:
         if self._tracing is not None:
             handshake.trace = self._tracing.begin(request)
-        if self.serves_http and handshake.is_http(request):
+        if self.serves_http and not asks_for_websocket(handshake.head):
             self._hooks.ask_about_http(handshake, request, partial(self._exchange, handshake, request))
             return
         check = _CHECKS.get(request.path)
         if check is not None:
             handshake.refuse(self._answer_to_check(request.path, handshake), check)
             return
-        problem = handshake.upgrade_problem(request)
+        problem = upgrade_problem(handshake.head, self.settings)
         if problem is None:
             handshake.has_place = self.places.take(handshake.host)
         self._hooks.ask(handshake, request, partial(self._upgrade, handshake, request, problem))
@@ -211,7 +213,7 @@ class Admission:
         """Have the application of HTTP answer; health checks are answered here if it has none."""
         if not handshake.is_undecided:
             return
-        problem = handshake.http_problem(request)
+        problem = http_problem(handshake.head, self.settings)
         if problem is not None:
             handshake.refuse(problem.response, problem.reason)
         elif self._stop.requested.is_set():
@@ -265,14 +267,16 @@ class Admission:
     def _enter(self, handshake: PendingHandshake, request: Request) -> bool:
         try:
             return self.users.enter(request)
-        except TypeError as error:
+        except BaseException as error:  # the user's id, and its hash, are code of the application
             self._hooks.failed("process_request", handshake, error)
             return False
 
     def _connect(self, handshake: PendingHandshake, request: Request) -> None:
         try:
             self._accept(handshake, request, self.connections.start)
-        except (TypeError, ValueError) as error:
+        except BaseException as error:
+            if not handshake.is_undecided:
+                raise  # it is the connection's already
             self.users.leave(request)
             self._hooks.failed("process_request", handshake, error)
 
@@ -303,7 +307,6 @@ class Admission:
         handshake.transport.endpoint = connection
         start(connection, handshake.host)
         connection.sender.write_handshake(accepted.response)
-        trailing = accepted.trailing + handshake.trailing
-        if trailing:
+        if trailing := handshake.trailing:
             connection.feed(bytearray(trailing), len(trailing))
         return connection

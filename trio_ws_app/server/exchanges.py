@@ -14,6 +14,7 @@ from ..asgi.exchange import Exchange
 from ..asgi.http_link import HttpLink
 from ..callbacks import await_interruptible, leaves
 from ..protocol.http_answer import AnswerWriter
+from ..protocol.plain_http import keeps_alive
 from ..request import Request, Response
 from ..wire.deadlines import FixedTimeout
 from ..wire.engine import Engine
@@ -69,14 +70,14 @@ class Exchanges:
         self, handshake: PendingHandshake, request: Request, fallback: Callable[[], Response] | None
     ) -> None:
         """Have the application answer ``request``, for which a place was taken, in a copy of the context."""
-        came = handshake.hand_over(request)
-        answer = AnswerWriter(request.method, came.version, came.keep_alive)
+        head, body = handshake.head, handshake.hand_over()
+        answer = AnswerWriter(request.method, head.version, keeps_alive(head))
         remote = handshake.client.remote
-        exchange = Exchange(handshake.transport, self, remote, request, answer, came.body, fallback)
-        scope = http_scope(request, came.version, self._state)
+        exchange = Exchange(handshake.transport, self, remote, request, answer, body, fallback)
+        scope = http_scope(request, head.version, self._state)
         self.live[exchange] = handshake.host
         self._handshakes[exchange] = handshake
-        exchange.begin(came.trailing)
+        exchange.begin(handshake.trailing)
         if exchange.over:
             self._end(exchange)
             return

@@ -112,7 +112,7 @@ class Hooks:
 
     def failed(self, name: str, handshake: PendingHandshake, error: BaseException) -> None:
         """What the hook ``name`` has raised, or asked for, is answered with 500."""
-        response = self._response_to(name, handshake.client.remote, handshake.target, error)
+        response = self._response_to(name, handshake.client.remote, handshake.head.target, error)
         handshake.refuse(response, f"{name} failed, or has ended the server")
 
     def _response_to(self, name: str, remote: str, target: str, error: BaseException) -> Response:

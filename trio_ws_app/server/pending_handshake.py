@@ -12,13 +12,15 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import Protocol
 
-import attrs
-
 from ..primitives import BLOCKED, LOST
-from ..protocol.handshake import Accepted, Refusal, ServerHandshake
+from ..protocol.handshake import Accepted, accept_request
 from ..protocol.http_body import RequestBody
+from ..protocol.http_response import encode_response
 from ..protocol.proxy_header import Address
-from ..request import Request, Response
+from ..protocol.refusal import Refusal
+from ..protocol.request_head import RequestHead
+from ..protocol.request_reader import RequestReader
+from ..request import Headers, Request, Response
 from ..settings import Settings
 from ..wire.deadlines import FixedTimeout
 from .addresses import Client, ip_client
@@ -34,6 +36,7 @@ LocalAddress = tuple[str, int | None] | None  # what the client has connected to
 _TOO_SLOW = Response(408, "The request did not come in time.\n")
 _APPLICATION_TOO_SLOW = Response(503, "The application took too long.\n", {"Retry-After": "1"})
 _BROKEN = Response(500, "Internal server error.\n")
+_NO_HEAD = RequestHead("", "", Headers())
 
 
 class Stage(Enum):
@@ -61,8 +64,8 @@ class Owner(Protocol):
     def identified(self, handshake: PendingHandshake, client: Client) -> None:
         """A proxy has said where the client is. May drop the handshake."""
 
-    def client_of(self, request: Request, peer: Client) -> tuple[Client, str | None]:
-        """The client that has sent ``request`` over ``peer``, and its scheme if a proxy has said it."""
+    def client_of(self, headers: Headers, peer: Client) -> tuple[Client, str | None]:
+        """The client whose request with ``headers`` came from ``peer``, and its scheme if a proxy says it."""
 
     def decide(self, handshake: PendingHandshake, request: Request) -> None:
         """Call ``accept`` or ``refuse``, now or later."""
@@ -74,16 +77,6 @@ class Owner(Protocol):
         """The handshake is over."""
 
 
-@attrs.frozen
-class HandedOver:
-    """A request that an application of HTTP is to answer: ``trailing`` is what came behind its head."""
-
-    version: str
-    keep_alive: bool
-    body: RequestBody | None
-    trailing: bytes
-
-
 class PendingHandshake:
     """Reads one request and has its owner decide on it.
 
@@ -91,23 +84,24 @@ class PendingHandshake:
     """
 
     __slots__ = (
-        "_handshake",
+        "_more",
         "_out",
         "_owner",
         "_paused",
         "_preamble",
+        "_reader",
         "_stage",
+        "_timeout",
         "client",
         "has_place",
         "has_spoken",
+        "head",
         "is_reused",
         "local",
         "on_lost",
         "peer",
         "secured",
-        "target",
         "trace",
-        "trailing",
         "transport",
     )
 
@@ -129,17 +123,18 @@ class PendingHandshake:
         self.has_place = False  # among the connections
         self.has_spoken = False
         self.on_lost: Callable[[], None] | None = None
-        self.target = ""  # of the request, as it came
+        self.head = _NO_HEAD  # of the request, once that has come
         self.trace: Trace | None = None
-        self.trailing = b""  # what came while the request was decided on
         self.secured = secured
         self._owner = owner
-        self._handshake = ServerHandshake(owner.settings, http=owner.serves_http)
+        self._reader = RequestReader(owner.settings, http=owner.serves_http)
         self._stage = Stage.REQUEST
         self._preamble: Preamble | None = None  # until it is complete
         self._out: bytes | memoryview = b""
+        self._more = b""  # what came while the request was decided on
         self._paused = False  # only the end of the transport is watched
-        (owner.keep_alive_timeout if is_reused else owner.open_timeout).start(self, now)
+        self._timeout = owner.keep_alive_timeout if is_reused else owner.open_timeout
+        self._timeout.start(self, now)
 
     @property
     def host(self) -> str | None:
@@ -150,6 +145,12 @@ class PendingHandshake:
     def is_idle(self) -> bool:
         """Whether the client has had its answers, and has not begun another request."""
         return self.is_reused and not self.has_spoken and self._stage is Stage.REQUEST
+
+    def _limit(self, timeout: FixedTimeout) -> None:
+        """``timeout`` begins, and takes the place of the one before."""
+        self._timeout.stop(self)
+        self._timeout = timeout
+        timeout.start(self, self._owner.now())
 
     def begin_with_preamble(self, has_header: bool, context: ssl.SSLContext | None) -> None:
         """Before the request there is a PROXY header, or TLS if there is a ``context``, or both.
@@ -184,14 +185,13 @@ class PendingHandshake:
 
     def _take(self, data: bytes) -> None:
         if not self.has_spoken and self.is_reused:
-            self._owner.keep_alive_timeout.stop(self)
-            self._owner.open_timeout.start(self, self._owner.now())
+            self._limit(self._owner.open_timeout)
         self.has_spoken = True
         if self._stage is Stage.REQUEST:
             self._read_request(data)
         elif self._stage is Stage.DECIDING:
-            self.trailing += data
-            if len(self.trailing) > self._owner.settings.max_request_size:
+            self._more += data
+            if len(self._more) > self._owner.settings.max_request_size:
                 self._stop_reading()
 
     def _stop_reading(self) -> None:
@@ -230,53 +230,40 @@ class PendingHandshake:
 
     def _read_request(self, data: bytes) -> None:
         try:
-            request = self._handshake.receive_data(data)
+            head = self._reader.receive_data(data)
         except Refusal as refusal:
             self.refuse(refusal.response, refusal.reason)
             return
-        if request is not None:
-            self.target = request.target
+        if head is not None:
+            self.head = head
             self._stage = Stage.DECIDING
-            tls = None if self.secured is None else agreed(self.secured)
-            scheme = "http" if tls is None else "https"
-            client, said = self._owner.client_of(request, self.peer)
+            client, scheme = self._owner.client_of(head.headers, self.peer)
             if client is not self.client:
                 self._owner.identified(self, client)
             if self.is_undecided:
-                whole = Request(
-                    request.method,
-                    request.target,
-                    request.headers,
-                    client.address,
-                    scheme=said or scheme,
-                    server=self.local,
-                    tls=tls,
-                )
-                self._owner.decide(self, whole)
+                self._owner.decide(self, self._request(head, client, scheme))
+
+    def _request(self, head: RequestHead, client: Client, scheme: str | None) -> Request:
+        tls = None if self.secured is None else agreed(self.secured)
+        if scheme is None:
+            scheme = "http" if tls is None else "https"
+        return Request(
+            head.method, head.target, head.headers, client.address, scheme=scheme, server=self.local, tls=tls
+        )
+
+    @property
+    def trailing(self) -> bytes:
+        """What has come behind the request, its body apart."""
+        return self.head.trailing + self._more
 
     # -- plain HTTP --------------------------------------------------------------------------
 
-    def is_http(self, request: Request) -> bool:
-        """Whether ``request`` is no WebSocket handshake, not even an invalid one."""
-        return not self._handshake.asks_for_websocket(request)
-
-    def http_problem(self, request: Request) -> Refusal | None:
-        """Why ``request`` can't be answered by an application of HTTP."""
-        return self._handshake.http_problem(request)
-
-    def hand_over(self, request: Request) -> HandedOver:
-        """The request is answered by an application, and the transport is the caller's."""
-        handshake = self._handshake
-        came = HandedOver(
-            handshake.version,
-            handshake.keeps_alive(request),
-            handshake.body(),
-            handshake.trailing + self.trailing,
-        )
+    def hand_over(self) -> RequestBody | None:
+        """An application answers the request, whose body this returns; the transport is the caller's."""
         trace, self.trace = self.trace, None
         self._end()
         self.trace = trace  # it ends with the application's answer
-        return came
+        return self._reader.body()
 
     def take_leave(self) -> None:
         """The client has its last answer: close when it has done so, or has had time to."""
@@ -284,10 +271,6 @@ class PendingHandshake:
         self._write_answer()
 
     # -- the answer --------------------------------------------------------------------------
-
-    def upgrade_problem(self, request: Request) -> Refusal | None:
-        """Why ``request`` can't become a WebSocket connection."""
-        return self._handshake.upgrade_problem(request)
 
     @property
     def is_undecided(self) -> bool:
@@ -299,7 +282,7 @@ class PendingHandshake:
 
         Raises ValueError or TypeError for what ``request.upgrade`` can't have said; it is not over then.
         """
-        accepted = self._handshake.accept(request)
+        accepted = accept_request(request, self._owner.settings)
         self.end_trace(101)
         self._end()
         return accepted
@@ -309,14 +292,14 @@ class PendingHandshake:
         if not self.is_undecided:
             return
         try:
-            self._out = self._handshake.refuse(response)
-        except Exception:  # what the application has put into it
-            fields = {"remote": self.client.remote, "path": masked(self.target)}
+            self._out = encode_response(response, with_body=self._reader.wants_body)
+        except BaseException:  # what the application has put into it
+            fields = {"remote": self.client.remote, "path": masked(self.head.target)}
             logger.exception(
                 "%s: the HTTP answer can't be sent, the client gets 500", self.client.remote, extra=fields
             )
             response = _BROKEN
-            self._out = self._handshake.refuse(response)
+            self._out = encode_response(response, with_body=self._reader.wants_body)
         self.end_trace(response.status)
         self._owner.count_refused(f"HTTP {response.status}")
         logger.debug("%s: HTTP %d: %s", self.client.remote, response.status, reason)
@@ -338,13 +321,8 @@ class PendingHandshake:
             self._out = memoryview(self._out)[sent:]
         self.transport.watch(True, False)
         self.transport.send_eof()  # the client's end closes the rest, or time does
-        self._owner.open_timeout.stop(self)
-        self._owner.keep_alive_timeout.stop(self)
-        self._linger()
-
-    def _linger(self) -> None:
-        """Give the client a moment to take the answer: closing at once may destroy it on its way."""
-        self._owner.linger_timeout.start(self, self._owner.now())
+        # Closing at once may destroy the answer on its way.
+        self._limit(self._owner.linger_timeout)
 
     # -- the end -----------------------------------------------------------------------------
 
@@ -364,7 +342,7 @@ class PendingHandshake:
             return
         self.refuse(response, reason)
         if self._out:  # else it lingers already
-            self._linger()
+            self._limit(self._owner.linger_timeout)
 
     def drop(self, reason: str) -> None:
         """End without an answer, or without waiting longer for the client to take it."""
@@ -395,9 +373,7 @@ class PendingHandshake:
         if self._paused:
             self._paused = False
             self.transport.watch(True, False)
-        self._owner.open_timeout.stop(self)
-        self._owner.keep_alive_timeout.stop(self)
-        self._owner.linger_timeout.stop(self)
+        self._timeout.stop(self)
         self.end_trace(None)
         self._owner.ended(self)
 

@@ -8,8 +8,11 @@ from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 from reading import cut
 
-from trio_ws_app.protocol.handshake import Refusal, ServerHandshake
-from trio_ws_app.protocol.simple_request import parse_simple_request
+from trio_ws_app.protocol.handshake import accept_request, upgrade_problem
+from trio_ws_app.protocol.refusal import Refusal
+from trio_ws_app.protocol.request_head import parse_simple_head
+from trio_ws_app.protocol.request_reader import RequestReader
+from trio_ws_app.request import Request
 from trio_ws_app.settings import Settings
 
 LIMIT = 300
@@ -71,21 +74,21 @@ heads = st.builds(
 
 def outcome(pieces: list[bytes]) -> object:
     """All that the handshake says about a request that comes in these pieces."""
-    handshake = ServerHandshake(SETTINGS)
+    reader = RequestReader(SETTINGS)
     for number, piece in enumerate(filter(None, pieces), 1):
         try:
-            request = handshake.receive_data(piece)
+            head = reader.receive_data(piece)
         except Refusal as refusal:
             return refusal.response, refusal.reason
-        if request is None:
+        if head is None:
             continue
-        values = list(request.headers.by_name.items())
-        problem = handshake.upgrade_problem(request)
+        values = list(head.headers.by_name.items())
+        problem = upgrade_problem(head, SETTINGS)
         if problem is not None:
-            return request.method, request.target, values, problem.response, problem.reason
-        accepted = handshake.accept(request)
-        rest = accepted.trailing + b"".join(list(filter(None, pieces))[number:])
-        return request.method, request.target, values, accepted.response, accepted.subprotocol, rest
+            return head.method, head.target, values, problem.response, problem.reason
+        accepted = accept_request(Request(head.method, head.target, head.headers), SETTINGS)
+        rest = head.trailing + b"".join(list(filter(None, pieces))[number:])
+        return head.method, head.target, values, accepted.response, accepted.subprotocol, rest
     return None
 
 
@@ -94,23 +97,22 @@ def outcome(pieces: list[bytes]) -> object:
 @example(b"GET / HTTP/1.1\r\n" + b"\r\n".join([*FIELDS, b"", b"\x81\x80abcd"]))
 def test_h11_says_the_same(data: bytes) -> None:
     """A request that the short cut accepts is the same request to h11, down to what comes behind it."""
-    usual = parse_simple_request(data, LIMIT)
-    event("usual" if usual else "unusual")
-    if usual is None:
+    head = parse_simple_head(data, LIMIT)
+    event("usual" if head else "unusual")
+    if head is None:
         return
-    request, size = usual
     connection = h11.Connection(h11.SERVER, max_incomplete_event_size=LIMIT)
     connection.receive_data(data)
     received = connection.next_event()
     assert isinstance(received, h11.Request)
-    assert (received.method.decode(), received.target.decode()) == (request.method, request.target)
+    assert (received.method.decode(), received.target.decode()) == (head.method, head.target)
     assert received.http_version == b"1.1"
     values: dict[str, tuple[str, ...]] = {}
     for name, value in received.headers:
         values[name.decode()] = (*values.get(name.decode(), ()), value.decode())
-    assert list(request.headers.by_name.items()) == list(values.items())
-    assert connection.trailing_data[0] == data[size:]
-    assert size <= LIMIT
+    assert list(head.headers.by_name.items()) == list(values.items())
+    assert connection.trailing_data[0] == head.trailing
+    assert len(data) - len(head.trailing) <= LIMIT
     assert connection.next_event() == h11.EndOfMessage()  # there is no body
 
 
@@ -125,21 +127,21 @@ def test_a_request_in_pieces_gets_the_same_answer(data: bytes, places: list[int]
 def test_the_usual_request_takes_the_short_cut() -> None:
     """What a browser sends is read in one pass, and not more than the request is taken."""
     head = b"\r\n".join([LINES[1], *FIELDS, b"User-Agent: Mozilla/5.0 (X11; Linux x86_64)", b"", b""])
-    usual = parse_simple_request(head + b"\x81\x80abcd", LIMIT)
+    usual = parse_simple_head(head + b"\x81\x80abcd", LIMIT)
     assert usual is not None
-    assert usual[1] == len(head)
-    assert parse_simple_request(head, len(head)) is not None
-    assert parse_simple_request(head, len(head) - 1) is None
+    assert usual.trailing == b"\x81\x80abcd"
+    assert parse_simple_head(head, len(head)) is not None
+    assert parse_simple_head(head, len(head) - 1) is None
 
 
 @pytest.mark.parametrize("field", [b"Content-Length: 0", b"Transfer-Encoding: chunked", b"host: b", b"X: y "])
 def test_h11_judges_what_is_unusual(field: bytes) -> None:
     """Bodies, a second Host, space behind a value: not for the short cut."""
-    assert parse_simple_request(b"\r\n".join([LINES[0], *FIELDS, field, b"", b""]), LIMIT) is None
+    assert parse_simple_head(b"\r\n".join([LINES[0], *FIELDS, field, b"", b""]), LIMIT) is None
 
 
 @pytest.mark.parametrize("filling", [b"a: b\r\n", b"a: b ", b"a", b"a: b c\r\n\r", b" "])
 def test_a_head_that_never_ends_is_looked_at_once(filling: bytes) -> None:
     """Many megabytes that could go on being a head is given up at the limit, at once."""
     data = b"GET / HTTP/1.1\r\na: " + filling * (2**25 // len(filling))
-    assert parse_simple_request(data, LIMIT) is None
+    assert parse_simple_head(data, LIMIT) is None
