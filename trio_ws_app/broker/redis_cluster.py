@@ -12,7 +12,9 @@ from typing import Final
 import attrs
 
 from .base import BrokerUnavailable
-from .redis_connection import Reply, ask_sentinel, connect, explained
+from .redis_connect import ask_sentinel, connect
+from .redis_connection import Reply
+from .redis_errors import explained
 from .redis_url import Address, RedisTimeouts, RedisUrl
 
 SLOTS: Final = 16384

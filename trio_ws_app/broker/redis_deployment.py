@@ -20,7 +20,8 @@ from coredis.exceptions import (
 
 from .base import BrokerUnavailable
 from .redis_cluster import Layout, discover
-from .redis_connection import ConnectionLost, NotSent, RedisConnection, Reply
+from .redis_connection import RedisConnection, Reply
+from .redis_errors import ConnectionLost, NotSent
 from .redis_link import Link
 from .redis_url import Address, RedisTimeouts, RedisUrl
 

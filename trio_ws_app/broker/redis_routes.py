@@ -11,8 +11,9 @@ import trio
 from coredis.exceptions import RedisError
 
 from .base import BrokerUnavailable
-from .redis_connection import ConnectionLost, RedisConnection, Reply, wait_for_reply
+from .redis_connection import RedisConnection, Reply, wait_for_reply
 from .redis_deployment import NOT_IN_CHARGE
+from .redis_errors import ConnectionLost
 from .redis_feed import RedisFeed
 from .redis_link import Link
 
