@@ -66,7 +66,5 @@ def _explained(problem: ssl.SSLError, chain: str, key: str | None) -> str:
     if problem.reason == "KEY_VALUES_MISMATCH":
         return f"the key in {key or chain} does not belong to the certificate in {chain}"
     if key is None:
-        return (
-            f"{chain} does not hold a certificate and its key in PEM form: give the key as well (--tls-key)"
-        )
+        return f"{chain} does not hold a certificate and its key in PEM form: give --tls-key as well"
     return f"{chain} and {key} are not a certificate chain and a key in PEM form"
