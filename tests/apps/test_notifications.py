@@ -90,7 +90,7 @@ def test_a_token_that_is_too_long_is_not_signed() -> None:
         TOKENS.sign("ann", [str(hash(number)) * 3 for number in range(2000)])
 
 
-async def test_who_says_nothing_is_turned_away(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_client_that_says_nothing_is_turned_away(autojump_clock: trio.testing.MockClock) -> None:
     """Without a token within ten seconds the connection is closed with 4408."""
     async with served() as server:
         peer = await server.connect()

@@ -161,7 +161,9 @@ def check(handed_out: list[Item], void: set[int]) -> None:
 
 @given(st.lists(st.sampled_from(ACTIONS), max_size=40), st.integers(1, 12), st.data())
 @settings(max_examples=300, deadline=None)
-def test_who_returns_gets_all_or_is_told(actions: list[str], size: int, data: st.DataObject) -> None:
+def test_a_returning_subscriber_gets_all_or_is_told(
+    actions: list[str], size: int, data: st.DataObject
+) -> None:
     """What the ring has for a position is all that the topic has had since, and nothing else."""
     store = Store(size)
     process = Process(store)

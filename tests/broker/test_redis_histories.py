@@ -283,7 +283,7 @@ async def test_memory_is_what_is_said(own_redis: RedisServer, broker: Broker) ->
     assert await cli(own_redis, "DBSIZE") == "0"
 
 
-async def test_who_may_not_read_is_told(own_redis: RedisServer) -> None:
+async def test_a_reader_without_permission_is_told(own_redis: RedisServer) -> None:
     """Where Redis refuses the history, that is said, and live messages come."""
     await cli(own_redis, "ACL", "SETUSER", "default", "-lrange")
     async with open_redis_broker(own_redis.url, timeouts=QUICK) as broker:

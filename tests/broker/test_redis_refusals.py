@@ -25,7 +25,7 @@ async def rule(server: RedisServer, *rules: str) -> None:
 
 
 async def test_joining_where_that_is_refused_is_told_at_once(own_redis: RedisServer, broker: Broker) -> None:
-    """Nobody is present then, and the next who comes once it is allowed is."""
+    """No member is present then, and the next that comes once it is allowed is."""
     await rule(own_redis, "-hset", "-hsetnx")
     with trio.fail_after(5), pytest.raises(BrokerUnavailable, match="not present: Redis refuses"):
         async with broker.join("t", "me"):
@@ -35,7 +35,7 @@ async def test_joining_where_that_is_refused_is_told_at_once(own_redis: RedisSer
         assert [member.info for member in await broker.presence("t")] == ["me"]
 
 
-async def test_asking_who_is_present_where_that_is_refused(own_redis: RedisServer, broker: Broker) -> None:
+async def test_presence_that_redis_refuses_to_read(own_redis: RedisServer, broker: Broker) -> None:
     """That is said, for the members and for their number."""
     await rule(own_redis, "-hgetall", "-hlen")
     with pytest.raises(BrokerUnavailable, match="who is present"):

@@ -136,7 +136,7 @@ async def test_presence_and_history_are_told() -> None:
 
 
 async def test_a_user_is_disconnected_unsubscribed_and_subscribed() -> None:
-    """All of the user's connections, and nobody else's."""
+    """All of the user's connections, and no other user's."""
     async with served() as (server, backend):
         ann, bob = await connected(server, data="ann"), await connected(server, data="bob")
         await backend.result("subscribe", user="ann", channel="plain")
@@ -226,13 +226,13 @@ async def test_requests_that_are_none_have_their_status() -> None:
 
 
 def test_a_key_that_is_short_is_refused() -> None:
-    """An empty one would let in everybody."""
+    """An empty one would let in every request."""
     with pytest.raises(ValueError, match="16 characters"):
         application().api("")
 
 
 async def test_a_request_that_is_no_http_or_breaks_off() -> None:
-    """The first is a mistake of the application's, the second an answer that nobody reads."""
+    """The first is a mistake of the application's, the second an answer that is never read."""
     api = application().api(KEY)
     sent: list[Any] = []
 

@@ -68,7 +68,7 @@ async def test_the_consumer_has_cleaned_up_when_the_producer_is_exhausted() -> N
     assert ended == ws.Exit(ws.Side.PRODUCER, None)
 
 
-async def test_everyone_has_cleaned_up_when_one_fails() -> None:
+async def test_every_part_has_cleaned_up_when_one_fails() -> None:
     """One error comes out as itself, after the siblings' clean-up."""
     log = Log()
 

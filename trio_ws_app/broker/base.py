@@ -167,7 +167,7 @@ class Broker(ABC):
         wait and must not raise.
 
         Raises:
-            BrokerUnavailable: the broker did not tell who is there in time.
+            BrokerUnavailable: the broker did not return the list in time.
         """
 
     @property

@@ -12,7 +12,7 @@ from .redis_url import Address, RedisTimeouts, RedisUrl
 async def connect(address: Address, url: RedisUrl, timeouts: RedisTimeouts) -> RedisConnection:
     """Connect, encrypt, authenticate; return a connection whose ``run`` is to be called next.
 
-    Raises BrokerUnavailable with one line that says where and why.
+    Raises BrokerUnavailable with one line that says at which address and why.
     """
     with explained(address, timeouts):
         connection = RedisConnection(await _open_stream(address, url), timeouts)

@@ -24,7 +24,7 @@ from coredis.parser import NotEnoughData, Parser
 from .redis_errors import ConnectionLost, NotSent, reason_of
 from .redis_url import RedisTimeouts
 
-Reply = object  # None, int, float, bool, bytes, or a list or dict of these; a RedisError where Redis refuses
+Reply = object  # None, int, float, bool, bytes, or a list or dict of these; a RedisError if Redis refuses
 OnReply = Callable[[Reply], object]
 OnMessage = Callable[[bytes, bytes], object]  # channel, payload
 
@@ -75,7 +75,7 @@ class RedisConnection:
     async def call(self, *command: bytes) -> Reply:
         """Send one command and return its reply; only before ``run``.
 
-        Raises RedisError where Redis refuses, OSError or trio.BrokenResourceError where the network fails.
+        Raises RedisError if Redis refuses, OSError or trio.BrokenResourceError if the network fails.
         """
         await self._stream.send_all(_packed(command))
         while isinstance(reply := self._parser.parse(), NotEnoughData):

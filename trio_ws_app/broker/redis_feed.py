@@ -27,7 +27,7 @@ from .tracing import BrokerTracing
 
 Answer = TypeVar("Answer")
 
-RING_SIZE: Final = 1000  # messages that a process keeps of a topic, to answer those who return
+RING_SIZE: Final = 1000  # messages that a process keeps of a topic, for subscribers that return
 RING_BYTES: Final = 4 * 1024 * 1024
 CATCH_UP_SIZE: Final = 200  # messages that are read at once of those that did not come live
 ALL_RINGS_BYTES: Final = 64 * 1024 * 1024  # of all topics together
@@ -43,9 +43,9 @@ class Shared:
 
 
 class RedisFeed(Feed):
-    """Reads the history where live messages are missing, and for those who have missed some.
+    """Reads the history if live messages are missing, and for subscribers that have missed some.
 
-    It is read once for all who ask at the same time, and kept in a ring for those who ask later.
+    It is read once for all that need it at the same time, and kept in a ring for later ones.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Who is present on each topic, as Redis has it: a hash of members, and a history of their coming and going.
+"""The members of each topic, as Redis has them: a hash of members, and a history of their coming and going.
 
 Each change of the hash and what is told of it are one script, so a member comes once and goes once, whatever
 is tried again. What is told has positions, as in every history, and heals as every topic does.

@@ -46,8 +46,8 @@ async def open_registry(
     to the topic's followers, or to the one that returned too late; None sends nothing.
     ``envelope(topic, message, position)`` makes what followers are sent of a message, once a message and
     process; a client that is sent positions can come back with the last one.
-    ``on_presence(topic, event)``, with a ``Join`` or ``Leave``, says what those who follow with ``presence``
-    are sent of the others; None sends nothing.
+    ``on_presence(topic, event)``, with a ``Join`` or ``Leave``, says what members that follow with
+    ``presence`` are sent of the others; None sends nothing.
 
     Leaving the block closes the members with 1001, cancels their blocks, and waits until the last one
     has left, so nothing that was registered outlives it (G4). That wait is not cancelled: it ends when
@@ -83,6 +83,6 @@ def _registries_of_run() -> set[Registry[Any]]:
 
 
 def members_of_run() -> Iterator[Member[Any]]:
-    """The members of all registries that are open in this Trio run, for those who look in from outside."""
+    """The members of all registries that are open in this Trio run, for inspection."""
     for registry in _registries_of_run():
         yield from registry

@@ -110,13 +110,13 @@ class Admission:
     # -- the end -----------------------------------------------------------------------------
 
     def drop_idle(self) -> None:
-        """Close what has had its answers."""
+        """Close the clients that have had their answers."""
         for handshake in self.pending:
             if handshake.is_idle:
                 handshake.drop("the server drains")
 
     def drop_silent(self) -> None:
-        """Close what has connected and said nothing."""
+        """Close the clients that have connected and sent nothing."""
         for handshake in self.pending:
             if not handshake.has_spoken:
                 handshake.drop("the server drains")
