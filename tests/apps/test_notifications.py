@@ -187,3 +187,16 @@ def test_a_program_reads_tokens_too() -> None:
     other = Tokens("another random text").sign("ann", [])
     for wrong in ("", "x", "x" * 1_000_000, tokens.sign("ann", [], -1), other):
         assert tokens.read(wrong) is None
+
+
+async def test_what_a_client_says_besides_its_token_changes_nothing(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """It is read and forgotten, so that a chatty client is no full inbox."""
+    del autojump_clock
+    broker = MemoryBroker()
+    async with served(broker) as server:
+        ann = await arrive(server, "ann", "news")
+        await ann.send("hello?")
+        await broker.publish("user:ann", "for ann")
+        assert await ann.receive() == "for ann"

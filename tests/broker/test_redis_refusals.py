@@ -51,7 +51,7 @@ async def test_what_was_missed_where_the_history_is_refused_is_a_gap(
     async with broker.subscribe("t") as messages:
         await broker.publish("t", "1", history=ws.History(size=10, ttl=60))
         assert await anext(messages) == "1"
-        await rule(own_redis, "-xrange", "-xrevrange")
+        await rule(own_redis, "-lrange")
         await trio.to_thread.run_sync(own_redis.cli, "CLIENT", "KILL", "TYPE", "pubsub")
         with trio.fail_after(5):
             assert isinstance(await anext(messages), Gap)

@@ -9,6 +9,7 @@ from trio.testing import wait_all_tasks_blocked
 from wire_ends import ScriptedTransport, open_ends
 
 import trio_ws_app as ws
+from trio_ws_app.primitives import BLOCKED
 from trio_ws_app.protocol.frames import Opcode
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")
@@ -84,3 +85,21 @@ async def test_what_a_connection_is_called_in_a_log() -> None:
         assert repr(ends.connection) == f"<Connection {ends.connection.id} from memory, OPEN>"
         ends.arrive(CLOSE)
         assert "OPEN" not in repr(ends.connection)
+
+
+class BrokenForWriting(ScriptedTransport):
+    """Takes nothing more, and has nothing to give yet."""
+
+    def recv_into(self, buffer: bytearray, size: int) -> int:
+        return super().recv_into(buffer, size) if self.arrived else BLOCKED
+
+
+async def test_a_write_that_fails_ends_the_connection_though_there_is_nothing_to_read() -> None:
+    """What came before is looked for once, and not waited for."""
+    async with open_ends(transport=BrokenForWriting()) as ends:
+        ends.transport.arrived = HELLO
+        ends.transport.lost = True
+        ends.connection.send_nowait("into the void")
+        with trio.fail_after(1):
+            assert [message async for message in ends.connection] == ["hello"]
+        assert ends.connection.close_reason == ws.CloseReason(1006, "the connection was reset")

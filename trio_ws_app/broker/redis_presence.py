@@ -94,7 +94,7 @@ class RedisPresence:
                 self._leave(topic, member)
 
     async def _until_done(self, change: Change) -> None:
-        with trio.move_on_after(self._timeouts.request):
+        with self._deployment.patience.limit():
             await change.done.wait()
         if isinstance(change.refusal, AlreadyPresent):
             raise change.refusal
