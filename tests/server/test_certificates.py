@@ -161,7 +161,7 @@ def damage_file(path: str, size: int) -> None:
     Path(path).write_text(Path(path).read_text()[:size] + "broken")
 
 
-@pytest.mark.parametrize("damage", ["half", "other key", "gone", "text"])
+@pytest.mark.parametrize("damage", ["half", "other key", "gone", "text", "pipe"])
 async def test_a_broken_file_keeps_the_old_certificate(
     tmp_path: Path, authority: trustme.CA, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -174,11 +174,15 @@ async def test_a_broken_file_keeps_the_old_certificate(
             os.unlink(key)
         elif damage == "other key":
             os.replace(other[1], key)
+        elif damage == "pipe":  # without a writer: reading it would never end
+            os.unlink(key)
+            os.mkfifo(key)
         else:
             damage_file(chain, 0 if damage == "text" else 200)
         assert not certificates.reload()
         (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
         assert "the old ones stay" in record.getMessage()
+        assert (chain if damage in ("half", "text") else key) in record.getMessage()
         assert await shown(server.port, trusting(authority), "localhost") == {"localhost"}
 
 
