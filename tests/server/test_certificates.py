@@ -149,7 +149,7 @@ def damage_file(path: str, size: int) -> None:
     Path(path).write_text(Path(path).read_text()[:size] + "broken")
 
 
-@pytest.mark.parametrize("damage", ["half", "other key", "gone", "text"])
+@pytest.mark.parametrize("damage", ["half", "other key", "gone", "text", "pipe"])
 async def test_a_broken_file_keeps_the_old_certificate(
     tmp_path: Path, authority: trustme.CA, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -158,8 +158,10 @@ async def test_a_broken_file_keeps_the_old_certificate(
     certificates = ws.Certificates((chain, key))
     async with serving(ssl_context=certificates.context) as server:
         other = write_pair(tmp_path, authority, "other.example")
-        if damage == "gone":
+        if damage in ("gone", "pipe"):
             os.unlink(key)
+            if damage == "pipe":
+                os.mkfifo(key)  # which nothing writes to, so that reading it would not end
         elif damage == "other key":
             os.replace(other[1], key)
         else:

@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Sequence
 
 from ..errors import UsageError
+from ..regular_files import open_regular
 from ..server.certificates import Certificates, Files
 
 VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
@@ -63,8 +64,7 @@ def _check_pair(chain: str, key: str | None) -> None:
 def _expect_readable(option: str, path: str | None) -> None:
     try:
         if path is not None:
-            with open(path, "rb"):
-                pass
+            open_regular(path).close()
     except OSError as problem:
         raise UsageError(f"{option}: cannot read {path}: {problem.strerror}") from None
 

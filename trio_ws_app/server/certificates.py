@@ -10,6 +10,7 @@ from pathlib import Path
 
 import trio
 
+from ..regular_files import open_regular
 from .tls import note_server_name
 
 logger = logging.getLogger("trio_ws_app.server")
@@ -30,7 +31,7 @@ class Certificates:
     Nothing is read again by itself: run ``watch`` for that, or call ``reload``.
 
     Raises:
-        OSError: a file can't be read.
+        OSError: a file can't be read, or is no regular one.
         ssl.SSLError: one is no PEM, or a key does not belong to its certificate.
         ValueError: a key is encrypted, or there are no certificates.
         ImportError: there are several certificates and ``cryptography`` is not installed.
@@ -91,6 +92,8 @@ class Certificates:
 
     def _load(self) -> dict[str, ssl.SSLContext]:
         """A context for each name, and the first one for none."""
+        for path in self._paths():
+            open_regular(path).close()  # OpenSSL would wait for what a pipe brings
         contexts: dict[str, ssl.SSLContext] = {}
         for chain, key in self._files:
             context = self._empty_context()
@@ -110,8 +113,11 @@ class Certificates:
 
     def _look(self) -> Sequence[_Stamp]:
         """What tells of a change of the files, also if their names are links that lead elsewhere now."""
+        return [_stamp(path) for path in self._paths()]
+
+    def _paths(self) -> Sequence[str]:
         paths = [path for files in self._files for path in files] + [self._client_ca]
-        return [_stamp(path) for path in paths if path is not None]
+        return [path for path in paths if path is not None]
 
 
 def _stamp(path: str) -> _Stamp:
