@@ -146,11 +146,10 @@ async def recovery(url: str, clients: int, missed: int, seconds: float) -> tuple
     redis = Redis(url)
     async with ws.open_redis_broker(url) as broker, serving(broker) as port:
         positions = [await broker.publish("t", MESSAGE, history=HISTORY) for _ in range(missed + 1)]
-        before = await redis.calls("xrevrange")
+        before = await redis.calls("lrange")
         arguments = [_CLIENTS, port, positions[0], clients, missed, len(MESSAGE), seconds]
         done = await trio.run_process([sys.executable, *map(str, arguments)], capture_stdout=True)
-        # The script that publishes looks for the newest message by itself, and is not counted here.
-        return float(done.stdout), float(await redis.calls("xrevrange") - before)
+        return float(done.stdout), float(await redis.calls("lrange") - before)
 
 
 async def returning(url: str) -> dict[str, float]:

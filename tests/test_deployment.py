@@ -121,7 +121,7 @@ def opened(url: str, **options: Any) -> AbstractContextManager[ClientConnection 
 
 
 def told(url: str, **options: Any) -> str:
-    """What the server says of where this client is, as soon as somebody listens."""
+    """What the server says of where this client is, as soon as it listens."""
     deadline = time.monotonic() + PATIENCE
     while True:
         try:

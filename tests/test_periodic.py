@@ -110,7 +110,7 @@ async def test_what_the_function_raises_comes_out(also_cancelled: bool) -> None:
     assert seen == [1]
 
 
-async def test_it_sees_the_context_variables_of_the_caller() -> None:
+async def test_the_function_sees_the_context_variables_of_the_caller() -> None:
     """As a plain consumer does: a copy."""
     name: ContextVar[str] = ContextVar("name")
     name.set("caller")

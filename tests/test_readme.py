@@ -162,7 +162,7 @@ async def test_a_producer_ticks() -> None:
 
 
 @pytest.mark.usefixtures("autojump_clock")
-async def test_duplex_does_both_and_says_who_ended_first(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_duplex_does_both_and_says_which_ended_first(capsys: pytest.CaptureFixture[str]) -> None:
     """Answers and ticks; the peer's close code is named."""
     async with served(block("imports", "producer", "duplex")["handler"]) as server:
         client = await server.connect()
@@ -174,7 +174,7 @@ async def test_duplex_does_both_and_says_who_ended_first(capsys: pytest.CaptureF
 
 
 async def test_a_registry_tells_the_others() -> None:
-    """Who comes is announced; who speaks is heard by the others."""
+    """A client that comes is announced; what one says, the others get."""
     application = block("imports", "registry")["application"]
     async with application() as handler, served(handler) as server:
         ada = await server.connect()
@@ -193,7 +193,7 @@ async def serving_topics(name: str) -> AsyncIterator[MemoryServer]:
         yield server
 
 
-async def test_topics_reach_those_who_follow_them() -> None:
+async def test_topics_reach_their_followers() -> None:
     """The block "topics": rooms by path, apart from each other."""
     async with serving_topics("topics") as server:
         one, other = await server.connect("/one"), await server.connect("/other")
@@ -371,7 +371,7 @@ async def test_people_see_each_other() -> None:
 # -- trio_ws_app/server ------------------------------------------------------------------------
 
 
-async def test_process_request_lets_in_who_has_the_key() -> None:
+async def test_process_request_lets_in_requests_with_the_key() -> None:
     """Without the key 401, with it a connection whose handler knows the user."""
     with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
@@ -447,7 +447,7 @@ async def test_the_adapter_echoes() -> None:
 
 
 @pytest.mark.usefixtures("autojump_clock")
-async def test_the_app_looks_at_who_comes_and_where_to() -> None:
+async def test_the_app_looks_at_users_and_paths() -> None:
     """The block "app"."""
     async with serve_in_memory(block("app")["app"]) as server:
         refused = (("/users", "", 200), ("/room/red", "", 401), ("/jobs/x", "user=ann", 404))

@@ -91,7 +91,8 @@ from .json_messages import JsonMessages, json_messages
 from .patterns import consume, produce
 from .registry.fanout import BroadcastResult, Overflow, broadcast
 from .registry.groups import Group
-from .registry.registry import Member, Registry, open_registry
+from .registry.opening import open_registry
+from .registry.registry import Member, Registry
 from .registry.topics import Following
 from .request import TLS, Headers, Request, Response, State, Upgrade
 from .server.app import App

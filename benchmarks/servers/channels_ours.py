@@ -28,7 +28,7 @@ application = ws.Channels(limits=ws.ChannelLimits(ping_interval=3600))
 @application.subscription("kept:0", history=HISTORY)
 @application.subscription("news:{name}")
 async def news(subscription: ws.ChannelSubscription, name: str = "0") -> None:  # noqa: ARG001
-    """Open to everybody."""
+    """Open to every client."""
     await subscription.accept()
     async for _ in subscription:
         pass

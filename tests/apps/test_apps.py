@@ -83,7 +83,7 @@ async def test_chat_notices_a_client_that_vanishes_without_a_close() -> None:
         assert (await told(again))[0] == "* you are Bob"
 
 
-async def test_chat_leaves_out_who_never_says_a_name() -> None:
+async def test_chat_leaves_out_clients_without_a_name() -> None:
     """A client that leaves before joining is announced neither coming nor going."""
     async with served(chat) as server:
         ada = await join(server, "Ada")

@@ -90,7 +90,7 @@ def test_a_token_that_is_too_long_is_not_signed() -> None:
         TOKENS.sign("ann", [str(hash(number)) * 3 for number in range(2000)])
 
 
-async def test_who_says_nothing_is_turned_away(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_client_that_says_nothing_is_turned_away(autojump_clock: trio.testing.MockClock) -> None:
     """Without a token within ten seconds the connection is closed with 4408."""
     async with served() as server:
         peer = await server.connect()
@@ -187,3 +187,16 @@ def test_a_program_reads_tokens_too() -> None:
     other = Tokens("another random text").sign("ann", [])
     for wrong in ("", "x", "x" * 1_000_000, tokens.sign("ann", [], -1), other):
         assert tokens.read(wrong) is None
+
+
+async def test_what_a_client_says_besides_its_token_changes_nothing(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """It is read and forgotten, so that a chatty client is no full inbox."""
+    del autojump_clock
+    broker = MemoryBroker()
+    async with served(broker) as server:
+        ann = await arrive(server, "ann", "news")
+        await ann.send("hello?")
+        await broker.publish("user:ann", "for ann")
+        assert await ann.receive() == "for ann"

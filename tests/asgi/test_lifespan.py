@@ -35,7 +35,7 @@ async def test_the_lifespan_is_around_the_server_and_its_state_in_every_request(
 
     @app.get("/slow")
     async def slow(request: Request) -> str:
-        request.state.greeting += " you"  # nobody else sees that
+        request.state.greeting += " you"  # no other request sees that
         await trio.sleep(1)
         events.append("answered")
         return str(request.state.greeting)
@@ -99,7 +99,7 @@ async def test_an_application_that_says_only_that_it_fails_is_not_served() -> No
 
 
 async def test_an_application_that_fails_meanwhile_ends_the_server() -> None:
-    """After goodbyes."""
+    """After the closing handshakes."""
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:

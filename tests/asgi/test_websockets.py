@@ -11,6 +11,7 @@ from plain_http import Client, request
 from trio.testing import wait_all_tasks_blocked
 
 import trio_ws_app as ws
+from trio_ws_app.callbacks import leaves
 from trio_ws_app.testing import assert_nothing_left, cancel_everywhere, serve_in_memory
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")
@@ -331,3 +332,28 @@ async def test_a_server_that_stops_answers_handshakes_that_the_application_has_n
         async with trio.open_nursery() as nursery:
             nursery.start_soon(lambda: server.server.drain(code=1001))
             assert (await client.answer()).status == 503
+
+
+@pytest.mark.parametrize("interrupt", [SystemExit(3), KeyboardInterrupt()], ids=["exit", "interrupt"])
+async def test_an_application_may_end_the_server_before_it_answers(interrupt: BaseException) -> None:
+    """Its client gets 503, and ``serve`` raises it (G5)."""
+    statuses: list[int] = []
+
+    async def app(_scope: Any, _receive: Any, _send: Any) -> None:
+        raise interrupt
+
+    async def serve_until_interrupted() -> None:
+        async with trio.open_nursery() as nursery, serve_in_memory(only_websockets(app)) as server:
+
+            async def watch() -> None:
+                client = Client(await server.connect_raw())
+                await client.say(request("/", *UPGRADE))
+                statuses.append((await client.answer()).status)
+
+            nursery.start_soon(watch)
+            await trio.sleep_forever()
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await serve_until_interrupted()
+    assert list(leaves(caught.value)) == [interrupt]
+    assert statuses == [503]

@@ -116,7 +116,7 @@ def test_a_request_that_is_logged_shows_no_token() -> None:
     assert "S3" not in shown
 
 
-async def test_a_user_who_was_not_asked_for_is_not_known() -> None:
+async def test_a_user_that_was_not_asked_for_is_not_known() -> None:
     """The error says what is missing."""
     with pytest.raises(LookupError, match="process_request"):
         auth.user_of(ws.Request("GET", "/"))

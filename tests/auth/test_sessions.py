@@ -62,7 +62,7 @@ async def test_a_wrong_first_message_ends_the_connection(text: ws.Message) -> No
         assert (await closed(peer))[0] == 4401
 
 
-async def test_who_says_nothing_is_turned_away() -> None:
+async def test_a_client_that_says_nothing_is_turned_away() -> None:
     """With 4408, after ten seconds."""
     async with serve_in_memory(handler) as server:
         peer = await server.connect()

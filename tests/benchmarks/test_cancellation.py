@@ -38,7 +38,7 @@ def events(tmp_path: Path) -> Events:
     return Events.read(path)
 
 
-def test_who_has_not_cleaned_up_is_counted(events: Events) -> None:
+def test_handlers_that_have_not_cleaned_up_are_counted(events: Events) -> None:
     """Two sides a connection; one of the six is missing."""
     left = dict.fromkeys(("/0", "/1", "/2"), 12.0)
     assert events.heard() == 3

@@ -136,7 +136,7 @@ async def test_a_slow_client_gets_all_that_it_missed() -> None:
 
 @virtual
 async def test_envelopes_are_kept_within_a_bound() -> None:
-    """For those who return: so many bytes of all topics, however large each message is."""
+    """For members that return: so many bytes of all topics, however large each message is."""
 
     def large(topic: str, message: ws.Message, position: ws.Position | None) -> str:
         return envelope(topic, message, position).ljust(200_000)
@@ -330,7 +330,7 @@ def _everyone() -> Callable[[object], bool]:
 
 @virtual
 async def test_members_see_each_other_come_and_go() -> None:
-    """Those who are present are told of the other users, and of each once, however many tabs it has."""
+    """Members that are present are told of the other users, and of each once, however many tabs it has."""
 
     def on_presence(topic: str, event: ws.Join | ws.Leave) -> str:
         return f"{topic}: {event.user} {type(event).__name__}"

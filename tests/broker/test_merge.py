@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from trio_ws_app.broker.delivery import Delivery, Gap, Item
 from trio_ws_app.broker.merge import Merge
 from trio_ws_app.broker.position import Position
-from trio_ws_app.broker.ring import Ring, RingBudget, after
+from trio_ws_app.broker.ring import TOO_OLD, Ring, RingBudget, after
 
 RING_SIZE = 8
 CHUNK = 5
@@ -161,7 +161,9 @@ def check(handed_out: list[Item], void: set[int]) -> None:
 
 @given(st.lists(st.sampled_from(ACTIONS), max_size=40), st.integers(1, 12), st.data())
 @settings(max_examples=300, deadline=None)
-def test_who_returns_gets_all_or_is_told(actions: list[str], size: int, data: st.DataObject) -> None:
+def test_a_returning_subscriber_gets_all_or_is_told(
+    actions: list[str], size: int, data: st.DataObject
+) -> None:
     """What the ring has for a position is all that the topic has had since, and nothing else."""
     store = Store(size)
     process = Process(store)
@@ -300,3 +302,16 @@ def test_positions_survive_as_text(name: str, offset: int) -> None:
     position = Position(name, offset, name[::-1])
     assert Position.parse(str(position)) == position
     assert len(str(position)) <= 81
+
+
+def test_a_position_just_before_the_oldest_kept_is_asked_of_the_history() -> None:
+    """All of the history may follow it, which is more than the ring holds; an older one is too old."""
+    store = Store(10)
+    positions = [store.publish(number).position for number in range(12)]
+    merge = Merge(Ring(RING_SIZE))
+    merge.fill(store.entries, all_of_it=True)
+    assert [merge.missed_after(position) for position in positions[:3] if position is not None] == [
+        TOO_OLD,
+        None,
+        None,
+    ]

@@ -53,7 +53,7 @@ async def test_processes_share_topics(redis_server: RedisServer) -> None:
             await expect(second, "text", b"bytes")
 
 
-async def test_a_topic_is_subscribed_once_for_all_who_want_it(own_redis: RedisServer) -> None:
+async def test_a_topic_is_subscribed_once_for_all_subscriptions(own_redis: RedisServer) -> None:
     """However many subscribe here, Redis sees one subscriber, from the first until the last leaves."""
     async with open_redis_broker(own_redis.url) as broker:
 

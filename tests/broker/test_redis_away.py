@@ -165,7 +165,7 @@ def _resident_memory() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-async def test_those_who_wait_for_redis_go_on_in_order(own_redis: RedisServer) -> None:
+async def test_tasks_that_wait_for_redis_go_on_in_order(own_redis: RedisServer) -> None:
     """Publishers that had to wait for room publish in the order in which they came."""
     timeouts = RedisTimeouts(request=20, ping=20)
     async with (
@@ -225,8 +225,8 @@ async def test_subscribing_while_redis_is_away(own_redis: RedisServer, broker: B
         assert await next_of(messages) == "hello"
 
 
-async def test_who_subscribes_during_the_absence_has_no_gap(own_redis: RedisServer) -> None:
-    """A gap is for those who may have missed something, not for a subscription that begins later."""
+async def test_a_subscription_begun_during_the_absence_has_no_gap(own_redis: RedisServer) -> None:
+    """A gap is for a subscription that may have missed something, not for one that begins later."""
     timeouts = RedisTimeouts(connect=0.3, request=10, ping_interval=0.15, ping=0.15, backoff=0.1)
     async with open_redis_broker(own_redis.url, timeouts=timeouts) as broker, broker.subscribe("t") as old:
         own_redis.kill()

@@ -140,7 +140,7 @@ async def test_a_stopped_process_joins_again(own_redis: RedisServer, broker: Bro
 
 @pytest.mark.slow
 async def test_redis_is_away_for_longer_than_a_lease(own_redis: RedisServer, broker: Broker) -> None:
-    """When it is back with its data everyone is still there: no ghosts, no doubles, no leave."""
+    """When it is back with its data every member is still there: no ghosts, no doubles, no leave."""
     events: list[PresenceEvent] = []
     async with (
         process_with_members(own_redis, 10),
@@ -254,8 +254,8 @@ async def test_being_there_costs_one_command_a_process(own_redis: RedisServer, b
         nursery.cancel_scope.cancel()
 
 
-async def test_many_who_fail_to_come_leave_nothing_behind(own_redis: RedisServer, broker: Broker) -> None:
-    """Those who tried while Redis was away are forgotten: it hears of none of them later."""
+async def test_members_that_fail_to_come_leave_nothing_behind(own_redis: RedisServer, broker: Broker) -> None:
+    """Members that tried while Redis was away are forgotten: it hears of none of them later."""
     own_redis.pause()
     await until(lambda: broker.problem is not None, 5)
 

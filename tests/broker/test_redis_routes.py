@@ -8,6 +8,7 @@ import trio.testing
 
 from trio_ws_app.broker import Gap
 from trio_ws_app.broker.redis_connection import OnReply
+from trio_ws_app.broker.redis_patience import Patience
 from trio_ws_app.broker.redis_routes import Routes
 
 TOPIC = b"topic"
@@ -45,7 +46,7 @@ def routes_to(in_charge: list[FakeLink], feeds: list[FakeFeed]) -> Routes:
 
     return Routes(
         sharded=True,
-        timeout=5,
+        patience=Patience(5),
         link_for=lambda _: in_charge[0],
         layout_is_wrong=lambda: None,
         make_feed=make_feed,

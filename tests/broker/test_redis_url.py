@@ -71,6 +71,7 @@ def test_tls_verifies_by_default(tmp_path: Path) -> None:
         ("redis://host?db=-1", "'db'"),
         ("redis://host?socket_timeout=0", "'socket_timeout'"),
         ("redis://host?health_check_interval=nan", "'health_check_interval'"),
+        ("redis://host?socket_connect_timeout=soon", "'socket_connect_timeout'"),
         ("redis://host?client_name=two%20words", "'client_name'"),
         ("redis://host?protocol=2", "RESP3"),
         ("redis://host?decode_responses=true", "not needed here: messages are text or bytes"),

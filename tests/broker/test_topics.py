@@ -122,7 +122,7 @@ async def test_following_twice_brings_each_message_once(broker: ws.Broker) -> No
 
 
 async def test_the_first_may_leave_while_others_wait() -> None:
-    """Followers may go before the acknowledgement: those who stay follow, and the last gives it back."""
+    """Followers may go before the acknowledgement: those that stay follow, and the last gives it back."""
     broker = SlowBroker()
     topics = topics_on(broker)
     first, second = FakeMember(), FakeMember()
@@ -149,7 +149,7 @@ async def test_the_first_may_leave_while_others_wait() -> None:
     assert topics._topics == {}
 
 
-async def test_who_comes_later_joins_those_who_stayed() -> None:
+async def test_a_later_follower_joins_those_that_stayed() -> None:
     """As long as a topic has followers it is one sink, whose followers share what is known about it."""
     broker = SlowBroker()
     broker.acknowledge.set()
@@ -164,7 +164,7 @@ async def test_who_comes_later_joins_those_who_stayed() -> None:
     assert (first.got, second.got, third.got) == ([], ["hello"], ["hello"])
 
 
-async def test_a_message_can_leave_out_who_said_it(broker: ws.Broker) -> None:
+async def test_a_message_can_leave_out_its_author(broker: ws.Broker) -> None:
     """``exclude`` holds for one message, for members and for connections, and not for equal ones later."""
     topics, ann, bob = topics_on(broker), FakeMember(), FakeMember()
     async with topics.follow("t", ann), topics.follow("t", bob):

@@ -63,13 +63,16 @@ def application(limits: ws.ChannelLimits | None = None) -> ws.ChannelsApp:
         '{"id":1,"rpc":{"data":1e999}}',
         '{"id":1,"rpc":{"data":' + 5000 * "9" + "}}",
         '{"id":1,"rpc":{"data":' + 50_000 * "[" + "}}",
+        '{"id":1,"rpc":{"data":' + 101 * "[" + 101 * "]" + "}}",
+        '{"id":1,"connect":{"subs":5}}',
+        '{"unknown":{}}',
         "{}",
         "{}\n{}",
     ],
     ids=lambda frame: frame[:60],
 )
 async def test_what_is_no_command_ends_the_connection(frame: str) -> None:
-    """With 3501, after which a client does not come back; the last two are pongs to no ping."""
+    """With 3501, after which a client does not come back; the last three are pongs to no ping."""
     async with served(application()) as server:
         client = await connected(server)
         await client.peer.send(frame)

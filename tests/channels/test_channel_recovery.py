@@ -201,7 +201,9 @@ async def test_a_place_that_is_none_is_not_recovered(epoch: str, offset: int) ->
 
 
 @pytest.mark.parametrize(("published", "recovered"), [(0, True), (3, True), (100, True), (101, False)])
-async def test_who_has_seen_nothing_recovers_a_whole_history(published: int, recovered: bool) -> None:
+async def test_a_client_that_has_seen_nothing_recovers_a_whole_history(
+    published: int, recovered: bool
+) -> None:
     """Without an epoch, from offset 0: all there is, unless its beginning is not kept any more."""
     async with ws.open_memory_broker() as broker:
         app = channels_on(broker)
@@ -310,7 +312,7 @@ async def test_too_much_to_recover_is_not_recovered() -> None:
 
 
 async def test_a_cache_has_the_last_publication() -> None:
-    """For who comes for the first time too, and not again for who has it."""
+    """For a client that comes for the first time too, and not again for one that has it."""
     app = application()
     async with served(app) as server:
         reader = Reader(await connected(server), keeps_first_epoch=False, channel="cache")
@@ -376,7 +378,7 @@ async def test_a_page_of_the_history_is_so_large() -> None:
         assert sizes == [[1, 1, 1], [1, 6000], [6000], [20_000], []]
 
 
-async def test_what_those_who_come_back_get_is_kept_within_a_bound() -> None:
+async def test_what_returning_clients_get_is_kept_within_a_bound() -> None:
     """Publications are kept as texts for them: so many bytes of all channels, however large each is."""
     app = application(size=1)
     async with served(app) as server:

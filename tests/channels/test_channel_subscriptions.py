@@ -203,7 +203,7 @@ async def test_the_finally_runs_before_others_are_told_of_the_leave() -> None:
             assert log.pop() == f"finally of {leaves}"
 
 
-async def test_who_subscribes_again_waits_for_the_end_of_the_last_time(
+async def test_a_second_subscription_waits_for_the_end_of_the_first(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """There is one subscription to a channel at a time."""
@@ -374,7 +374,7 @@ async def test_misuse_is_trios_own() -> None:
 
 
 async def test_presence_is_told_and_asked_for() -> None:
-    """Who comes and who goes, and who is there; only those who want to know are told."""
+    """Joins, leaves and the members; only subscribers that ask for them are told."""
     async with served(application(stay, presence=True)) as server:
         ann = await connected(server, data={"name": "ann"})
         await ann.call("subscribe", channel="it", join_leave=True)
@@ -460,7 +460,7 @@ async def test_a_channel_that_is_named_twice_is_one() -> None:
         assert result["subs"] == {"it": {}}
 
 
-async def test_who_is_subscribed_while_connecting_is_told_afterwards() -> None:
+async def test_a_client_subscribed_while_connecting_is_told_afterwards() -> None:
     """The push does not come before the reply."""
     slow = trio.Event()
     channels = ws.Channels()
@@ -561,7 +561,7 @@ async def test_a_handler_acts_on_its_client() -> None:
 
 
 class Away(MemoryBroker):
-    """A broker that is away for the first who subscribe, a second each."""
+    """A broker that is away for the first subscribers, a second each."""
 
     def __init__(self, failures: int) -> None:
         super().__init__()

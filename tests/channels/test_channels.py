@@ -76,7 +76,7 @@ async def test_refusals_are_errors_with_the_codes_of_the_protocol() -> None:
         assert await client.error("subscribe", channel="room:1") == 105
 
 
-async def test_who_unsubscribes_gets_nothing_more() -> None:
+async def test_an_unsubscribed_client_gets_nothing_more() -> None:
     """And may come back at once."""
     app = rooms().app()
     async with served(app) as server:

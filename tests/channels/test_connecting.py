@@ -48,8 +48,8 @@ def with_tokens(**options: Any) -> ws.ChannelsApp:
     return application(tokens=ws.Tokens(auth.secret(SECRET)), **options)
 
 
-async def test_everybody_may_connect_by_default() -> None:
-    """As nobody in particular."""
+async def test_any_client_may_connect_by_default() -> None:
+    """As a user without a name."""
     async with served(application()) as server:
         client = ProtocolClient(await server.connect())
         result = await client.call("connect")
@@ -79,7 +79,7 @@ async def test_the_application_sees_what_the_client_says() -> None:
 
 
 @pytest.mark.parametrize(("code", "temporary"), [(101, False), (100, True), (444, False)])
-async def test_who_may_not_connect_is_told_why(code: int, temporary: bool) -> None:
+async def test_a_refused_client_is_told_why(code: int, temporary: bool) -> None:
     """In the reply; what the client had sent with it is not looked at."""
 
     async def who(_request: ws.ConnectRequest) -> ws.User:
@@ -95,7 +95,7 @@ async def test_who_may_not_connect_is_told_why(code: int, temporary: bool) -> No
         assert client.replies == {}
 
 
-async def test_who_may_not_connect_is_disconnected() -> None:
+async def test_a_refused_client_is_disconnected() -> None:
     """With the code that the application says."""
 
     async def who(_request: ws.ConnectRequest) -> ws.User:
@@ -147,7 +147,7 @@ async def test_a_client_that_does_not_answer_pings_is_gone() -> None:
         assert (good.pings, bad.pings) == (1, 1)
 
 
-async def test_a_standstill_ends_nobody(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_standstill_ends_no_connection(autojump_clock: trio.testing.MockClock) -> None:
     """A pong that has come while the process was stopped is read before the client is judged (G14)."""
     async with served(application()) as server:
         client = await connected(server)
@@ -161,7 +161,7 @@ async def test_a_standstill_ends_nobody(autojump_clock: trio.testing.MockClock) 
 
 
 async def test_a_user_has_so_many_connections() -> None:
-    """One more ends with 3504; nobody in particular may have more."""
+    """One more ends with 3504; a user without a name may have more."""
     limits = ws.ChannelLimits(max_connections_a_user=1)
 
     async def who(request: ws.ConnectRequest) -> ws.User:
@@ -191,7 +191,7 @@ async def test_too_many_channels_to_begin_with() -> None:
 # -- tokens
 
 
-async def test_a_token_says_who_connects() -> None:
+async def test_a_token_names_the_user_that_connects() -> None:
     """With the claims of Centrifugo."""
     async with served(with_tokens()) as server:
         client = ProtocolClient(await server.connect())
@@ -354,7 +354,7 @@ async def test_an_audience_and_an_issuer_are_checked() -> None:
         ws.Tokens(auth.secret(SECRET)).user(token(aud="them"))
 
 
-async def test_who_goes_while_connecting_is_not_waited_for() -> None:
+async def test_a_client_that_goes_while_connecting_is_not_waited_for() -> None:
     """The function for connect is cancelled."""
     cancelled = trio.Event()
 

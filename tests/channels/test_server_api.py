@@ -136,7 +136,7 @@ async def test_presence_and_history_are_told() -> None:
 
 
 async def test_a_user_is_disconnected_unsubscribed_and_subscribed() -> None:
-    """All of the user's connections, and nobody else's."""
+    """All of the user's connections, and no other user's."""
     async with served() as (server, backend):
         ann, bob = await connected(server, data="ann"), await connected(server, data="bob")
         await backend.result("subscribe", user="ann", channel="plain")
@@ -226,6 +226,38 @@ async def test_requests_that_are_none_have_their_status() -> None:
 
 
 def test_a_key_that_is_short_is_refused() -> None:
-    """An empty one would let in everybody."""
+    """An empty one would let in every request."""
     with pytest.raises(ValueError, match="16 characters"):
         application().api("")
+
+
+async def test_a_request_that_is_no_http_or_breaks_off() -> None:
+    """The first is a mistake of the application's, the second an answer that is never read."""
+    api = application().api(KEY)
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.disconnect"}
+
+    async def send(event: Any) -> None:
+        sent.append(event)
+
+    with pytest.raises(RuntimeError, match="answers HTTP, not 'websocket'"):
+        await api({"type": "websocket"}, receive, send)
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/api/publish",
+        "headers": [(b"x-api-key", KEY.encode())],
+    }
+    await api(scope, receive, send)
+    assert sent[0]["status"] == 400
+
+
+async def test_one_bad_channel_of_a_broadcast_costs_the_others_nothing() -> None:
+    """Its own response is an error; a batch that is no list is no batch."""
+    async with served() as (_, backend):
+        result = await backend.result("broadcast", channels=["plain", "", 5], data=1)
+        assert [response.get("error", {}).get("code") for response in result["responses"]] == [None, 107, 107]
+        answer = await backend.client.post("/api/batch", json={"commands": 5}, headers={"X-API-Key": KEY})
+        assert answer.status_code == 400

@@ -80,7 +80,7 @@ async def test_by_default_it_is_disconnected(history: ws.History | None) -> None
         assert len(slow.pushes) < 5
 
 
-async def test_it_may_be_unsubscribed_alone() -> None:
+async def test_a_slow_subscriber_may_be_unsubscribed_alone() -> None:
     """With 2500; it keeps its other channels, and recovers."""
     app = application(history=ws.History(200, 300), overflow="unsubscribe")
     async with served(app) as server:
@@ -116,7 +116,7 @@ async def test_publications_may_be_dropped(overflow: str, first: int, last: int)
 
 
 @pytest.mark.parametrize("behind", [0, 100])
-async def test_who_comes_back_to_much_is_sent_it_as_it_takes_it(behind: int) -> None:
+async def test_a_client_that_has_missed_much_is_sent_it_as_it_takes_it(behind: int) -> None:
     """The reply waits for what is queued already, and has not all; nothing is lost, then or meanwhile."""
     app = application(history=ws.History(1000, 300))
     async with served(app) as server:

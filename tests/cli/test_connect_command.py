@@ -227,7 +227,7 @@ def test_a_signal_sends_close(tmp_path: Path, number: signal.Signals) -> None:
         assert server.line() == "1000 (normal)"
 
 
-def test_it_comes_back_and_sends_what_was_not_sent() -> None:
+def test_connect_comes_back_and_sends_what_was_not_sent() -> None:
     """With --reconnect a server that dies is waited for, and the lines go on."""
     with serving("echo") as first, connecting("--wait", "0.5", first.url, "--reconnect") as process:
         assert process.stdin is not None

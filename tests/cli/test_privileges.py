@@ -1,4 +1,4 @@
-"""A server that root starts and that is somebody else before it imports anything."""
+"""A server that root starts, and that is another user's before it imports anything."""
 
 from __future__ import annotations
 

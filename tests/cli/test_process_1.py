@@ -82,7 +82,7 @@ def test_orphans_are_waited_for(tmp_path: Path, options: list[str]) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_are_handed_on(tmp_path: Path, number: signal.Signals) -> None:
-    """The server says goodbye, and the status is 0."""
+    """The server closes its connections, and the status is 0."""
     with container(tmp_path) as (process, url), connect(url) as client:
         os.kill(process_1(process), number)
         with pytest.raises(Exception, match="1001"):

@@ -1,4 +1,4 @@
-"""``trio-ws-app publish --history``: what is published is kept for those who come later."""
+"""``trio-ws-app publish --history``: what is published is kept for later subscribers."""
 
 from __future__ import annotations
 

@@ -147,10 +147,10 @@ def test_a_replaced_worker_closes_batch_by_batch(directory: Path) -> None:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 1001), (signal.SIGHUP, 1012)])
-def test_a_client_that_says_nothing_does_not_hold_up_the_goodbye(
+def test_a_client_that_says_nothing_does_not_hold_up_the_closing(
     directory: Path, number: signal.Signals, code: int
 ) -> None:
-    """Those who are in the opening handshake get a quarter of the grace period, not all of it."""
+    """Clients in the opening handshake get a quarter of the grace period, not all of it."""
     with (
         serving("app:names_its_process", *TWO, "--grace-period", "0.4", cwd=directory) as server,
         ExitStack() as stack,

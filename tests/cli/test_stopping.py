@@ -130,7 +130,7 @@ def is_alive(process: int) -> bool:
 
 @pytest.mark.parametrize("options", [(), WORKERS], ids=["alone", "workers"])
 @pytest.mark.parametrize("name", NAMES)
-def test_it_ends_within_the_grace_period_and_a_second(
+def test_the_server_ends_within_the_grace_period_and_a_second(
     directory: Path, name: str, options: tuple[str, ...]
 ) -> None:
     """Handlers and blocks that refuse to end are ended with the process, with status 0 and one line."""
@@ -195,7 +195,7 @@ def test_code_that_holds_the_interpreter_is_ended_too(directory: Path) -> None:
 @pytest.mark.skipif(not COMPILED, reason="not compiled, the watchdog cannot tell a standstill")
 @pytest.mark.parametrize("options", [(), WORKERS], ids=["alone", "workers"])
 def test_a_standstill_takes_nothing_of_the_time_to_end(directory: Path, options: tuple[str, ...]) -> None:
-    """Stopped for longer than grace and a second, it says goodbye and ends its handlers afterwards (G14)."""
+    """Stopped for longer than grace and a second, it closes and ends its handlers afterwards (G14)."""
     grace = 2  # long enough for the handler on a loaded machine
     arguments = ("app:takes_its_time", "--grace-period", str(grace), *options)
     with serving(*arguments, cwd=directory) as server, connect(server.url) as client:

@@ -183,3 +183,61 @@ async def test_an_application_without_a_handler_is_explained(name: str, words: l
         async with load(f"bad_app:{name}")(MemoryBroker()):
             pass
     assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+ASGI = """
+from contextlib import asynccontextmanager
+
+async def application(scope, receive, send):
+    pass
+
+def made():
+    return application
+
+def made_with(broker):
+    events.append(type(broker).__name__)
+    return application
+
+@asynccontextmanager
+async def opened():
+    events.append("opened")
+    yield application
+    events.append("closed")
+
+def wrong():
+    return 5
+
+number = 5
+events = []
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "events"),
+    [("application", []), ("made", []), ("made_with", ["MemoryBroker"]), ("opened", ["opened", "closed"])],
+)
+async def test_every_kind_of_asgi_application(
+    name: str, events: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is itself, or what a function returns, or a block of one."""
+    (tmp_path / "asgi_targets.py").write_text(ASGI)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "asgi_targets", raising=False)
+    async with load(f"asgi_targets:{name}", asgi=True)(MemoryBroker()) as app:
+        assert isinstance(app, App)
+        assert app.http is sys.modules["asgi_targets"].application
+    assert sys.modules["asgi_targets"].events == events
+
+
+@pytest.mark.parametrize("name", ["wrong", "number"])
+async def test_what_is_no_asgi_application_is_explained(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its kind, and what it has to be."""
+    (tmp_path / "asgi_targets.py").write_text(ASGI)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "asgi_targets", raising=False)
+    with pytest.raises(UsageError, match=r"an ASGI application.*an int|an int, not an ASGI application"):
+        async with load(f"asgi_targets:{name}", asgi=True)(MemoryBroker()):
+            pass

@@ -97,7 +97,7 @@ def test_several_certificates(tmp_path: Path, authority: trustme.CA) -> None:
 
 
 def test_client_certificates_and_versions(tmp_path: Path, authority: trustme.CA) -> None:
-    """Without a certificate of the authority, or with an old version, nobody gets in."""
+    """Without a certificate of the authority, or with an old version, no client gets in."""
     chain, key = write_pair(tmp_path, authority, "localhost")
     options = ["--tls-cert", chain, "--tls-key", key, "--tls-client-ca", write_authority(tmp_path, authority)]
     with serving("echo", "--host", "localhost", *options, "--tls-minimum-version", "1.3") as server:

@@ -328,7 +328,7 @@ def test_log_lines_name_the_worker_and_the_path(tmp_path: Path) -> None:
 
 
 def test_the_password_of_the_broker_is_not_shown(own_redis: RedisServer) -> None:
-    """Neither in the log nor where anybody may look in."""
+    """Neither in the log nor in what inspection shows."""
     own_redis.cli("CONFIG", "SET", "requirepass", "hush")
     url = own_redis.url.replace("//", "//:hush@")
     with serving("echo", "--broker", url, "--control-token", "t") as server:

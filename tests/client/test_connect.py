@@ -545,3 +545,27 @@ async def test_a_server_without_tls() -> None:
         with trio.fail_after(1), pytest.raises(ssl.SSLError):
             async with ws.connect(f"wss://{address}/"):
                 pytest.fail("there is no connection")
+
+
+async def test_a_server_that_hangs_up_during_the_tls_handshake() -> None:
+    """It is 1006, as before an answer."""
+
+    async def hang_up(stream: trio.SocketStream) -> None:
+        await stream.receive_some(1)
+
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(partial(trio.serve_tcp, hang_up, 0, host="127.0.0.1"))
+        port = listeners[0].socket.getsockname()[1]
+        with trio.fail_after(5), pytest.raises(ws.ConnectionClosed, match="TLS handshake") as caught:
+            async with ws.connect(f"wss://127.0.0.1:{port}"):
+                pytest.fail("there is no connection")
+        nursery.cancel_scope.cancel()
+    assert caught.value.reason.code == 1006
+
+
+async def test_a_server_that_speaks_no_tls() -> None:
+    """What OpenSSL says of it comes out, without a broken resource around it."""
+    async with serving() as address:
+        with trio.fail_after(5), pytest.raises(ssl.SSLError, match="WRONG_VERSION_NUMBER"):
+            async with ws.connect(f"wss://{address}"):
+                pytest.fail("there is no connection")

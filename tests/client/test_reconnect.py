@@ -151,7 +151,7 @@ def refused(status: int) -> ws.HandshakeRefused:
     ],
     ids=str,
 )
-async def test_it_gives_up_with_the_reason(failure: Exception) -> None:
+async def test_reconnect_gives_up_with_the_reason(failure: Exception) -> None:
     """What will not change by waiting ends the loop at once, with itself."""
     async with FakeServer(OSError(), failure).connections() as connections:
         with pytest.raises(type(failure)) as caught:
@@ -161,7 +161,7 @@ async def test_it_gives_up_with_the_reason(failure: Exception) -> None:
 
 
 @pytest.mark.parametrize("code", [1008, 4000])
-async def test_it_gives_up_on_a_code_of_an_open_connection(code: int) -> None:
+async def test_reconnect_gives_up_on_a_code_of_an_open_connection(code: int) -> None:
     """A close code that forbids coming back ends the loop with ConnectionClosed and that code."""
     with pytest.raises(ws.ConnectionClosed) as caught:
         await run(FakeServer(code).connections())
@@ -307,7 +307,7 @@ async def fail_when_cancelled(block: AbstractAsyncContextManager[AsyncIterator[w
                 raise KeyError("mine")
 
 
-async def test_it_survives_a_restart() -> None:
+async def test_reconnect_survives_a_restart() -> None:
     """A client of a real server that restarts is served again, by its successor on the same port."""
     got = []
 

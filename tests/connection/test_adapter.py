@@ -128,7 +128,7 @@ async def test_messages_that_came_before_it_was_adapted() -> None:
         assert [await connection.receive() for _ in range(5)] == list("01234")
 
 
-async def test_it_may_be_adapted_in_any_task(nursery: trio.Nursery) -> None:
+async def test_a_connection_may_be_adapted_in_any_task(nursery: trio.Nursery) -> None:
     """The nursery of trio-websocket's reader is found from a task that is no relative of it."""
     give, take = trio.open_memory_channel[Raw](1)
     got: list[object] = []

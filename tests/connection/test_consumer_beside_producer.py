@@ -1,4 +1,4 @@
-"""A consumer beside one producer: order, who may receive, context variables, and who is told of the end."""
+"""A consumer beside one producer: order, which task may receive, context variables, and the end."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ def test_a_game_outlives_its_server(own_redis: RedisServer) -> None:
 
 
 def come(browser: Browser, server: Running, name: str) -> Tab:
-    """A window in which somebody has come to the table."""
+    """A window in which a player has come to the table."""
     tab = browser.tab(page_of(server))
     tab.wait_for("document.activeElement.id === 'name'")
     tab.value("document.activeElement.select()")

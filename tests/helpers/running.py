@@ -10,7 +10,7 @@ import threading
 import time
 import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import attrs
@@ -138,4 +138,8 @@ def serving(
                 raise AssertionError(f"no ready line: {ready}{process.communicate(timeout=PATIENCE)[1]}")
             yield Running(process, ready.removeprefix("listening on ").strip())
         finally:
+            if "COVERAGE_PROCESS_CONFIG" in os.environ:  # a process that is killed does not tell what it ran
+                process.terminate()
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(2.0)
             process.kill()

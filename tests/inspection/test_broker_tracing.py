@@ -1,4 +1,4 @@
-"""Traces of what a broker carries, from who publishes to every process that delivers it."""
+"""Traces of what a broker carries, from the publisher to every process that delivers it."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ async def test_a_publication_is_one_span_and_its_delivery_another(
 
 @pytest.mark.parametrize("key", [None, "key"])
 async def test_what_was_missed_still_has_its_trace(open_broker: Open, topic: str, key: str | None) -> None:
-    """A history keeps it with the message: for who comes back, and for who looks."""
+    """A history keeps it with the message: for subscribers that come back, and for queries."""
     spans = Spans()
     async with open_broker(spans.tracing) as broker:
         first = await broker.publish(topic, "one", history=HISTORY)

@@ -107,7 +107,7 @@ async def refusal(
 
 
 async def test_without_the_token_nothing_is_shown() -> None:
-    """With a token set, only who sends it gets an answer."""
+    """With a token set, only a request that carries it gets an answer."""
     assert (await refusal("/inspect", Inspector(), "s3cret")).status == 401
     assert (await refusal("/inspect", Inspector(), "s3cret", authorization="Bearer wrong")).status == 401
     assert (

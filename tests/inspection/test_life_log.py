@@ -20,7 +20,7 @@ async def echo(connection: ws.Connection) -> None:
 
 
 async def test_a_life_is_one_line_with_its_facts(caplog: pytest.LogCaptureFixture) -> None:
-    """Id, address, path without secrets, duration, messages, close code and who closed."""
+    """Id, address, path without secrets, duration, messages, close code and which side closed."""
     caplog.set_level(logging.INFO, "trio_ws_app.connection")
     async with serve_in_memory(echo) as memory:
         peer = await memory.connect("/room?name=ada&token=secret")

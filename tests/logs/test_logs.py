@@ -23,7 +23,7 @@ def record(message: str = "closed", **fields: object) -> logging.LogRecord:
     return made
 
 
-def test_text_says_who_what_and_when_on_one_line() -> None:
+def test_a_record_as_text_is_one_line() -> None:
     """A line starts with time, level, logger and message, and goes on with the record's own fields."""
     line = logs.TextFormatter().format(record(id="7", path="/room?x=1", duration=1.23456, code=1000))
     assert line == (

@@ -71,7 +71,7 @@ def test_direct_messages(browser: Browser) -> None:
         ada.wait_for(f"{BUBBLES} === 'psst,yes?'")
 
 
-def test_a_moderator_removes_somebody(browser: Browser) -> None:
+def test_a_moderator_removes_a_member(browser: Browser) -> None:
     """The one removed is told, and can say no more there."""
     with serving("rooms", TRIO_WS_APP_SECRET=SECRET) as server:
         ada = join(browser, server, "Ada")

@@ -13,6 +13,7 @@ from trio_ws_app.broker.feed import Feed
 from trio_ws_app.broker.redis_connection import OnReply
 from trio_ws_app.broker.redis_feed import RedisFeed, Shared
 from trio_ws_app.broker.redis_lease import _CLAIM, _RENEW
+from trio_ws_app.broker.redis_patience import Patience
 from trio_ws_app.broker.redis_presence import RedisPresence
 from trio_ws_app.broker.redis_roster import _CHANGE, _SNAPSHOT
 from trio_ws_app.broker.redis_routes import Routes
@@ -41,6 +42,7 @@ class ScriptedRedis:
     subscribed: list[bytes] = attrs.field(factory=list)
     publish_command: bytes = b"PUBLISH"
     problem: str | None = None
+    patience: Patience = attrs.field(factory=lambda: Patience(TIMEOUTS.request))
 
     # As a link and its connection.
 
@@ -88,9 +90,9 @@ class ScriptedRedis:
         name, digest, *rest = command()
         assert name == b"EVALSHA"
         if digest == _CHANGE.digest:
-            return self._change(rest[1 + 3 + 6 :])
+            return self._change(rest[1 + 3 + 5 :])
         if digest == _SNAPSHOT.digest:
-            return [[part for item in self.members.items() for part in item], []]
+            return [[part for item in self.members.items() for part in item], None]
         assert digest in (_CLAIM.digest, _RENEW.digest)
         return [1, 5000, []]
 
@@ -111,12 +113,17 @@ async def scripted() -> AsyncIterator[tuple[ScriptedRedis, Routes, trio.Nursery]
     async with trio.open_nursery() as server, trio.open_nursery() as nursery:
         redis = ScriptedRedis(server)
         shared = Shared()
+        nursery.start_soon(redis.patience.run)
+
+        def make_feed(channel: bytes) -> RedisFeed:
+            return RedisFeed(channel, redis, redis.patience, 1.0, shared, nursery)  # type: ignore[arg-type]
+
         routes = Routes(
             sharded=False,
-            timeout=TIMEOUTS.request,
+            patience=redis.patience,
             link_for=lambda _: redis,  # type: ignore[arg-type, return-value]
             layout_is_wrong=lambda: None,
-            make_feed=lambda channel: RedisFeed(channel, redis, TIMEOUTS, shared, nursery),  # type: ignore[arg-type]
+            make_feed=make_feed,
         )
         yield redis, routes, nursery
         await trio.sleep(5)  # what was given back is told

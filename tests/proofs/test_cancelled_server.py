@@ -23,7 +23,7 @@ SETTINGS = ws.Settings(grace_period=GRACE, close_timeout=2)
 
 
 class Room:
-    """A handler with producer, consumer and slow clean-up, and who of its connections is still there."""
+    """A handler with producer, consumer and slow clean-up, and which of its connections are still there."""
 
     def __init__(self) -> None:
         self.present = 0

@@ -5,9 +5,10 @@ from __future__ import annotations
 import trio
 
 import trio_ws_app as ws
-from trio_ws_app.broker import Delivery, MemoryBroker, RedisTimeouts
+from trio_ws_app.broker import Delivery, MemoryBroker
 from trio_ws_app.broker.redis_connection import OnReply
 from trio_ws_app.broker.redis_feed import RedisFeed, Shared
+from trio_ws_app.broker.redis_patience import Patience
 from trio_ws_app.broker.redis_routes import Routes
 from trio_ws_app.testing import cancel_everywhere, cancelled_here, check_afterwards, connected_pair
 
@@ -97,10 +98,10 @@ def test_what_redis_was_asked_for_is_given_back() -> None:
             redis = SlowRedis(server)
             routes = Routes(
                 sharded=False,
-                timeout=5,
+                patience=Patience(5),
                 link_for=lambda _: redis,
                 layout_is_wrong=lambda: None,
-                make_feed=lambda channel: RedisFeed(channel, None, RedisTimeouts(), Shared(), server),
+                make_feed=lambda channel: RedisFeed(channel, None, Patience(5), 1.0, Shared(), server),
             )
             check_afterwards(lambda: _assert_given_back(routes, redis))
             got: list[object] = []

@@ -104,7 +104,7 @@ async def test_a_handler_learns_of_it_as_of_any_end() -> None:
         nursery.cancel_scope.cancel()
 
 
-async def test_without_a_budget_nobody_ends() -> None:
+async def test_without_a_budget_no_connection_ends() -> None:
     """It is off by default."""
 
     async def handler(connection: ws.Connection) -> None:

@@ -68,7 +68,7 @@ async def test_the_consumer_has_cleaned_up_when_the_producer_is_exhausted() -> N
     assert ended == ws.Exit(ws.Side.PRODUCER, None)
 
 
-async def test_everyone_has_cleaned_up_when_one_fails() -> None:
+async def test_every_part_has_cleaned_up_when_one_fails() -> None:
     """One error comes out as itself, after the siblings' clean-up."""
     log = Log()
 
@@ -184,3 +184,34 @@ async def test_a_generator_that_is_left_between_two_messages_is_closed() -> None
         await ws.produce(connection, generator)
         log.events.append("produce has returned")
     assert log.events == ["generator is closed", "produce has returned"]
+
+
+async def test_each_of_several_consumers_gets_each_message() -> None:
+    """In the order of the list, async functions and plain ones."""
+    seen: list[tuple[str, ws.Message]] = []
+
+    async def wait(message: ws.Message) -> None:
+        await trio.sleep(1)
+        seen.append(("async", message))
+
+    def note(message: ws.Message) -> None:
+        seen.append(("plain", message))
+
+    async with connected_pair() as (connection, peer), trio.open_nursery() as nursery:
+
+        async def talk() -> None:
+            await peer.send("a")
+            await peer.send("b")
+            await peer.aclose()
+
+        nursery.start_soon(talk)
+        ended = await ws.duplex(connection, consume=[wait, note])
+    assert seen == [("async", "a"), ("plain", "a"), ("async", "b"), ("plain", "b")]
+    assert ended.first is ws.Side.CONSUMER
+
+
+async def test_a_duplex_without_parts_is_refused() -> None:
+    """It would never end."""
+    async with connected_pair() as (connection, _peer):
+        with pytest.raises(TypeError, match="consume=, produce="):
+            await ws.duplex(connection)

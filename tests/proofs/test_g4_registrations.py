@@ -61,7 +61,7 @@ async def test_nothing_registered_outlives_the_registry() -> None:
             await peer.receive()
 
 
-async def test_who_registers_too_late_is_cancelled() -> None:
+async def test_a_registration_that_is_too_late_is_cancelled() -> None:
     """A block that is entered while the registry closes is cancelled at its first checkpoint."""
     cancelled = 0
 

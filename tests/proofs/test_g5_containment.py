@@ -120,7 +120,7 @@ async def test_a_normal_end_is_no_error(end: object, busy: str, caplog: pytest.L
     assert problems(caplog) == []
 
 
-async def test_who_never_speaks_websocket_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_client_that_never_speaks_websocket_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
     """Port scans, garbage, half requests and silence cost at most a DEBUG line and a counter."""
     async with serve_in_memory(echo_or_fail, settings=ws.Settings(open_timeout=5)) as memory:
         for greeting in (

@@ -152,7 +152,7 @@ def _in_nursery(act: Callable[[object], None]) -> ws.Handler:
 
 @pytest.mark.parametrize("make", [_in_handler, _in_plain_consumer, _in_nursery])
 @pytest.mark.parametrize(("act", "kind"), [(_interrupt, KeyboardInterrupt), (_exit, SystemExit)])
-def test_it_comes_from_a_handler(
+def test_an_interrupt_comes_from_a_handler(
     make: Callable[[Callable[[object], None]], ws.Handler],
     act: Callable[[object], None],
     kind: type[BaseException],
@@ -175,7 +175,7 @@ def test_it_comes_from_a_handler(
 
 @pytest.mark.parametrize("waits", [False, True])
 @pytest.mark.parametrize(("act", "kind"), [(_interrupt, KeyboardInterrupt), (_exit, SystemExit)])
-def test_it_comes_from_process_request(
+def test_an_interrupt_comes_from_process_request(
     waits: bool, act: Callable[[object], None], kind: type[BaseException]
 ) -> None:
     """That request gets 503, the connections 1001."""
@@ -205,7 +205,7 @@ def test_it_comes_from_process_request(
 
 
 @pytest.mark.parametrize(("act", "kind"), [(_interrupt, KeyboardInterrupt), (_exit, SystemExit)])
-def test_it_comes_from_readiness(act: Callable[[object], None], kind: type[BaseException]) -> None:
+def test_an_interrupt_comes_from_readiness(act: Callable[[object], None], kind: type[BaseException]) -> None:
     """The same for the other hook."""
     program = Program(listen, readiness=lambda: act("now"))
 

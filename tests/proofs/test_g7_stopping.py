@@ -77,7 +77,7 @@ async def test_stalled_peers_do_not_hold_up_the_stop() -> None:
 
 @virtual_time
 async def test_a_drain_refuses_newcomers_and_says_1012() -> None:
-    """While it drains, handshakes and /readyz get 503, and everyone connected gets 1012."""
+    """While it drains, handshakes and /readyz get 503, and every connection gets 1012."""
     async with (
         serve_in_memory(ignore_everything, settings=SETTINGS) as memory,
         trio.open_nursery() as nursery,

@@ -56,7 +56,7 @@ def test_data_is_kept_and_controls_are_taken_out(
     assert not walk.ahead.unfinished
 
 
-def test_it_may_begin_within_a_payload(build: Build) -> None:
+def test_reading_ahead_may_begin_within_a_payload(build: Build) -> None:
     """The rest of a frame's payload is skipped, whatever it looks like."""
     walk = Walk(build, to_skip=len(CLOSE)).feed(CLOSE[:3], CLOSE[3:] + PING)
     assert walk.ahead.kept == CLOSE

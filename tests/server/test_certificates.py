@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import logging
 import os
 import ssl
@@ -12,6 +13,17 @@ import pytest
 import trio
 import trustme
 from certificates import trusting, write_authority, write_pair
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from cryptography.x509 import CertificateBuilder, Name, NameAttribute
+from cryptography.x509.oid import NameOID
 from serving import serving, upgrade
 
 import trio_ws_app as ws
@@ -219,3 +231,29 @@ def test_mistakes_are_raised(tmp_path: Path, authority: trustme.CA) -> None:
         ws.Certificates((key, chain))
     with pytest.raises(ssl.SSLError):
         ws.Certificates((chain, key), client_ca=key)
+
+
+def test_an_encrypted_key_is_refused(tmp_path: Path, authority: trustme.CA) -> None:
+    """Nothing asks for a passphrase."""
+    chain, key = write_pair(tmp_path, authority, "localhost")
+    private = load_pem_private_key(Path(key).read_bytes(), None)
+    encryption = BestAvailableEncryption(b"secret")
+    Path(key).write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption))
+    with pytest.raises(ValueError, match="encrypted"):
+        ws.Certificates((chain, key))
+
+
+async def test_a_certificate_without_names_is_for_nobody(tmp_path: Path, authority: trustme.CA) -> None:
+    """Whatever name a client asks for: it gets the first one."""
+    first = write_pair(tmp_path, authority, "a.example")
+    key = generate_private_key(SECP256R1())
+    name = Name([NameAttribute(NameOID.COMMON_NAME, "b.example")])
+    now = datetime.datetime.now(datetime.UTC)
+    builder = CertificateBuilder(name, name, key.public_key(), 1, now, now + datetime.timedelta(days=1))
+    nameless = tmp_path / "nameless.pem", tmp_path / "nameless-key.pem"
+    nameless[0].write_bytes(builder.sign(key, SHA256()).public_bytes(Encoding.PEM))
+    plain = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    nameless[1].write_bytes(plain)
+    certificates = ws.Certificates(first, (str(nameless[0]), str(nameless[1])))
+    async with serving(ssl_context=certificates.context) as server:
+        assert await shown(server.port, trusting(authority), "b.example") == {"a.example"}

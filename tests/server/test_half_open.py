@@ -119,7 +119,7 @@ async def test_requests_that_are_looked_at_count_too() -> None:
             assert await status(server.port, upgrade()) == 101
 
 
-async def test_they_count_among_the_connections() -> None:
+async def test_handshakes_count_among_the_connections() -> None:
     """With connections and handshakes together at ``max_connections``, a crowded address gives way."""
     async with serving(settings=ws.Settings(max_connections=30)) as server:
         with flood(server.port, 60) as sockets:
@@ -128,7 +128,7 @@ async def test_they_count_among_the_connections() -> None:
             assert await status(server.port, upgrade()) == 101
 
 
-async def test_they_count_among_an_addresss_connections() -> None:
+async def test_handshakes_count_among_an_addresss_connections() -> None:
     """``max_connections_per_address`` bounds them, and leaves room for saying no."""
     async with serving(settings=ws.Settings(max_connections_per_address=2)) as server:
         with flood(server.port, 60) as sockets:

@@ -10,7 +10,7 @@ from serving import serving
 import trio_ws_app as ws
 
 
-async def test_whoever_has_it_goes_on_receiving_when_the_duplex_ends() -> None:
+async def test_the_next_owner_goes_on_receiving_when_the_duplex_ends() -> None:
     """What duplex had waiting at the connection is gone by then, and takes nothing with it."""
     handed_over, over, heard = trio.Event(), trio.Event(), []
 

@@ -57,7 +57,7 @@ async def test_listeners_of_any_kind(tmp_path: Path) -> None:
 
 
 async def test_tls_and_plain_text_on_its_port(caplog: pytest.LogCaptureFixture) -> None:
-    """TLS clients are served; who speaks plain text there gets no answer and costs no traceback."""
+    """TLS clients are served; a client that speaks plain text gets no answer and costs no traceback."""
     authority = trustme.CA()
     server_side, client_side = (
         ssl.create_default_context(ssl.Purpose.CLIENT_AUTH),

@@ -30,7 +30,7 @@ async def test_a_plain_consumer_sees_its_handlers_context_variables() -> None:
                     assert await client.receive() == path
 
 
-async def test_a_handler_sees_the_context_variables_of_whoever_serves() -> None:
+async def test_a_handler_sees_the_context_variables_that_serve_was_called_with() -> None:
     """So do process_request, plain and async: the hook that reads their bytes runs in no task."""
     seen: list[str] = []
 

@@ -240,7 +240,7 @@ async def test_a_proxy_header_is_expected_of_proxies_alone() -> None:
         assert server.statistics().refused["bad PROXY header"] == 1
 
 
-async def test_without_named_proxies_everybody_is_one() -> None:
+async def test_without_named_proxies_every_peer_is_one() -> None:
     """The option alone is for a port that nothing but the proxy reaches."""
     async with serving(whereabouts, settings=ws.Settings(proxy_protocol=True)) as server:
         assert (await asked(server.port, VERSION_1 + upgrade(), host=STRANGER)).startswith(CLIENT)

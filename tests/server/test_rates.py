@@ -180,5 +180,3 @@ def test_the_policy_is_one_of_three() -> None:
     """Another word is a mistake."""
     with pytest.raises(ValueError, match="slow, drop, close"):
         ws.Settings(rate_policy="wait")
-
-

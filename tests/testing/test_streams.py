@@ -12,7 +12,7 @@ from trio_ws_app.testing.streams import MemoryStream
 Pair = tuple[MemoryStream, MemoryStream]
 
 
-async def test_they_pass_trios_own_conformance_test() -> None:
+async def test_streams_in_memory_pass_trios_own_conformance_test() -> None:
     """check_half_closeable_stream finds nothing, blocked sends included."""
 
     async def make() -> Pair:

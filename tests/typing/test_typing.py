@@ -1,4 +1,4 @@
-"""What type checkers tell those who use the package: nothing about good code, and where the mistakes are."""
+"""What type checkers tell users of the package: nothing about good code, and where the mistakes are."""
 
 from __future__ import annotations
 

@@ -66,3 +66,13 @@ async def test_a_cancelled_task_sends_and_receives_nothing(use: Use, times: int)
             await use(ends.connection)
         assert scope.cancelled_caught
         assert (ends.connection.inbox.count(), ends.connection.messages_out) == (waiting, sent)
+
+
+async def test_a_cancelled_task_sends_no_ping() -> None:
+    """Nothing was asked, so that no pong is waited for."""
+    async with open_ends() as ends:
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await ends.connection.ping()
+        assert scope.cancelled_caught
+        assert ends.seen() == []

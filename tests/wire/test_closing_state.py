@@ -1,4 +1,4 @@
-"""The closing handshake: each way through it, what is queued, and who is told of it."""
+"""The closing handshake: each way through it, what is queued, and what is told of it."""
 
 from __future__ import annotations
 

@@ -413,3 +413,26 @@ async def test_a_ping_that_waits_when_the_peer_closes_has_no_answer() -> None:
         nursery.start_soon(ping)
         await wait_all_tasks_blocked()
         ends.arrive(HELLO + CLOSE)
+
+
+async def test_a_close_that_may_not_be_sent_is_refused_also_after_the_end() -> None:
+    """Whether a mistake shows does not depend on what the peer did before."""
+    async with open_ends() as ends:
+        ends.arrive(CLOSE)
+        with pytest.raises(ValueError, match="1006"):
+            await ends.connection.aclose(1006)
+
+
+async def test_a_ping_that_waits_learns_that_this_side_has_closed() -> None:
+    """As any other use of the connection does, and it returns no time."""
+    async with open_ends() as ends, trio.open_nursery() as nursery:
+
+        async def ping() -> None:
+            with pytest.raises(trio.ClosedResourceError):
+                await ends.connection.ping()
+
+        nursery.start_soon(ping)
+        await wait_all_tasks_blocked()
+        nursery.start_soon(ends.connection.aclose, 4001, "bye")
+        await wait_all_tasks_blocked()
+        ends.arrive(CLOSE)

@@ -1,4 +1,4 @@
-"""The hooks between Trio's turns: what is read and called when, what fails there, and who may queue there."""
+"""The hooks between Trio's turns: what is read and called when, what fails and what may queue there."""
 
 from __future__ import annotations
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import trio
 import trio.testing
+from wire_ends import open_ends
 
 from trio_ws_app.protocol.decoder import MESSAGE_OVERHEAD, Decoder
-from trio_ws_app.protocol.frames import encode_masked
+from trio_ws_app.protocol.frames import Opcode, encode_masked
 from trio_ws_app.wire.inbox import Inbox
 
 
@@ -109,3 +110,15 @@ async def test_one_task_is_woken_once() -> None:
     with trio.move_on_after(0):
         await wait()
     assert not inbox.wake()
+
+
+async def test_each_message_counts_once_however_many_wait() -> None:
+    """Those that come in one read, behind others, and behind what the inbox holds."""
+    hello = encode_masked(Opcode.TEXT, b"hello", b"abcd")
+    async with open_ends(max_inbox_bytes=200) as ends:
+        for count, total in ((1, 1), (1, 2), (2, 3), (2, 3)):
+            ends.arrive(hello * count)
+            assert ends.connection.messages_in == total
+        for _ in range(6):
+            assert await ends.connection.receive() == "hello"
+        assert ends.connection.messages_in == 6

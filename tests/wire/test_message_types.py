@@ -8,6 +8,8 @@ from enum import StrEnum
 import pytest
 from wire_ends import open_ends
 
+import trio_ws_app as ws
+
 
 class OwnBytes(bytes):
     """A subclass of bytes."""
@@ -53,3 +55,33 @@ async def test_what_is_no_message(message: object) -> None:
         with pytest.raises(TypeError, match="str or bytes"):
             ends.connection.send_nowait(message)  # type: ignore[arg-type]
         assert ends.seen() == []
+
+
+async def test_what_is_no_message_is_refused_while_the_peer_is_behind() -> None:
+    """At once, and not when there is room."""
+    async with open_ends(room=0) as ends:
+        while ends.connection.outbox.has_room():
+            ends.connection.send_nowait(bytes(10_000))
+        with pytest.raises(TypeError, match="str or bytes"):
+            await ends.connection.send(1)  # type: ignore[arg-type]
+
+
+async def test_what_is_no_message_is_not_broadcast() -> None:
+    """The list of connections need not be ours for that."""
+    async with open_ends() as ends:
+        with pytest.raises(TypeError, match="str or bytes"):
+            ws.broadcast([ends.connection], 1)  # type: ignore[arg-type]
+        assert ends.seen() == []
+
+
+async def test_fragments_of_both_kinds_are_no_message() -> None:
+    """The first decides; the message was begun, so that the connection is over."""
+
+    async def fragments() -> AsyncIterator[str | bytes]:
+        yield "text"
+        yield b"bytes"
+
+    async with open_ends() as ends:
+        with pytest.raises(TypeError, match="all str or all bytes"):
+            await ends.connection.send_stream(fragments())  # type: ignore[arg-type]
+        assert ends.transport.taken.startswith(b"\x01\x04text\x88\x1e\x03\xf3")  # and then 1011

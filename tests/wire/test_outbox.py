@@ -1,4 +1,4 @@
-"""The outbox: what it costs, what overtakes what, and who waits for room."""
+"""The outbox: what it costs, what overtakes what, and which task waits for room."""
 
 from __future__ import annotations
 

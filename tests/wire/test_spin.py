@@ -39,7 +39,7 @@ def alone(spinning: Spin, watch: Watch, *descriptors: int, after: float = 10e-6)
         spinning.note(1, descriptor)
 
 
-async def test_it_looks_where_one_peer_speaks_again_and_again(watch: Watch) -> None:
+async def test_the_poller_spins_if_one_peer_speaks_again_and_again(watch: Watch) -> None:
     """For no longer than Trio would wait."""
     spinning = Spin()
     alone(spinning, watch, 5, 5, 5)
@@ -48,14 +48,14 @@ async def test_it_looks_where_one_peer_speaks_again_and_again(watch: Watch) -> N
 
 
 @pytest.mark.parametrize("speakers", [(), (5,), (5, 6, 5, 6, 5), (5, 5, 5, 5, 6)])
-async def test_it_does_not_look_otherwise(watch: Watch, speakers: tuple[int, ...]) -> None:
+async def test_the_poller_does_not_spin_otherwise(watch: Watch, speakers: tuple[int, ...]) -> None:
     """After few messages, and where peers take turns: while it sleeps, their messages gather."""
     spinning = Spin()
     alone(spinning, watch, *speakers)
     assert spinning.seconds(LONG) == 0
 
 
-async def test_it_does_not_look_after_several_were_ready_at_once(watch: Watch) -> None:
+async def test_the_poller_does_not_spin_after_several_were_ready_at_once(watch: Watch) -> None:
     """One that was ready with another was not alone."""
     spinning = Spin()
     alone(spinning, watch, 5, 5, 5)
@@ -63,7 +63,7 @@ async def test_it_does_not_look_after_several_were_ready_at_once(watch: Watch) -
     assert spinning.seconds(LONG) == 0
 
 
-async def test_it_does_not_look_where_messages_come_late(watch: Watch) -> None:
+async def test_the_poller_does_not_spin_if_messages_come_late(watch: Watch) -> None:
     """However often Trio has waited meanwhile, for something else."""
     spinning = Spin()
     for _ in range(5):
@@ -72,7 +72,7 @@ async def test_it_does_not_look_where_messages_come_late(watch: Watch) -> None:
     assert spinning.seconds(LONG) == 0
 
 
-async def test_it_rests_after_it_has_looked_in_vain(watch: Watch) -> None:
+async def test_the_poller_rests_after_spinning_in_vain(watch: Watch) -> None:
     """For the next few messages."""
     spinning = Spin()
     alone(spinning, watch, 5, 5, 5)
@@ -83,7 +83,7 @@ async def test_it_rests_after_it_has_looked_in_vain(watch: Watch) -> None:
     assert spinning.seconds(LONG) > 0
 
 
-def test_it_never_looks_in_guest_mode(watch: Watch) -> None:
+def test_the_poller_never_spins_in_guest_mode(watch: Watch) -> None:
     """There the host's loop would stand still (G15)."""
     looked: list[float] = []
 

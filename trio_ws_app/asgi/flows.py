@@ -93,7 +93,7 @@ class Outflow:
             self.size += len(data)
 
     def write(self) -> bool:
-        """Write what the transport takes now, and wake those who wait; False if it is lost."""
+        """Write what the transport takes now, and wake the tasks that wait; False if it is lost."""
         self.blocked = False
         while self._chunks:
             chunk = self._chunks[0]

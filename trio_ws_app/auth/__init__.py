@@ -1,4 +1,4 @@
-"""Who is it? JSON Web Tokens (RFC 7519) at the opening handshake, in the first message, and one-time tickets.
+"""Authentication by JSON Web Tokens (RFC 7519), at the handshake or after it, and by one-time tickets.
 
     from trio_ws_app import auth
 

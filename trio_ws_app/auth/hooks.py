@@ -1,4 +1,4 @@
-"""``process_request`` hooks that let in who can say who it is."""
+"""``process_request`` hooks that authenticate a request: by a token, or by a ticket."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _AWAY = Response(503, "tickets cannot be looked up now\n", {"Retry-After": "5"})
 def bearer(
     verifier: Verifier, *sources: Source, optional: bool = False
 ) -> Callable[[Request], Response | None]:
-    """A ``process_request`` that lets in requests with a good token; ``user_of`` says who it was.
+    """A ``process_request`` that lets in requests with a good token; ``user_of`` is its user.
 
     ``sources`` are where a token may be, the first that has one counts; the ``Authorization`` header if
     none are given. Others get 401, with the reason in ``WWW-Authenticate`` (RFC 6750, section 3). If it is
@@ -47,7 +47,7 @@ def bearer(
 def ticket(
     tickets: Tickets, source: Source | None = None
 ) -> Callable[[Request], Awaitable[Response | None]]:
-    """A ``process_request`` that lets in who has a ticket that was not used yet; ``user_of`` says whose.
+    """A ``process_request`` that lets in requests with an unused ticket; ``user_of`` is its user.
 
     ``source`` is where the ticket is: ``query("ticket")`` if not given.
     """

@@ -60,7 +60,7 @@ class _OneKey:
 
 
 def secret(text: str | bytes) -> Keys:
-    """A secret that is shared with those who sign (HS256). Raises ValueError below ``MIN_SECRET`` bytes."""
+    """A secret that is shared with the signers (HS256). Raises ValueError below ``MIN_SECRET`` bytes."""
     return _OneKey(Key("HS256", hmac_key(text)))
 
 
@@ -73,7 +73,7 @@ def hmac_key(text: str | bytes) -> bytes:
 
 
 def public_key(pem: str | bytes) -> Keys:
-    """The public key, in PEM, of those who sign: RSA (RS256) or Ed25519 (EdDSA).
+    """The public key, in PEM, of the signers: RSA (RS256) or Ed25519 (EdDSA).
 
     Raises:
         ValueError: it is no such key.

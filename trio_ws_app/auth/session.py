@@ -19,7 +19,7 @@ SessionHandler = Callable[[Connection, "Session"], Awaitable[object]]
 
 
 class Session:
-    """Who is connected, and until when; ``user`` is as the last good token said."""
+    """The user of a connection, and until when; ``user`` is as the last good token said."""
 
     def __init__(self, user: User, verifier: Verifier, scope: trio.CancelScope) -> None:
         self.user = user

@@ -20,7 +20,7 @@ class Tickets:
     ``wss://example.com/?ticket=...``. What a proxy logs is then worth nothing.
 
     A ticket is a topic of the broker with a history: its first message is the user, and whose message is the
-    second has redeemed it. The topic's name is a hash, so who reads the broker cannot use it.
+    second has redeemed it. The topic's name is a hash, so that reading the broker gives none away.
     """
 
     def __init__(self, broker: Broker, *, ttl: float = 30.0, prefix: str = "trio_ws_app.ticket:") -> None:

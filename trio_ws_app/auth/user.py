@@ -1,4 +1,4 @@
-"""Who is at the other end, as a token has said."""
+"""The user that a token names."""
 
 from __future__ import annotations
 
@@ -38,6 +38,6 @@ def user_of(whose: Connection | Request) -> User:
 
 
 def found_user(request: Request) -> User | None:
-    """The same, or None."""
+    """The user that ``user_of`` returns, or None."""
     user = request.state.get("user")
     return user if isinstance(user, User) else None

@@ -71,8 +71,8 @@ class Broker(ABC):
 
         With ``history`` the message is kept, as long as that says, and its position is returned. A key that
         was used for the topic within ``KEYS_ARE_KEPT`` seconds publishes nothing and returns what the first
-        publish did, so that one whose outcome is not known can be tried again. Sinks find ``publish_id``, an
-        ASCII text without blanks and line feeds, in the ``Delivery``, in every process.
+        publish did, so that one whose outcome is not known can be tried again. Sinks find ``publish_id``, a
+        text of printable ASCII without blanks, in the ``Delivery``, in every process.
 
         When cancelled, the message is published or not, but never in part.
 
@@ -167,7 +167,7 @@ class Broker(ABC):
         wait and must not raise.
 
         Raises:
-            BrokerUnavailable: the broker did not tell who is there in time.
+            BrokerUnavailable: the broker did not return the list in time.
         """
 
     @property

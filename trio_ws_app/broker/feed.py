@@ -1,4 +1,4 @@
-"""One topic in one process: what comes on it, and who takes that here."""
+"""One topic in one process: its messages, and the sinks that take them here."""
 
 from __future__ import annotations
 

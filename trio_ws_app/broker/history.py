@@ -14,8 +14,7 @@ MAX_SIZE = 100_000
 class History:
     """Keep the last ``size`` messages of a topic, until ``ttl`` seconds after the last one.
 
-    The memory for a topic is that of ``size`` messages, with about 100 bytes for each besides its own (in
-    Redis, up to a hundred messages that have been trimmed may be held besides).
+    The memory for a topic is that of ``size`` messages, with about 100 bytes for each besides its own.
     """
 
     size: int = attrs.field()

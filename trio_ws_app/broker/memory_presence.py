@@ -24,7 +24,7 @@ class _Room:
 
 
 class MemoryPresence:
-    """Who is present on which topic. ``nursery`` holds those who linger; without one they leave at once."""
+    """The members of each topic. ``nursery`` has a task for each that lingers; without one none does."""
 
     def __init__(self, nursery: trio.Nursery | None) -> None:
         self._nursery = nursery

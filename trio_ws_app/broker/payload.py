@@ -21,11 +21,17 @@ from ..connection import Message
 from .delivery import Delivery
 from .position import Position
 
-BYTES_MARKER = b"\xffbin:"
-ID_MARKER = b"\xffid:"
-POSITION_MARKER = b"\xffat:"
-TRACE_MARKER = b"\xfftp:"
-_TRACE: Final = re.compile(rb"\xfftp:([0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2})\n")
+BYTES_MARKER: Final = b"\xffbin:"
+ID_MARKER: Final = b"\xffid:"
+POSITION_MARKER: Final = b"\xffat:"
+TRACE_MARKER: Final = b"\xfftp:"
+
+_TAG: Final = rb"([0-9a-z]{1,32})"
+_IDENTIFIED: Final = re.compile(ID_MARKER + rb"([!-~]*)\n")
+_POSITIONED: Final = re.compile(
+    POSITION_MARKER + _TAG + rb"-([1-9][0-9]{0,14})-" + _TAG + rb" ([0-9a-z]{1,32}|-) ([!-~]+)\n"
+)
+_TRACED: Final = re.compile(TRACE_MARKER + rb"([0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2})\n")
 
 
 def encode_payload(message: Message, publish_id: str | None = None, traceparent: str | None = None) -> bytes:
@@ -34,53 +40,33 @@ def encode_payload(message: Message, publish_id: str | None = None, traceparent:
 
 
 def encode_body(message: Message, traceparent: str | None) -> bytes:
-    """What a payload, and an entry of a history, has of the message itself."""
+    """What a payload has of the message itself."""
     body = message.encode() if isinstance(message, str) else BYTES_MARKER + message
     return body if traceparent is None else b"%b%b\n%b" % (TRACE_MARKER, traceparent.encode(), body)
 
 
 def decode_payload(payload: bytes) -> Delivery:
+    """The message of a payload; one with a marker that is none of ours is the bytes of another program."""
     if not payload.startswith(b"\xff"):
         return Delivery(_decode_message(payload))
-    try:
-        if payload.startswith(ID_MARKER):
-            return _decode_identified(payload)
-        if payload.startswith(POSITION_MARKER):
-            return _decode_positioned(payload)
-    except ValueError:
-        pass  # the bytes of another program, which has its own meaning for them
-    message, traceparent = decode_body(payload)
-    return Delivery(message, traceparent=traceparent)
+    if head := _POSITIONED.match(payload):
+        epoch, offset, tag, previous, publish_id = head.groups()
+        message, traceparent = _decode_body(payload[head.end() :])
+        return Delivery(
+            message,
+            None if publish_id == b"-" else publish_id.decode(),
+            Position(epoch.decode(), int(offset), tag.decode()),
+            "" if previous == b"-" else previous.decode(),
+            traceparent,
+        )
+    head = _IDENTIFIED.match(payload)
+    message, traceparent = _decode_body(payload[head.end() :] if head else payload)
+    return Delivery(message, head[1].decode() if head else None, traceparent=traceparent)
 
 
-def _decode_identified(payload: bytes) -> Delivery:
-    head, end, body = payload[len(ID_MARKER) :].partition(b"\n")
-    if not end:
-        raise ValueError("no line feed")
-    message, traceparent = decode_body(body)
-    return Delivery(message, head.decode("ascii"), traceparent=traceparent)
-
-
-def _decode_positioned(payload: bytes) -> Delivery:
-    head, _, body = payload[len(POSITION_MARKER) :].partition(b"\n")
-    position, previous, publish_id = head.decode("ascii").split(" ")
-    return decode_kept(body, Position.parse(position), previous, publish_id)
-
-
-def decode_kept(body: bytes, position: Position, previous: str, publish_id: str) -> Delivery:
-    """A message with a history, of which ``previous`` and ``publish_id`` may be the dash for none."""
-    message, traceparent = decode_body(body)
-    return Delivery(message, _known(publish_id), position, _known(previous) or "", traceparent)
-
-
-def _known(text: str) -> str | None:
-    """The text, or None for the dash that stands for none."""
-    return None if text == "-" else text
-
-
-def decode_body(body: bytes) -> tuple[Message, str | None]:
+def _decode_body(body: bytes) -> tuple[Message, str | None]:
     """The message, and the traceparent of its publishing."""
-    trace = _TRACE.match(body) if body.startswith(TRACE_MARKER) else None
+    trace = _TRACED.match(body)
     if trace is None:
         return _decode_message(body), None
     return _decode_message(body[trace.end() :]), trace[1].decode()

@@ -1,4 +1,4 @@
-"""The newest messages in the form that subscribers are sent, for those who come back and miss the same."""
+"""The newest messages in the form that subscribers are sent, for those that come back and miss the same."""
 
 from __future__ import annotations
 

@@ -45,13 +45,24 @@ class RedisBroker(Broker):
         self._histories = RedisHistories(deployment)
         self._shared = Shared()
         self._published = 0
+
+        def make_feed(channel: bytes) -> RedisFeed:
+            patience, backoff = deployment.patience, timeouts.backoff
+            return RedisFeed(channel, self._histories, patience, backoff, self._shared, nursery, tracing)
+
         self._routes = Routes(
             sharded=deployment.layout.sharded,
-            timeout=timeouts.request,
+            patience=deployment.patience,
             link_for=deployment.subscriber_for,
             layout_is_wrong=deployment.look_for_servers,
             make_feed=lambda channel: RedisFeed(
-                channel, self._histories, timeouts, self._shared, nursery, tracing
+                channel,
+                self._histories,
+                deployment.patience,
+                timeouts.backoff,
+                self._shared,
+                nursery,
+                tracing,
             ),
         )
         self._presence = RedisPresence(deployment, self._routes, timeouts, nursery)

@@ -12,7 +12,9 @@ from typing import Final
 import attrs
 
 from .base import BrokerUnavailable
-from .redis_connection import Reply, ask_sentinel, connect, explained
+from .redis_connect import ask_sentinel, connect
+from .redis_connection import Reply
+from .redis_errors import explained
 from .redis_url import Address, RedisTimeouts, RedisUrl
 
 SLOTS: Final = 16384
@@ -64,12 +66,11 @@ def key_for(kind: str, channel: bytes) -> bytes:
 def _tags() -> dict[int, bytes]:
     """For each slot, a text that has it: for channels that cannot stand between braces."""
     tags: dict[int, bytes] = {}
-    for number in itertools.count():
-        text = b"%d" % number
+    numbers = itertools.count()
+    while len(tags) < SLOTS:
+        text = b"%d" % next(numbers)
         tags.setdefault(binascii.crc_hqx(text, 0) % SLOTS, text)
-        if len(tags) == SLOTS:
-            return tags
-    raise AssertionError
+    return tags
 
 
 async def discover(addresses: Sequence[Address], url: RedisUrl, timeouts: RedisTimeouts) -> Layout:

@@ -10,25 +10,21 @@ handled in order by the one task that reads, so a busy process reads more slowly
 
 from __future__ import annotations
 
-import os
-import socket
-import ssl
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
 
 import attrs
 import trio
-from coredis.exceptions import AuthenticationRequiredError, RedisError
+from coredis.exceptions import RedisError
 from coredis.parser import NotEnoughData, Parser
 
-from .base import BrokerUnavailable
-from .redis_url import Address, RedisTimeouts, RedisUrl
+from .redis_errors import ConnectionLost, NotSent, reason_of
+from .redis_url import RedisTimeouts
 
-Reply = object  # None, int, float, bool, bytes, or a list or dict of these; a RedisError where Redis refuses
+Reply = object  # None, int, float, bool, bytes, or a list or dict of these; a RedisError if Redis refuses
 OnReply = Callable[[Reply], object]
 OnMessage = Callable[[bytes, bytes], object]  # channel, payload
 
@@ -41,14 +37,6 @@ _MESSAGES: Final = (b"message", b"smessage")
 _PUSHED_REPLIES: Final = (b"subscribe", b"unsubscribe", b"ssubscribe", b"sunsubscribe")
 
 
-class ConnectionLost(RedisError):
-    """The reply to what was waiting when the connection ended: it may have been done or not."""
-
-
-class NotSent(ConnectionLost):
-    """The reply to a command for a connection that has ended already: it is not done."""
-
-
 @attrs.define(eq=False)
 class _Expected:
     on_reply: OnReply
@@ -56,91 +44,11 @@ class _Expected:
     size: int
 
 
-@contextmanager
-def explained(address: Address, timeouts: RedisTimeouts) -> Iterator[None]:
-    """Give the block ``timeouts.connect`` seconds and let out only BrokerUnavailable, with one line."""
-    try:
-        with trio.fail_after(timeouts.connect):
-            yield
-    except trio.TooSlowError:
-        raise BrokerUnavailable(f"Redis at {address} does not answer within {timeouts.connect:g} s") from None
-    except (OSError, trio.BrokenResourceError, RedisError, ValueError) as error:
-        raise BrokerUnavailable(f"cannot use Redis at {address}: {_said(error)}") from error
-
-
-async def wait_for_reply(answered: trio.Event) -> None:
-    """Wait for what the reading task sets; what has arrived counts, also after the deadline (G14)."""
-    try:
-        await answered.wait()
-    except trio.Cancelled:
-        await trio.lowlevel.cancel_shielded_checkpoint()
-        if not answered.is_set():
-            raise
-
-
-async def connect(address: Address, url: RedisUrl, timeouts: RedisTimeouts) -> RedisConnection:
-    """Connect, encrypt, authenticate; return a connection whose ``run`` is to be called next.
-
-    Raises BrokerUnavailable with one line that says where and why.
-    """
-    with explained(address, timeouts):
-        connection = RedisConnection(await _open_stream(address, url), timeouts)
-        try:
-            await connection.say_hello(url)
-        except BaseException:
-            await connection.aclose()
-            raise
-    return connection
-
-
-async def ask_sentinel(address: Address, url: RedisUrl, timeouts: RedisTimeouts) -> Address:
-    """Where the primary of ``url.service`` is, as the Sentinel at ``address`` knows it.
-
-    Raises BrokerUnavailable with one line that says why it does not.
-    """
-    with explained(address, timeouts):
-        connection = RedisConnection(await _open_stream(address, url), timeouts)
-        try:
-            if url.sentinel_password is not None:
-                name, password = url.sentinel_username.encode(), url.sentinel_password.encode()
-                await connection.call(b"AUTH", name, password)
-            service = (url.service or "").encode()
-            found = await connection.call(b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", service)
-        finally:
-            await connection.aclose()
-        if not isinstance(found, list):
-            raise ValueError(f"it watches nothing of the name {url.service!r}")
-        host, port = found
-        return Address(host.decode(), int(port))
-
-
-async def _open_stream(address: Address, url: RedisUrl) -> trio.abc.Stream:
-    if not address.port:
-        return await trio.open_unix_socket(address.host)
-    stream = await trio.open_tcp_stream(address.host, address.port)
-    if url.tls is None:
-        return stream
-    return trio.SSLStream(stream, url.tls, server_hostname=address.host, https_compatible=True)
-
-
-def _said(error: BaseException) -> str:
-    """The innermost reason: Trio wraps those of a network, and of several attempts."""
-    if isinstance(error, ExceptionGroup):
-        return _said(error.exceptions[0])
-    if isinstance(error, AuthenticationRequiredError):
-        return "it wants a password, as in redis://user:password@host"
-    if isinstance(error, OSError | trio.BrokenResourceError) and error.__cause__ is not None:
-        return _said(error.__cause__)
-    if isinstance(error, OSError) and not isinstance(error, ssl.SSLError | socket.gaierror) and error.errno:
-        return os.strerror(error.errno)
-    return str(error) or type(error).__name__
-
-
 class RedisConnection:
     """Sends commands at once, hands replies and messages to callbacks, and notices when Redis is gone."""
 
     def __init__(self, stream: trio.abc.Stream, timeouts: RedisTimeouts) -> None:
-        self.mode = "standalone"
+        self.mode = "standalone"  # or "cluster"
         self._stream = stream
         self._timeouts = timeouts
         self._parser = Parser()
@@ -154,24 +62,10 @@ class RedisConnection:
         self._scope = trio.CancelScope()
         self._end: str | None = None
 
-    async def say_hello(self, url: RedisUrl) -> None:
-        """Switch to RESP3 and authenticate; sets ``mode`` ("standalone" or "cluster")."""
-        auth = () if url.password is None else (b"AUTH", url.username.encode(), url.password.encode())
-        hello = await self.call(b"HELLO", b"3", *auth, b"SETNAME", url.client_name.encode())
-        if not isinstance(hello, dict):
-            raise ValueError("the answer to HELLO is not Redis 6 or newer")
-        self.mode = hello.get(b"mode", b"standalone").decode()
-        if self.mode == "sentinel":
-            raise ValueError("it is a Sentinel: write redis+sentinel://host/service")
-        if self.mode == "standalone" and hello.get(b"role") in (b"replica", b"slave"):
-            raise ValueError("it is a replica, and its primary is needed")
-        if url.database:
-            await self.call(b"SELECT", b"%d" % url.database)
-
     async def call(self, *command: bytes) -> Reply:
         """Send one command and return its reply; only before ``run``.
 
-        Raises RedisError where Redis refuses, OSError or trio.BrokenResourceError where the network fails.
+        Raises RedisError if Redis refuses, OSError or trio.BrokenResourceError if the network fails.
         """
         await self._stream.send_all(_packed(command))
         while isinstance(reply := self._parser.parse(), NotEnoughData):
@@ -217,7 +111,7 @@ class RedisConnection:
             answered.set()
 
         self.send(*command, on_reply=on_reply)
-        await wait_for_reply(answered)
+        await answered.wait()
         return replies[0]
 
     def _answer(self, reply: Reply) -> None:
@@ -256,7 +150,7 @@ class RedisConnection:
         try:
             await task()
         except (OSError, trio.BrokenResourceError, RedisError, ValueError) as error:
-            self.give_up(_said(error))
+            self.give_up(reason_of(error))
 
     async def _receive(self) -> bytes:
         data = bytes(await self._stream.receive_some(_RECEIVE_SIZE))
@@ -315,6 +209,5 @@ class RedisConnection:
 
 
 def _packed(command: tuple[bytes, ...]) -> bytes:
-    parts = [b"*%d\r\n" % len(command)]
-    parts += [b"$%d\r\n%b\r\n" % (len(argument), argument) for argument in command]
-    return b"".join(parts)
+    arguments = [b"$%d\r\n%b\r\n" % (len(argument), argument) for argument in command]
+    return b"*%d\r\n%b" % (len(command), b"".join(arguments))

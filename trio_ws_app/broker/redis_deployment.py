@@ -20,8 +20,10 @@ from coredis.exceptions import (
 
 from .base import BrokerUnavailable
 from .redis_cluster import Layout, discover
-from .redis_connection import ConnectionLost, NotSent, RedisConnection, Reply
+from .redis_connection import RedisConnection, Reply
+from .redis_errors import ConnectionLost, NotSent
 from .redis_link import Link
+from .redis_patience import Patience
 from .redis_url import Address, RedisTimeouts, RedisUrl
 
 logger = logging.getLogger("trio_ws_app.broker")
@@ -56,6 +58,7 @@ class Deployment:
 
     def __init__(self, url: RedisUrl, timeouts: RedisTimeouts, layout: Layout, nursery: trio.Nursery) -> None:
         self.layout = layout
+        self.patience = Patience(timeouts.request)
         self._url = url
         self._timeouts = timeouts
         self._nursery = nursery
@@ -69,6 +72,7 @@ class Deployment:
     async def start(self, subscriptions: Subscriptions) -> None:
         """Start to connect, and wait until that worked everywhere or a connection's time is over."""
         self._subscriptions = subscriptions
+        self._nursery.start_soon(self.patience.run)
         self._nursery.start_soon(self._keep_layout)
         self._connect_for_commands()
         with trio.move_on_after(self._timeouts.connect):
@@ -89,7 +93,7 @@ class Deployment:
         """Have a command carried out by the server in charge of ``channel`` and return its reply.
 
         Waits for Redis to come back, for a server to be in charge, and for room for ``size`` bytes, together
-        for ``timeouts.request`` at most. ``command()`` makes it when it can be sent, so that what waits is
+        as long as its ``patience`` lasts. ``command()`` makes it when it can be sent, so that what waits is
         not encoded yet.
 
         Raises:
@@ -97,7 +101,7 @@ class Deployment:
             RedisError: Redis refuses.
         """
         sent = False
-        with trio.move_on_after(self._timeouts.request):
+        with self.patience.limit():
             while True:
                 connection = self._connection_for(channel)
                 if connection is None:
@@ -117,7 +121,7 @@ class Deployment:
                     raise reply
                 await self._changed.wait()
         if sent:
-            raise CommandFailed(f"Redis does not answer within {self._timeouts.request:g} s", sent=True)
+            raise CommandFailed(f"Redis does not answer within {self.patience.seconds:g} s", sent=True)
         raise CommandFailed(self.problem or "Redis does not take it", sent=False)
 
     def _connection_for(self, channel: bytes) -> RedisConnection | None:

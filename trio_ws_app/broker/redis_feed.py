@@ -21,13 +21,13 @@ from .position import Position
 from .redis_connection import RedisConnection
 from .redis_deployment import CommandFailed
 from .redis_history import RedisHistories, unavailable
-from .redis_url import RedisTimeouts
+from .redis_patience import Patience
 from .ring import FORK, Ring, RingBudget, after
 from .tracing import BrokerTracing
 
 Answer = TypeVar("Answer")
 
-RING_SIZE: Final = 1000  # messages that a process keeps of a topic, to answer those who return
+RING_SIZE: Final = 1000  # messages that a process keeps of a topic, for subscribers that return
 RING_BYTES: Final = 4 * 1024 * 1024
 CATCH_UP_SIZE: Final = 200  # messages that are read at once of those that did not come live
 ALL_RINGS_BYTES: Final = 64 * 1024 * 1024  # of all topics together
@@ -43,16 +43,17 @@ class Shared:
 
 
 class RedisFeed(Feed):
-    """Reads the history where live messages are missing, and for those who have missed some.
+    """Reads the history if live messages are missing, and for subscribers that have missed some.
 
-    It is read once for all who ask at the same time, and kept in a ring for those who ask later.
+    It is read once for all that need it at the same time, and kept in a ring for later ones.
     """
 
     def __init__(
         self,
         channel: bytes,
         histories: RedisHistories,
-        timeouts: RedisTimeouts,
+        patience: Patience,
+        backoff: float,
         shared: Shared,
         nursery: trio.Nursery,
         tracing: BrokerTracing | None = None,
@@ -60,7 +61,8 @@ class RedisFeed(Feed):
         super().__init__(channel.decode(), tracing)
         self._channel = channel
         self._histories = histories
-        self._timeouts = timeouts
+        self._patience = patience
+        self._backoff = backoff
         self._shared = shared
         self._nursery = nursery
         self.subscribed_at: RedisConnection | None = None  # while the subscription holds
@@ -68,7 +70,7 @@ class RedisFeed(Feed):
         self._resumed = 0  # how often the live subscription has begun again
         self._healing = trio.CancelScope()  # of the newest reading
         self._healed: trio.Event | None = None  # while the history is read for what did not come live
-        self._reading = trio.Lock()
+        self._filled: trio.Event | None = None  # while the ring is being filled
         self._reads = 0  # how often the ring was filled, or began to be
 
     # -- live
@@ -121,7 +123,7 @@ class RedisFeed(Feed):
             if not 0 < len(entries) < CATCH_UP_SIZE:
                 newest = await self._histories.read(self._channel, count=1)
         except CommandFailed:
-            await trio.sleep(random.uniform(self._timeouts.backoff / 2, self._timeouts.backoff))
+            await trio.sleep(random.uniform(self._backoff / 2, self._backoff))
             return
         except RedisError:
             entries, newest = [], []  # it refuses, now and later
@@ -140,13 +142,11 @@ class RedisFeed(Feed):
 
     async def _in_time(self, ask: Callable[[], Awaitable[Answer]]) -> Answer:
         try:
-            with trio.fail_after(self._timeouts.request):
+            with self._patience.limit():
                 return await ask()
-        except trio.TooSlowError:
-            problem = f"the history is not read within {self._timeouts.request:g} s"
-            raise BrokerUnavailable(problem) from None
         except (CommandFailed, RedisError) as failure:
             unavailable(failure, "the history is not read")
+        raise BrokerUnavailable(f"the history is not read within {self._patience.seconds:g} s")
 
     async def _recover(self, since: Position | None, last: int) -> Recovery:
         asked = self._reads
@@ -156,8 +156,10 @@ class RedisFeed(Feed):
             answer = self._answer(since, last)
             if answer is not None:
                 return answer
-            if self._reads == asked:
-                await self._fill(since, last, asked)
+            if self._filled is not None:
+                await self._filled.wait()
+            elif self._reads == asked:
+                await self._fill()
             elif not self._merge.filled:
                 asked = self._reads  # the topic has begun anew meanwhile
             elif since is not None and (answer := await self._read_back(since, last)) is not None:
@@ -172,16 +174,19 @@ class RedisFeed(Feed):
             return None
         return recovery(missed, self._merge.ring.newest(last), self._merge.last)
 
-    async def _fill(self, since: Position | None, last: int, asked: int) -> None:
-        """Fill the ring, unless that has begun since ``asked``, or has brought the answer meanwhile."""
-        async with self._reading:
-            if self._reads == asked and self._answer(since, last) is None:
-                self._reads += 1
+    async def _fill(self) -> None:
+        """Read the newest messages into the ring; those who ask meanwhile wait for that."""
+        self._reads += 1
+        self._filled = trio.Event()
+        try:
+            entries = await self._histories.read(self._channel, count=RING_SIZE)
+            while not await self._has_what_was_published():
+                await trio.sleep(random.uniform(self._backoff / 2, self._backoff))
                 entries = await self._histories.read(self._channel, count=RING_SIZE)
-                while not await self._has_what_was_published():
-                    await trio.sleep(random.uniform(self._timeouts.backoff / 2, self._timeouts.backoff))
-                    entries = await self._histories.read(self._channel, count=RING_SIZE)
-                self._hand_out(self._merge.fill(entries, all_of_it=len(entries) < RING_SIZE))
+            self._hand_out(self._merge.fill(entries, all_of_it=len(entries) < RING_SIZE))
+        finally:
+            self._filled.set()
+            self._filled = None
 
     async def _has_what_was_published(self) -> bool:
         """Whether all that was published before this call, and since the subscription began, has come live.

@@ -1,8 +1,8 @@
-"""Histories in Redis: one stream for each topic, written and published by one script.
+"""Histories in Redis: one list for each topic, written and published by one script.
 
-A stream is its own counter: the newest entry, which is never trimmed, has the epoch, the offset (its ID) and
-the tag that the next one follows. When the stream is gone, whatever the reason, the next message begins a new
-epoch. A server that has lost its newest entries gives their offsets to other messages, with other tags.
+A list is its own counter: the newest entry, which is never trimmed, has the epoch, the offset and the tag
+that the next one follows. When the list is gone, whatever the reason, the next message begins a new epoch.
+A server that has lost its newest entries gives their offsets to other messages, with other tags.
 """
 
 from __future__ import annotations
@@ -16,34 +16,34 @@ from .base import KEYS_ARE_KEPT, BrokerUnavailable
 from .delivery import Delivery, Gap, cost
 from .history import History
 from .memory_history import random_tag
-from .payload import decode_kept, encode_body
+from .payload import decode_payload, encode_body
 from .position import Position
 from .redis_cluster import key_for
-from .redis_connection import Reply
 from .redis_deployment import CommandFailed, Deployment
 from .redis_script import Script, call_script
 from .ring import page
 
-# Adds a message to a stream and publishes it; returns its position. An entry's fields are the epoch, the tag,
-# the tag of the previous one ("-" for none), the publish_id ("-") and the message. The first one takes the
-# epoch that was reserved.
+# Adds a message to a list and publishes it; returns its position. An entry is what is published (payload.py).
+# The first one takes the epoch that was reserved, or else its own tag. Indexes are texts, since Redis formats
+# a number as one with a fraction.
 RECORD: Final = rb"""
-local function record(stream, publish, channel, payload, tag, new_epoch, size, ttl, publish_id, reserved)
-  local newest = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
-  local epoch, offset, previous = new_epoch, '1', '-'
+local function record(entries, publish, channel, payload, tag, size, ttl, publish_id, reserved)
+  local newest = redis.call('LINDEX', entries, '-1')
+  local epoch, offset, previous = tag, 1, '-'
   if newest then
-    epoch, previous = newest[2][2], newest[2][4]
-    offset = string.format('%.0f', tonumber(string.match(newest[1], '^%d+')) + 1)
+    epoch, offset, previous = string.match(newest, '^\255at:(%w+)%-(%d+)%-(%w+)')
+    offset = offset + 1
   elseif reserved then
-    epoch = redis.call('GET', reserved) or new_epoch
+    epoch = redis.call('GET', reserved) or tag
     redis.call('DEL', reserved)
   end
-  redis.call('XADD', stream, 'MAXLEN', size, offset .. '-0',
-    'e', epoch, 't', tag, 'p', previous, 'i', publish_id, 'm', payload)
-  redis.call('PEXPIRE', stream, ttl)
   local position = epoch .. '-' .. offset .. '-' .. tag
-  local head = '\255at:' .. position .. ' ' .. previous .. ' ' .. publish_id .. '\n'
-  redis.call(publish, channel, head .. payload)
+  local entry = '\255at:' .. position .. ' ' .. previous .. ' ' .. publish_id .. '\n' .. payload
+  if redis.call('RPUSH', entries, entry) > tonumber(size) then
+    redis.call('LTRIM', entries, '-' .. size, '-1')
+  end
+  redis.call('PEXPIRE', entries, ttl)
+  redis.call(publish, channel, entry)
   return position
 end
 """
@@ -51,16 +51,15 @@ end
 _PUBLISH: Final = Script(
     RECORD
     + rb"""
-local stream, reserved, done = KEYS[1], KEYS[2], KEYS[3]
-local payload, tag, new_epoch, size, ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local publish, channel, publish_id, done_ttl = ARGV[6], ARGV[7], ARGV[8], ARGV[9]
+local entries, reserved, done = KEYS[1], KEYS[2], KEYS[3]
+local publish, channel, payload, publish_id, tag, size, ttl, done_ttl = unpack(ARGV)
 if done then
   local before = redis.call('GET', done)
   if before then return before end
 end
 local position = ''
 if size ~= '0' then
-  position = record(stream, publish, channel, payload, tag, new_epoch, size, ttl, publish_id, reserved)
+  position = record(entries, publish, channel, payload, tag, size, ttl, publish_id, reserved)
 else
   local head = publish_id == '-' and '' or '\255id:' .. publish_id .. '\n'
   redis.call(publish, channel, head .. payload)
@@ -73,11 +72,30 @@ return position
 
 _RESERVE: Final = Script(
     rb"""
-local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
-if newest then return newest[2][2] end
+local newest = redis.call('LINDEX', KEYS[1], -1)
+if newest then return string.match(newest, '^\255at:(%w+)') end
 local epoch = redis.call('GET', KEYS[2]) or ARGV[1]
 redis.call('SET', KEYS[2], epoch, 'PX', ARGV[2])
 return epoch
+"""
+)
+
+# ARGV: the first offset, the last, how many at most, each of them "" for all, and "newest" or "oldest", those
+# that are wanted of too many. Places in the list are counted from its end, the offset of which is known.
+_READ: Final = Script(
+    rb"""
+local newest = redis.call('LINDEX', KEYS[1], -1)
+if not newest then return {} end
+local behind = string.match(newest, '^\255at:%w+%-(%d+)') + 1
+local first, last, count = ARGV[1], ARGV[2], tonumber(ARGV[3])
+first = math.max(-redis.call('LLEN', KEYS[1]), first == '' and -behind or first - behind)
+last = math.min(-1, last == '' and -1 or last - behind)
+if count and ARGV[4] == 'newest' then
+  first = math.max(first, last - count + 1)
+elseif count then
+  last = math.min(last, first + count - 1)
+end
+return first <= last and redis.call('LRANGE', KEYS[1], first, last) or {}
 """
 )
 
@@ -99,25 +117,29 @@ class RedisHistories:
     ) -> Position | None:
         """Publish by the script. Raises CommandFailed and RedisError."""
         keys = [key_for("history", channel), key_for("epoch", channel)]
+        once: tuple[bytes, ...] = ()
         if key is not None:
             keys.append(b"%b:%b" % (key_for("done", channel), key.encode()))
+            once = (b"%d" % (1000 * KEYS_ARE_KEPT),)
 
         def arguments() -> tuple[bytes, ...]:
             return (
+                self._deployment.publish_command,
+                channel,
                 encode_body(message, traceparent),
-                random_tag().encode(),
+                (publish_id or "-").encode(),
                 random_tag().encode(),
                 b"%d" % (history.size if history else 0),
                 b"%d" % (1000 * history.ttl if history else 0),
-                self._deployment.publish_command,
-                channel,
-                (publish_id or "-").encode(),
-                b"%d" % (1000 * KEYS_ARE_KEPT),
+                *once,
             )
 
         reply = await call_script(self._deployment, channel, _PUBLISH, keys, arguments, cost(message))
         assert isinstance(reply, bytes)
-        return Position.parse(reply.decode()) if reply else None
+        if not reply:
+            return None
+        epoch, offset, tag = reply.decode().split("-")
+        return Position(epoch, int(offset), tag)
 
     async def reserve(self, channel: bytes, history: History) -> str:
         """See ``Feed.reserve``. Raises CommandFailed and RedisError."""
@@ -167,22 +189,12 @@ class RedisHistories:
         *,
         newest: bool,
     ) -> list[Delivery]:
-        first = b"-" if start is None else b"%d-0" % start.offset
-        last = b"+" if end is None else b"%d-0" % end.offset
-        name, bounds = (b"XREVRANGE", (last, first)) if newest else (b"XRANGE", (first, last))
-        limit = () if count is None else (b"COUNT", b"%d" % count)
-        command = (name, key_for("history", channel), *bounds, *limit)
-        reply = await self._deployment.call(channel, lambda: command, 0)
+        bounds = [b"" if place is None else b"%d" % place.offset for place in (start, end)]
+        arguments = (*bounds, b"" if count is None else b"%d" % count, b"newest" if newest else b"oldest")
+        keys = (key_for("history", channel),)
+        reply = await call_script(self._deployment, channel, _READ, keys, lambda: arguments, 0)
         assert isinstance(reply, list)
-        entries = [_entry(item) for item in reply]
-        return entries[::-1] if newest else entries
-
-
-def _entry(item: Reply) -> Delivery:
-    assert isinstance(item, list)
-    identifier, (_, epoch, _, tag, _, previous, _, publish_id, _, payload) = item
-    position = Position(epoch.decode(), int(identifier.partition(b"-")[0]), tag.decode())
-    return decode_kept(payload, position, previous.decode(), publish_id.decode())
+        return [decode_payload(entry) for entry in reply]
 
 
 def unavailable(failure: CommandFailed | RedisError, what: str) -> NoReturn:

@@ -27,7 +27,8 @@ _SLOT: Final = b"ws:{leases}"
 _DYING: Final = b"ws:{leases}:dying"
 
 # KEYS: leases, dying. ARGV: process, milliseconds of a lease, of the pause after which all are extended.
-# Returns whether the process has its lease, in how many milliseconds the next one ends, and who is dying.
+# Returns whether the process has its lease, in how many milliseconds the next one ends, and the processes
+# that are dying.
 _RENEW: Final = Script(
     b"""
 local leases, dying, me, lease, pause = KEYS[1], KEYS[2], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import trio
 
 from .base import BrokerUnavailable
-from .redis_connection import OnMessage, RedisConnection, connect
+from .redis_connect import connect
+from .redis_connection import OnMessage, RedisConnection
 from .redis_url import Address, RedisTimeouts, RedisUrl
 
 _FIRST_PAUSE = 0.05

@@ -34,7 +34,7 @@ class _Topic(Members):
 
 
 class RedisPresence:
-    """Who is present on which topic, by all processes that use the Redis.
+    """The members of each topic, in all processes that use the Redis.
 
     Changes that come while one is on its way are made together with the next one.
     """
@@ -94,7 +94,7 @@ class RedisPresence:
                 self._leave(topic, member)
 
     async def _until_done(self, change: Change) -> None:
-        with trio.move_on_after(self._timeouts.request):
+        with self._deployment.patience.limit():
             await change.done.wait()
         if isinstance(change.refusal, AlreadyPresent):
             raise change.refusal
@@ -161,7 +161,7 @@ class RedisPresence:
                 await change.done.wait()
 
     async def aclose(self) -> None:
-        """Have Redis know who has left; those who linger stay as long as they would have."""
+        """Have Redis know which members have left; those that linger stay as long as they would have."""
         if not self._is_kept:
             return
         now = trio.current_time()
@@ -174,7 +174,7 @@ class RedisPresence:
             with suppress(CommandFailed, RedisError):  # then the lease ends by itself
                 await self._lease.give_back(longest - now)
 
-    # -- everyone's members
+    # -- the members of all processes
 
     async def present(self, name: bytes) -> list[Present]:
         """The members of a topic. Raises BrokerUnavailable."""

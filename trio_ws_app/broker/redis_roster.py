@@ -1,4 +1,4 @@
-"""Who is present on each topic, as Redis has it: a hash of members, and a history of their coming and going.
+"""The members of each topic, as Redis has them: a hash of members, and a history of their coming and going.
 
 Each change of the hash and what is told of it are one script, so a member comes once and goes once, whatever
 is tried again. What is told has positions, as in every history, and heals as every topic does.
@@ -12,28 +12,28 @@ from typing import Final
 from coredis.exceptions import RedisError
 
 from .memory_history import random_tag
+from .payload import decode_payload
 from .position import Position
 from .presence import Present
 from .redis_cluster import key_for
-from .redis_connection import Reply
 from .redis_deployment import CommandFailed, Deployment
 from .redis_history import RECORD, unavailable
 from .redis_script import Script, call_script
 
 _EVENTS_KEPT: Final = (b"1000", b"60000")  # how many, and for how many milliseconds
 
-# KEYS: members, users, stream of the events. ARGV: PUBLISH or SPUBLISH, channel of the events, a tag, an
-# epoch, size and time of the stream; then the changes: "+", member, value; "!", member, value (only if its
+# KEYS: members, users, list of the events. ARGV: PUBLISH or SPUBLISH, channel of the events, a tag, size and
+# time of the list; then the changes: "+", member, value; "!", member, value (only if its
 # user is not there); "-", member; "--", start of members. A value is the length of the user, a colon, the
 # user, and a JSON list of user and info. Returns the members that were not let in.
 _CHANGE: Final = Script(
     RECORD
     + b"""
-local members, users, stream = KEYS[1], KEYS[2], KEYS[3]
+local members, users, events = KEYS[1], KEYS[2], KEYS[3]
 local told, refused = 0, {}
 local function tell(event)
   told = told + 1
-  record(stream, ARGV[1], ARGV[2], event, ARGV[3] .. 'z' .. told, ARGV[4], ARGV[5], ARGV[6], '-')
+  record(events, ARGV[1], ARGV[2], event, ARGV[3] .. 'z' .. told, ARGV[4], ARGV[5], '-')
 end
 local function split(value)
   local colon = string.find(value, ':', 1, true)
@@ -48,7 +48,7 @@ local function leave(member)
   if redis.call('HINCRBY', users, user, -1) <= 0 then redis.call('HDEL', users, user) end
   tell('["-","' .. member .. '"]')
 end
-local i = 7
+local i = 6
 while i <= #ARGV do
   local change, member = ARGV[i], ARGV[i + 1]
   i = i + 2
@@ -76,10 +76,10 @@ return refused
 """
 )
 
-# KEYS: members, stream of the events. Returns the members and the newest event.
+# KEYS: members, list of the events. Returns the members and the newest event.
 _SNAPSHOT: Final = Script(
     b"""
-return {redis.call('HGETALL', KEYS[1]), redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)}
+return {redis.call('HGETALL', KEYS[1]), redis.call('LINDEX', KEYS[2], -1)}
 """
 )
 
@@ -94,8 +94,7 @@ class RedisRoster:
         """Make changes; returns the members that were not let in. Raises CommandFailed and RedisError."""
         events = events_of(name)
         keys = (key_for("members", name), key_for("users", name), key_for("history", events))
-        tag, epoch = random_tag().encode(), random_tag().encode()
-        head = (self._deployment.publish_command, events, tag, epoch, *_EVENTS_KEPT)
+        head = (self._deployment.publish_command, events, random_tag().encode(), *_EVENTS_KEPT)
         refused = await call_script(
             self._deployment, name, _CHANGE, keys, lambda: (*head, *changes), sum(map(len, changes))
         )
@@ -115,7 +114,8 @@ class RedisRoster:
         assert isinstance(reply, list)
         flat, newest = reply
         pairs = zip(flat[::2], flat[1::2], strict=True)
-        return [_present(member, value) for member, value in pairs], _position(newest)
+        position = decode_payload(newest).position if newest else None
+        return [_present(member, value) for member, value in pairs], position
 
     async def count(self, name: bytes) -> int:
         """How many users there are. Raises BrokerUnavailable."""
@@ -142,10 +142,3 @@ def _present(member: bytes, value: bytes) -> Present:
     length, _, rest = value.partition(b":")
     user, info = json.loads(rest[int(length) :])
     return Present(member.decode(), user, info)
-
-
-def _position(entries: Reply) -> Position | None:
-    if not isinstance(entries, list) or not entries:
-        return None
-    identifier, (_, epoch, _, tag, *_) = entries[0]
-    return Position(epoch.decode(), int(identifier.partition(b"-")[0]), tag.decode())

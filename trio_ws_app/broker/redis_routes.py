@@ -11,10 +11,12 @@ import trio
 from coredis.exceptions import RedisError
 
 from .base import BrokerUnavailable
-from .redis_connection import ConnectionLost, RedisConnection, Reply, wait_for_reply
+from .redis_connection import RedisConnection, Reply
 from .redis_deployment import NOT_IN_CHARGE
+from .redis_errors import ConnectionLost
 from .redis_feed import RedisFeed
 from .redis_link import Link
+from .redis_patience import Patience
 
 
 @attrs.define(eq=False)
@@ -42,21 +44,22 @@ class Routes:
     """How far each topic's subscription at Redis is, and the feed that its messages go to.
 
     ``link_for(channel)`` is the link to the server in charge or None, ``layout_is_wrong()`` is called when
-    a server says that another one is. ``timeout`` bounds the wait for an acknowledgement, in seconds.
+    a server says that another one is, or refuses a topic that is in use; ``place_all`` follows it.
+    ``patience`` bounds the wait for an acknowledgement.
     """
 
     def __init__(
         self,
         *,
         sharded: bool,
-        timeout: float,
+        patience: Patience,
         link_for: Callable[[bytes], Link | None],
         layout_is_wrong: Callable[[], object],
         make_feed: Callable[[bytes], RedisFeed],
     ) -> None:
         self._subscribe = b"ssubscribe" if sharded else b"subscribe"
         self._unsubscribe = b"sunsubscribe" if sharded else b"unsubscribe"
-        self._timeout = timeout
+        self._patience = patience
         self._link_for = link_for
         self._layout_is_wrong = layout_is_wrong
         self._make_feed = make_feed
@@ -88,13 +91,13 @@ class Routes:
     async def _acknowledgement(self, route: _Route, visit: _Visit) -> None:
         route.waiting[visit] = None
         self._place(route)
-        with trio.move_on_after(self._timeout):
-            await wait_for_reply(visit.answered)
+        with self._patience.limit():
+            await visit.answered.wait()
         if visit.refusal is not None:
             raise BrokerUnavailable(f"Redis refuses the topic {route.channel.decode()!r}: {visit.refusal}")
         if not visit.begun:
             why = route.link.problem if route.link and route.link.problem else "Redis does not acknowledge"
-            raise BrokerUnavailable(f"no subscription within {self._timeout:g} s: {why}")
+            raise BrokerUnavailable(f"no subscription within {self._patience.seconds:g} s: {why}")
 
     def _forget(self, route: _Route) -> None:
         del self._routes[route.channel]
@@ -149,6 +152,8 @@ class Routes:
     def _acknowledged(self, route: _Route) -> None:
         route.acknowledged = True
         route.feed.subscribed_at = route.asked
+        if route.link is not None:
+            route.link.problem = None  # Redis may have refused before
         if route.lost is not None:
             why, route.lost = route.lost, None
             route.feed.resume(why)
@@ -164,6 +169,7 @@ class Routes:
         route.waiting.clear()
         if route.visits and route.link is not None:
             route.link.problem = f"Redis refuses the topic {route.channel.decode()!r}: {refusal}"
+            self._layout_is_wrong()  # which ends in place_all(), after a pause
 
     def _lose(self, route: _Route, why: str) -> None:
         if route.acknowledged:

@@ -1,4 +1,4 @@
-"""Where Redis is and who we are there, read from a URL, and how long to wait for it."""
+"""The address, user and database of a Redis URL, and how long to wait for Redis."""
 
 from __future__ import annotations
 

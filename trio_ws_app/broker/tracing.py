@@ -1,4 +1,4 @@
-"""What a broker tells of its messages to who traces them; nothing is told by default."""
+"""What traces the messages of a broker; by default nothing does."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class ChannelsApp(Operations):
     def api(self, key: str, *, max_body: int = 1024 * 1024) -> Application:
         """Centrifugo's server API over HTTP, as an ASGI application: ``App(app, http=app.api(key))``.
 
-        ``POST /api/publish`` and others take a JSON object of up to ``max_body`` bytes from who sends the key
+        ``POST /api/publish`` and others take a JSON object of up to ``max_body`` bytes, with the key
         in ``X-API-Key``; the README beside this file lists them.
 
         Raises ValueError for a key of less than 16 characters.

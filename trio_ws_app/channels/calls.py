@@ -30,7 +30,7 @@ _LOOKS: Final = frozenset({"presence", "presence_stats", "history"})
 class Call:
     """What a client asks the application for: its ``data``, a JSON value, for ``method``.
 
-    ``client`` and ``user`` are who asks. For what is sent without a wish for an answer, the method is "".
+    ``client`` and ``user`` are the caller's. For what is sent without a wish for an answer, the method is "".
     """
 
     client: ChannelClient
@@ -39,7 +39,7 @@ class Call:
 
     @property
     def user(self) -> User:
-        """Who asks."""
+        """The client's user."""
         return self.client.user
 
 
@@ -116,17 +116,17 @@ class Calls:
             raise Refuse(ErrorCode.PERMISSION_DENIED)
 
     async def presence(self, channel: str) -> str:
-        """Who is present on a channel that the client is subscribed to."""
+        """The clients that are present on a channel, to which this one has to be subscribed."""
         self._check_subscribed(channel)
         return presence_text(self._hub, await present(self._hub, channel))
 
     async def presence_stats(self, channel: str) -> str:
-        """How many are present on it."""
+        """The numbers of clients and users that are present on a channel."""
         self._check_subscribed(channel)
         return stats_text(self._hub, await present(self._hub, channel))
 
     async def history(self, request: History) -> str:
-        """What is kept of it."""
+        """A page of a channel's history."""
         self._check_subscribed(request.channel)
         page = await page_of(self._hub, request.channel, request.limit, request.since, request.reverse)
         return page_text(self._hub, request.channel, page)

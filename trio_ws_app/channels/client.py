@@ -1,4 +1,4 @@
-"""One client of the protocol: who it is, and what it is sent."""
+"""One client of the protocol: its user, and what is sent to it."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class ConnectedClient(ChannelClient):
             send_close(why.code, why.message)
 
     def too_slow(self) -> None:
-        """Its queue is full: end it in the place of what waits."""
+        """The client's queue is full: disconnect it, and drop what waits there."""
         shared_frames = getattr(self.connection, "shared_frames", None)
         if shared_frames is not None:
             shared_frames.drop_oldest(1 << 60)
@@ -127,7 +127,7 @@ class ConnectedClient(ChannelClient):
         self.pending_bytes += size
 
     def end_pending(self, size: int) -> None:
-        """It has its answer."""
+        """The command has its answer."""
         self.pending -= 1
         self.pending_bytes -= size
 

@@ -1,4 +1,4 @@
-"""Who is connected to this process, and what reaches them from any process."""
+"""The clients that are connected to this process, and orders to them from any process."""
 
 from __future__ import annotations
 

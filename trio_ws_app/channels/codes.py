@@ -130,7 +130,7 @@ class Refuse(Exception):
         return self if self.is_error else Refuse(ErrorCode.PERMISSION_DENIED, self.message)
 
     def as_unsubscription(self) -> Refuse:
-        """What ends a subscription that was accepted: the client comes back where it may try again."""
+        """What ends a subscription that was accepted: the client comes back if it may try again."""
         if not self.is_error:
             return self
         code = UnsubscribeCode.INSUFFICIENT_STATE if self.temporary else UnsubscribeCode.SERVER

@@ -1,4 +1,4 @@
-"""What the clients of one application share: its broker, its channels here, and who is connected here."""
+"""What the clients of one application share: its broker, its channels here, and its connected clients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who a client is, and until when: asked when it connects, and again when it refreshes."""
+"""A client's user, and until when: the application is asked as the client connects and refreshes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Identity:
     hub: Hub
 
     async def connect(self, request: ConnectRequest) -> dict[str, object]:
-        """Ask who the client is; returns the result of its command, without its subscriptions.
+        """Ask the application for the client's user; returns the command's result, without its subscriptions.
 
         Raises what the application does; ``Refuse`` with 110 if the user's time is over already, with 3505 if
         there are too many channels to begin with.

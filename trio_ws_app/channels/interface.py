@@ -100,7 +100,7 @@ class ChannelSubscription(trio.abc.Channel[Any]):
 
     @property
     def user(self) -> User:
-        """Whose it is."""
+        """The client's user."""
         return self.client.user
 
     @property

@@ -1,4 +1,4 @@
-"""Who connects: what a client says when it connects or refreshes, and what the application answers."""
+"""What a client says of itself when it connects or refreshes, and the user that is the answer."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class ConnectRequest:
 
 @attrs.frozen
 class User:
-    """Who a client is, as the function for ``connect`` returns it.
+    """A client's user, as the function for ``connect`` returns it.
 
     ``id`` is "" for one that is not known. ``info``, a JSON value, is told to others with what the client
     publishes and where it is present; ``data``, another, is the answer to the client itself. The client is
     subscribed to ``channels`` without asking for them. At ``expires_at``, in seconds since 1970, it has to
-    refresh. ``state`` is the application's own, of any type, and is told to nobody.
+    refresh. ``state`` is the application's own, of any type, and is sent to no client.
     """
 
     id: str = ""

@@ -2,7 +2,7 @@
 
 At the broker a publication is a JSON object as text: its ``data``, the ``info`` of the client that has
 published it, if one has, and ``tags``. A push has that text with the offset behind it, so that a publication
-is encoded once by who publishes it and once by each process for all its subscribers.
+is encoded once for the broker and once by each process for all its subscribers.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def line(codec: JsonCodec, value: object) -> str:
 
 @attrs.frozen
 class ClientInfo:
-    """Who a client is, as others are told: its user, its own id, and what is said of both.
+    """A client as others are told of it: its user, its own id, and what is said of both.
 
     ``info`` is what its user has beside the id, ``channel_info`` what was said for one channel: JSON values.
     """

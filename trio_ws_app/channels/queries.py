@@ -1,4 +1,4 @@
-"""What is asked of a channel: who is present, and what is kept."""
+"""Queries of a channel: its presence, and its history."""
 
 from __future__ import annotations
 
@@ -78,12 +78,12 @@ def page_text(hub: Hub, channel: str, page: Page) -> str:
 
 
 def presence_text(hub: Hub, infos: Sequence[ClientInfo]) -> str:
-    """Those who are present, as the result of a command."""
+    """The clients that are present, as the result of a command."""
     return line(hub.codec, {"presence": {info.client: info.as_json() for info in infos}})
 
 
 def stats_text(hub: Hub, infos: Sequence[ClientInfo]) -> str:
-    """How many are present, as the result of a command."""
+    """The numbers of clients and users that are present, as the result of a command."""
     numbers = {"num_clients": len(infos), "num_users": len({info.user for info in infos})}
     return line(hub.codec, numbers)
 

@@ -31,7 +31,7 @@ class Channels:
     """Many subscriptions over one connection, for the clients of Centrifugo's protocol in JSON.
 
     An application says with decorators which of its functions answers what, and ``app`` makes a handler of it
-    that ``serve``, ``App`` and ``Routes`` take. Without a function for ``connect`` everybody may connect: as
+    that ``serve``, ``App`` and ``Routes`` take. Without a function for ``connect`` any client may connect: as
     the user that a token names if there are ``tokens``, else without a name.
 
     ``limits`` bound what a client may ask, ``tokens`` read JSON Web Tokens, ``json`` is what values are read
@@ -51,7 +51,7 @@ class Channels:
         self._json = json or JsonCodec()
 
     def connect(self, function: ConnectHandler) -> ConnectHandler:
-        """Decorate the async function that says who a client is.
+        """Decorate the async function that returns the user of a client.
 
         It takes a ``ConnectRequest`` and returns a ``User``, and is asked again when the client refreshes its
         token. What it raises costs its own client: ``Refuse`` what that says, anything else error 100 and a
@@ -82,7 +82,7 @@ class Channels:
         ``recovery`` "cache" they get the last publication alone. With ``presence`` subscribers are told who
         is there. ``overflow`` says what happens to a publication for a client whose queue is full:
         "disconnect" (3008, the client comes back and recovers), "unsubscribe" (2500, likewise for this
-        channel alone), or "drop-newest", "drop-oldest" and "latest" where nothing promises to recover it.
+        channel alone), or "drop-newest", "drop-oldest" and "latest" if nothing promises to recover it.
         With ``token`` a client needs a token for the subscription, which ``Tokens`` reads.
 
         Raises:

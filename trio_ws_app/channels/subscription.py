@@ -94,7 +94,7 @@ class LiveSubscription(ChannelSubscription):
         self._topic: Topic | None = None  # since it began to be accepted
         self._accepted = False
         self._closed = False
-        self._ended: trio.Event | None = None  # where something waits for its end
+        self._ended: trio.Event | None = None  # if something waits for its end
         self._why: Refuse | None = None  # it ends, from outside
         self._by_client = False
         self._unsubscribe = 0  # the command that is answered when it has ended, if it is by the client
@@ -245,7 +245,7 @@ class LiveSubscription(ChannelSubscription):
 
     @property
     def connection(self) -> Connection:
-        """The client's."""
+        """The client's connection."""
         return self.client.connection
 
     @property

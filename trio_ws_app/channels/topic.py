@@ -132,7 +132,7 @@ class Topic:
     # -- presence
 
     def on_presence(self, event: PresenceEvent) -> None:
-        """Tell those who want to know, but not the client itself, which is told when it is subscribed."""
+        """Send it to the subscribers with joins and leaves, apart from the client itself."""
         info = info_of(event.info)
         if info is None:
             return

@@ -64,7 +64,7 @@ class Listening:
         return [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in sockets]
 
     def close(self) -> None:
-        """Refuse whoever comes from here on."""
+        """Refuse clients from here on."""
         for sock in self.sockets:
             if not self.are_shared:
                 with suppress(OSError):

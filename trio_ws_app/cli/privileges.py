@@ -1,4 +1,4 @@
-"""Users and groups: whose a Unix socket is, and who the server is once it has bound its sockets."""
+"""Users and groups: a Unix socket's owner, and the server's once it has bound its sockets."""
 
 from __future__ import annotations
 

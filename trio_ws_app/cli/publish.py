@@ -36,7 +36,7 @@ Examples:
     "--history",
     type=click.IntRange(1, MAX_SIZE),
     metavar="N",
-    help="Keep the last N messages of the topic for those who come later.",
+    help="Keep the last N messages of the topic for subscribers that come later.",
 )
 @click.option(
     "--ttl",
@@ -49,8 +49,8 @@ Examples:
 def publish_command(topic: str, message: str, broker: str, history: int | None, ttl: float) -> None:
     """Publish MESSAGE to TOPIC; with - for MESSAGE, every line of standard input.
 
-    Who follows the topic gets it, on every server that was started with the same --broker. How many processes
-    received it is printed.
+    Every follower of the topic gets it, on every server that was started with the same --broker. How many
+    processes received it is printed.
     """
     kept = None if history is None else History(history, ttl)
     trio.run(_publish, topic, message, broker_for(broker), kept)

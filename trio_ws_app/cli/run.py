@@ -76,7 +76,7 @@ async def run(config: Configuration, shutdown: Shutdown, notifier: Notifier, log
                 try:
                     await _serve(config, app, broker, state)
                 finally:
-                    config.listening.close()  # nobody waits there for the application's end
+                    config.listening.close()  # no client waits there for the application's end
             nursery.cancel_scope.cancel()
 
 
@@ -120,7 +120,7 @@ async def _serve(config: Configuration, app: App, broker: Broker, state: _Run) -
 
 
 async def _drain(server: Server, code: CloseCode, has_successor: bool) -> None:
-    """Say goodbye: to all at once, or on a planned restart so that not all come back at once."""
+    """Close the connections: all at once, or on a planned restart in batches."""
     settings, size = server.settings, None
     interval = settings.restart_batch_interval
     if code == CloseCode.SERVICE_RESTART and settings.restart_batch_size is not None:

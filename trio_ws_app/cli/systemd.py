@@ -67,7 +67,7 @@ class Notifier:
         self._send(f"RELOADING=1\nMONOTONIC_USEC={now}")
 
     def stopping(self) -> None:
-        """It says goodbye."""
+        """It closes its connections and ends."""
         self._send("STOPPING=1")
 
     async def keep_watchdog(self) -> None:

@@ -1,4 +1,4 @@
-"""The certificates and keys of the command line, with a clear word when they do not fit."""
+"""The certificates and keys of the command line, with one line for what does not fit."""
 
 from __future__ import annotations
 

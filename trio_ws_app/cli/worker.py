@@ -139,7 +139,7 @@ class Worker:
         return self.is_retiring or self.team.stopping.is_set()
 
     async def retire(self) -> None:
-        """Have it say goodbye with 1012, and wait for its end; it is killed when its time is over."""
+        """Have it close its connections with 1012, and wait for its end; it is killed after that time."""
         self.is_retiring = True
         self.process.send_signal(RELOAD)
         async with trio.open_nursery() as nursery:

@@ -1,4 +1,4 @@
-"""What peers say, as it may be shown in a terminal or a log."""
+"""Texts of peers, made safe for a terminal or a log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Log lines worth reading at night: text or JSON, the same fields in both, and no secrets.
+"""Log records as text or JSON: the same fields in both, and no secrets.
 
 A record's fields are those it was given with ``extra=``. The server gives the record of a connection's
 life, on the logger ``trio_ws_app.connection``.

@@ -34,7 +34,7 @@ from .broker_spans import BrokerSpans, body_size
 NAME = "trio_ws_app"
 Observe = Callable[[CallbackOptions], Iterable[Observation]]
 _CONNECTION = "trio_ws_app.connection.id"
-_GOODBYES = (ConnectionClosed, GeneratorExit)
+_NORMAL_ENDS = (ConnectionClosed, GeneratorExit)
 
 
 class OpenTelemetry(BrokerSpans):
@@ -179,9 +179,9 @@ class TracedConnection(WireConnection):
         return self._span
 
     def fail_span(self, error: BaseException) -> None:
-        """Note what the handling of the message has raised, unless it is a goodbye."""
+        """Note what the handling of the message has raised, unless that is a normal end."""
         span = self._span
-        if span is not None and not isinstance(error, _GOODBYES):
+        if span is not None and not isinstance(error, _NORMAL_ENDS):
             span.record_exception(error)
             span.set_attribute("error.type", type(error).__qualname__)
             span.set_status(Status(StatusCode.ERROR, type(error).__name__))

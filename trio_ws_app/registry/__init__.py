@@ -1,1 +1,1 @@
-"""Who is here, and what reaches them: registrations, broadcasts, topics."""
+"""Registrations, and what reaches them: broadcasts, groups, topics."""

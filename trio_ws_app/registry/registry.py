@@ -5,8 +5,8 @@ A registration is a cancel scope and a set entry in one; the registry is a block
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Hashable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, nullcontext
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Any, Generic, TypeVar, overload
 
@@ -18,17 +18,15 @@ from ..broker.history import History
 from ..broker.memory import MemoryBroker
 from ..broker.position import Position
 from ..broker.presence import Present
-from ..concurrency.background import background
 from ..connection import Connection, Message
 from ..errors import CloseCode
 from ..protocol.closing import close_payload
 from .fanout import BroadcastResult, Overflow, send_to_members
 from .groups import Group, Groups
-from .topics import Envelope, Following, OnGap, OnPresence, TopicHooks, Topics
+from .subscriptions import Subscriptions
+from .topics import Following, TopicHooks, Topics
 
 Info = TypeVar("Info")
-
-_open_registries: trio.lowlevel.RunVar[set[Registry[Any]]] = trio.lowlevel.RunVar("open registries")
 
 
 class Member(Generic[Info]):
@@ -47,7 +45,7 @@ class Member(Generic[Info]):
         self.connection = connection
         self.info = info
         self.overflow = overflow  # what happens to a broadcast that the member's queue has no room for
-        self._subscriptions: dict[str, _Subscription] = {}
+        self._subscriptions = Subscriptions()
         self.scope = trio.CancelScope()
 
     def __enter__(self) -> Member[Info]:
@@ -133,17 +131,8 @@ class Member(Generic[Info]):
         Raises:
             ValueError: the member has subscribed to the topic already.
         """
-        if topic in self._subscriptions:
-            raise ValueError(f"the member has subscribed to {topic!r} already")
-        await trio.lowlevel.checkpoint_if_cancelled()
-        subscription = self._subscriptions[topic] = _Subscription()
         block = self.follow(topic, since=since, last=last, presence=presence, linger=linger)
-        try:
-            following: Following = await self._registry._background().start(subscription.keep, block)
-        except BaseException:
-            self._subscriptions.pop(topic, None)
-            raise
-        return following
+        return await self._subscriptions.begin(topic, block, self._registry._background())
 
     async def unsubscribe(self, topic: str) -> None:
         """End ``subscribe``: at once, even if this is cancelled.
@@ -151,38 +140,11 @@ class Member(Generic[Info]):
         Raises:
             ValueError: the member has not subscribed to the topic.
         """
-        subscription = self._subscriptions.pop(topic, None)
-        if subscription is None:
-            raise ValueError(f"the member has not subscribed to {topic!r}")
-        subscription.scope.cancel()
-        await subscription.ended.wait()
+        await self._subscriptions.end(topic)
 
     def _end_subscriptions(self) -> None:
-        for topic, subscription in self._subscriptions.items():
-            subscription.scope.cancel()
+        for topic in self._subscriptions.cancel_all():
             self._registry._topics.drop(topic, self)
-        self._subscriptions.clear()
-
-
-@attrs.define(eq=False)
-class _Subscription:
-    """A block that follows a topic, held by a task of the registry."""
-
-    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
-    ended: trio.Event = attrs.field(factory=trio.Event)
-
-    async def keep(
-        self,
-        block: AbstractAsyncContextManager[Following],
-        task_status: trio.TaskStatus[Following] = trio.TASK_STATUS_IGNORED,
-    ) -> None:
-        try:
-            with self.scope:
-                async with block as following:
-                    task_status.started(following)
-                    await trio.sleep_forever()
-        finally:
-            self.ended.set()
 
 
 @attrs.define(eq=False)
@@ -344,72 +306,3 @@ def _send_close(connection: Connection, code: int, reason: str) -> None:
     send_close = getattr(connection, "send_close", None)
     if send_close is not None:
         send_close(code, reason)
-
-
-@asynccontextmanager
-async def open_registry(
-    *,
-    overflow: Overflow | str = Overflow.DISCONNECT,
-    broker: Broker | None = None,
-    history: Mapping[str, History] | None = None,
-    on_gap: OnGap | None = None,
-    envelope: Envelope | None = None,
-    on_presence: OnPresence | None = None,
-) -> AsyncIterator[Registry[Any]]:
-    """A registry that lives as long as the block.
-
-    What it remembers of each member is told to type checkers with ``room: Registry[str]`` on a line
-    before ``async with open_registry() as room``.
-
-    ``overflow`` is what happens to a broadcast for a member whose queue is full: ``"disconnect"``
-    (1013), ``"drop-newest"``, ``"drop-oldest"`` or ``"latest"``, which keeps one message for each key of
-    ``broadcast`` and for each topic.
-
-    ``broker`` carries what is published to the topics that members follow; without one they stay within
-    this registry. ``history`` says how much is kept of which topics: ``{"room:*": History(100, 300)}``,
-    where ``*`` stands for any text and the most specific pattern holds.
-
-    ``on_gap(topic, gap)`` is called when messages of a topic may have been lost: what it returns is sent
-    to the topic's followers, or to the one that returned too late; None sends nothing.
-    ``envelope(topic, message, position)`` makes what followers are sent of a message, once a message and
-    process; a client that is sent positions can come back with the last one.
-    ``on_presence(topic, event)``, with a ``Join`` or ``Leave``, says what those who follow with ``presence``
-    are sent of the others; None sends nothing.
-
-    Leaving the block closes the members with 1001, cancels their blocks, and waits until the last one
-    has left, so nothing that was registered outlives it (G4). That wait is not cancelled: it ends when
-    the members' clean-up does. Raises ValueError for an unknown policy.
-    """
-    hooks = TopicHooks.calling(on_gap, envelope, on_presence)
-    policy = Overflow(overflow)
-    registry: Registry[Any] | None = None
-    try:
-        async with background() as nursery:
-            registry = Registry(
-                policy, broker or MemoryBroker(nursery), hooks=hooks, history=history or {}, nursery=nursery
-            )
-            everywhere = _registries_of_run()
-            everywhere.add(registry)
-            try:
-                yield registry
-            finally:
-                everywhere.remove(registry)
-                registry._begin_closing()
-    finally:
-        if registry is not None:
-            await registry._wait_left()
-
-
-def _registries_of_run() -> set[Registry[Any]]:
-    try:
-        return _open_registries.get()
-    except LookupError:
-        registries: set[Registry[Any]] = set()
-        _open_registries.set(registries)
-        return registries
-
-
-def members_of_run() -> Iterator[Member[Any]]:
-    """The members of all registries that are open in this Trio run, for those who look in from outside."""
-    for registry in _registries_of_run():
-        yield from registry

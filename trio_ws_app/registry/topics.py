@@ -66,7 +66,7 @@ class TopicHooks:
     def calling(
         cls, on_gap: OnGap | None, envelope: Envelope | None, on_presence: OnPresence | None
     ) -> TopicHooks:
-        """By the rule for the user's functions."""
+        """Hooks that are called by the rule for the user's functions."""
         return cls(
             None if on_gap is None else in_own_context(on_gap),
             None if envelope is None else in_own_context(envelope),
@@ -78,7 +78,7 @@ class TopicHooks:
 class _Topic:
     """The followers of one topic in this registry. It is the topic's one sink at the broker.
 
-    ``excluded`` has, by the identity of its publishing, who does not get a message that has not come yet.
+    ``excluded`` has, by the identity of its publishing, the members that do not get a message still to come.
     """
 
     name: str
@@ -102,7 +102,7 @@ class _Topic:
             self.count(send_to_members(list(self.followers), message, key, excluded))
 
     def on_presence(self, event: PresenceEvent) -> None:
-        """Tell those who are present, but not the user that comes or goes."""
+        """Tell the followers that are present, apart from the user that comes or goes."""
         assert self.hooks.on_presence is not None
         message = self.hooks.on_presence(self.name, event)
         others = [follower for follower, present in self.present.items() if present.user != event.user]
@@ -126,7 +126,7 @@ class _Topic:
         return message
 
     def exclude(self, excluded: Excluded) -> str:
-        """Remember who does not get the message that is published with the identity that this returns."""
+        """Remember the members that do not get the message published with the identity that this returns."""
         publish_id = secrets.token_hex(8)
         if len(self.excluded) >= _MAX_EXCLUDED:
             del self.excluded[next(iter(self.excluded))]  # the oldest, which is not coming any more

@@ -1,4 +1,4 @@
-"""The log of who came: a line for each connection's life, HTTP request, and refused origin."""
+"""The access log: a line for each connection's life, HTTP request, and refused origin."""
 
 from __future__ import annotations
 

@@ -134,7 +134,7 @@ def _no_password() -> str:
 
 def _names(chain: str) -> Sequence[str]:
     """The DNS names of a chain's first certificate (RFC 9525, section 2)."""
-    from cryptography import x509  # only those who need it have to install it
+    from cryptography import x509  # needed for several certificates alone
 
     certificate = x509.load_pem_x509_certificates(Path(chain).read_bytes())[0]
     try:

@@ -22,17 +22,17 @@ from .statistics import Counters
 
 
 @attrs.frozen
-class _OldAge:
-    """The end of a connection that has become too old."""
+class _AgeLimit:
+    """The end of a connection at ``max_connection_age``."""
 
     connection: WireConnection
 
     def on_timeout(self, _now: float) -> None:
-        """Say goodbye so that the client comes back."""
+        """Send a Close with 1012: the client may reconnect."""
         self.connection.send_close(CloseCode.SERVICE_RESTART, "the connection is old")
 
     def failed(self) -> None:
-        """That has raised."""
+        """``on_timeout`` has raised."""
         self.connection.failed()
 
 
@@ -76,7 +76,7 @@ class Connections:
 
     def _limit_age(self, connection: WireConnection, age: float) -> None:
         engine = connection.engine
-        self.open[connection] = engine.deadlines.at(engine.now() + age, _OldAge(connection))
+        self.open[connection] = engine.deadlines.at(engine.now() + age, _AgeLimit(connection))
 
     async def wait_none(self) -> None:
         """Wait until there are no connections."""

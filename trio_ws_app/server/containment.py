@@ -55,7 +55,7 @@ def close_code_for(error: BaseException, connection: WireConnection) -> int | No
 
 
 def says_client_is_gone(error: BaseException) -> bool:
-    """Whether this is how an ASGI application, or its framework, takes notice of that."""
+    """Whether ``error`` is how an ASGI application, or its framework, learns that the client is gone."""
     return isinstance(error, ClientDisconnected) or type(error).__name__ in _OF_STARLETTE
 
 

@@ -55,7 +55,7 @@ class Exchanges:
         self.send_timeout = FixedTimeout(engine.deadlines, options.settings.send_timeout)
         self.least_of_window = -inf if rate is None else rate * _WINDOW
         self.live: dict[Exchange, Host] = {}  # the host of each whose task has not ended
-        self._handshakes: dict[HttpLink, PendingHandshake] = {}  # what each that has its transport came from
+        self._handshakes: dict[HttpLink, PendingHandshake] = {}  # of those with a transport
         self._engine = engine
         self._nursery = nursery
         self._application = options.http

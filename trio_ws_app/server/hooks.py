@@ -1,6 +1,6 @@
-"""The application's word on a request: ``process_request`` and ``readiness``.
+"""The application's hooks on requests: ``process_request`` and ``readiness``.
 
-Whatever they raise or return is one request's matter (G5): it gets 500, and the log one record.
+What they raise costs their own request alone (G5): it gets 500, and the log one record.
 """
 
 from __future__ import annotations

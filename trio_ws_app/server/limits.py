@@ -131,7 +131,7 @@ class PendingHandshakes:
         return self._count
 
     def __iter__(self) -> Iterator[PendingHandshake]:
-        """Those of this instant."""
+        """The handshakes at this instant."""
         return iter([handshake for group in self._by_host.values() for handshake in group])
 
     def add(self, handshake: PendingHandshake) -> None:

@@ -97,7 +97,7 @@ class Acceptor:
                     await trio.sleep(_PAUSE)
 
     def _note(self, error: BaseException) -> None:
-        """Log the first failure of a row."""
+        """Log the first of several failures in a row."""
         interrupt = interrupt_in(error)
         if interrupt is not None:
             self._stop.interrupted(interrupt)

@@ -19,7 +19,7 @@ from .memory import keep_within
 from .options import Options
 from .statistics import Counters, Statistics
 
-_LET_IN = 2.0  # seconds at most, for those who have come before a successor took over
+_LET_IN = 2.0  # seconds at most, for clients that have connected before a successor took over
 _SILENT = 0.5  # seconds that a drain waits for clients that have connected and said nothing
 _LINGER = 0.3  # seconds, after the grace period, for clients to take their last answer
 
@@ -95,7 +95,8 @@ class Server:
         Requests that are not decided on by then get 503.
 
         If it ``has_successor``, another process that accepts on the same sockets, or on the same port with
-        SO_REUSEPORT, then no client is refused: this server accepts no more, and lets in those who have come.
+        SO_REUSEPORT, then no client is refused: this server accepts no more, and serves those that have
+        connected.
 
         Cancelling this leaves the drain going on; ``cancel`` cuts it short.
 

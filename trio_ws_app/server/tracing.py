@@ -1,4 +1,4 @@
-"""What a server tells of its handshakes and connections to who traces them; nothing is told by default."""
+"""What traces the handshakes and connections of a server; by default nothing does."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def watching_fast_checkpoints(callback: Callable[[], None]) -> Iterator[None]:
     """Within the block, call ``callback`` before every ``trio.lowlevel.checkpoint_if_cancelled()`` looks.
 
     That function gives no control to Trio while nothing is cancelled, so an instrument cannot see it. Its
-    code is exchanged, not its name, so that callers who imported the name are seen as well.
+    code is exchanged, not its name, so that callers that imported the name are seen as well.
     """
     global _passing
     function = trio.lowlevel.checkpoint_if_cancelled

@@ -73,7 +73,7 @@ def _run_on_virtual_time(
     run_on_virtual_time(test, fixtures.get("ws_server"), clock, instruments)
 
 
-@pytest.hookimpl(tryfirst=True)  # before those who want it to be pytest-trio's, or no async function
+@pytest.hookimpl(tryfirst=True)  # before pytest-trio, and before plugins that refuse async functions
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Run a test that is marked with ``cancel_everywhere``, in Trio runs of its own."""
     mark = pyfuncitem.get_closest_marker(MARK)

@@ -103,7 +103,7 @@ async def test_many_topics_do_not_mix(broker: Broker, topic: str) -> None:
 
 
 async def test_a_publish_without_subscribers_is_no_error(broker: Broker, topic: str) -> None:
-    """Publishing to a topic without subscribers works, and who comes later does not get it."""
+    """Publishing to a topic without subscribers works, and a later subscriber does not get it."""
     await broker.publish(topic, "early")
     async with broker.subscribe(topic) as messages:
         await broker.publish(topic, "late")
@@ -122,7 +122,7 @@ async def test_what_no_broker_can_carry_is_refused(
         await broker.publish(name, message)
 
 
-async def test_it_counts(broker: Broker, topic: str) -> None:
+async def test_a_broker_counts(broker: Broker, topic: str) -> None:
     """The statistics count what was published, what arrived, and the topics of now."""
     assert broker.problem is None
     async with broker.subscribe(topic) as messages:

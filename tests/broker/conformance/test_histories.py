@@ -69,7 +69,7 @@ async def test_nothing_missed_is_recovered_too(broker: Broker, topic: str) -> No
         assert await take(messages, 1) == [4]
 
 
-async def test_who_asks_for_nothing_gets_what_is_live(broker: Broker, topic: str) -> None:
+async def test_a_subscriber_without_a_position_gets_what_is_live(broker: Broker, topic: str) -> None:
     """Without a position there is nothing to recover, and nothing old comes."""
     await fill(broker, topic, 1, 3)
     async with broker.subscribe(topic) as messages:
@@ -280,7 +280,7 @@ async def test_subscribers_come_and_go_while_much_is_published(broker: Broker, t
 
 
 async def test_a_history_has_its_epoch_before_its_first_message(broker: Broker, topic: str) -> None:
-    """The same for all who ask, and then that of the first message and of those that follow."""
+    """The same for all that ask, and then that of the first message and of those that follow."""
     history = HISTORY
     async with broker.open_feed(topic) as feed:
         epoch = await feed.reserve(history)

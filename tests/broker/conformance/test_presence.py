@@ -48,7 +48,7 @@ async def test_members_are_present_within_their_block(broker: Broker, topic: str
 
 
 async def test_joins_and_leaves_are_told(broker: Broker, topic: str) -> None:
-    """Those who watch get what changes after the list that they began with."""
+    """Watchers get what changes after the list that they began with."""
     events: list[PresenceEvent] = []
     async with broker.join(topic, "ann"), broker.watch_presence(topic, events.append) as roster:
         assert [present.info for present in roster] == ["ann"]
@@ -73,7 +73,7 @@ async def test_two_tabs_are_one_person(broker: Broker, topic: str) -> None:
 
 
 async def test_a_user_may_be_there_once_only(broker: Broker, topic: str) -> None:
-    """Of many who come at the same time to be one user's only member, one is let in."""
+    """Of many members that come at the same time to be one user's only member, one is let in."""
     let_in: list[int] = []
     refused: list[int] = []
     everyone = trio.Event()
@@ -202,7 +202,7 @@ async def _cancel_after(scope: trio.CancelScope, ticks: int) -> None:
     scope.cancel()
 
 
-async def test_who_comes_to_watch_while_all_change_sees_the_same(broker: Broker, topic: str) -> None:
+async def test_a_watcher_that_comes_while_all_change_sees_the_same(broker: Broker, topic: str) -> None:
     """A list and the events after it lead to the same members, whenever the watching begins."""
     pace = random.Random(1)
 

@@ -44,7 +44,7 @@ async def test_an_error_in_the_block_ends_the_subscription(broker: Broker, topic
     assert broker.statistics().topics == 0
 
 
-async def test_leaving_does_not_disturb_who_stays(broker: Broker, topic: str) -> None:
+async def test_leaving_does_not_disturb_other_subscriptions(broker: Broker, topic: str) -> None:
     """Of two subscriptions to one topic, the second goes on when the first ends."""
     async with broker.subscribe(topic) as staying:
         async with broker.subscribe(topic):

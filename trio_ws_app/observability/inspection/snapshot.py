@@ -11,7 +11,7 @@ import attrs
 import trio
 
 from ...protocol.closing import State
-from ...registry.registry import members_of_run
+from ...registry.opening import members_of_run
 from ...server.masking import masked
 from ...server.server import Server
 from ...server.statistics import Statistics

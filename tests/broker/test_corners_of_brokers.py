@@ -1,0 +1,114 @@
+"""Bounds of what brokers keep, and what a subscriber is told where two gaps meet."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import trio
+
+from trio_ws_app.broker import Gap, History, MemoryBroker, Subscription, memory, open_redis_broker
+from trio_ws_app.broker.delivery import Delivery, Item
+from trio_ws_app.broker.feed import Recovery
+from trio_ws_app.broker.memory_history import MemoryHistories
+from trio_ws_app.broker.presence import Roster
+from trio_ws_app.errors import UsageError
+
+pytestmark = pytest.mark.usefixtures("autojump_clock")
+
+SLOW = Gap("the subscriber is slow", 1)
+AWAY = Gap("Redis was away")
+
+
+@pytest.mark.parametrize(
+    ("items", "left"),
+    [
+        ([AWAY, "first"], [AWAY, "last"]),
+        (["first", AWAY], [AWAY, "last"]),
+        (["first", Gap("slow", 2), "second"], [Gap("the subscriber is slow", 4), "last"]),
+        (["first", "second"], [Gap("the subscriber is slow", 2), "last"]),
+    ],
+)
+async def test_gaps_that_meet_are_one(items: list[str | Gap], left: list[str | Gap]) -> None:
+    """Its number is the sum, or unknown where one of them is; the queue holds one message of this size."""
+    queue = Subscription("t", Recovery(None, (), None), overflow="drop-oldest", max_queue_bytes=100)
+    for item in [*items, "last"]:
+        queue.put(item if isinstance(item, Gap) else Delivery(item))
+    assert [await anext(queue) for _ in left] == left
+
+
+async def test_a_key_is_kept_for_five_minutes() -> None:
+    """Afterwards it publishes again."""
+    broker = MemoryBroker()
+    async with broker.subscribe("t") as messages:
+        for number in ("1", "2"):
+            await broker.publish("t", number, idempotency_key="k")
+            await broker.publish("t", "not again", idempotency_key="k")
+            assert await anext(messages) == number
+            await trio.sleep(301)
+
+
+async def test_the_newest_keys_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than are kept at all make the oldest one publish again."""
+    monkeypatch.setattr(memory, "_MAX_KEYS", 2)
+    broker = MemoryBroker()
+    async with broker.subscribe("t") as messages:
+        for key in ("a", "b", "c", "c", "b", "a"):
+            await broker.publish("t", key, idempotency_key=key)
+        assert [await anext(messages) for _ in range(4)] == ["a", "b", "c", "a"]
+
+
+async def test_a_history_whose_ttl_changes_goes_on() -> None:
+    """It is the same one, and expires by the newest ttl."""
+    histories = MemoryHistories()
+    first = histories.record("t", "1", None, History(size=10, ttl=10)).position
+    second = histories.record("t", "2", None, History(size=10, ttl=1000)).position
+    assert first is not None
+    assert second is not None
+    assert (second.epoch, second.offset) == (first.epoch, 2)
+    await trio.sleep(500)
+    assert histories.ring("t") is not None
+    histories.record("t", "3", None, History(size=10, ttl=10))
+    await trio.sleep(11)
+    assert histories.ring("t") is None
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+async def test_an_interrupt_in_a_sink_comes_out(kind: type[BaseException]) -> None:
+    """It is not the sink's failure, which would be logged."""
+
+    def interrupted(_item: Item) -> None:
+        raise kind
+
+    broker = MemoryBroker()
+    async with broker.open_feed("t") as feed:
+        feed.add(interrupted)
+        with pytest.raises(kind):
+            await broker.publish("t", "1")
+
+
+async def test_a_sink_that_is_added_twice_is_discarded_twice() -> None:
+    """It is called once for an item all the while."""
+    got: list[Item] = []
+    broker = MemoryBroker()
+    async with broker.open_feed("t") as feed:
+        feed.add(got.append)
+        feed.add(got.append)
+        await broker.publish("t", "1")
+        feed.discard(got.append)
+        await broker.publish("t", "2")
+        feed.discard(got.append)
+        await broker.publish("t", "3")
+    assert got == [Delivery("1"), Delivery("2")]
+
+
+async def test_a_leave_that_is_told_twice_is_one() -> None:
+    """As where it is in the list of members already."""
+    assert Roster().leave("gone") == []
+
+
+async def test_a_missing_extra_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the command that installs it."""
+    monkeypatch.setitem(sys.modules, "trio_ws_app.broker.redis", None)
+    with pytest.raises(UsageError, match=r"pip install 'trio-ws-app\[redis\]'"):
+        open_redis_broker("redis://localhost")

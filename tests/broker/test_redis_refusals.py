@@ -1,0 +1,90 @@
+"""A Redis whose access rules refuse a command: each call says so, and what may be done goes on."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import trio
+from redis_servers import RedisServer, until
+
+import trio_ws_app as ws
+from trio_ws_app.broker import Broker, BrokerUnavailable, Gap, RedisTimeouts, open_redis_broker
+
+QUICK = RedisTimeouts(connect=0.5, request=1, ping_interval=0.3, ping=0.3, backoff=0.1)
+
+
+@pytest.fixture
+async def broker(own_redis: RedisServer) -> AsyncIterator[Broker]:
+    async with open_redis_broker(own_redis.url, timeouts=QUICK) as broker:
+        yield broker
+
+
+async def rule(server: RedisServer, *rules: str) -> None:
+    await trio.to_thread.run_sync(server.cli, "ACL", "SETUSER", "default", *rules)
+
+
+async def test_joining_where_that_is_refused_is_told_at_once(own_redis: RedisServer, broker: Broker) -> None:
+    """No member is present then, and the next that comes once it is allowed is."""
+    await rule(own_redis, "-hset", "-hsetnx")
+    with trio.fail_after(5), pytest.raises(BrokerUnavailable, match="not present: Redis refuses"):
+        async with broker.join("t", "me"):
+            pass
+    await rule(own_redis, "+@all")
+    async with broker.join("t", "me"):
+        assert [member.info for member in await broker.presence("t")] == ["me"]
+
+
+async def test_presence_that_redis_refuses_to_read(own_redis: RedisServer, broker: Broker) -> None:
+    """That is said, for the members and for their number."""
+    await rule(own_redis, "-hgetall", "-hlen")
+    with pytest.raises(BrokerUnavailable, match="who is present"):
+        await broker.presence("t")
+    with pytest.raises(BrokerUnavailable, match="who is present"):
+        await broker.presence_count("t")
+
+
+async def test_what_was_missed_where_the_history_is_refused_is_a_gap(
+    own_redis: RedisServer, broker: Broker
+) -> None:
+    """A subscriber is told, and goes on with what comes (G11)."""
+    async with broker.subscribe("t") as messages:
+        await broker.publish("t", "1", history=ws.History(size=10, ttl=60))
+        assert await anext(messages) == "1"
+        await rule(own_redis, "-lrange")
+        await trio.to_thread.run_sync(own_redis.cli, "CLIENT", "KILL", "TYPE", "pubsub")
+        with trio.fail_after(5):
+            assert isinstance(await anext(messages), Gap)
+            await broker.publish("t", "2")
+            assert await anext(messages) == "2"
+
+
+async def test_a_topic_that_is_refused_for_a_while_comes_back(own_redis: RedisServer, broker: Broker) -> None:
+    """The broker's problem names it meanwhile, and its subscribers are told of the gap."""
+    async with broker.subscribe("t") as messages:
+        await rule(own_redis, "resetchannels")
+        await trio.to_thread.run_sync(own_redis.cli, "CLIENT", "KILL", "TYPE", "pubsub")
+        await until(lambda: "refuses the topic 't'" in (broker.problem or ""), 5)
+        await rule(own_redis, "allchannels")
+        with trio.fail_after(5):
+            assert isinstance(await anext(messages), Gap)
+            assert broker.problem is None
+            await broker.publish("t", "back")
+            assert await anext(messages) == "back"
+
+
+async def test_a_history_that_is_not_read_in_time_is_told(own_redis: RedisServer) -> None:
+    """The subscription that asks for it ends by then, and one that is open goes on."""
+    patient = RedisTimeouts(request=0.5, ping_interval=60, ping=60)
+    async with (
+        open_redis_broker(own_redis.url, timeouts=patient) as broker,
+        broker.subscribe("t") as messages,
+    ):
+        own_redis.pause()
+        with trio.fail_after(5), pytest.raises(BrokerUnavailable, match="not read"):
+            async with broker.subscribe("t", last=1):
+                pass
+        own_redis.resume()
+        await broker.publish("t", "goes on")
+        with trio.fail_after(5):
+            assert await anext(messages) == "goes on"

@@ -1,0 +1,48 @@
+"""What goes wrong with a connection to Redis, and how it is said in one line."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import trio
+from coredis.exceptions import AuthenticationRequiredError, RedisError
+
+from .base import BrokerUnavailable
+from .redis_url import Address, RedisTimeouts
+
+
+class ConnectionLost(RedisError):
+    """The reply to what was waiting when the connection ended: it may have been done or not."""
+
+
+class NotSent(ConnectionLost):
+    """The reply to a command for a connection that has ended already: it is not done."""
+
+
+@contextmanager
+def explained(address: Address, timeouts: RedisTimeouts) -> Iterator[None]:
+    """Give the block ``timeouts.connect`` seconds and let out only BrokerUnavailable, with one line."""
+    try:
+        with trio.fail_after(timeouts.connect):
+            yield
+    except trio.TooSlowError:
+        raise BrokerUnavailable(f"Redis at {address} does not answer within {timeouts.connect:g} s") from None
+    except (OSError, trio.BrokenResourceError, RedisError, ValueError) as error:
+        raise BrokerUnavailable(f"cannot use Redis at {address}: {reason_of(error)}") from error
+
+
+def reason_of(error: BaseException) -> str:
+    """The innermost reason: Trio wraps those of a network, and of several attempts."""
+    if isinstance(error, ExceptionGroup):
+        return reason_of(error.exceptions[0])
+    if isinstance(error, AuthenticationRequiredError):
+        return "it wants a password, as in redis://user:password@host"
+    if isinstance(error, OSError | trio.BrokenResourceError) and error.__cause__ is not None:
+        return reason_of(error.__cause__)
+    if isinstance(error, OSError) and not isinstance(error, ssl.SSLError | socket.gaierror) and error.errno:
+        return os.strerror(error.errno)
+    return str(error) or type(error).__name__

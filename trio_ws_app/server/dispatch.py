@@ -1,0 +1,193 @@
+"""What answers a request: a health check, a hook, the application of HTTP, or a connection's handler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import copy_context
+from functools import partial
+
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from ..protocol.deflate import PerMessageDeflate
+from ..protocol.handshake import upgrade_problem
+from ..protocol.plain_http import asks_for_websocket, http_problem
+from ..protocol.refusal import Refusal
+from ..request import Request, Response
+from ..wire.connection import WireConnection
+from ..wire.engine import Engine
+from .access_log import RefusedOrigins
+from .asgi_websockets import AsgiWebSockets
+from .connections import Connections
+from .draining import Stop
+from .exchanges import Exchanges, GoOn
+from .hooks import Hooks
+from .limits import Host, Places, Users
+from .options import Options
+from .pending_handshake import PendingHandshake
+from .statistics import Counters
+
+DRAINING = Response(503, "draining\n", {"Retry-After": "1"})
+FULL = Response(503, "full\n", {"Retry-After": "5"})
+TOO_MANY = Response(429, "too many\n", {"Retry-After": "5"})
+_CHECKS = {"/healthz": "health check", "/readyz": "readiness check"}
+_HEALTHY = Response(200, "ok\n")
+
+
+class Dispatcher:
+    """Decides on requests. Async hooks run in ``nursery``; each connection gets a place and a task.
+
+    Each request is decided on in a context of its own, a copy of the one in which this was made, and its
+    handler gets a copy of that: so it sees what ``process_request`` has set, and no other request does.
+    ``go_on`` gets the transport of a request that the application of HTTP has answered.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        nursery: trio.Nursery,
+        options: Options,
+        counters: Counters,
+        places: Places,
+        stop: Stop,
+        go_on: GoOn,
+    ) -> None:
+        self._users = Users(options.settings.max_connections_per_user)
+        self.connections = Connections(nursery, options, counters, places, self._users, stop)
+        self.exchanges = Exchanges(engine, nursery, options, counters, places, stop, go_on)
+        self._asgi_websockets = (
+            AsgiWebSockets(nursery, options, self.connections, stop, self._accept)
+            if options.handler is None
+            else None
+        )
+        self._engine = engine
+        self._settings = options.settings
+        self._serves_http = options.http is not None
+        self._hooks = Hooks(nursery, options, stop)
+        self._tracing = options.tracing
+        self._connection_type = WireConnection if self._tracing is None else self._tracing.connection_type
+        self._places = places
+        self._stop = stop
+        self._refused_origins = RefusedOrigins()
+        self._context = copy_context()
+
+    @enable_ki_protection
+    def decide(self, handshake: PendingHandshake, request: Request) -> None:
+        """Accept ``handshake``, whose ``request`` has come, or refuse it: now or when a hook has returned."""
+        self._context.copy().run(self._decide, handshake, request)
+
+    def _decide(self, handshake: PendingHandshake, request: Request) -> None:
+        if self._tracing is not None:
+            handshake.trace = self._tracing.begin(request)
+        if self._serves_http and not asks_for_websocket(handshake.head):
+            self._hooks.ask_about_http(handshake, request, partial(self._exchange, handshake, request))
+            return
+        check = _CHECKS.get(request.path)
+        if check is not None:
+            handshake.refuse(self._answer_to_check(request.path, handshake), check)
+            return
+        problem = upgrade_problem(handshake.head, self._settings)
+        if problem is None:
+            handshake.has_place = self._places.take(handshake.host)
+        self._hooks.ask(handshake, request, partial(self._upgrade, handshake, request, problem))
+
+    def _answer_to_check(self, path: str, handshake: PendingHandshake) -> Response:
+        if path == "/healthz":
+            return _HEALTHY
+        if self._stop.requested.is_set():
+            return DRAINING
+        return self._hooks.readiness(handshake.client.remote)
+
+    # -- plain HTTP --------------------------------------------------------------------------
+
+    def _exchange(self, handshake: PendingHandshake, request: Request) -> None:
+        """Have the application of HTTP answer; health checks are answered here if it has none."""
+        if not handshake.is_undecided:
+            return
+        problem = http_problem(handshake.head, self._settings)
+        if problem is not None:
+            handshake.refuse(problem.response, problem.reason)
+        elif self._stop.requested.is_set():
+            self._refuse_http(handshake, request.path, DRAINING, "draining")
+        elif not self._places.take(handshake.host):
+            self._refuse_http(handshake, request.path, FULL, "full")
+        else:
+            is_check = request.path in _CHECKS
+            fallback = partial(self._answer_to_check, request.path, handshake) if is_check else None
+            self.exchanges.start(handshake, request, fallback)
+
+    def _refuse_http(self, handshake: PendingHandshake, path: str, response: Response, reason: str) -> None:
+        """The application is not asked; health checks get their answers all the same."""
+        check = _CHECKS.get(path)
+        if check is None:
+            handshake.refuse(response, reason)
+        else:
+            handshake.refuse(self._answer_to_check(path, handshake), check)
+
+    # -- the upgrade -------------------------------------------------------------------------
+
+    def _upgrade(self, handshake: PendingHandshake, request: Request, problem: Refusal | None) -> None:
+        if not handshake.is_undecided:
+            return
+        if problem is not None:
+            if problem.response.status == 403:
+                origin = request.headers.get("origin", "")
+                self._refused_origins.log(origin, handshake.client.remote, self._engine.now())
+            handshake.refuse(problem.response, problem.reason)
+        elif self._stop.requested.is_set():
+            handshake.refuse(DRAINING, "draining")
+        elif not handshake.has_place:
+            handshake.refuse(FULL, "full")
+        elif self._asgi_websockets is not None:
+            self._asgi_websockets.start(handshake, request)
+        elif not self._enter(handshake, request):
+            handshake.refuse(TOO_MANY, "too many connections of this user")
+        else:
+            self._connect(handshake, request)
+
+    def _enter(self, handshake: PendingHandshake, request: Request) -> bool:
+        try:
+            return self._users.enter(request)
+        except BaseException as error:  # the user's id, and its hash, are code of the application
+            self._hooks.failed("process_request", handshake, error)
+            return False
+
+    def _connect(self, handshake: PendingHandshake, request: Request) -> None:
+        try:
+            self._accept(handshake, request, self.connections.start)
+        except BaseException as error:
+            if not handshake.is_undecided:
+                raise  # it is the connection's already
+            self._users.leave(request)
+            self._hooks.failed("process_request", handshake, error)
+
+    def _accept(
+        self,
+        handshake: PendingHandshake,
+        request: Request,
+        start: Callable[[WireConnection, Host], None],
+    ) -> WireConnection:
+        """Answer with 101, and ``start`` the connection. Raises what ``handshake.accept`` raises."""
+        handshake.has_place = False  # it is the connection's from here on
+        try:
+            accepted = handshake.accept(request)
+        except BaseException:
+            handshake.has_place = True
+            raise
+        request.headers.pack()
+        deflate = accepted.deflate
+        connection = self._connection_type(
+            self._engine,
+            handshake.transport,
+            self._settings,
+            request,
+            remote=handshake.client.remote,
+            subprotocol=accepted.subprotocol,
+            deflate=None if deflate is None else PerMessageDeflate(deflate, self._settings.max_message_size),
+        )
+        handshake.transport.endpoint = connection
+        start(connection, handshake.host)
+        connection.sender.write_handshake(accepted.response)
+        if trailing := handshake.trailing:
+            connection.feed(bytearray(trailing), len(trailing))
+        return connection
