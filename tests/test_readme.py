@@ -7,7 +7,6 @@ import re
 import shlex
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -24,7 +23,6 @@ from running import PATIENCE, environment_with_plugin
 from trio.testing import wait_all_tasks_blocked
 
 import trio_ws_app as ws
-from trio_ws_app import auth
 from trio_ws_app.cli import main
 from trio_ws_app.testing import MemoryServer, serve_in_memory
 from trio_ws_app.testing.http import http_client
@@ -503,25 +501,21 @@ async def test_a_task_beside_the_handlers_runs_as_long_as_they() -> None:
 
 async def test_a_fastapi_application_has_rooms() -> None:
     """The block "fastapi"."""
-    async with ws.open_registry() as members:
-        app = block("fastapi", members=members)["app"]
-        async with client_of(app, "/rooms/red?name=ann") as connection:
-            await connection.send("hello")
-            assert await connection.receive() == "hello"
+    async with client_of(block("fastapi")["app"], "/rooms/red?name=ann") as connection:
+        await connection.send("hello")
+        assert await connection.receive() == "ann: 'hello'"
 
 
 @pytest.mark.usefixtures("autojump_clock")
 async def test_a_fastapi_application_answers_beside_the_handler() -> None:
     """The block "http"."""
-    async with ws.open_registry() as members:
-        app = block("http", members=members)["app"]
-        async with serve_in_memory(app) as server:
-            client = await server.connect("/rooms/red")
-            await client.send("hello")
-            assert await client.receive() == "hello"
-            stream = await server.connect_raw()
-            await stream.send_all(b"GET /rooms/red HTTP/1.0\r\n\r\n")
-            assert b"".join([bytes(data) async for data in stream]).endswith(b'{"members":1}')
+    async with block("http")["application"]() as app, serve_in_memory(app) as server:
+        client = await server.connect("/rooms/red")
+        await client.send("hello")
+        assert await client.receive() == "hello"
+        stream = await server.connect_raw()
+        await stream.send_all(b"GET /rooms/red HTTP/1.0\r\n\r\n")
+        assert b"".join([bytes(data) async for data in stream]).endswith(b'{"members":1}')
 
 
 async def test_a_route_of_quart_echoes() -> None:
@@ -544,9 +538,11 @@ async def test_a_plain_asgi_application_echoes() -> None:
 
 async def test_channels_carry_subscriptions_and_calls() -> None:
     """The first example: connect, subscribe, publish, call."""
-    async with served(block("imports", "channels")["app"]) as server:
-        client = await server.connect(headers=[("Cookie", "name=ann")])
-        await client.send('{"id":1,"connect":{}}\n{"id":2,"subscribe":{"channel":"room:1"}}')
+    application = block("channels")["application"]
+    async with ws.open_memory_broker() as broker, application(broker) as handler, served(handler) as server:
+        client = await server.connect()
+        hello = '{"id":1,"connect":{"data":{"name":"ann"}}}'
+        await client.send(f'{hello}\n{{"id":2,"subscribe":{{"channel":"room:1"}}}}')
         replies = [json.loads(str(await client.receive())) for _ in range(2)]
         assert [set(reply) for reply in replies] == [{"id", "connect"}, {"id", "subscribe"}]
         await client.send('{"id":3,"publish":{"channel":"room:1","data":"hello"}}')
@@ -570,10 +566,11 @@ async def test_the_first_readmes_channel_reaches_its_subscribers() -> None:
 # -- auth/README.md ----------------------------------------------------------------------------
 
 
-async def test_the_readmes_sessions_know_their_user(autojump_clock: trio.testing.MockClock) -> None:
-    """The first message is the token, a later one prolongs the session."""
-    del autojump_clock
-    token = auth.sign("the text that your backend signs with", {"sub": "ann", "exp": time.time() + 60})
+@pytest.mark.usefixtures("autojump_clock")
+async def test_the_readmes_sessions_know_their_user(capsys: pytest.CaptureFixture[str]) -> None:
+    """The first message is the token of the block "token", a later one prolongs the session."""
+    block("token")
+    token = capsys.readouterr().out.strip()
     app = block("auth")["application"]
     async with serve_in_memory(app.handler) as server:
         client = await server.connect()
@@ -584,10 +581,12 @@ async def test_the_readmes_sessions_know_their_user(autojump_clock: trio.testing
 
 async def test_backends_publish_over_http() -> None:
     """The second example of the channels: the program of a backend needs the key alone."""
-    application = block("imports", "channels", "server-api")
+    application = block("channels", "server-api")["application"]
     with trio.fail_after(PATIENCE):
         async with (
-            serve_in_memory(application["served"]) as server,
+            ws.open_memory_broker() as broker,
+            application(broker) as app,
+            serve_in_memory(app) as server,
             http_client(server.connect_raw) as backend,
         ):
             key = {"X-API-Key": "a key that only backends know"}

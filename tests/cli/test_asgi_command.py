@@ -195,6 +195,7 @@ def test_an_application_that_cannot_start_says_why(directory: Path) -> None:
 MISTAKES = {
     ("--asgi",): "--asgi needs a TARGET of your own",
     ("--asgi", "chat"): "--asgi needs a TARGET of your own",
+    ("--asgi", "fast"): "did you mean fast:app?",
     ("--asgi", "fast:closed"): "fast:closed is a list, not an ASGI application",
     ("--asgi", "fast:user"): "fast:user is not an ASGI application",
     ("fast:app",): "fast:app takes scope, receive and send: serve an ASGI application with --asgi",

@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import trustme
+from certificates import write_authority, write_pair
 from running import COMMAND, PATIENCE, Finished, Running, environment, serving
 
 from trio_ws_app.cli import main
@@ -194,6 +196,19 @@ def test_mistakes_are_told_in_one_line(
     errors = capsys.readouterr().err
     assert re.fullmatch(r"trio-ws-app: .*\n", errors)
     assert words in errors
+
+
+def test_a_certificate_that_is_not_trusted_is_no_connection(tmp_path: Path) -> None:
+    """It says how to trust it, by its authority's file or blindly, and both do."""
+    authority = trustme.CA()
+    chain, key = write_pair(tmp_path, authority, "localhost")
+    with serving("echo", "--host", "localhost", "--tls-cert", chain, "--tls-key", key) as server:
+        url = f"wss://localhost:{server.port}"
+        refused = connect(url)
+        assert (refused.status, refused.output) == (1, "")
+        assert re.fullmatch(rf"trio-ws-app: {url} cannot be trusted: .*; --ca FILE .*\n", refused.errors)
+        for trust in (["--ca", write_authority(tmp_path, authority)], ["--insecure"]):
+            assert connect(url, *trust, text="hello\n").output == "hello\n"
 
 
 def test_input_that_is_no_text(echo: str) -> None:

@@ -222,6 +222,7 @@ def test_a_port_in_use_is_one_line() -> None:
         (["--host", "no-such-host.invalid"], "the host 'no-such-host.invalid' is unknown"),
         (["--host", "203.0.113.7"], "203.0.113.7 is not an address of this machine"),
         (["--port", "70000"], "70000 is not in the range"),
+        (["--port", "http"], "'http' is not a valid integer."),
         (["--static", "not/there"], "--static: there is no directory not/there"),
         (["--unix", "/not/there.sock"], "cannot listen on the Unix socket /not/there.sock"),
         (["--log-format", "xml"], "'xml' is not one of 'text', 'json'"),

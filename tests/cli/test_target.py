@@ -35,6 +35,7 @@ async def application():
 
 app = ws.App(handler, process_request=print)
 routes = ws.Routes({"/": handler})
+channels = ws.Channels()
 
 @asynccontextmanager
 async def yields_app(broker):
@@ -138,7 +139,7 @@ async def test_an_app_is_an_application_by_itself_or_as_the_value_of_a_block() -
 @pytest.mark.parametrize(
     ("target", "words"),
     [
-        ("chatt", ["no built-in app 'chatt'", "did you mean 'chat'", "package.module:name"]),
+        ("chatt", ["no built-in app 'chatt'", "did you mean chat?", "package.module:name"]),
         ("no_such_module:x", ["no module 'no_such_module'", "installed packages"]),
         ("importing_app:x", ["cannot import importing_app", "No module named 'not_there_at_all'", "line 1"]),
         ("syntax_app:x", ["cannot import syntax_app", "syntax_app.py, line 1"]),
@@ -148,6 +149,15 @@ async def test_an_app_is_an_application_by_itself_or_as_the_value_of_a_block() -
         ),
         ("exiting_app:x", ["cannot import exiting_app", "SystemExit: no"]),
         ("good_app:handlr", ["'good_app' has no 'handlr'", "good_app:handler"]),
+        ("good_app:HANDLER", ["'good_app' has no 'HANDLER'", "did you mean good_app:handler?"]),
+        ("Good_App:handler", ["no module 'Good_App'", "did you mean good_app?"]),
+        ("good_app", ["no built-in app 'good_app'", "did you mean good_app:app?"]),
+        ("good_app.py", ["no built-in app 'good_app.py'", "did you mean good_app:app?"]),
+        ("failing_app", ["no built-in app 'failing_app'", "did you mean failing_app:name?"]),
+        ("syntax_app", ["no built-in app 'syntax_app' (built in are"]),
+        ("../elsewhere/good_app.py:handler", ["run this in ../elsewhere, with good_app:handler"]),
+        ("./good_app:handler", ["the module is good_app:handler"]),
+        ("good_app:channels", ["good_app:channels is a Channels", "app()"]),
         ("good_app:", ["package.module:name"]),
         (":handler", ["package.module:name"]),
         ("sub/good_app.py:handler", ["sub.good_app:handler"]),

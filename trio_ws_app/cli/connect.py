@@ -15,6 +15,7 @@ from ..errors import UsageError
 from ..settings import Settings
 from .conversation import Conversation
 from .lines import InputLines, OutputLines
+from .options import FloatRange
 from .session import Session
 from .terminal import Terminal
 
@@ -39,14 +40,14 @@ Examples:
 @click.option("--insecure", is_flag=True, help="Trust every certificate.")
 @click.option(
     "--wait",
-    type=click.FloatRange(0),
+    type=FloatRange(0),
     metavar="SECONDS",
     help="After the end of the input, wait for answers until the server is silent for so long.  [default: 5; "
     "inf if the output is a terminal]",
 )
 @click.option(
     "--open-timeout",
-    type=click.FloatRange(0, min_open=True),
+    type=FloatRange(0, min_open=True),
     default=10.0,
     show_default=True,
     metavar="SECONDS",

@@ -23,7 +23,7 @@ def why_not_connected(problem: Exception, url: str) -> str:
     if isinstance(problem, trio.TooSlowError):
         return f"no connection to {where} in time; --open-timeout gives it more"
     if isinstance(problem, ssl.SSLCertVerificationError):
-        return f"{where} cannot be trusted: {problem.verify_message}; --ca names the authority to trust"
+        return f"{where} cannot be trusted: {problem.verify_message}; --ca FILE says what to trust"
     if isinstance(problem, ssl.SSLError) and problem.reason == "WRONG_VERSION_NUMBER":
         return f"{where} does not speak TLS: write ws:// instead of wss://"
     return f"cannot connect to {where}: {_innermost(problem)}"

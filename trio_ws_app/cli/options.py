@@ -20,6 +20,18 @@ OPTIONS = [field for field in attrs.fields(Settings) if "help" in field.metadata
 _MULTIPLES = {"gib": 1024**3, "mib": 1024**2, "kib": 1024}
 
 
+class IntRange(click.IntRange):
+    """A whole number within bounds; what is none is said to be "not a valid integer"."""
+
+    name = "integer"
+
+
+class FloatRange(click.FloatRange):
+    """A number within bounds; what is none is said to be "not a valid number"."""
+
+    name = "number"
+
+
 def variable(name: str) -> str:
     """The environment variable that sets an option: ``TRIO_WS_APP_GRACE_PERIOD`` for ``grace_period``."""
     return f"TRIO_WS_APP_{name.upper()}"

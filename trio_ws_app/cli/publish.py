@@ -12,7 +12,7 @@ from ..broker import Broker, BrokerUnavailable, History
 from ..broker.history import MAX_SIZE
 from ..errors import UsageError
 from .broker import OpenBroker, broker_for
-from .options import variable
+from .options import FloatRange, IntRange, variable
 
 _EXAMPLES = """\b
 Examples:
@@ -34,13 +34,13 @@ Examples:
 )
 @click.option(
     "--history",
-    type=click.IntRange(1, MAX_SIZE),
+    type=IntRange(1, MAX_SIZE),
     metavar="N",
     help="Keep the last N messages of the topic for subscribers that come later.",
 )
 @click.option(
     "--ttl",
-    type=click.FloatRange(0.001, 1e9, max_open=True),
+    type=FloatRange(0.001, 1e9, max_open=True),
     default=300.0,
     show_default=True,
     metavar="SECONDS",

@@ -21,7 +21,7 @@ from .init import leave_process_1
 from .listeners import Listening, bind_tcp, bind_unix
 from .log_output import LogFile, LogWriter
 from .log_output import configure as configure_logging
-from .options import Command, CommandWithSettings, limit, settings_options, variable
+from .options import Command, CommandWithSettings, IntRange, limit, settings_options, variable
 from .privileges import Owner, become, identity, parse_owner
 from .process import keep_large_buffers
 from .reload import inherited_lifeline, restart_on_change
@@ -81,7 +81,7 @@ def _option(name: str, text: str, **attributes: Any) -> Callable[[Command], Comm
     "--port",
     "Port to listen on; 0 takes a free one.",
     default=8765,
-    type=click.IntRange(0, 65535),
+    type=IntRange(0, 65535),
     metavar="PORT",
 )
 @_option(
@@ -162,7 +162,7 @@ def _option(name: str, text: str, **attributes: Any) -> Callable[[Command], Comm
     "--workers",
     "Processes that share the port; more than one need a --broker. --control is then a directory.",
     default=1,
-    type=click.IntRange(1),
+    type=IntRange(1),
     metavar="N",
 )
 @_option(

@@ -82,10 +82,10 @@ class Session:
     async def _connect(self) -> None:
         try:
             await (self._come_back() if self.keep_on else self._once())
+        except _NO_CONNECTION as problem:  # before ValueError, which a certificate's failure also is
+            self._end(why_not_connected(problem, self.url), _FAILED)
         except ValueError as problem:
             raise UsageError(str(problem)) from None
-        except _NO_CONNECTION as problem:
-            self._end(why_not_connected(problem, self.url), _FAILED)
 
     async def _once(self) -> None:
         async with connect(self.url, **self.options) as connection:

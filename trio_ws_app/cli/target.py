@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import os
@@ -10,14 +9,17 @@ import sys
 import traceback
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from pathlib import Path
 from typing import TypeGuard
 
 from ..apps import BUILT_IN
 from ..asgi.application import Application as AsgiApplication
 from ..broker import Broker
+from ..channels import Channels
 from ..errors import UsageError
 from ..server.app import App, as_app
 from ..server.options import is_async
+from .guesses import guess, names_a_file, own_file
 from .shutdown import Stopped
 
 Application = Callable[[Broker], AbstractAsyncContextManager[App]]
@@ -32,15 +34,13 @@ def load(target: str, *, asgi: bool = False) -> Application:
     """
     if ":" not in target:
         if asgi:
-            raise UsageError("--asgi needs a TARGET of your own, as package.module:name")
+            raise UsageError(f"--asgi needs a TARGET of your own, as package.module:name{own_file(target)}")
         return _built_in(target)
     module_name, _, name = target.partition(":")
     if not module_name or not name:
         raise UsageError(f"{target!r} is no target: it has to be package.module:name")
-    if module_name.endswith(".py"):
-        raise UsageError(
-            f"{target!r} names a file: the module is {module_name[:-3].replace('/', '.')}:{name}"
-        )
+    if "/" in module_name or module_name.endswith(".py"):
+        raise UsageError(names_a_file(module_name, name))
     thing = _attribute(_module(module_name), name)
     return as_asgi_application(thing, target) if asgi else as_application(thing, target)
 
@@ -54,6 +54,8 @@ def as_application(thing: object, target: str) -> Application:
     """
     if isinstance(thing, App):
         return _stateless(thing)
+    if isinstance(thing, Channels):
+        raise UsageError(f"{target} is a Channels: serve what its method app() returns")
     if is_async(thing):
         _expect_arguments(thing, 1, _not_a_handler(thing, target))
         return _stateless(App(thing))  # type: ignore[arg-type]  # checked above
@@ -77,7 +79,9 @@ def as_asgi_application(thing: object, target: str) -> Application:
     """
     if _is_asgi(thing):
         return _stateless(App(http=thing))
-    if not callable(thing) or isinstance(thing, App):
+    if isinstance(thing, App):
+        raise UsageError(f"{target} is an App: serve it without --asgi")
+    if not callable(thing):
         raise UsageError(f"{target} is {_article(type(thing).__name__)}, not {_WANTED_ASGI}")
     wrong = f"{target} is not {_WANTED_ASGI}"
     _expect_arguments(thing, 0, wrong, **_broker_argument(thing, None))
@@ -110,11 +114,10 @@ def _not_a_handler(thing: object, target: str) -> str:
 
 def _built_in(name: str) -> Application:
     if name not in BUILT_IN:
-        near = difflib.get_close_matches(name, BUILT_IN, 1)
-        guess = f"did you mean {near[0]!r}? " if near else ""
+        meant = own_file(name) or guess(name, BUILT_IN)
         raise UsageError(
-            f"there is no built-in app {name!r}: {guess}It is one of {', '.join(BUILT_IN)}, "
-            "or your own as package.module:name"
+            f"there is no built-in app {name!r}{meant} (built in are {', '.join(BUILT_IN)}; "
+            "your own is package.module:name)"
         )
     return as_application(getattr(importlib.import_module(f"trio_ws_app.apps.{name}"), name), name)
 
@@ -127,8 +130,9 @@ def _module(name: str) -> object:
         return importlib.import_module(name)
     except ModuleNotFoundError as problem:
         if problem.name and (name == problem.name or name.startswith(problem.name + ".")):
+            meant = guess(problem.name, (path.stem for path in Path(directory).glob("*.py")))
             raise UsageError(
-                f"there is no module {problem.name!r} in {directory} or among the installed packages"
+                f"there is no module {problem.name!r} in {directory} or among the installed packages{meant}"
             ) from None
         raise UsageError(f"cannot import {name}: {_one_line(problem)}") from None
     except Stopped:
@@ -149,8 +153,8 @@ def _attribute(module: object, path: str) -> object:
 
 def _no_such_name(module: object, path: str) -> str:
     where = getattr(module, "__name__", "the module")
-    near = difflib.get_close_matches(path, [name for name in vars(module) if not name.startswith("_")], 1)
-    return f"module {where!r} has no {path!r}" + (f": did you mean {where}:{near[0]}?" if near else "")
+    names = [name for name in vars(module) if not name.startswith("_")]
+    return f"module {where!r} has no {path!r}{guess(path, names, f'{where}:')}"
 
 
 def _one_line(problem: BaseException) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from ..apps.notifications import DAY, Tokens
+from .options import FloatRange
 
 _EXAMPLES = """\b
 Examples:
@@ -18,7 +19,7 @@ Examples:
 @click.argument("user")
 @click.option("--may", multiple=True, metavar="KIND", help="Events that USER may see; repeat for more.")
 @click.option(
-    "--hours", type=click.FloatRange(0, min_open=True), default=DAY / 3600, show_default=True,
+    "--hours", type=FloatRange(0, min_open=True), default=DAY / 3600, show_default=True,
     help="How long the token is valid.",
 )  # fmt: skip
 def token_command(user: str, may: tuple[str, ...], hours: float) -> None:

@@ -13,7 +13,7 @@ import click
 from ..errors import UsageError
 from ..observability.inspection.fetch import fetch
 from ..observability.inspection.snapshot import SORTS, Query, Snapshot, to_json
-from .options import variable
+from .options import FloatRange, IntRange, variable
 
 LIVE_LIMIT = 200  # connections of a process that a person looks through
 
@@ -35,10 +35,10 @@ Examples:
     "--sort", type=click.Choice(list(SORTS)), default="queued", help="What comes first.", show_default=True
 )
 @click.option("--filter", "text", default="", help="Only connections with this in id, address or path.")
-@click.option("--limit", type=click.IntRange(0), help="Only so many connections of each process.")
+@click.option("--limit", type=IntRange(0), help="Only so many connections of each process.")
 @click.option(
     "--interval",
-    type=click.FloatRange(0.1),
+    type=FloatRange(0.1),
     default=1.0,
     help="Seconds between snapshots.",
     show_default=True,

@@ -39,8 +39,8 @@ def page_for(app: str) -> Callable[[Request], Response | None]:
 def static_files(directory: str | Path) -> Callable[[Request], Awaitable[Response | None]]:
     """A hook that answers with the files below ``directory``; a folder answers with its ``index.html``.
 
-    ``/socket.js``, ``/style.css`` and ``/icon.svg`` are what the built-in pages share, if the directory has
-    no such file.
+    ``/socket.js``, ``/channels.js``, ``/style.css`` and ``/icon.svg`` are what the built-in pages share, if
+    the directory has no such file.
 
     Files whose names start with a dot, what is no regular file, and links that lead outside are not served.
     A file is read whole into memory: this is for a page and what it loads, not for downloads.

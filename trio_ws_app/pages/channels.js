@@ -2,9 +2,11 @@
 //
 //   import { connect } from "./channels.js";
 //   const client = connect({ data: { name: "Ada" } });
-//   const room = client.subscribe("room:lobby", { onPublication: ({ data, info }) => ... });
-//   await room.publish({ text: "hello" });
-//   const answer = await client.rpc("sum", [1, 2]);
+//   const room = client.subscribe("room:lobby", {
+//     onSubscribed: () => room.publish({ text: "hello" }),
+//     onPublication: ({ data, info }) => ...,
+//   });
+//   const answer = await client.rpc("sum", [1, 2]); // once it is connected
 //
 // The connection comes back by itself (see socket.js), and so do the subscriptions, each from its position:
 // what was missed comes first. connect takes the options of socket.js url, query and onState, and:

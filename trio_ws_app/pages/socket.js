@@ -6,7 +6,8 @@
 //
 // connect(options) dials at once, and again with exponential backoff and full jitter whenever the connection
 // is lost, at once when the page is looked at again or the network is back. It does not come back after the
-// codes 1000, 1008 and 4000-4999, unless isFinal says otherwise. All options may be left out:
+// codes 1000, 1008 and 4000-4999, unless isFinal says otherwise. A refusal before the upgrade (401, 404) is 1006
+// in a browser, without its status, so it is dialled again. All options may be left out:
 //
 //   url            where to; the place of this page by default, with the page's own query
 //   query          an object of further parameters for the query
