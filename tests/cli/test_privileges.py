@@ -30,6 +30,12 @@ def open_to_all(path: Path) -> bool:
     return all(folder.stat().st_mode & stat.S_IXOTH for folder in (path, *path.parents))
 
 
+others_can_read = pytest.mark.skipif(
+    not open_to_all(ROOT) or not open_to_all(Path(os.__file__).parent),
+    reason="another user can't read this checkout, or not Python's library",
+)
+
+
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     """A folder that every user can read, up to the root."""
@@ -41,7 +47,7 @@ def directory(tmp_path: Path) -> Path:
 
 
 @needs_root
-@pytest.mark.skipif(not open_to_all(ROOT), reason="another user can't read this checkout")
+@others_can_read
 @pytest.mark.parametrize("options", [[], ["--workers", "2", "--broker", "none"]], ids=["alone", "workers"])
 @pytest.mark.parametrize(
     ("arguments", "expected"),
@@ -68,7 +74,7 @@ def test_the_target_is_imported_by_the_user(
 
 
 @needs_root
-@pytest.mark.skipif(not open_to_all(ROOT), reason="another user can't read this checkout")
+@others_can_read
 def test_a_unix_socket_is_the_users(directory: Path) -> None:
     """Also in a folder that is not."""
     path = directory / "app.sock"
@@ -85,7 +91,11 @@ def test_a_unix_socket_is_the_users(directory: Path) -> None:
         (["--user", "no-such-user"], "--user: there is no user 'no-such-user'"),
         (["--user", "4711"], "--user: 4711 is in no group that is known here: give one with --group"),
         (["--group", "no-such-group"], "--group: there is no group 'no-such-group'"),
-        (["--user", "nobody", "--log-file", "/root/log"], "--log-file: cannot open /root/log: Permission"),
+        pytest.param(
+            ["--user", "nobody", "--log-file", "/root/log"],
+            "--log-file: cannot open /root/log: Permission",
+            marks=others_can_read,
+        ),
     ],
 )
 def test_a_mistake_is_one_line(arguments: list[str], words: str) -> None:
@@ -93,3 +103,14 @@ def test_a_mistake_is_one_line(arguments: list[str], words: str) -> None:
     ended = run("serve", "echo", "--port", "0", *arguments)
     assert (ended.status, len(ended.errors.splitlines())) == (2, 1)
     assert ended.errors.startswith(f"trio-ws-app: {words}")
+
+
+@needs_root
+def test_a_user_who_cannot_read_the_package_is_told(tmp_path: Path) -> None:
+    """It is imported piece by piece, at any time: a server without the rest would fail later."""
+    (tmp_path / "private").mkdir(mode=0o700)
+    (tmp_path / "private" / "trio_ws_app").symlink_to(ROOT / "trio_ws_app")
+    arguments = ("serve", "echo", "--port", "0", "--user", "nobody")
+    ended = run(*arguments, cwd=tmp_path, PYTHONPATH=str(tmp_path / "private"))
+    assert (ended.status, len(ended.errors.splitlines())) == (2, 1)
+    assert ended.errors.startswith("trio-ws-app: --user: it may not read ")

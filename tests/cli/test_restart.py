@@ -56,6 +56,9 @@ async def resumes(broker):
 
 if os.path.exists("broken"):
     raise RuntimeError("the new version is broken")
+if os.path.exists("hangs"):
+    open("hanging", "w").close()
+    time.sleep(1000)
 """
 
 
@@ -63,6 +66,13 @@ if os.path.exists("broken"):
 def directory(tmp_path: Path) -> Path:
     (tmp_path / "app.py").write_text(APP)
     return tmp_path
+
+
+def wait_for(file: Path) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not file.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 # -- SIGHUP with workers -----------------------------------------------------------------------
@@ -203,6 +213,27 @@ def test_a_successor_that_cannot_start_leaves_all_as_it_was(directory: Path) -> 
         server.process.send_signal(signal.SIGHUP)
         server.await_error("all workers are replaced")
         assert code_of(client) == 1012
+        assert server.stop().status == 0
+
+
+@pytest.mark.parametrize("crashes", [False, True])
+def test_a_successor_that_hangs_gives_way_to_the_next(directory: Path, crashes: bool) -> None:
+    """While it does not begin to serve the old one does; the next SIGHUP starts another one."""
+    with serving("app:names_its_process", *TWO, cwd=directory) as server, connect(server.url) as client:
+        old = process_of(client)
+        (directory / "hangs").touch()
+        if crashes:
+            os.kill(old, signal.SIGKILL)
+        else:
+            server.process.send_signal(signal.SIGHUP)
+        wait_for(directory / "hanging")
+        with connect(server.url) as another:
+            process_of(another)
+        (directory / "hangs").unlink()
+        server.process.send_signal(signal.SIGHUP)
+        told = server.errors_up_to("all workers are replaced")
+        assert "ERROR" not in told
+        assert code_of(client) == (None if crashes else 1012)
         assert server.stop().status == 0
 
 

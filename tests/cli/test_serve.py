@@ -181,7 +181,7 @@ def test_tls(tmp_path: Path, authority: trustme.CA) -> None:
         (
             "server.pem",
             None,
-            "server.pem does not hold a certificate and its key in PEM form: give the key with --tls-key",
+            "server.pem does not hold a certificate and its key in PEM form: give --tls-key as well",
         ),
         (
             "text.txt",

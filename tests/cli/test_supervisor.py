@@ -8,9 +8,12 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 import trio
+from redis_servers import until
 from running import COMMAND, PATIENCE, environment
 
+from trio_ws_app.cli import supervisor
 from trio_ws_app.cli.worker import Team, Worker
 
 NEVER_READY = """
@@ -34,6 +37,21 @@ async def test_a_worker_that_was_being_started_when_the_signal_came_is_stopped()
             worker: Worker = await nursery.start(Worker.run, 1, team, False)
             await worker.ended.wait()
     assert worker.status == -signal.SIGTERM
+
+
+async def test_a_worker_that_does_not_serve_is_told_of(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its start may take long, or never end: that is for a person to judge."""
+    monkeypatch.setattr(supervisor, "SLOW_START", 0.05)
+    command = [sys.executable, "-c", "import time; time.sleep(60)"]
+    team = Team(command, 1, None, [], stop_timeout=10)
+    async with trio.open_nursery() as nursery:
+        place = supervisor._Place(1, team, nursery)
+        nursery.start_soon(place._start)
+        await until(lambda: "(process" in caplog.text, 10)
+        nursery.cancel_scope.cancel()
+    assert "does not serve yet, 0.05 s after its start" in caplog.text
 
 
 def test_a_signal_before_all_are_ready_ends_it(tmp_path: Path) -> None:

@@ -68,10 +68,11 @@ def test_a_forwarded_element_says_address_and_scheme() -> None:
     """Names and schemes in any case, with what does not concern us (RFC 7239, section 4)."""
     value = 'For="[2001:db8::1]:80";Proto=HTTPS;by=203.0.113.43;host="a.example"'
     assert forwarded(value) == [Hop("2001:db8::1", 80, "https")]
+    assert forwarded(f";{value}; ;") == [Hop("2001:db8::1", 80, "https")]
 
 
 @pytest.mark.parametrize(
-    "value", ["for=192.0.2.1;for=192.0.2.2", "for", "for=a b", 'for="192.0.2.1', ";for=192.0.2.1", "=", '"'],
+    "value", ["for=192.0.2.1;for=192.0.2.2", "for", "for=a b", 'for="192.0.2.1', "for=192.0.2.1;x", "=", '"'],
 )  # fmt: skip
 def test_a_malformed_element_is_unknown(value: str) -> None:
     """And the others are read: those to its right are a proxy's, it may be a client's."""

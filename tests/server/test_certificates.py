@@ -170,17 +170,19 @@ async def test_a_broken_file_keeps_the_old_certificate(
     certificates = ws.Certificates((chain, key))
     async with serving(ssl_context=certificates.context) as server:
         other = write_pair(tmp_path, authority, "other.example")
-        if damage in ("gone", "pipe"):
+        if damage == "gone":
             os.unlink(key)
-            if damage == "pipe":
-                os.mkfifo(key)  # which nothing writes to, so that reading it would not end
         elif damage == "other key":
             os.replace(other[1], key)
+        elif damage == "pipe":  # without a writer: reading it would never end
+            os.unlink(key)
+            os.mkfifo(key)
         else:
             damage_file(chain, 0 if damage == "text" else 200)
         assert not certificates.reload()
         (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
         assert "the old ones stay" in record.getMessage()
+        assert (chain if damage in ("half", "text") else key) in record.getMessage()
         assert await shown(server.port, trusting(authority), "localhost") == {"localhost"}
 
 

@@ -25,6 +25,7 @@ logger = logging.getLogger("trio_ws_app.supervisor")
 MARGIN = 0.1  # seconds that workers get to end by themselves, after what their own watchdogs leave them
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 10.0
+SLOW_START = 60.0  # seconds until the log tells of a worker that does not serve
 
 
 class CannotStart(Exception):
@@ -56,6 +57,8 @@ class _Pool:
         async for number in signals:
             if number == RELOAD and not self.team.stopping.is_set():
                 self.reload_requested.set()
+                for place in self.places.values():
+                    place.give_up_start()
                 continue
             if not self.team.stopping.is_set():
                 self.notifier.stopping()
@@ -96,14 +99,29 @@ class _Place:
     team: Team
     nursery: trio.Nursery
     worker: Worker | None = None
+    starting: Worker | None = None
     lock: trio.Lock = attrs.field(factory=trio.Lock)
 
     async def _start(self) -> Worker:
         """A worker that has begun to serve, or has ended before."""
         replaces = self.worker is not None
         worker: Worker = await self.nursery.start(Worker.run, self.number, self.team, replaces)
-        await worker.settled.wait()
+        self.starting = worker
+        with trio.move_on_after(SLOW_START):
+            await worker.settled.wait()
+        if not worker.settled.is_set():
+            what = f"worker {self.number} (process {worker.process.pid})"
+            logger.warning("%s does not serve yet, %g s after its start", what, SLOW_START)
+            await worker.settled.wait()
+        self.starting = None
         return worker
+
+    def give_up_start(self) -> None:
+        """Kill a worker that does not serve yet, unless it is the first: another one is asked for."""
+        worker = self.starting
+        if worker is not None and not worker.settled.is_set() and self.worker is not None:
+            worker.is_retiring = True
+            worker.process.kill()
 
     async def keep_occupied(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Keep one worker running. The first start has to succeed, else CannotStart is raised."""
@@ -133,7 +151,7 @@ class _Place:
         async with self.lock:
             old, new = self.worker, await self._start()
             if not new.is_ready:
-                if not self.team.stopping.is_set():
+                if not self.team.stopping.is_set() and not new.is_retiring:
                     how = ended_how(new.status)
                     logger.error("worker %d stays as it is: its successor %s", self.number, how)
                 return False
@@ -161,10 +179,10 @@ async def supervise(
     ``command`` calls ``inherited`` to learn what it serves on; ``control`` and ``has_successor`` are handed
     on there. ``on_ready`` is called when all of them serve. One that ends is started again after a pause
     that grows while it keeps ending; one whose event loop has not turned for ``worker_timeout`` seconds is
-    killed and started again. SIGHUP replaces them one by one, each by one that serves already. Each other
-    of ``signals`` is handed on to all; the workers that are left ``grace_period`` and most of a second
-    after the first one, or ``AT_ONCE`` after the second, are killed. The caller closes the listening
-    sockets afterwards.
+    killed and started again. SIGHUP replaces them one by one, each by one that serves already; the next one
+    ends a worker that does not serve yet, and begins anew. Each other of ``signals`` is handed on to all; the
+    workers that are left ``grace_period`` and most of a second after the first one, or ``AT_ONCE`` after the
+    second, are killed. The caller closes the listening sockets afterwards.
 
     When cancelled, the workers are stopped with SIGTERM and waited for as long.
 

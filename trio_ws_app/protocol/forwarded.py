@@ -69,6 +69,8 @@ def _hop(element: str) -> Hop:
     """An element of ``Forwarded`` (RFC 7239, section 4)."""
     pairs: dict[str, str] = {}
     for part in element.split(";"):
+        if not part.strip(" \t"):
+            continue  # a pair may be left out
         pair = _PAIR.fullmatch(part)
         if pair is None or pair[1].lower() in pairs:
             return Hop()

@@ -6,11 +6,10 @@ import logging
 import os
 import ssl
 from collections.abc import Sequence
-from pathlib import Path
 
 import trio
 
-from ..regular_files import open_regular
+from .pem import dns_names, load_authority, load_pair
 from .tls import note_server_name
 
 logger = logging.getLogger("trio_ws_app.server")
@@ -31,7 +30,7 @@ class Certificates:
     Nothing is read again by itself: run ``watch`` for that, or call ``reload``.
 
     Raises:
-        OSError: a file can't be read, or is no regular one.
+        OSError: a file can't be read, or is none.
         ssl.SSLError: one is no PEM, or a key does not belong to its certificate.
         ValueError: a key is encrypted, or there are no certificates.
         ImportError: there are several certificates and ``cryptography`` is not installed.
@@ -92,13 +91,11 @@ class Certificates:
 
     def _load(self) -> dict[str, ssl.SSLContext]:
         """A context for each name, and the first one for none."""
-        for path in self._paths():
-            open_regular(path).close()  # OpenSSL would wait for what a pipe brings
         contexts: dict[str, ssl.SSLContext] = {}
         for chain, key in self._files:
             context = self._empty_context()
-            context.load_cert_chain(chain, key, password=_no_password)
-            for name in ["", *(_names(chain) if len(self._files) > 1 else ())]:
+            load_pair(context, chain, key)
+            for name in ["", *(dns_names(chain) if len(self._files) > 1 else ())]:
                 contexts.setdefault(name, context)
         return contexts
 
@@ -107,17 +104,13 @@ class Certificates:
         context.minimum_version = self._minimum_version
         context.set_alpn_protocols(["http/1.1"])
         if self._client_ca is not None:
-            context.load_verify_locations(self._client_ca)
-            context.verify_mode = ssl.CERT_REQUIRED
+            load_authority(context, self._client_ca)
         return context
 
     def _look(self) -> Sequence[_Stamp]:
         """What tells of a change of the files, also if their names are links that lead elsewhere now."""
-        return [_stamp(path) for path in self._paths()]
-
-    def _paths(self) -> Sequence[str]:
         paths = [path for files in self._files for path in files] + [self._client_ca]
-        return [path for path in paths if path is not None]
+        return [_stamp(path) for path in paths if path is not None]
 
 
 def _stamp(path: str) -> _Stamp:
@@ -126,19 +119,3 @@ def _stamp(path: str) -> _Stamp:
     except OSError:
         return None
     return status.st_ino, status.st_mtime_ns, status.st_size
-
-
-def _no_password() -> str:
-    raise ValueError("the key is encrypted")
-
-
-def _names(chain: str) -> Sequence[str]:
-    """The DNS names of a chain's first certificate (RFC 9525, section 2)."""
-    from cryptography import x509  # needed for several certificates alone
-
-    certificate = x509.load_pem_x509_certificates(Path(chain).read_bytes())[0]
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return []
-    return [name.lower() for name in names.get_values_for_type(x509.DNSName)]
