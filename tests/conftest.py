@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import signal
 import socket
 from collections.abc import Iterator
 
@@ -14,7 +16,14 @@ from trio_ws_app.testing import plugin
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Have the package's own plugin also if the package is on the path, and not installed."""
+    """Have the package's own plugin also if it is not installed; start processes as a person does.
+
+    They find the package's bytecode, since some hundred of them are started, and SIGINT ends them, also if
+    the tests themselves run behind a shell's ``&``.
+    """
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if not config.pluginmanager.is_registered(plugin):
         config.pluginmanager.register(plugin)
 
@@ -23,15 +32,20 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """Run the whole suite in several processes, and anything less in one, which starts sooner.
 
-    There is one a core, since many tests run a server and its clients beside it; ``-n 0`` and ``-n 4`` mean
-    what they say.
+    There are two a core, since many tests wait for processes that they have started; ``-n 0`` and ``-n 2``
+    mean what they say.
     """
     options = config.option
     is_worker = hasattr(config, "workerinput")  # which comes here too, and must not start others
     is_whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not is_worker
     if is_whole and options.numprocesses is None and not (options.usepdb or options.collectonly):
-        options.numprocesses = os.cpu_count() or 1
+        options.numprocesses = 2 * (os.cpu_count() or 1)
         options.dist = "worksteal"
+
+
+def pytest_collection_finish() -> None:
+    """Spare the collector the tests themselves, which are half a million objects."""
+    gc.freeze()
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:

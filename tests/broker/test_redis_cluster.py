@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import trio
-from redis_servers import RedisServer, free_port, running_redis, until
+from redis_servers import RedisServer, running_cluster, until
 
-from trio_ws_app.broker import BrokerUnavailable, Gap, RedisTimeouts, Subscription, open_redis_broker
+from trio_ws_app.broker import Gap, History, RedisTimeouts, Subscription, open_redis_broker
 from trio_ws_app.broker.redis_cluster import SLOTS, Layout, slot_of
 from trio_ws_app.broker.redis_url import Address
 
@@ -46,13 +46,21 @@ def test_a_layout_with_holes_has_no_server_for_some_topics() -> None:
     assert Layout(True, ((0, 99, server),)).server_for(b"news") is None
 
 
-async def test_a_cluster_without_sharded_channels_is_refused() -> None:
-    """Redis 6 and KeyDB have clusters, but none that these topics can live on: the first line says so."""
-    options = f"--cluster-enabled yes --cluster-port {free_port()} --rename-command SPUBLISH".split()
-    refused = pytest.raises(BrokerUnavailable, match="a cluster needs Redis 7")
-    with running_redis(*options, "") as server, refused:
-        async with open_redis_broker(server.url):
-            pass
+async def test_a_cluster_without_sharded_channels_is_used() -> None:
+    """As with Redis 6: messages, histories and presence are those of every node."""
+    history = History(size=10, ttl=60)
+    with running_cluster("--rename-command", "SPUBLISH", "") as nodes:
+        async with open_redis_broker(nodes[0].url) as here, open_redis_broker(nodes[1].url) as there:
+            for node, topic in enumerate(map(topic_on, range(3))):
+                async with here.subscribe(topic) as messages, here.join(topic, node):
+                    position = await there.publish(topic, "1", history=history)
+                    await run(nodes[(node + 1) % 3], "PUBLISH", topic, "2")
+                    assert [await next_of(messages), await next_of(messages)] == ["1", "2"]
+                    assert [member.info for member in await there.presence(topic)] == [node]
+                await there.publish(topic, "3", history=history)
+                async with here.subscribe(topic, since=position) as messages:
+                    assert messages.recovered
+                    assert await next_of(messages) == "3"
 
 
 async def test_topics_are_sharded(redis_cluster: list[RedisServer]) -> None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from running import COMMAND, PATIENCE, environment
+from running import COMMAND, PATIENCE, started
 from websockets.sync.client import connect
 
 APP = """
@@ -55,16 +55,10 @@ pytestmark = pytest.mark.skipif(not can_unshare(), reason="needs the right to ma
 def container(directory: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A server that is process 1, and its URL."""
     (directory / "app.py").write_text(APP)
-    process = subprocess.Popen(
-        [*UNSHARE, *COMMAND, "serve", "app:handler", "--port", "0", *options],
-        cwd=directory, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    with process:
-        try:
-            assert process.stdout is not None
-            yield process, process.stdout.readline().removeprefix("listening on ").strip()
-        finally:
-            process.kill()
+    command = [*UNSHARE, *COMMAND, "serve", "app:handler", "--port", "0", *options]
+    with started(command, cwd=directory) as process:
+        assert process.stdout is not None
+        yield process, process.stdout.readline().removeprefix("listening on ").strip()
 
 
 def process_1(unshare: subprocess.Popen[str]) -> int:
@@ -101,11 +95,7 @@ def test_the_status_is_the_servers(tmp_path: Path, word: str, status: int) -> No
 def test_a_signal_while_the_target_is_imported(tmp_path: Path) -> None:
     """It ends the container at once, though process 1 is not ended by a signal that it does not handle."""
     (tmp_path / "slow.py").write_text("print('importing', flush=True)\nimport time; time.sleep(1000)\n")
-    process = subprocess.Popen(
-        [*UNSHARE, *COMMAND, "serve", "slow:handler", "--port", "0"],
-        cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    with process:
+    with started([*UNSHARE, *COMMAND, "serve", "slow:handler", "--port", "0"], cwd=tmp_path) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "importing\n"
         began = time.monotonic()

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
-from running import COMMAND, PATIENCE, at_most, environment
+from running import COMMAND, PATIENCE, at_most, started
 from websockets.sync.client import connect
 
 GRACE = 0.4
@@ -44,11 +43,7 @@ def directory(tmp_path: Path) -> Path:
 def test_a_signal_while_the_target_is_imported(tmp_path: Path, code: str, options: tuple[str, ...]) -> None:
     """It ends the process at once with status 0, also if the module catches everything."""
     (tmp_path / "slow.py").write_text(f"print('importing', flush=True)\n{code}\n")
-    process = subprocess.Popen(
-        [*COMMAND, "serve", "slow:handler", "--port", "0", *options],
-        cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    with process:
+    with started([*COMMAND, "serve", "slow:handler", "--port", "0", *options], cwd=tmp_path) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "importing\n"
         began = time.monotonic()
@@ -60,11 +55,9 @@ def test_a_signal_while_the_target_is_imported(tmp_path: Path, code: str, option
 
 def test_a_signal_while_the_application_starts(directory: Path) -> None:
     """A block that cannot be cancelled while it is entered is ended all the same."""
-    process = subprocess.Popen(
-        [*COMMAND, "serve", "app:never_begins", "--port", "0", "--grace-period", str(GRACE)],
-        cwd=directory, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    with process:
+    with started(
+        [*COMMAND, "serve", "app:never_begins", "--port", "0", "--grace-period", str(GRACE)], cwd=directory
+    ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "starting\n"
         began = time.monotonic()
@@ -80,12 +73,11 @@ def test_an_ignored_signal_stays_ignored(
     directory: Path, number: signal.Signals, options: tuple[str, ...]
 ) -> None:
     """As under nohup, or behind a shell's &: what the starter ignores does not end the server."""
-    process = subprocess.Popen(
+    with started(
         [*COMMAND, "serve", "app:polite", "--port", "0", *options],
-        cwd=directory, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        cwd=directory,
         preexec_fn=lambda: signal.signal(number, signal.SIG_IGN),
-    )  # fmt: skip
-    with process:
+    ) as process:
         assert process.stdout is not None
         url = process.stdout.readline().removeprefix("listening on ").strip()
         process.send_signal(number)
@@ -101,11 +93,7 @@ def test_an_unread_log_stops_neither_the_server_nor_its_end(directory: Path) -> 
     """With a full pipe as standard error connections are served, and a signal ends the server in time."""
     unread, log = os.pipe()
     options = ["--port", "0", "--grace-period", str(GRACE), "--log-level", "debug"]
-    process = subprocess.Popen(
-        [*COMMAND, "serve", "app:polite", *options],
-        cwd=directory, env=environment(), stdout=subprocess.PIPE, stderr=log, text=True,
-    )  # fmt: skip
-    with process:
+    with started([*COMMAND, "serve", "app:polite", *options], cwd=directory, stderr=log) as process:
         os.close(log)
         assert process.stdout is not None
         url = process.stdout.readline().removeprefix("listening on ").strip()

@@ -30,9 +30,15 @@ def wait_until_healthy(port: int) -> None:
             time.sleep(0.05)
 
 
-@pytest.mark.parametrize("options", ["", "--workers 2 --broker none"], ids=["alone", "workers"])
-@pytest.mark.parametrize("redirection", REDIRECTIONS)
-def test_a_server_serves_whatever_its_streams_are(redirection: str, options: str, free_port: int) -> None:
+@pytest.mark.parametrize(
+    ("options", "redirection"),
+    [
+        *[("", redirection) for redirection in REDIRECTIONS],
+        ("--workers 2 --broker none", "<&- >&- 2>&-"),
+        ("--workers 2 --broker none", "> >(true) 2> >(true)"),
+    ],
+)
+def test_a_server_serves_whatever_its_streams_are(options: str, redirection: str, free_port: int) -> None:
     """Clients are served, no socket becomes one of the descriptors 0 to 2, and the exit status is 0."""
     command = f"exec {sys.executable} -m trio_ws_app serve echo --port {free_port} {options} {redirection}"
     process = subprocess.Popen(

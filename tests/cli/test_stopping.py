@@ -105,6 +105,7 @@ NAMES = [
     "never_ends", "floods_the_log",
 ]  # fmt: skip
 WORKERS = ("--workers", "2", "--broker", "none")
+ALSO_WORKERS = ["swallows", "spins", "leaves_a_thread", "never_ends", "floods_the_log"]  # stand for all
 
 
 @pytest.fixture

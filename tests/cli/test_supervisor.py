@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 from redis_servers import until
-from running import COMMAND, PATIENCE, environment
+from running import COMMAND, PATIENCE, started
 
 from trio_ws_app.cli import supervisor
 from trio_ws_app.cli.worker import Team, Worker
@@ -58,11 +57,7 @@ def test_a_signal_before_all_are_ready_ends_it(tmp_path: Path) -> None:
     """Stopping does not wait for an application that takes its time to begin."""
     (tmp_path / "app.py").write_text(NEVER_READY)
     arguments = ["serve", "app:application", "--port", "0", "--workers", "2", "--broker", "none"]
-    process = subprocess.Popen(
-        [*COMMAND, *arguments],
-        cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    with process:
+    with started([*COMMAND, *arguments], cwd=tmp_path) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "starting\n"
         begin = time.monotonic()

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from running import COMMAND, PATIENCE, environment, run, serving
+from running import COMMAND, PATIENCE, environment, run, serving, started
 from websockets.sync.client import connect
 from worker_clients import TWO, code_of, process_of
 
@@ -107,11 +107,7 @@ def test_sockets_of_systemd_are_served(directory: Path, free_port: int, options:
     """The first client starts the service, and is served."""
     activate = ["systemd-socket-activate", "-l", f"127.0.0.1:{free_port}", "-l", f"{directory}/app.sock"]
     activate += [f"--setenv={name}={value}" for name, value in environment().items()]
-    process = subprocess.Popen(
-        [*activate, *COMMAND, "serve", "app:names_its_process", *options],
-        cwd=directory, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    with process:
+    with started([*activate, *COMMAND, "serve", "app:names_its_process", *options], cwd=directory) as process:
         assert process.stderr is not None
         assert process.stdout is not None
         for line in process.stderr:

@@ -125,10 +125,10 @@ def running_sentinel(primary: RedisServer, *options: str) -> Iterator[RedisServe
 
 
 @contextmanager
-def running_cluster() -> Iterator[list[RedisServer]]:
+def running_cluster(*options: str) -> Iterator[list[RedisServer]]:
     """A cluster of three nodes that covers all slots."""
     with ExitStack() as stack:
-        options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-port"]
+        options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000", *options, "--cluster-port")
         nodes = [stack.enter_context(running_redis(*options, str(free_port()))) for _ in range(3)]
         bounds = [0, 5461, 10923, 16384]
         for index, node in enumerate(nodes):

@@ -9,9 +9,10 @@ import sys
 import threading
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import attrs
 
@@ -118,28 +119,29 @@ class Running:
 
 
 @contextmanager
-def serving(
-    *arguments: str, cwd: Path | None = None, warnings: str = "error", **settings: str
-) -> Iterator[Running]:
-    """Run ``trio-ws-app serve`` with a free port, until the block ends."""
-    process = subprocess.Popen(
-        [*COMMAND, "serve", *([] if "--unix" in arguments else ["--port", "0"]), *arguments],
-        cwd=cwd,
-        env=environment(warnings, **settings),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with process:
+def started(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """Run a command beside the block, with pipes for its output; what still runs then is killed."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **(pipes | {"env": environment()} | options)) as process:
         try:
-            assert process.stdout is not None
-            ready = process.stdout.readline()
-            if not ready.startswith("listening on "):
-                raise AssertionError(f"no ready line: {ready}{process.communicate(timeout=PATIENCE)[1]}")
-            yield Running(process, ready.removeprefix("listening on ").strip())
+            yield process
         finally:
             if "COVERAGE_PROCESS_CONFIG" in os.environ:  # a process that is killed does not tell what it ran
                 process.terminate()
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(2.0)
             process.kill()
+
+
+@contextmanager
+def serving(
+    *arguments: str, cwd: Path | None = None, warnings: str = "error", **settings: str
+) -> Iterator[Running]:
+    """Run ``trio-ws-app serve`` with a free port, until the block ends."""
+    command = [*COMMAND, "serve", *([] if "--unix" in arguments else ["--port", "0"]), *arguments]
+    with started(command, cwd=cwd, env=environment(warnings, **settings)) as process:
+        assert process.stdout is not None
+        ready = process.stdout.readline()
+        if not ready.startswith("listening on "):
+            raise AssertionError(f"no ready line: {ready}{process.communicate(timeout=PATIENCE)[1]}")
+        yield Running(process, ready.removeprefix("listening on ").strip())

@@ -50,8 +50,8 @@ def open_redis_broker(
 
     ``redis_url.parse_redis_url`` says what a URL may hold.
 
-    A cluster (Redis 7 or newer) is recognized by itself; its topics are sharded channels, which other
-    programs reach with SPUBLISH and SSUBSCRIBE. On a single server these are PUBLISH and SUBSCRIBE:
+    A cluster is recognized by itself; from Redis 7 on its topics are sharded channels, which other programs
+    reach with SPUBLISH and SSUBSCRIBE. On other servers these are PUBLISH and SUBSCRIBE:
     ``redis-cli PUBLISH topic "hello"`` reaches every subscriber here. Of several servers that are no cluster
     (a primary and its replicas), the primary is used, and looked for again when it is lost. ``payload.py``
     says how text and bytes look on the wire.

@@ -24,8 +24,8 @@ SLOTS: Final = 16384
 class Layout:
     """A single server, or a cluster: ``ranges`` are (first slot, last slot, server), in order.
 
-    In a cluster topics are sharded channels (SSUBSCRIBE, SPUBLISH): a message goes to the servers of one
-    shard only, not to all of them.
+    If a cluster has sharded channels (SSUBSCRIBE, SPUBLISH: Redis 7), topics are such ones: a message goes to
+    the servers of one shard only. In others (Redis 6) it goes to all servers.
     """
 
     sharded: bool
@@ -37,7 +37,7 @@ class Layout:
 
     def server_for(self, channel: bytes) -> Address | None:
         """The server in charge of a channel; None while there is none (a cluster that is being repaired)."""
-        slot = slot_of(channel) if self.sharded else 0
+        slot = slot_of(channel)
         index = bisect_right(self.ranges, slot, key=lambda item: item[0]) - 1
         if index < 0 or slot > self.ranges[index][1]:
             return None
@@ -95,17 +95,16 @@ async def _ask(address: Address, url: RedisUrl, timeouts: RedisTimeouts) -> Layo
         if connection.mode != "cluster":
             return Layout(False, ((0, SLOTS - 1, address),))
         with explained(address, timeouts):
-            if await connection.call(b"COMMAND", b"INFO", b"SPUBLISH") == [None]:
-                raise ValueError("a cluster needs Redis 7 or newer, which has SPUBLISH; this one has not")
-            return _cluster_layout(await connection.call(b"CLUSTER", b"SLOTS"), address)
+            sharded = await connection.call(b"COMMAND", b"INFO", b"SPUBLISH") != [None]
+            return Layout(sharded, _ranges(await connection.call(b"CLUSTER", b"SLOTS"), address))
     finally:
         await connection.aclose()
 
 
-def _cluster_layout(slots: Reply, asked: Address) -> Layout:
+def _ranges(slots: Reply, asked: Address) -> tuple[tuple[int, int, Address], ...]:
     if not isinstance(slots, list):
         raise ValueError("the answer to CLUSTER SLOTS is no list")
     ranges = []
     for first, last, (host, port, *_), *_replicas in slots:
         ranges.append((first, last, Address(host.decode() if host else asked.host, port)))
-    return Layout(True, tuple(sorted(ranges, key=lambda item: item[0])))
+    return tuple(sorted(ranges, key=lambda item: item[0]))

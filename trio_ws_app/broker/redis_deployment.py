@@ -170,7 +170,8 @@ class Deployment:
             self._away_since = None
 
     def _note_loss(self, link: Link) -> None:
-        if self.layout.sharded or len(self._url.addresses) > 1 or self._url.service is not None:
+        several = len(self.layout.servers) > 1 or len(self._url.addresses) > 1
+        if self.layout.sharded or several or self._url.service is not None:
             self.look_for_servers()
         self._note_change(link)
 
