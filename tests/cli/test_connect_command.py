@@ -209,6 +209,7 @@ def test_a_certificate_that_is_not_trusted_is_no_connection(tmp_path: Path) -> N
         assert re.fullmatch(rf"trio-ws-app: {url} cannot be trusted: .*; --ca FILE .*\n", refused.errors)
         for trust in (["--ca", write_authority(tmp_path, authority)], ["--insecure"]):
             assert connect(url, *trust, text="hello\n").output == "hello\n"
+        assert "if it speaks TLS, write wss://" in connect(f"ws{url[3:]}").errors
 
 
 def test_input_that_is_no_text(echo: str) -> None:
