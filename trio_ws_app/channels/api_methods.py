@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Final
 
 import attrs
@@ -14,7 +15,7 @@ from .codes import DisconnectCode, ErrorCode, Refuse, UnsubscribeCode
 from .commands import Fields
 from .hub import Hub
 from .operations import Operations
-from .publications import Publication
+from .publications import Publication, publications_among
 from .queries import page_of
 from .requests import Since
 
@@ -98,7 +99,8 @@ async def _history(backend: Backend, fields: Fields) -> object:
     place = None if since is None else Since(Fields(since).text("epoch"), Fields(since).number("offset"))
     limit = fields.number("limit", least=-1, most=2**31 - 1)
     page = await page_of(backend.hub, channel, limit, place, fields.switch("reverse"))
-    publications = [_publication(delivery, backend.hub.codec) for delivery in page.deliveries]
+    read = partial(_publication, codec=backend.hub.codec)
+    publications = publications_among(page.deliveries, channel, read)
     return {"publications": publications, "offset": page.top.offset, "epoch": page.top.epoch}
 
 

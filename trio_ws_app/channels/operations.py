@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from ..broker.position import Position
 from .clients import Order
 from .codes import DisconnectCode, Refuse, UnsubscribeCode
 from .hub import Hub
-from .publications import ClientInfo, Publication
+from .publications import ClientInfo, Publication, publications_among
 from .queries import page_of, present, rule_of
 from .requests import Since
 
@@ -55,7 +56,8 @@ class Operations:
         """
         place = None if since is None else Since(str(since), since.offset)
         page = await page_of(self._hub, channel, limit, place, reverse)
-        return [Publication.decode(delivery, self._hub.codec) for delivery in page.deliveries]
+        read = partial(Publication.decode, codec=self._hub.codec)
+        return publications_among(page.deliveries, channel, read)
 
     async def disconnect(
         self,

@@ -8,7 +8,8 @@ is encoded once for the broker and once by each process for all its subscribers.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import attrs
 
@@ -21,6 +22,8 @@ from ..json_codec import JsonCodec
 logger = logging.getLogger("trio_ws_app.channels")
 
 _FIELDS = {"data", "info", "tags"}
+
+Read = TypeVar("Read")
 
 
 def line(codec: JsonCodec, value: object) -> str:
@@ -136,15 +139,17 @@ class Texts:
         return text
 
 
-def publication_texts(channel: str, deliveries: Sequence[Delivery], codec: JsonCodec) -> list[str]:
-    """Publications of a channel, without what is none."""
-    texts = []
+def publications_among(
+    deliveries: Sequence[Delivery], channel: str, read: Callable[[Delivery], Read]
+) -> list[Read]:
+    """What ``read`` makes of each publication that is kept; what is none, it refuses with ValueError."""
+    found = []
     for delivery in deliveries:
         try:
-            texts.append(publication_text(delivery, codec))
+            found.append(read(delivery))
         except ValueError as error:
             logger.warning("what is kept of the channel %r is no publication: %s", channel, error)
-    return texts
+    return found
 
 
 def push_text(channel: str, kind: str, content: str) -> str:

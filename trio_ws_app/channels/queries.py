@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import attrs
 
@@ -11,7 +12,7 @@ from ..broker.position import Position
 from .codes import ErrorCode, Refuse
 from .hub import Hub
 from .places import Place, at_most, parse_epoch
-from .publications import ClientInfo, line, publication_texts, with_publications
+from .publications import ClientInfo, line, publication_text, publications_among, with_publications
 from .requests import Since
 from .rules import Rule
 from .topic import info_of
@@ -72,7 +73,7 @@ async def page_of(hub: Hub, channel: str, limit: int, since: Since | None, rever
 
 def page_text(hub: Hub, channel: str, page: Page) -> str:
     """A page as the result of a command."""
-    texts = publication_texts(channel, page.deliveries, hub.codec)
+    texts = publications_among(page.deliveries, channel, partial(publication_text, codec=hub.codec))
     result = line(hub.codec, {"epoch": page.top.epoch, "offset": page.top.offset})
     return with_publications(result, texts)
 

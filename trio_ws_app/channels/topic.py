@@ -17,7 +17,7 @@ from ..connection import Connection
 from ..json_codec import JsonCodec
 from ..registry.fanout import Encoded, Outcome, Overflow, send_encoded
 from ..wire.broadcast import queue_on_all
-from .publications import ClientInfo, Texts, line, push_text
+from .publications import ClientInfo, Texts, line, publications_among, push_text
 from .rules import SlowPolicy
 
 # What is told of, by a disconnection or an unsubscription, is dropped first.
@@ -121,13 +121,7 @@ class Topic:
 
     def texts_of(self, deliveries: Sequence[Delivery]) -> list[str]:
         """Publications as JSON, without what is none."""
-        texts = []
-        for delivery in deliveries:
-            try:
-                texts.append(self.texts.text_of(delivery))
-            except ValueError as error:
-                logger.warning("what was kept of the channel %r is no publication: %s", self.name, error)
-        return texts
+        return publications_among(deliveries, self.name, self.texts.text_of)
 
     # -- presence
 

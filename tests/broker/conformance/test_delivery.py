@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import trio
+import trio.testing
 
 from trio_ws_app.broker import Broker, Gap, Subscription
 
@@ -132,3 +133,11 @@ async def test_a_broker_counts(broker: Broker, topic: str) -> None:
         statistics = broker.statistics()
         assert (statistics.published, statistics.received, statistics.topics) == (2, 1, 1)
     assert broker.statistics().topics == 0
+
+
+@pytest.mark.parametrize("key", [None, "a key"])
+async def test_publishing_is_a_checkpoint(broker: Broker, topic: str, key: str | None) -> None:
+    """So a task that does nothing else leaves the others their turn, and can be cancelled."""
+    for _ in range(2):
+        with trio.testing.assert_checkpoints():
+            await broker.publish(topic, "hello", idempotency_key=key)
