@@ -7,7 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -186,7 +186,7 @@ async def test_a_registry_tells_the_others() -> None:
 @asynccontextmanager
 async def serving_topics(name: str) -> AsyncIterator[MemoryServer]:
     """The application of a block, with a broker in memory."""
-    application = block("imports", name, json=json)["application"]
+    application = block("imports" if name == "topics" else "broker-imports", name)["application"]
     async with ws.open_memory_broker() as broker, application(broker) as handler, served(handler) as server:
         yield server
 
@@ -322,8 +322,7 @@ async def test_a_client_comes_back_where_it_was() -> None:
 async def test_a_program_comes_back_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     """The block "resuming", against the block "returning": a lost connection costs no message."""
     monkeypatch.setattr(ws.Backoff, "delay", lambda *_: 0.01)
-    names = {"json": json, "Awaitable": Awaitable, "Callable": Callable}
-    scope = block("imports", "returning", "resuming", **names)
+    scope = block("broker-imports", "returning", "resuming")
     application, listen = scope["application"], scope["listen"]
     got: list[str] = []
     all_got = trio.Event()
@@ -408,7 +407,7 @@ async def test_connect_asks_a_question() -> None:
         await connection.send(f"{question}, {connection.request.headers['x-name']}?")
 
     async with listening(handler) as url:
-        assert await block("connect", ws=ws)["ask"](url, "Who") == "Who, Ann?"
+        assert await block("connect")["ask"](url, "Who") == "Who, Ann?"
 
 
 @pytest.mark.parametrize(("name", "function"), [("reconnect", "listen"), ("backoff", "listen_patiently")])
@@ -423,14 +422,14 @@ async def test_reconnect_prints_what_comes(
         await connection.aclose(next(closes))
 
     async with listening(handler) as url:
-        await block(name, ws=ws)[function](url)
+        await block("connect", name)[function](url)
     assert set(capsys.readouterr().out.splitlines()) == {"news"}
     assert list(closes) == []
 
 
 async def test_the_adapter_echoes() -> None:
     """The block "adapter", in a server of trio-websocket."""
-    handler = block("adapter", ws=ws, trio_websocket=trio_websocket)["handler"]
+    handler = block("adapter")["handler"]
     with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
             serve = partial(trio_websocket.serve_websocket, handler, "127.0.0.1", 0, None)

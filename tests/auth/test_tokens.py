@@ -171,7 +171,7 @@ def test_a_key_set_is_read_again_when_it_changes(tmp_path: Path) -> None:
         verifier.user(old)
 
 
-@pytest.mark.parametrize("damage", ["gone", "text", "empty", "huge"])
+@pytest.mark.parametrize("damage", ["gone", "text", "empty", "huge", "pipe"])
 def test_a_damaged_key_set_changes_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
 ) -> None:
@@ -180,13 +180,16 @@ def test_a_damaged_key_set_changes_nothing(
     key_set(path, rsa("a"))
     verifier = auth.Verifier(auth.JwksFile(path))
     token = jwt.encode(ANN, RSA, "RS256", {"kid": "a"})
-    if damage == "gone":
+    if damage in ("gone", "pipe"):
         path.unlink()
+        if damage == "pipe":
+            os.mkfifo(path)
     else:
         path.write_text({"text": "no JSON", "empty": '{"keys": []}', "huge": " " * 2**21}[damage])
     with caplog.at_level(logging.WARNING):
         assert [verifier.user(token).id for _ in range(3)] == ["ann"] * 3
     assert len(caplog.records) == 1
+    path.unlink(missing_ok=True)
     key_set(path, ed25519("b"))
     assert verifier.user(jwt.encode(ANN, ED25519, "EdDSA", {"kid": "b"})).id == "ann"
 

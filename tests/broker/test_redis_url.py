@@ -161,6 +161,15 @@ def test_a_mistake_shows_no_part_of_the_password(url: str, between: str) -> None
     assert not any(part in said for part in ("Zm9v", "YmFy", "\n"))
 
 
+@pytest.mark.parametrize("name", ["password", "sentinel_password"])
+@pytest.mark.parametrize("between", ["&", "&=", "#", "&password=", "&db=", "&client_name= "])
+def test_a_mistake_shows_no_part_of_a_password_among_the_parameters(name: str, between: str) -> None:
+    """Where one is cut into two, the second is not shown."""
+    with pytest.raises(ValueError, match=r"\w") as caught:
+        parse_redis_url(f"redis://host?{name}=Zm9v{between}YmFy&tls=1")
+    assert not any(part in str(caught.value) for part in ("Zm9v", "YmFy", "\n"))
+
+
 @pytest.mark.parametrize("character", ["/", "#", "?", "%"])
 def test_a_mistake_in_the_password_says_how_to_encode_it(character: str) -> None:
     """The line names the code of each character, and a command that encodes a password."""

@@ -115,19 +115,20 @@ async def test_a_handler_ends_what_it_has_accepted(error: Exception, code: int) 
 
 
 @pytest.mark.parametrize("accepts", [False, True])
-async def test_a_handler_may_end_the_connection(accepts: bool) -> None:
-    """With a code from 3000 on."""
+@pytest.mark.parametrize(("text", "shown"), [("enough", "enough"), ("no \ud800", "no ?")])
+async def test_a_handler_may_end_the_connection(accepts: bool, text: str, shown: str) -> None:
+    """With a code from 3000 on; what cannot be sent of the text is replaced."""
 
     async def handler(subscription: ws.ChannelSubscription) -> None:
         if accepts:
             await subscription.accept()
-        raise ws.Refuse(4501, "enough")
+        raise ws.Refuse(4501, text)
 
     async with served(application(handler)) as server:
         client = await connected(server)
         await client.say(client.command("subscribe", channel="it"))
         assert await client.ended() == 4501
-        assert await client.push("disconnect") == {"channel": None, "code": 4501, "reason": "enough"}
+        assert await client.push("disconnect") == {"channel": None, "code": 4501, "reason": shown}
 
 
 async def test_two_bugs_are_two_records_and_cost_nothing_else(caplog: pytest.LogCaptureFixture) -> None:

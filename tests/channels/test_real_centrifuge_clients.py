@@ -175,6 +175,7 @@ def test_the_last_value_of_a_cached_channel(client_of: Connecting, server: Runni
     assert bob.publications("price", 1) == [17]
 
 
+@pytest.mark.slow
 def test_tokens_that_get_out_of_date(client_of: Connecting, server: Running) -> None:
     """The client asks for another, of the connection and of the subscription, and both go on."""
     ada = client_of(server)

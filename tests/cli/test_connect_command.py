@@ -42,9 +42,9 @@ async def strict(connection):
     await connection.aclose(1008, "not you")
 
 async def later(connection):
-    await connection.receive()
+    seconds = float(await connection.receive())
     await connection.send("welcome")
-    await trio.sleep(7)
+    await trio.sleep(seconds)
     await connection.send("event")
 
 async def answers_twice(connection):
@@ -209,6 +209,7 @@ def test_a_certificate_that_is_not_trusted_is_no_connection(tmp_path: Path) -> N
         assert re.fullmatch(rf"trio-ws-app: {url} cannot be trusted: .*; --ca FILE .*\n", refused.errors)
         for trust in (["--ca", write_authority(tmp_path, authority)], ["--insecure"]):
             assert connect(url, *trust, text="hello\n").output == "hello\n"
+        assert "if it speaks TLS, write wss://" in connect(f"ws{url[3:]}").errors
 
 
 def test_input_that_is_no_text(echo: str) -> None:
@@ -264,17 +265,17 @@ def test_connect_comes_back_and_sends_what_was_not_sent() -> None:
 def test_a_pipes_end_sends_no_close(tmp_path: Path) -> None:
     """What the server sends a while after the end of the input is still printed."""
     with handling("later", tmp_path) as server:
-        assert connect("--wait", "10", server.url, text="token\n").output == "welcome\nevent\n"
+        assert connect("--wait", "10", server.url, text="1\n").output == "welcome\nevent\n"
 
 
 @pytest.mark.slow
 def test_a_person_reads_on_until_the_server_closes(tmp_path: Path) -> None:
     """If the output is a terminal, silence does not end it."""
-    (tmp_path / "token").write_text("token\n")
+    (tmp_path / "seconds").write_text("7\n")
     with (
-        (tmp_path / "token").open() as token,
+        (tmp_path / "seconds").open() as seconds,
         handling("later", tmp_path) as server,
-        terminal(server.url, stdin=token) as screen,
+        terminal(server.url, stdin=seconds) as screen,
     ):
         screen.read_to("event\r\ntrio-ws-app: closed by the server: 1000")
 

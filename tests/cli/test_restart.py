@@ -81,6 +81,7 @@ ROUNDS = int(os.environ.get("TRIO_WS_APP_RESTART_ROUNDS", "1"))
 CLIENTS = int(os.environ.get("TRIO_WS_APP_RESTART_CLIENTS", "10"))
 
 
+@pytest.mark.slow
 async def test_nothing_is_refused_or_lost_while_workers_are_replaced(
     redis_server: RedisServer, directory: Path
 ) -> None:
@@ -137,6 +138,7 @@ async def test_nothing_is_refused_or_lost_while_workers_are_replaced(
     assert "ERROR" not in ended.errors
 
 
+@pytest.mark.slow
 def test_a_replaced_worker_closes_batch_by_batch(directory: Path) -> None:
     """Not all clients come back at once, and none is told before the successor serves."""
     arguments = ("--restart-batch-size", "1", "--restart-batch-interval", "0.4")
@@ -254,6 +256,7 @@ def test_control_sockets_and_metrics_go_over_to_the_successors(directory: Path, 
     assert not (directory / "control").exists()
 
 
+@pytest.mark.slow
 def test_a_hung_worker_is_replaced(directory: Path) -> None:
     """Its event loop does not turn: it is killed, after its stacks were printed, and started again."""
     arguments = ("--worker-timeout", "2")

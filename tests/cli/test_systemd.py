@@ -80,6 +80,21 @@ def test_the_service_manager_is_told(directory: Path, kind: str, options: tuple[
     assert (ended.status, "told" in ended.errors) == (0, False)
 
 
+def test_a_stop_during_a_reload_is_the_last_word(directory: Path) -> None:
+    """What is stopping is not ready again, although the reload has ended."""
+    with notified(f"{directory}/notify") as (sock, address):
+        with serving("app:names_its_process", *TWO, cwd=directory, NOTIFY_SOCKET=address) as server:
+            heard(sock, "READY=1")
+            (directory / "app.py").write_text("import time\ntime.sleep(1000)\n")
+            server.process.send_signal(signal.SIGHUP)
+            heard(sock, "RELOADING=1")
+            assert server.stop().status == 0
+        heard(sock, "STOPPING=1")
+        sock.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            sock.recv(4096)
+
+
 def test_the_watchdog_hears_nothing_of_a_loop_that_hangs(directory: Path) -> None:
     """So systemd ends the service and starts it again."""
     with notified(f"{directory}/notify") as (sock, address):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import ssl
@@ -119,6 +120,7 @@ def test_client_certificates_and_versions(tmp_path: Path, authority: trustme.CA)
     [
         (["--tls-client-ca", "a.pem"], "--tls-client-ca needs --tls-cert as well"),
         (["--tls-cert", "a.pem", "--tls-client-ca", "no.pem"], "--tls-client-ca: cannot read no.pem"),
+        (["--tls-cert", "a.pem", "--tls-key", "pipe"], "cannot read pipe: not a regular file"),
         (["--tls-cert", "a.pem", "--tls-client-ca", "text"], "--tls-client-ca: text holds no certificate"),
         (
             ["--tls-cert", "a.pem", "--tls-cert", "b.pem", "--tls-key", "a-key.pem"],
@@ -134,6 +136,7 @@ def test_a_mistake_is_one_line(
     for name in ("a", "b"):
         write_pair(tmp_path, authority, "localhost", file=name)
     (tmp_path / "text").write_text("text")
+    os.mkfifo(tmp_path / "pipe")
     ended = run("serve", "echo", "--port", "0", "--log-level", "warning", *arguments, cwd=tmp_path)
     assert ended.status == 2
     assert words in ended.errors

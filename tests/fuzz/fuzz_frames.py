@@ -19,15 +19,17 @@ import atheris
 import attrs
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "protocol"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "helpers"))
 sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
 with atheris.instrument_imports(include=["trio_ws_app.protocol", "builds"]):
     from builds import BUILDS, DECODERS
+    from client_frames import encode_masked
     from corpus import prepare
     from reading import Reading, cut, read
 
     from trio_ws_app.protocol.deflate import DeflateParameters, PerMessageDeflate, deflate_once
-    from trio_ws_app.protocol.frames import Opcode, encode_masked
+    from trio_ws_app.protocol.frames import Opcode
 
 # Built from their sources past the import hook, so they are instrumented function by function.
 for module in BUILDS["python"].values():

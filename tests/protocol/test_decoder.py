@@ -6,11 +6,12 @@ import random
 from types import ModuleType
 
 import pytest
+from client_frames import encode_masked, masked_header
 from reading import read
 
 from trio_ws_app.errors import CloseCode
 from trio_ws_app.protocol.deflate import DeflateParameters, PerMessageDeflate, deflate_once
-from trio_ws_app.protocol.frames import Opcode, encode_header, encode_masked
+from trio_ws_app.protocol.frames import Opcode
 
 MASK = b"\x12\x34\x56\x78"
 TEXT, BINARY, CONTINUATION = Opcode.TEXT, Opcode.BINARY, Opcode.CONTINUATION
@@ -131,7 +132,7 @@ def test_a_header_alone_is_enough_to_refuse(wire: ModuleType) -> None:
 def test_the_message_limit_is_exact(wire: ModuleType, limit: int, opcode: int) -> None:
     """A message of ``max_message_size`` bytes passes; of one more, the header alone is refused."""
     assert read(wire, [frame(opcode, b"x" * limit)], max_message_size=limit).failure is None
-    header = encode_header(opcode, limit + 1, masked=True)
+    header = masked_header(opcode, limit + 1)
     assert read(wire, [header], max_message_size=limit).failure == CloseCode.MESSAGE_TOO_BIG
 
 
@@ -140,7 +141,7 @@ def test_the_limit_is_on_the_message(wire: ModuleType) -> None:
     start = frame(BINARY, b"x" * 600, fin=False)
     rest = frame(CONTINUATION, b"x" * 400)
     assert read(wire, [start + rest], max_message_size=1000).messages == [b"x" * 1000]
-    header = encode_header(CONTINUATION, 401, masked=True)
+    header = masked_header(CONTINUATION, 401)
     assert read(wire, [start + header], max_message_size=1000).failure == CloseCode.MESSAGE_TOO_BIG
     # The next message starts from nothing.
     assert read(wire, [(start + rest) * 3], max_message_size=1000).messages == [b"x" * 1000] * 3
@@ -212,6 +213,6 @@ def test_an_incompressible_message_of_the_limit_passes(wire: ModuleType) -> None
     inflate = PerMessageDeflate(agreed, limit).inflate
     data = frame(BINARY, packed, rsv1=True)
     assert read(wire, [data], max_message_size=limit, inflate=inflate).messages == [message]
-    header = encode_header(BINARY, limit + limit // 4, rsv1=True, masked=True)
+    header = masked_header(BINARY, limit + limit // 4, rsv1=True)
     reading = read(wire, [header], max_message_size=limit, inflate=inflate)
     assert reading.failure == CloseCode.MESSAGE_TOO_BIG

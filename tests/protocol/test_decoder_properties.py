@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from types import ModuleType
 
 import attrs
+from client_frames import apply_mask, encode_masked, masked_header
 from hypothesis import event, example, given
 from hypothesis import strategies as st
 from reading import cut, read
@@ -19,7 +20,7 @@ from websockets.server import ServerProtocol
 from websockets.uri import parse_uri
 
 from trio_ws_app.protocol.deflate import DeflateParameters, PerMessageDeflate
-from trio_ws_app.protocol.frames import Opcode, apply_mask, encode_frame, encode_header, encode_masked
+from trio_ws_app.protocol.frames import Opcode, encode_frame
 
 AGREED = DeflateParameters()
 LIMIT = 2000
@@ -78,7 +79,7 @@ def streams(draw: st.DrawFn) -> bytes:
         out += encode_masked(piece.opcode, piece.payload, draw(masks), piece.fin)
         if draw(st.integers(0, 4)) == 0:
             length = draw(lengths)
-            header = bytearray(encode_header(draw(st.integers(0, 15)), length, masked=True))
+            header = bytearray(masked_header(draw(st.integers(0, 15)), length))
             header[0] ^= draw(st.sampled_from([0, 0, 0x40, 0x20, 0x80]))
             header[1] ^= draw(st.sampled_from([0, 0, 0, 0x80]))
             out += bytes(header) + draw(st.binary(max_size=length if length < 200 else 4))

@@ -8,11 +8,12 @@ from types import ModuleType
 
 import attrs
 import pytest
+from client_frames import encode_masked, masked_header
 
 from trio_ws_app.errors import CloseCode
 from trio_ws_app.protocol.deflate import DeflateParameters, PerMessageDeflate, deflate_once
 from trio_ws_app.protocol.errors import ProtocolError
-from trio_ws_app.protocol.frames import Opcode, encode_header, encode_masked
+from trio_ws_app.protocol.frames import Opcode
 
 MASK = b"\x12\x34\x56\x78"
 TEXT, BINARY, CONTINUATION, PING = Opcode.TEXT, Opcode.BINARY, Opcode.CONTINUATION, Opcode.PING
@@ -139,7 +140,7 @@ def test_the_payload_of_a_kept_frame_is_no_header(wire: ModuleType) -> None:
         (b"\x81\x01a", CloseCode.PROTOCOL_ERROR),
         (frame(CONTINUATION, b""), CloseCode.PROTOCOL_ERROR),
         (frame(Opcode.CLOSE, b"\x03"), CloseCode.PROTOCOL_ERROR),
-        (encode_header(BINARY, MIB + 1, masked=True) + MASK, CloseCode.MESSAGE_TOO_BIG),
+        (masked_header(BINARY, MIB + 1) + MASK, CloseCode.MESSAGE_TOO_BIG),
         (frame(TEXT, b"\xff"), CloseCode.INVALID_PAYLOAD),
     ],
 )
@@ -228,7 +229,7 @@ def test_no_length_overflows(wire: ModuleType, limit: int | None, inflated: bool
             opcode = CONTINUATION if start[:1] == b"\x02" else BINARY
             for room in (0, MIB):
                 peer = Peer(wire, max_message_size=limit, inflate=inflate)
-                data = start + encode_header(opcode, length, masked=True) + MASK + b"abc"
+                data = start + masked_header(opcode, length) + MASK + b"abc"
                 try:
                     peer.feed(data, room)
                     peer.feed(b"def", room)

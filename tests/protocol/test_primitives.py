@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from types import ModuleType
 
 import pytest
+from client_frames import apply_mask
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_ws_app.protocol.frames import apply_mask, encode_header
+from trio_ws_app.protocol.frames import encode_header
 
 MASK = b"\x12\x34\x56\x78"
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from types import ModuleType
 
 import attrs
+from client_frames import encode_masked
 from hypothesis import given
 from hypothesis import strategies as st
 from reading import cut
 
-from trio_ws_app.protocol.frames import Opcode, encode_masked
+from trio_ws_app.protocol.frames import Opcode
 
 Build = dict[str, ModuleType]
 MASK = b"\x12\x34\x56\x78"

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("autojump_clock")
 KEEP = {"t": ws.History(size=100, ttl=300)}
 
 
-async def test_members_subscribe_only_where_there_is_a_block() -> None:
+async def test_members_subscribe_only_if_there_is_a_block() -> None:
     """A registry that nothing ends would leave the subscription behind."""
     registry: ws.Registry[str] = ws.Registry(ws.Overflow.DISCONNECT)
     async with connected_pair() as (connection, _):

@@ -75,6 +75,17 @@ async def test_a_refused_request_is_freed(before: set[int]) -> None:
         await until_none_is_left(before)
 
 
+@pytest.mark.parametrize("begun", [b"PROXY TCP4 192.0", b"no header\r\n", b"PROXY UNKNOWN\r\n"])
+async def test_a_client_that_goes_behind_a_proxy_header_is_freed(begun: bytes, before: set[int]) -> None:
+    """Within the header, at a wrong one, or right behind it."""
+    async with serving(echo, settings=ws.Settings(proxy_protocol=True)) as server:
+        stream = await trio.open_tcp_stream("127.0.0.1", server.port)
+        await stream.send_all(begun)
+        await trio.testing.wait_all_tasks_blocked()
+        stream.socket.close()
+        await until_none_is_left(before)
+
+
 async def test_a_handler_that_was_cancelled_is_freed(before: set[int]) -> None:
     """Its cancellation knows the frames of duplex, and they must not know the cancellation."""
 

@@ -6,10 +6,11 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
+from client_frames import encode_masked
 from wire_ends import open_ends
 
 import trio_ws_app as ws
-from trio_ws_app.protocol.frames import Opcode, encode_masked
+from trio_ws_app.protocol.frames import Opcode
 from trio_ws_app.wire.link import MESSAGES_A_TURN
 
 HELLO = encode_masked(Opcode.TEXT, b"hello", b"abcd")

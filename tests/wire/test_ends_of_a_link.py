@@ -7,11 +7,12 @@ from contextlib import suppress
 
 import pytest
 import trio
+from client_frames import encode_masked
 from trio.testing import wait_all_tasks_blocked
 from wire_ends import open_ends
 
 import trio_ws_app as ws
-from trio_ws_app.protocol.frames import Opcode, encode_masked
+from trio_ws_app.protocol.frames import Opcode
 from trio_ws_app.testing import connected_pair
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")

@@ -9,11 +9,12 @@ from functools import partial
 import pytest
 import raw_client
 import trio
+from client_frames import encode_masked
 from trio.testing import wait_all_tasks_blocked
 from wire_ends import Ends, open_ends
 
 import trio_ws_app as ws
-from trio_ws_app.protocol.frames import Opcode, encode_masked
+from trio_ws_app.protocol.frames import Opcode
 from trio_ws_app.testing import connected_pair
 
 virtual_time = pytest.mark.usefixtures("autojump_clock")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import trio
 import trio.testing
+from client_frames import encode_masked
 from wire_ends import open_ends
 
 from trio_ws_app.protocol.decoder import MESSAGE_OVERHEAD, Decoder
-from trio_ws_app.protocol.frames import Opcode, encode_masked
+from trio_ws_app.protocol.frames import Opcode
 from trio_ws_app.wire.inbox import Inbox
 
 

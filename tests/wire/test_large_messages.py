@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from client_frames import encode_masked
 from wire_ends import open_ends
-
-from trio_ws_app.protocol.frames import encode_masked
 
 PING = encode_masked(9, b"alive?", b"abcd")
 

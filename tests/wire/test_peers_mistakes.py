@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 import trio
+from client_frames import encode_masked
 from trio.testing import wait_all_tasks_blocked
 from wire_ends import ScriptedTransport, open_ends
 
 import trio_ws_app as ws
 from trio_ws_app.primitives import BLOCKED
-from trio_ws_app.protocol.frames import Opcode, encode_masked
+from trio_ws_app.protocol.frames import Opcode
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from client_frames import encode_masked
 from wire_ends import ScriptedTransport, open_ends
 
-from trio_ws_app.protocol.frames import Opcode, encode_masked
+from trio_ws_app.protocol.frames import Opcode
 from trio_ws_app.wire.outbox import CHUNK_OVERHEAD
 
 MASK = b"\x01\x02\x03\x04"

@@ -7,9 +7,10 @@ from collections.abc import Awaitable, Callable
 import pytest
 import trio
 import trio.testing
+from client_frames import encode_masked
 
 import trio_ws_app as ws
-from trio_ws_app.protocol.frames import Opcode, encode_masked
+from trio_ws_app.protocol.frames import Opcode
 from trio_ws_app.testing import connected_pair
 
 COUNT = 40

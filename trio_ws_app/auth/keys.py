@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import attrs
 
 from ..errors import UsageError
+from ..regular_files import open_regular
 
 if TYPE_CHECKING:
     import jwt
@@ -122,25 +123,25 @@ class JwksFile:
         return self._keys.get(kid)
 
     def _reread(self) -> None:
+        stamp: object = None
         try:
             stamp = self._stamp_now()
             if stamp == self._stamp:
                 return
-            self._stamp = stamp
             self._keys = _read(self._path)
             logger.info("the key set %s was read again: it has %d keys", self._path, len(self._keys))
         except (OSError, ValueError) as problem:
-            if self._stamp is not None:
+            if stamp != self._stamp:
                 logger.warning("the key set %s is kept as it was: %s", self._path, _said(problem))
-            self._stamp = None if isinstance(problem, OSError) else self._stamp
+        self._stamp = stamp
 
     def _stamp_now(self) -> object:
         found = self._path.stat()
-        return found.st_mtime_ns, found.st_size, found.st_ino
+        return found.st_ctime_ns, found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _read(path: Path) -> dict[str | None, Key]:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         data = file.read(_MAX_FILE + 1)
     if len(data) > _MAX_FILE:
         raise ValueError(f"it is larger than {_MAX_FILE} bytes")

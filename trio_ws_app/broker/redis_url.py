@@ -98,7 +98,7 @@ def parse_redis_url(url: str) -> RedisUrl:
     authority, path, query = _split(rest)
     credentials, _, hosts = authority.rpartition("@")
     _check_credentials(scheme, authority, path, query)
-    parameters = read_parameters(query, secret="@" in query)
+    parameters = read_parameters(query, secret="@" in query or "password" in query)
     username, _, password = credentials.partition(":")
     service = None
     if scheme == "unix":

@@ -106,8 +106,10 @@ class Refuse(Exception):
         if not FIRST_ERROR <= code < END:
             raise ValueError(f"the codes of the protocol are 100 to 4999, not {code}")
         message = _TEXTS.get(code, "refused") if message is None else message
-        if len(message.encode(errors="surrogatepass")) > MAX_REASON_BYTES:
+        text = message.encode(errors="replace")  # half a surrogate pair, perhaps of what the client has sent
+        if len(text) > MAX_REASON_BYTES:
             raise ValueError(f"the message of a refusal has at most {MAX_REASON_BYTES} bytes")
+        message = text.decode()
         super().__init__(int(code), message)
         self.code = int(code)
         self.message = message

@@ -19,7 +19,8 @@ def why_not_connected(problem: Exception, url: str) -> str:
         body = problem.body.decode(errors="replace")[:200]
         return f"{where} refuses the connection with HTTP status {problem.status}: {body}".rstrip(": \n")
     if isinstance(problem, ConnectionClosed):
-        return f"the connection to {where} ended: {problem.reason}"
+        hint = "" if where.startswith("wss:") else "; if it speaks TLS, write wss://"
+        return f"the connection to {where} ended: {problem.reason}{hint}"
     if isinstance(problem, trio.TooSlowError):
         return f"no connection to {where} in time; --open-timeout gives it more"
     if isinstance(problem, ssl.SSLCertVerificationError):

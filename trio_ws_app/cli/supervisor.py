@@ -88,7 +88,8 @@ class _Pool:
                     break
             else:
                 logger.info("all workers are replaced")
-            self.notifier.ready()
+            if not self.team.stopping.is_set():
+                self.notifier.ready()
 
 
 @attrs.define(eq=False)

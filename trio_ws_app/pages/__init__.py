@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import mimetypes
-import os
-import stat
 from collections.abc import Awaitable, Callable
 from importlib.resources import files
 from pathlib import Path, PurePosixPath
 
 import trio
 
+from ..regular_files import open_regular
 from ..request import Request, Response
 
 _SHARED = ("socket.js", "channels.js", "conversation.js", "log.js", "style.css", "icon.svg")
@@ -82,16 +81,9 @@ def _asks_for_a_file(request: Request) -> bool:
     return request.method in ("GET", "HEAD") and not upgrade
 
 
-def _content(file: Path) -> bytes | None:
-    """What a regular file holds; None for a pipe, a device or a socket, which reading could wait for."""
-    if not file.is_file():
-        return None
-    with open(file, "rb", opener=_open_without_waiting) as opened:
-        return opened.read() if stat.S_ISREG(os.fstat(opened.fileno()).st_mode) else None
-
-
-def _open_without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)
+def _content(file: Path) -> bytes:
+    with open_regular(file) as opened:
+        return opened.read()
 
 
 def _response(name: str, body: bytes, headers: dict[str, str]) -> Response:

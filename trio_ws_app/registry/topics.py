@@ -121,7 +121,7 @@ class _Topic:
     def _put_into_envelope(self, item: Delivery) -> Message:
         assert self.hooks.envelope is not None
         message = self.hooks.envelope(self.name, item.message, item.position)
-        if item.position is not None:
+        if item.position is not None and isinstance(message, str | bytes):
             self.envelopes.keep(item.position, message)
         return message
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import ssl
-import stat
 from collections.abc import Sequence
 from pathlib import Path
+
+from ..regular_files import open_regular
 
 
 def load_pair(context: ssl.SSLContext, chain: str, key: str | None) -> None:
@@ -56,10 +55,7 @@ def dns_names(chain: str) -> Sequence[str]:
 
 def expect_file(path: str) -> None:
     """Raise OSError for what can't be read, and for a pipe, since reading that might never end."""
-    if not stat.S_ISREG(os.stat(path).st_mode):
-        raise OSError(errno.EINVAL, "not a regular file", path)
-    with open(path, "rb"):
-        pass
+    open_regular(path).close()
 
 
 def _explained(problem: ssl.SSLError, chain: str, key: str | None) -> str:

@@ -209,7 +209,7 @@ class PendingHandshake:
             self._write_answer()
 
     def _advance(self, preamble: Preamble, buffer: bytearray) -> bool:
-        """Whether the request comes next."""
+        """Go on with what comes before the request; True when that is complete."""
         try:
             complete = preamble.advance(buffer)
         except Dropped as dropped:
@@ -370,6 +370,7 @@ class PendingHandshake:
 
     def _end(self) -> None:
         self._stage = Stage.OVER
+        self._preamble = None  # it refers to this
         if self._paused:
             self._paused = False
             self.transport.watch(True, False)
