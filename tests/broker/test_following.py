@@ -7,6 +7,7 @@ import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Any
 
 import attrs
 import pytest
@@ -197,8 +198,8 @@ async def test_the_most_specific_rule_holds() -> None:
             assert len(await broker.history(topic)) == size, topic
 
 
-@pytest.mark.parametrize("rule", [(0, 1), (10**9, 1), (1, 0), (1, -1), (1, 1e12)])
-def test_a_history_has_bounds(rule: tuple[int, float]) -> None:
+@pytest.mark.parametrize("rule", [(0, 1), (10**9, 1), (1.5, 1), (1, 0), (1, -1), (1, 1e12)])
+def test_a_history_has_bounds(rule: tuple[Any, float]) -> None:
     """What cannot be kept is refused with one line."""
     with pytest.raises(ValueError, match="a history"):
         ws.History(*rule)
