@@ -19,7 +19,7 @@ EC = generate_private_key(SECP256R1()).public_key()
 EC_PEM = EC.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
-def test_a_token_needs_no_end_where_none_is_required() -> None:
+def test_a_token_needs_no_end_if_none_is_required() -> None:
     """Its user stays for as long as the connection."""
     user = auth.Verifier(auth.secret(SECRET), require=("sub",)).user(auth.sign(SECRET, {"sub": "ann"}))
     assert (user.id, user.expires_at) == ("ann", None)

@@ -7,6 +7,7 @@ import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Any
 
 import attrs
 import pytest
@@ -15,7 +16,14 @@ from redis_servers import RedisServer, until
 from trio.testing import wait_all_tasks_blocked
 
 import trio_ws_app as ws
-from trio_ws_app.testing import MemoryServer, Peer, cancel_everywhere, check_afterwards, serve_in_memory
+from trio_ws_app.testing import (
+    MemoryServer,
+    Peer,
+    cancel_everywhere,
+    check_afterwards,
+    connected_pair,
+    serve_in_memory,
+)
 
 virtual = pytest.mark.usefixtures("autojump_clock")
 KEEP = {"room:*": ws.History(size=100, ttl=300)}
@@ -197,8 +205,8 @@ async def test_the_most_specific_rule_holds() -> None:
             assert len(await broker.history(topic)) == size, topic
 
 
-@pytest.mark.parametrize("rule", [(0, 1), (10**9, 1), (1, 0), (1, -1), (1, 1e12)])
-def test_a_history_has_bounds(rule: tuple[int, float]) -> None:
+@pytest.mark.parametrize("rule", [(0, 1), (10**9, 1), (1.5, 1), (1, 0), (1, -1), (1, 1e12)])
+def test_a_history_has_bounds(rule: tuple[Any, float]) -> None:
     """What cannot be kept is refused with one line."""
     with pytest.raises(ValueError, match="a history"):
         ws.History(*rule)
@@ -238,6 +246,35 @@ async def test_topics_are_subscribed_and_unsubscribed_while_the_handler_runs() -
             await registry.publish("b", "too late")
             await wait_all_tasks_blocked()
             assert broker.statistics().topics == 0
+
+
+@virtual
+async def test_unsubscribing_while_the_missed_is_sent() -> None:
+    """What subscribes is told, nothing stays behind, and the topic can be subscribed anew."""
+    kept = ws.History(3000, 60)
+    async with (
+        ws.open_memory_broker() as broker,
+        ws.open_registry(broker=broker) as registry,
+        connected_pair() as (_client, connection),
+        trio.open_nursery() as nursery,
+    ):
+        since = await broker.publish("t", "0", history=kept)
+        for _ in range(2000):
+            await broker.publish("t", "x" * 10_000, history=kept)
+        with registry.register(connection) as member:
+
+            async def subscribe() -> None:
+                with pytest.raises(trio.ClosedResourceError, match="unsubscribed"):
+                    await member.subscribe("t", since=since)
+
+            nursery.start_soon(subscribe)
+            await wait_all_tasks_blocked()
+            await member.unsubscribe("t")
+            assert broker.statistics().topics == 0
+            await member.subscribe("t")
+            await wait_all_tasks_blocked()
+            assert broker.statistics().topics == 1
+            await member.unsubscribe("t")
 
 
 @virtual

@@ -24,7 +24,7 @@ async def rule(server: RedisServer, *rules: str) -> None:
     await trio.to_thread.run_sync(server.cli, "ACL", "SETUSER", "default", *rules)
 
 
-async def test_joining_where_that_is_refused_is_told_at_once(own_redis: RedisServer, broker: Broker) -> None:
+async def test_a_refused_join_is_told_at_once(own_redis: RedisServer, broker: Broker) -> None:
     """No member is present then, and the next that comes once it is allowed is."""
     await rule(own_redis, "-hset", "-hsetnx")
     with trio.fail_after(5), pytest.raises(BrokerUnavailable, match="not present: Redis refuses"):
@@ -44,7 +44,7 @@ async def test_presence_that_redis_refuses_to_read(own_redis: RedisServer, broke
         await broker.presence_count("t")
 
 
-async def test_what_was_missed_where_the_history_is_refused_is_a_gap(
+async def test_what_was_missed_is_a_gap_if_the_history_is_refused(
     own_redis: RedisServer, broker: Broker
 ) -> None:
     """A subscriber is told, and goes on with what comes (G11)."""

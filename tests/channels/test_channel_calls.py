@@ -124,6 +124,8 @@ async def test_mistakes_of_the_application_are_said_when_it_is_made() -> None:
         channels.connect(plain)  # type: ignore[type-var]
     with pytest.raises(TypeError, match="async"):
         channels.rpc("it")(plain)  # type: ignore[type-var]
+    with pytest.raises(TypeError, match=r"what open_redis_broker\(url\) opens, not str"):
+        channels.app("redis://localhost")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="subscription, name"):
         channels.subscription("room:{name}")(handler)
     with pytest.raises(ValueError, match="brace"):

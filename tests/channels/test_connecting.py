@@ -376,3 +376,5 @@ def test_a_text_is_no_key() -> None:
     """What it is for has to be said: the mistake is not found with the first token."""
     with pytest.raises(TypeError, match=r"auth\.secret"):
         ws.Tokens(SECRET)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"auth\.secret\(text\)\), not str$"):
+        ws.Channels(tokens=SECRET)  # type: ignore[arg-type]

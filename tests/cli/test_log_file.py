@@ -112,7 +112,7 @@ def test_a_server_logs_to_a_file(tmp_path: Path, options: list[str]) -> None:
         assert all(line[:2] == "20" for line in lines)
 
 
-def test_a_server_goes_on_where_the_disk_is_full() -> None:
+def test_a_server_goes_on_if_the_disk_is_full() -> None:
     """``/dev/full`` takes nothing, and the server serves."""
     with serving("echo", "--log-file", "/dev/full", "--log-level", "debug") as server:
         for _ in range(3):

@@ -80,7 +80,7 @@ def test_records_are_dropped_while_nothing_reads_and_counted() -> None:
         assert made.read_until("afterwards") == ["INFO app afterwards"]
 
 
-def test_flushing_ends_where_nothing_reads() -> None:
+def test_flushing_ends_if_nothing_reads() -> None:
     """The end of the process does not wait for the log's reader."""
     with pipe() as made:
         made.say("x" * 9000)

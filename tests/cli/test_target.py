@@ -94,6 +94,7 @@ def _modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "bad_app.py").write_text(BAD)
     (tmp_path / "syntax_app.py").write_text("def f(:\n")
     (tmp_path / "failing_app.py").write_text("x = 1\nboom\n")
+    (tmp_path / "misusing_app.py").write_text("import trio_ws_app as ws\nws.Channels(tokens=5)\n")
     (tmp_path / "exiting_app.py").write_text("raise SystemExit('no')\n")
     (tmp_path / "importing_app.py").write_text("import not_there_at_all\n")
 
@@ -147,6 +148,7 @@ async def test_an_app_is_an_application_by_itself_or_as_the_value_of_a_block() -
             "failing_app:x",
             ["cannot import failing_app", "name 'boom' is not defined", "failing_app.py, line 2"],
         ),
+        ("misusing_app:x", ["cannot import misusing_app", "auth.secret", "misusing_app.py, line 2"]),
         ("exiting_app:x", ["cannot import exiting_app", "SystemExit: no"]),
         ("good_app:handlr", ["'good_app' has no 'handlr'", "good_app:handler"]),
         ("good_app:HANDLER", ["'good_app' has no 'HANDLER'", "did you mean good_app:handler?"]),

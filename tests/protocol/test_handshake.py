@@ -374,7 +374,7 @@ def test_the_servers_favourite_subprotocol_is_chosen(
     assert fields_of(accepted.response).get("sec-websocket-protocol") == chosen
 
 
-def test_compression_only_where_it_is_switched_on() -> None:
+def test_compression_only_if_it_is_switched_on() -> None:
     """An offer of permessage-deflate is accepted with ``compression`` and ignored without."""
     data = request_bytes(**{"Sec-WebSocket-Extensions": "permessage-deflate; client_max_window_bits"})
     assert accept(data).deflate is None

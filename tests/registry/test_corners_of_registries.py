@@ -7,6 +7,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 import trio_ws_app as ws
+from trio_ws_app.broker import MemoryBroker
 from trio_ws_app.testing import connected_pair, serve_in_memory
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")
@@ -14,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("autojump_clock")
 KEEP = {"t": ws.History(size=100, ttl=300)}
 
 
-async def test_members_subscribe_only_where_there_is_a_block() -> None:
+async def test_members_subscribe_only_if_there_is_a_block() -> None:
     """A registry that nothing ends would leave the subscription behind."""
     registry: ws.Registry[str] = ws.Registry(ws.Overflow.DISCONNECT)
     async with connected_pair() as (connection, _):
@@ -61,3 +62,18 @@ async def test_what_was_missed_may_be_left_out_by_the_application() -> None:
             await wait_all_tasks_blocked()
             await room.publish("t", "new")
             assert await peer.receive() == "new"
+
+
+async def test_a_topic_without_followers_takes_nothing_from_its_feed() -> None:
+    """Others hold the feed open; each that has followed in between would be called for every message (G8)."""
+    broker = MemoryBroker()
+    async with (
+        ws.open_registry(broker=broker) as room,
+        connected_pair() as (connection, _),
+        broker.subscribe("t"),
+    ):
+        with room.register(connection) as member:
+            for _ in range(3):
+                async with member.follow("t"):
+                    assert len(broker._feeds["t"]._sinks) == 2
+            assert len(broker._feeds["t"]._sinks) == 1

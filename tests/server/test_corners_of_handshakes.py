@@ -120,3 +120,23 @@ async def test_a_peer_that_resets_its_tls_connection_is_lost(tmp_path: Path) -> 
         with trio.fail_after(5):
             await ended.wait()
     assert [reason.code for reason in reasons if reason is not None] == [1006]
+
+
+async def test_a_tls_connection_ends_with_a_close_notify(tmp_path: Path) -> None:
+    """So that a client knows that nothing was cut off (RFC 8446, section 6.1)."""
+    authority = trustme.CA()
+    certificates = ws.Certificates(write_pair(tmp_path, authority, "localhost"))
+
+    async def handler(connection: ws.Connection) -> None:
+        await connection.aclose()
+
+    async with serving(handler, ssl_context=certificates.context) as server:
+        plain = await trio.open_tcp_stream("127.0.0.1", server.port)
+        async with trio.SSLStream(plain, trusting(authority), server_hostname="localhost") as stream:
+            await stream.send_all(upgrade())
+            received = b""
+            while not received.endswith(b"\x88\x02\x03\xe8"):
+                received += await stream.receive_some()
+            await stream.send_all(raw_client.client_frame(8, b"\x03\xe8"))
+            with trio.fail_after(5):
+                assert await stream.receive_some() == b""  # and not BrokenResourceError

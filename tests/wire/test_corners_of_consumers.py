@@ -89,3 +89,16 @@ async def test_a_consumer_whose_answers_are_not_taken_is_not_called(rate: float 
         await trio.sleep(5)
         assert got == ["hello"] * 2
         nursery.cancel_scope.cancel()
+
+
+async def test_a_consumer_gets_what_is_kept_behind_an_inbox_of_one_message() -> None:
+    """Each that is taken makes room for the next, which comes at once."""
+    got: list[ws.Message] = []
+    async with open_ends(max_inbox_bytes=80) as ends, trio.open_nursery() as nursery:
+        nursery.start_soon(ws.consume, ends.connection, got.append)
+        await wait_all_tasks_blocked()
+        ends.arrive(HELLO * 3)
+        await wait_all_tasks_blocked()
+        assert got == ["hello"] * 3
+        assert ends.connection.messages_in == 3
+        nursery.cancel_scope.cancel()

@@ -114,7 +114,7 @@ async def test_everything_that_was_ready_is_read_before_a_deadline_is_judged(wat
     assert [endpoint.taken for endpoint in watched.endpoints] == [1] * 600
 
 
-async def test_tasks_get_their_turn_where_much_comes_in(watched: Watched) -> None:
+async def test_tasks_get_their_turn_if_much_comes_in(watched: Watched) -> None:
     """Otherwise the poller stops as soon as a task has been given something to do."""
 
     def wake() -> None:

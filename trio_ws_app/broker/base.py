@@ -132,6 +132,7 @@ class Broker(ABC):
 
         Raises:
             BrokerUnavailable: the history could not be read within a bounded time.
+            ValueError: ``limit`` is negative.
         """
 
     @abstractmethod
@@ -148,6 +149,7 @@ class Broker(ABC):
             AlreadyPresent: the user is there already, and this was to be ``exclusive``.
             BrokerUnavailable: the broker did not take it in time; nothing stays behind then.
             TypeError, ValueError: ``info`` is no JSON value, or takes more than 16 KiB.
+            ValueError: ``linger`` is no number of seconds from 0 to a million.
         """
 
     @abstractmethod

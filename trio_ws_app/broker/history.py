@@ -22,12 +22,12 @@ class History:
 
     @size.validator
     def _check_size(self, _attribute: object, value: int) -> None:
-        if not 1 <= value <= MAX_SIZE:
+        if not (isinstance(value, int) and 1 <= value <= MAX_SIZE):
             raise ValueError(f"a history keeps 1 to {MAX_SIZE} messages, not {value}")
 
     @ttl.validator
     def _check_ttl(self, _attribute: object, value: float) -> None:
-        if not 0.001 <= value < 1e9:
+        if not (isinstance(value, int | float) and 0.001 <= value < 1e9):
             raise ValueError(f"a history is kept for 0.001 to 1e9 seconds, not {value}")
 
 

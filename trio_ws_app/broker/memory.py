@@ -19,7 +19,7 @@ from .history import History
 from .memory_history import MemoryHistories
 from .memory_presence import MemoryPresence
 from .position import Position
-from .presence import PresenceSink, Present, Roster
+from .presence import PresenceSink, Present, Roster, checked_linger
 from .ring import FORK, TOO_OLD, Ring, page
 from .tracing import BrokerTracing
 
@@ -121,7 +121,8 @@ class MemoryBroker(Broker):
     def join(
         self, topic: str, info: object, *, linger: float = 0.0, exclusive: bool = False
     ) -> AbstractAsyncContextManager[Present]:
-        return self._presence.join(topic, info, linger, exclusive)
+        checked(topic, "")
+        return self._presence.join(topic, info, checked_linger(linger), exclusive)
 
     async def presence(self, topic: str) -> list[Present]:
         await trio.lowlevel.checkpoint()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -34,7 +35,7 @@ class MemoryPresence:
     @asynccontextmanager
     async def join(self, topic: str, info: object, linger: float, exclusive: bool) -> AsyncGenerator[Present]:
         """See ``Broker.join``."""
-        encoded_info(info)
+        info = json.loads(encoded_info(info))  # as other processes would have it
         await trio.lowlevel.checkpoint()
         member = str(next(self._numbers))
         present = Present(member, user_of(info, member), info)

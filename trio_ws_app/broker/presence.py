@@ -10,6 +10,7 @@ from typing import Final
 import attrs
 
 MAX_INFO: Final = 16 * 1024  # bytes of JSON that are told of one member
+MAX_LINGER: Final = 1e6  # seconds
 
 
 class AlreadyPresent(Exception):
@@ -59,11 +60,19 @@ def user_of(info: object, member: str) -> str:
 
 
 def encoded_info(info: object) -> str:
-    """``info`` as JSON. Raises TypeError if it cannot be that, and ValueError if it is too long."""
-    text = json.dumps(info, separators=(",", ":"))
+    """``info`` as JSON. Raises TypeError or ValueError if it is none, and ValueError if it is too long."""
+    text = json.dumps(info, separators=(",", ":"), allow_nan=False)
     if len(text) > MAX_INFO:
         raise ValueError(f"what is told of a member takes {len(text)} bytes; the most is {MAX_INFO}")
+    user_of(info, "").encode()
     return text
+
+
+def checked_linger(seconds: float) -> float:
+    """``seconds``, if a member may linger for so long. Raises ValueError."""
+    if not 0 <= seconds <= MAX_LINGER:
+        raise ValueError(f"a member lingers for 0 to {MAX_LINGER:g} seconds, not {seconds}")
+    return seconds
 
 
 class Roster:

@@ -17,7 +17,7 @@ from .feed import Feed
 from .history import History
 from .payload import encode_payload
 from .position import Position
-from .presence import PresenceSink, Present, Roster
+from .presence import PresenceSink, Present, Roster, checked_linger
 from .redis_cluster import discover
 from .redis_deployment import CommandFailed, Deployment
 from .redis_feed import RedisFeed, Shared
@@ -139,7 +139,7 @@ class RedisBroker(Broker):
     def join(
         self, topic: str, info: object, *, linger: float = 0.0, exclusive: bool = False
     ) -> AbstractAsyncContextManager[Present]:
-        return self._presence.join(topic.encode(), info, linger, exclusive)
+        return self._presence.join(topic.encode(), info, checked_linger(linger), exclusive)
 
     async def presence(self, topic: str) -> list[Present]:
         return await self._presence.present(topic.encode())

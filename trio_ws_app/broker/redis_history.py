@@ -175,9 +175,12 @@ class RedisHistories:
     ) -> list[Delivery | Gap]:
         """See ``Broker.history``."""
         # The messages at the two positions are read as well, to see whether they are the same.
+        start, end = since, before
+        if since is not None and before is not None and before.offset < since.offset:
+            start, end = before, since
         other_end = since if reverse else before
         count = limit + 2 if limit is not None and other_end is None else None
-        entries = await self._range(channel, since, before, count, newest=reverse)
+        entries = await self._range(channel, start, end, count, newest=reverse)
         return page(entries, since, before, limit, reverse)
 
     async def _range(

@@ -121,6 +121,8 @@ def page(
     reverse: bool,
 ) -> list[Delivery | Gap]:
     """The part of a whole history that ``Broker.history`` returns."""
+    if limit is not None and limit < 0:
+        raise ValueError(f"a page has 0 messages or more, not {limit}")
     since, before = _with_tag(chain, since), _with_tag(chain, before)
     entries: list[Delivery] | None = list(chain)
     if since is not None:

@@ -10,7 +10,7 @@ from ..broker.base import Broker
 from ..broker.history import History
 from ..broker.memory import MemoryBroker
 from ..json_codec import JsonCodec
-from ..server.options import check_handler
+from ..server.options import is_async
 from ..server.parameters import pattern
 from .app import ChannelsApp
 from .calls import Call
@@ -45,6 +45,8 @@ class Channels:
         limits: ChannelLimits | None = None,
         json: JsonCodec | None = None,
     ) -> None:
+        if tokens is not None and not isinstance(tokens, Tokens):
+            raise TypeError(f"tokens= takes ws.Tokens(auth.secret(text)), not {type(tokens).__name__}")
         self._rules = Rules()
         self._tokens = tokens
         self._limits = limits or ChannelLimits()
@@ -57,7 +59,7 @@ class Channels:
         token. What it raises costs its own client: ``Refuse`` what that says, anything else error 100 and a
         record in the log.
         """
-        check_handler(function)
+        _check_async(function)
         self._rules.connect = function
         return function
 
@@ -92,7 +94,7 @@ class Channels:
         compiled = pattern(pattern_text)
 
         def add(function: SubscriptionHandler[Parameters]) -> SubscriptionHandler[Parameters]:
-            check_handler(function)
+            _check_async(function)
             _check_parameters(function, compiled.converters)
             rule = Rule(
                 pattern=compiled,
@@ -118,7 +120,7 @@ class Channels:
         """
 
         def add(function: CallHandler) -> CallHandler:
-            check_handler(function)
+            _check_async(function)
             if method in self._rules.calls:
                 raise ValueError(f"the method {method!r} has a function already")
             self._rules.calls[method] = function
@@ -128,7 +130,7 @@ class Channels:
 
     def message(self, function: CallHandler) -> CallHandler:
         """Decorate the async function that takes a ``Call`` for which the client wants no answer."""
-        check_handler(function)
+        _check_async(function)
         self._rules.message = function
         return function
 
@@ -138,8 +140,15 @@ class Channels:
         ``prefix`` comes before a channel's name in that of its topic at the broker: what shares a broker and
         is not to share channels has another.
         """
+        if broker is not None and not isinstance(broker, Broker):
+            raise TypeError(f"app() takes what open_redis_broker(url) opens, not {type(broker).__name__}")
         hub = Hub(self._rules, broker or MemoryBroker(), self._limits, self._json, self._tokens, prefix)
         return ChannelsApp(hub)
+
+
+def _check_async(function: Callable[..., object]) -> None:
+    if not is_async(function):
+        raise TypeError(f"{function!r} is not async: write async def")
 
 
 def _check_parameters(function: Callable[..., object], names: Mapping[str, object]) -> None:

@@ -77,7 +77,7 @@ def _described(error: BaseException) -> str:
 
 def _described_alone(error: BaseException) -> str:
     line = escaped("".join(traceback.format_exception_only(error)).strip())
-    frames = "".join(traceback.format_list(_own_frames(error))).rstrip()
+    frames = "".join(traceback.format_list(own_frames(error))).rstrip()
     return f"{line}\n{frames}" if frames else line
 
 
@@ -88,7 +88,7 @@ def _cause(error: BaseException) -> BaseException | None:
     return next((leaf for leaf in leaves if not isinstance(leaf, trio.Cancelled)), None)
 
 
-def _own_frames(error: BaseException) -> list[traceback.FrameSummary]:
+def own_frames(error: BaseException) -> list[traceback.FrameSummary]:
     """The application's frames; all of them if there is none of those, since then the fault may be ours."""
     frames = traceback.extract_tb(error.__traceback__)
     return [frame for frame in frames if _is_own(frame.filename)] or list(frames)

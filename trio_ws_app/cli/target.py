@@ -19,6 +19,7 @@ from ..channels import Channels
 from ..errors import UsageError
 from ..server.app import App, as_app
 from ..server.options import is_async
+from .failure import own_frames
 from .guesses import guess, names_a_file, own_file
 from .shutdown import Stopped
 
@@ -162,10 +163,7 @@ def _one_line(problem: BaseException) -> str:
     if isinstance(problem, SyntaxError):
         return f"{problem.msg} ({problem.filename}, line {problem.lineno})"
     text = "".join(traceback.format_exception_only(problem)).strip().splitlines()[-1]
-    own = [
-        frame for frame in traceback.extract_tb(problem.__traceback__) if "importlib" not in frame.filename
-    ]
-    last = own[-1]
+    last = [frame for frame in own_frames(problem) if "importlib" not in frame.filename][-1]
     return text if last.filename == __file__ else f"{text} ({last.filename}, line {last.lineno})"
 
 

@@ -130,6 +130,7 @@ class Member(Generic[Info]):
 
         Raises:
             ValueError: the member has subscribed to the topic already.
+            trio.ClosedResourceError: it was unsubscribed, or the registration ended, before this returned.
         """
         block = self.follow(topic, since=since, last=last, presence=presence, linger=linger)
         return await self._subscriptions.begin(topic, block, self._registry._background())

@@ -19,13 +19,16 @@ class _Subscription:
     async def keep(
         self,
         block: AbstractAsyncContextManager[Following],
-        task_status: trio.TaskStatus[Following] = trio.TASK_STATUS_IGNORED,
+        task_status: trio.TaskStatus[Following | None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
+        following = None
         try:
             with self.scope:
                 async with block as following:
                     task_status.started(following)
                     await trio.sleep_forever()
+            if following is None:
+                task_status.started(None)
         finally:
             self.ended.set()
 
@@ -43,17 +46,21 @@ class Subscriptions:
     ) -> Following:
         """Have a task in ``nursery`` enter ``block``; what that raises is raised here.
 
-        Raises ValueError if the topic has a subscription already.
+        Raises ValueError if the topic has a subscription already, and trio.ClosedResourceError if it is ended
+        before it has begun.
         """
         if topic in self._by_topic:
             raise ValueError(f"the member has subscribed to {topic!r} already")
         await trio.lowlevel.checkpoint_if_cancelled()
         subscription = self._by_topic[topic] = _Subscription()
         try:
-            following: Following = await nursery.start(subscription.keep, block)
+            following: Following | None = await nursery.start(subscription.keep, block)
         except BaseException:
-            self._by_topic.pop(topic, None)
+            if self._by_topic.get(topic) is subscription:
+                del self._by_topic[topic]
             raise
+        if following is None:
+            raise trio.ClosedResourceError(f"{topic!r} was unsubscribed before the subscription began")
         return following
 
     async def end(self, topic: str) -> None:

@@ -180,8 +180,8 @@ class _Topic:
 
     def drop(self, follower: Follower) -> None:
         """Take back every ``begin`` of the follower."""
-        if self.followers.pop(follower, 0) and not self.followers:
-            assert self.feed is not None
+        self.followers.pop(follower, None)
+        if not self.followers and self.feed is not None:
             self.feed.discard(self)
             self.feed = None
 

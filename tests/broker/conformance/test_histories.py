@@ -182,6 +182,23 @@ async def test_paging(broker: Broker, topic: str) -> None:
     assert backward == list(range(12, 0, -1))
 
 
+async def test_a_page_has_no_negative_number_of_messages(broker: Broker, topic: str) -> None:
+    """That is a mistake; none and too many are not."""
+    await fill(broker, topic, 1, 3)
+    with pytest.raises(ValueError, match="a page has"):
+        await broker.history(topic, limit=-1)
+    assert await broker.history(topic, limit=0) == []
+    assert numbers(await broker.history(topic, limit=10**9)) == [1, 2, 3]
+
+
+async def test_between_positions_in_the_wrong_order_is_nothing(broker: Broker, topic: str) -> None:
+    """Both are known, so that is no gap."""
+    places = await fill(broker, topic, 1, 5)
+    for reverse in (False, True):
+        assert await broker.history(topic, since=places[3], before=places[1], reverse=reverse) == []
+        assert await broker.history(topic, since=places[2], before=places[2], reverse=reverse) == []
+
+
 async def test_pages_between_two_positions(broker: Broker, topic: str) -> None:
     """``since`` and ``before`` together, from both ends."""
     positions = await fill(broker, topic, 1, 10)

@@ -169,7 +169,33 @@ async def test_any_json_value_may_be_told(broker: Broker, topic: str, info: obje
         assert await settled(events, 2) == [Join(present.user, info), Leave(present.user, info)]
 
 
-@pytest.mark.parametrize(("info", "error"), [(b"bytes", TypeError), ("x" * 20_000, ValueError)])
+async def test_what_is_told_is_what_json_has_of_it(broker: Broker, topic: str) -> None:
+    """The same in every process, and not changed by who has told it."""
+    info = {1: ("a", "b")}
+    async with broker.join(topic, info):
+        info[1] = ("c",)
+        assert [one.info for one in await broker.presence(topic)] == [{"1": ["a", "b"]}]
+
+
+@pytest.mark.parametrize("linger", [-1, float("nan"), float("inf")])
+async def test_lingering_has_bounds(broker: Broker, topic: str, linger: float) -> None:
+    """A time that is none, or never ends, is refused before anybody is there."""
+    with pytest.raises(ValueError, match="a member lingers"):
+        async with broker.join(topic, "ann", linger=linger):
+            pass
+    assert await broker.presence(topic) == []
+
+
+@pytest.mark.parametrize(
+    ("info", "error"),
+    [
+        (b"bytes", TypeError),
+        ("x" * 20_000, ValueError),
+        ([float("nan")], ValueError),
+        ({"key": float("inf")}, ValueError),
+        ({"key": "\ud800"}, ValueError),
+    ],
+)
 async def test_what_cannot_be_told_is_refused(
     broker: Broker, topic: str, info: object, error: type[Exception]
 ) -> None:
