@@ -92,6 +92,18 @@ async def test_a_body_waits_while_an_async_hook_decides() -> None:
         assert (await client.answer()).body == b"500000"
 
 
+async def test_a_refusal_reaches_a_client_that_still_sends_its_body() -> None:
+    """The rest of a body that waits is thrown away for a moment, and the connection is not reset."""
+
+    async def hook(_request: ws.Request) -> ws.Response:
+        await trio.sleep(1)
+        return ws.Response(403, "no")
+
+    async with client_of(not_found, process_request=hook) as client, trio.open_nursery() as nursery:
+        nursery.start_soon(client.say, request("/", method="POST", body=bytes(500_000)))
+        assert (await client.answer()).status == 403
+
+
 # -- the end of the server ---------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import hmac
 import json
@@ -192,6 +193,26 @@ def test_a_damaged_key_set_changes_nothing(
     path.unlink(missing_ok=True)
     key_set(path, ed25519("b"))
     assert verifier.user(jwt.encode(ANN, ED25519, "EdDSA", {"kid": "b"})).id == "ann"
+
+
+def test_a_key_set_that_cannot_be_opened_for_a_moment_is_read_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its file stays the same meanwhile; that is logged once."""
+    path = tmp_path / "keys.json"
+    key_set(path, rsa("a"))
+    verifier = auth.Verifier(auth.JwksFile(path))
+    key_set(path, rsa("b"))
+    old, new = (jwt.encode(ANN, RSA, "RS256", {"kid": kid}) for kid in "ab")
+
+    def refuse(_path: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patched, caplog.at_level(logging.WARNING):
+        patched.setattr("trio_ws_app.auth.keys.open_regular", refuse)
+        assert [verifier.user(old).id for _ in range(3)] == ["ann"] * 3
+    assert len(caplog.records) == 1
+    assert verifier.user(new).id == "ann"
 
 
 def test_a_key_of_a_set_has_one_algorithm(tmp_path: Path) -> None:

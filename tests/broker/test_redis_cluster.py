@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import attrs
 import pytest
 import trio
 from redis_servers import RedisServer, running_cluster, until
 
 from trio_ws_app.broker import Gap, History, RedisTimeouts, Subscription, open_redis_broker
-from trio_ws_app.broker.redis_cluster import SLOTS, Layout, slot_of
+from trio_ws_app.broker.redis_cluster import SLOTS, Layout, discover, slot_of
 from trio_ws_app.broker.redis_url import Address
 
 QUICK = RedisTimeouts(connect=0.5, request=4, ping_interval=0.3, ping=0.3, backoff=0.2)
@@ -61,6 +64,30 @@ async def test_a_cluster_without_sharded_channels_is_used() -> None:
                 async with here.subscribe(topic, since=position) as messages:
                     assert messages.recovered
                     assert await next_of(messages) == "3"
+
+
+async def test_a_cluster_that_learns_sharded_channels_is_used_as_before(
+    redis_cluster: list[RedisServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it is upgraded from Redis 6, a process goes on to publish to where it has subscribed."""
+    looked = trio.Event()
+
+    async def before(*arguments: Any) -> Layout:
+        return attrs.evolve(await discover(*arguments), sharded=False)
+
+    async def afterwards(*arguments: Any) -> Layout:
+        layout = await discover(*arguments)
+        looked.set()
+        return layout
+
+    monkeypatch.setattr("trio_ws_app.broker.redis.discover", before)
+    monkeypatch.setattr("trio_ws_app.broker.redis_deployment.discover", afterwards)
+    async with open_redis_broker(redis_cluster[0].url) as broker, broker.subscribe("news") as messages:
+        await run(redis_cluster[0], "CLIENT", "KILL", "TYPE", "normal")
+        with trio.fail_after(10):
+            await looked.wait()
+        await broker.publish("news", "hello")
+        assert await next_of(messages) == "hello"
 
 
 async def test_topics_are_sharded(redis_cluster: list[RedisServer]) -> None:

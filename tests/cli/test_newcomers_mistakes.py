@@ -100,6 +100,17 @@ def test_a_target_that_can_not_be_served_is_one_line(tmp_path: Path, code: str, 
     assert len(ended.errors.splitlines()) == 1
 
 
+def test_a_failing_module_in_a_folder_named_as_importlib_is_one_line(tmp_path: Path) -> None:
+    """With the line of the module, though the frames of ``importlib`` are left out."""
+    folder = tmp_path / "importlib-demo"
+    folder.mkdir()
+    (folder / "app.py").write_text("1 / 0\n")
+    ended = run("serve", "app:handler", cwd=folder)
+    assert (ended.status, ended.output) == (2, "")
+    assert "ZeroDivisionError: division by zero" in ended.errors
+    assert len(ended.errors.splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     ("thing", "how"), [({}, "json.dumps"), ([1], "json.dumps"), (1.5, "str"), (None, "json.dumps")]
 )

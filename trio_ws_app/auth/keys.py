@@ -108,6 +108,7 @@ class JwksFile:
         pyjwt()
         self._path = Path(path)
         self._stamp: object = None
+        self._problem: str | None = None  # why it was not read the last time
         self._keys: Mapping[str | None, Key] = {}
         try:
             self._stamp = self._stamp_now()
@@ -123,17 +124,20 @@ class JwksFile:
         return self._keys.get(kid)
 
     def _reread(self) -> None:
-        stamp: object = None
+        problem = None
         try:
             stamp = self._stamp_now()
-            if stamp == self._stamp:
-                return
-            self._keys = _read(self._path)
-            logger.info("the key set %s was read again: it has %d keys", self._path, len(self._keys))
-        except (OSError, ValueError) as problem:
             if stamp != self._stamp:
-                logger.warning("the key set %s is kept as it was: %s", self._path, _said(problem))
-        self._stamp = stamp
+                self._keys = _read(self._path)
+                self._stamp = stamp
+                logger.info("the key set %s was read again: it has %d keys", self._path, len(self._keys))
+        except OSError as error:  # it may pass, as too many open files do, and the file be the same
+            problem = _said(error)
+        except ValueError as error:
+            problem, self._stamp = _said(error), stamp
+        if problem is not None and problem != self._problem:
+            logger.warning("the key set %s is kept as it was: %s", self._path, problem)
+        self._problem = problem
 
     def _stamp_now(self) -> object:
         found = self._path.stat()

@@ -55,15 +55,7 @@ class RedisBroker(Broker):
             patience=deployment.patience,
             link_for=deployment.subscriber_for,
             layout_is_wrong=deployment.look_for_servers,
-            make_feed=lambda channel: RedisFeed(
-                channel,
-                self._histories,
-                deployment.patience,
-                timeouts.backoff,
-                self._shared,
-                nursery,
-                tracing,
-            ),
+            make_feed=make_feed,
         )
         self._presence = RedisPresence(deployment, self._routes, timeouts, nursery)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
+import attrs
 import trio
 from coredis.exceptions import (
     AskError,
@@ -205,7 +206,7 @@ class Deployment:
 
     def _use_layout(self, layout: Layout) -> None:
         assert self._subscriptions is not None
-        self.layout = layout
+        self.layout = attrs.evolve(layout, sharded=self.layout.sharded)  # as topics are subscribed
         for links in (self._commands, self._subscribers):
             for server in links.keys() - layout.servers:
                 links.pop(server).scope.cancel()

@@ -163,7 +163,8 @@ def _one_line(problem: BaseException) -> str:
     if isinstance(problem, SyntaxError):
         return f"{problem.msg} ({problem.filename}, line {problem.lineno})"
     text = "".join(traceback.format_exception_only(problem)).strip().splitlines()[-1]
-    last = [frame for frame in own_frames(problem) if "importlib" not in frame.filename][-1]
+    frames = own_frames(problem)
+    last = ([frame for frame in frames if "importlib" not in frame.filename] or frames)[-1]
     return text if last.filename == __file__ else f"{text} ({last.filename}, line {last.lineno})"
 
 

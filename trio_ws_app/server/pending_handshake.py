@@ -304,6 +304,7 @@ class PendingHandshake:
         self._owner.count_refused(f"HTTP {response.status}")
         logger.debug("%s: HTTP %d: %s", self.client.remote, response.status, reason)
         self._stage = Stage.ANSWERING
+        self._paused = False  # the rest of a body is thrown away, so that the client can take the answer
         self._write_answer()
         self._tell_lost()
 
