@@ -86,7 +86,7 @@ async def test_no_descriptor_and_no_task_is_left(own_redis: RedisServer) -> None
     async with open_redis_broker(own_redis.url) as broker, broker.subscribe("t"):
         await broker.publish("t", "hello")
         own_redis.kill()
-        await until(lambda: broker.problem is not None, 5)
+        await until(lambda: broker.problem is not None)
     assert set(os.listdir("/proc/self/fd")) == before
     assert trio.lowlevel.current_statistics().tasks_living == tasks
 
@@ -171,7 +171,7 @@ async def test_a_sentinel_is_no_server(tmp_path: Path) -> None:
     command = ["redis-server", str(configuration), "--sentinel"]
     process = await trio.lowlevel.open_process(command, stdout=subprocess.DEVNULL)
     try:
-        await until(lambda: _listens(port), 10)
+        await until(lambda: _listens(port))
         with pytest.raises(BrokerUnavailable, match="it is a Sentinel"):
             async with open_redis_broker(f"redis://127.0.0.1:{port}"):
                 pass
@@ -188,7 +188,7 @@ def _listens(port: int) -> bool:
 async def test_no_server_listens() -> None:
     """Opening a broker where nothing listens fails at once, with one line that names the place."""
     port = free_port()
-    with pytest.raises(BrokerUnavailable, match=f"127.0.0.1:{port}"), trio.fail_after(5):
+    with pytest.raises(BrokerUnavailable, match=f"127.0.0.1:{port}"), trio.fail_after(20):
         async with open_redis_broker(f"redis://127.0.0.1:{port}"):
             pass
 
@@ -208,7 +208,7 @@ async def test_something_else_is_there(answer: bytes) -> None:
         (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
         nursery.start_soon(trio.serve_listeners, serve, [listener])
         port = listener.socket.getsockname()[1]
-        with pytest.raises(BrokerUnavailable, match=f"127.0.0.1:{port}"), trio.fail_after(5):
+        with pytest.raises(BrokerUnavailable, match=f"127.0.0.1:{port}"), trio.fail_after(20):
             async with open_redis_broker(f"redis://127.0.0.1:{port}"):
                 pass
         nursery.cancel_scope.cancel()
@@ -216,7 +216,7 @@ async def test_something_else_is_there(answer: bytes) -> None:
 
 async def test_a_silent_server_is_given_up() -> None:
     """A server that accepts and says nothing costs at most the time to connect."""
-    with socket.create_server(("127.0.0.1", 0)) as listener, trio.fail_after(5):
+    with socket.create_server(("127.0.0.1", 0)) as listener, trio.fail_after(20):
         url = f"redis://127.0.0.1:{listener.getsockname()[1]}"
         with pytest.raises(BrokerUnavailable, match=r"does not answer within 0\.1 s"):
             async with open_redis_broker(url, timeouts=RedisTimeouts(connect=0.1)):
@@ -228,7 +228,7 @@ async def test_topics_that_redis_refuses() -> None:
     rules = ("default", "on", "nopass", "+@all", "resetchannels", "&allowed:*")
     with running_redis("--user", *rules) as server:
         async with open_redis_broker(server.url) as broker, broker.subscribe("allowed:1") as messages:
-            with pytest.raises(BrokerUnavailable, match="refuses the topic 'secret'"), trio.fail_after(5):
+            with pytest.raises(BrokerUnavailable, match="refuses the topic 'secret'"), trio.fail_after(20):
                 async with broker.subscribe("secret"):
                     pass
             with pytest.raises(BrokerUnavailable, match="refuses to publish"):

@@ -50,7 +50,7 @@ async def cli(server: RedisServer, *arguments: str) -> str:
 
 
 async def until_back(broker: Broker) -> None:
-    await until(lambda: broker.problem is None, 10)
+    await until(lambda: broker.problem is None)
 
 
 async def test_a_topic_heals_itself(own_redis: RedisServer) -> None:
@@ -97,7 +97,7 @@ async def test_a_pause_loses_nothing(own_redis: RedisServer, broker: Broker) -> 
     async with broker.subscribe("t") as messages:
         await publish(broker, 1)
         own_redis.pause()
-        await until(lambda: broker.problem is not None, 5)
+        await until(lambda: broker.problem is not None)
         own_redis.resume()
         await until_back(broker)
         await publish(broker, 2)
@@ -140,7 +140,7 @@ async def test_a_history_that_is_gone_is_a_gap(own_redis: RedisServer, broker: B
         assert await take(messages, 3) == [1, 2, 3]
         if how == "restart":
             own_redis.kill()
-            await until(lambda: broker.problem is not None, 5)
+            await until(lambda: broker.problem is not None)
             own_redis.start()
             await until_back(broker)
             assert await take(messages, 1) == ["gap"]
@@ -163,7 +163,7 @@ async def test_a_replica_that_lacked_the_newest_is_found_out() -> None:
         async with open_redis_broker(url, timeouts=QUICK) as broker, broker.subscribe("t") as messages:
             positions = [await broker.publish("t", str(number), history=many) for number in range(1, 51)]
             await cli(replica, "REPLICAOF", "127.0.0.1", str(primary.port))
-            await until(lambda: "master_link_status:up" in replica.cli("INFO", "replication"), 20)
+            await until(lambda: "master_link_status:up" in replica.cli("INFO", "replication"))
             await cli(replica, "REPLICAOF", "NO", "ONE")  # it gets nothing more
             positions += [await broker.publish("t", str(number), history=many) for number in range(51, 151)]
             assert await take(messages, 150) == list(range(1, 151))
@@ -196,7 +196,7 @@ async def test_an_append_only_file_that_lost_its_end_is_found_out() -> None:
             lost = await publish(broker, *range(11, 21))
             await trio.sleep(1.2)
             server.kill()
-            await until(lambda: broker.problem is not None, 5)
+            await until(lambda: broker.problem is not None)
             for path, length in lengths.items():
                 with path.open("rb+") as file:
                     file.truncate(length)

@@ -107,8 +107,8 @@ async def test_a_killed_process_leaves_within_its_lease(own_redis: RedisServer, 
         await trio.sleep(2)
         assert events == others == []  # the lease is renewed
         process.kill()
-        await until(lambda: len(roster) == 1, 1.5 + 0.5 + 1)
-        await until(lambda: len(others) == 500, 1)
+        await until(lambda: len(roster) == 1, 1.5 + 0.5 + 10)
+        await until(lambda: len(others) == 500)
         await trio.sleep(1)
         for seen in (events, others):
             joins, leaves = counted(seen)
@@ -128,9 +128,9 @@ async def test_a_stopped_process_joins_again(own_redis: RedisServer, broker: Bro
         broker.watch_presence("t", events.append) as roster,
     ):
         process.send_signal(signal.SIGSTOP)
-        await until(lambda: len(roster) == 0, 5)
+        await until(lambda: len(roster) == 0)
         process.send_signal(signal.SIGCONT)
-        await until(lambda: len(roster) == 20, 5)
+        await until(lambda: len(roster) == 20)
         await trio.sleep(2.5)
         assert len(roster) == roster.users == 20
         joins, leaves = counted(events)
@@ -150,12 +150,12 @@ async def test_redis_is_away_for_longer_than_a_lease(own_redis: RedisServer, bro
         own_redis.pause()
         await trio.sleep(4)
         own_redis.resume()
-        await until(lambda: broker.problem is None, 5)
+        await until(lambda: broker.problem is None)
         await trio.sleep(2.5)
         assert len(roster) == 11
         assert events == []
         async with broker.join("t", "bob"):
-            await until(lambda: len(events) == 1, 5)
+            await until(lambda: len(events) == 1)
         assert len(await broker.presence("t")) in (11, 12)
 
 
@@ -190,16 +190,16 @@ async def test_leaving_while_redis_is_away(own_redis: RedisServer, broker: Broke
     async with open_redis_broker(own_redis.url, timeouts=QUICK) as other, AsyncExitStack() as stack:
         await stack.enter_async_context(other.watch_presence("t", events.append))
         async with broker.join("t", "ann"):
-            await until(lambda: len(events) == 1, 5)
+            await until(lambda: len(events) == 1)
             own_redis.pause()
-            await until(lambda: broker.problem is not None, 5)
+            await until(lambda: broker.problem is not None)
             began = trio.current_time()
-        assert trio.current_time() - began < 0.1
+        assert trio.current_time() - began < 1
         with pytest.raises(BrokerUnavailable, match="not present within"):
             async with broker.join("t", "eve"):
                 pass
         own_redis.resume()
-        await until(lambda: len(events) == 2, 5)
+        await until(lambda: len(events) == 2)
         await trio.sleep(0.3)
         assert events == [Join("ann", "ann"), Leave("ann", "ann")]
         assert await other.presence("t") == []
@@ -216,14 +216,14 @@ async def test_a_planned_restart_within_the_linger_is_not_noticed(own_redis: Red
             old.join("t", "bob"),
             old.join("t", "eve", linger=1),
         ):
-            await until(lambda: len(events) == 3, 5)
-        await until(lambda: len(events) == 4, 5)
+            await until(lambda: len(events) == 3)
+        await until(lambda: len(events) == 4)
         assert events[3] == Leave("bob", "bob")
         async with opened() as new, new.join("t", "ann", linger=1):
-            await until(lambda: len(events) == 5, 5)
+            await until(lambda: len(events) == 5)
             assert events[4] == Leave("eve", "eve")
             assert [present.user for present in roster] == ["ann"]
-        await until(lambda: len(events) == 6, 5)
+        await until(lambda: len(events) == 6)
         assert events[5] == Leave("ann", "ann")
 
 
@@ -257,7 +257,7 @@ async def test_being_there_costs_one_command_a_process(own_redis: RedisServer, b
 async def test_members_that_fail_to_come_leave_nothing_behind(own_redis: RedisServer, broker: Broker) -> None:
     """Members that tried while Redis was away are forgotten: it hears of none of them later."""
     own_redis.pause()
-    await until(lambda: broker.problem is not None, 5)
+    await until(lambda: broker.problem is not None)
 
     async def try_to_come(number: int) -> None:
         with pytest.raises(BrokerUnavailable):
@@ -269,7 +269,7 @@ async def test_members_that_fail_to_come_leave_nothing_behind(own_redis: RedisSe
             nursery.start_soon(try_to_come, number)
     events: list[PresenceEvent] = []
     own_redis.resume()
-    await until(lambda: broker.problem is None, 5)
+    await until(lambda: broker.problem is None)
     async with broker.watch_presence("t", events.append), broker.join("t", "ann"):
-        await until(lambda: Join("ann", "ann") in events, 5)
+        await until(lambda: Join("ann", "ann") in events)
         assert await users(broker) == ["ann"]

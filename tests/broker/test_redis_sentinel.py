@@ -27,8 +27,8 @@ def watched(*options: str) -> Iterator[tuple[RedisServer, RedisServer, RedisServ
 async def test_sentinels_say_where_the_primary_is_also_after_a_failover() -> None:
     """It is used again once another one is promoted; a Sentinel that does not answer is passed over."""
     with watched() as (primary, replica, sentinel):
-        await until(lambda: "num-slaves\n1" in sentinel.cli("SENTINEL", "MASTER", "service"), 20)
-        await until(lambda: "master_link_status:up" in replica.cli("INFO", "replication"), 20)
+        await until(lambda: "num-slaves\n1" in sentinel.cli("SENTINEL", "MASTER", "service"))
+        await until(lambda: "master_link_status:up" in replica.cli("INFO", "replication"))
         url = f"redis+sentinel://127.0.0.1:1,127.0.0.1:{sentinel.port}/service"
         async with open_redis_broker(url, timeouts=QUICK) as broker, broker.subscribe("t") as messages:
             await broker.publish("t", "before")

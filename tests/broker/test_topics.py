@@ -231,7 +231,7 @@ async def test_following_can_be_cancelled_anywhere(redis_server: RedisServer, ti
         assert topics._topics == {}
         async with topics.follow("t", ann):
             await topics.publish("t", "works", ())
-            await until(partial(bool, ann.got), 5)
+            await until(partial(bool, ann.got))
 
 
 async def _cancel_after(scope: trio.CancelScope, ticks: int) -> None:
@@ -258,17 +258,17 @@ async def test_members_in_all_processes_hear_and_are_told_of_gaps(own_redis: Red
             async with member.follow("t"), other.follow("t"):
                 await room.publish("t", "not for ann", exclude=[member])
                 await other_room.publish("t", "not for bob", exclude=[bob])
-                await until(lambda: len(ann.got) + len(bob.got) == 2, 5)
+                await until(lambda: len(ann.got) + len(bob.got) == 2)
                 assert (ann.got, bob.got) == (["not for bob"], ["not for ann"])
                 own_redis.kill()
                 with pytest.raises(ws.BrokerUnavailable), trio.fail_after(3):
                     await room.publish("t", "lost", exclude=[member])
                 room.broadcast("within the process")
                 own_redis.start()
-                await until(lambda: "gap: None" in ann.got and "gap: None" in bob.got, 5)
-                await until(lambda: here.problem is None, 5)
+                await until(lambda: "gap: None" in ann.got and "gap: None" in bob.got)
+                await until(lambda: here.problem is None)
                 await room.publish("t", "again")
-                await until(lambda: ann.got[-1] == bob.got[-1] == "again", 5)
+                await until(lambda: ann.got[-1] == bob.got[-1] == "again")
         assert ann.got == ["not for bob", "within the process", "gap: None", "again"]
         assert room.sent == 4
 

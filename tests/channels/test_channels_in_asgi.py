@@ -37,7 +37,7 @@ async def test_channels_live_in_an_asgi_application() -> None:
         assert (await client.push("pub"))["data"] == 1
         await app.disconnect("", code=3011)
         assert await client.ended() == 3011
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         await over.wait()
     assert app.clients == []
     assert await app.presence("it") == []

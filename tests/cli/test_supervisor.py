@@ -48,7 +48,7 @@ async def test_a_worker_that_does_not_serve_is_told_of(
     async with trio.open_nursery() as nursery:
         place = supervisor._Place(1, team, nursery)
         nursery.start_soon(place._start)
-        await until(lambda: "(process" in caplog.text, 10)
+        await until(lambda: "(process" in caplog.text)
         nursery.cancel_scope.cancel()
     assert "does not serve yet, 0.05 s after its start" in caplog.text
 

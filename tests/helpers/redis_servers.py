@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 import trio
+from running import PATIENCE
 
 
 def require_redis() -> None:
@@ -31,7 +32,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-async def until(condition: Callable[[], bool], seconds: float) -> None:
+async def until(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
     """Wait for what another process brings about; fails when it takes longer than ``seconds``."""
     with trio.fail_after(seconds):
         while not condition():  # noqa: ASYNC110 - nothing here could set an event

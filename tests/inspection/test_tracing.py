@@ -44,7 +44,7 @@ class Traced:
         def found() -> list[ReadableSpan]:
             return [span for span in self._exporter.get_finished_spans() if span.kind is kind]
 
-        await until(lambda: len(found()) >= count, 5)
+        await until(lambda: len(found()) >= count)
         return found()
 
 

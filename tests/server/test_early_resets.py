@@ -52,7 +52,7 @@ async def test_one_that_is_gone_already(
         for _ in range(3):
             connect_and_reset(server.port, data)
             await trio.sleep(0.01)
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             assert await is_served(server.port, encrypted)
     assert [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")] == []
 

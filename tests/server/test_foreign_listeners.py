@@ -102,7 +102,7 @@ async def start(nursery: trio.Nursery, *listeners: ForeignListener) -> ws.Server
 
 
 async def is_served(peer: Peer) -> bool:
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         await peer.send("hello")
         return await peer.receive() == "hello"
 

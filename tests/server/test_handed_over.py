@@ -38,7 +38,7 @@ async def test_the_next_owner_goes_on_receiving_when_the_duplex_ends() -> None:
         sock = await open_websocket(server.port)
         await sock.recv(100)
         await sock.send(client_frame(1, b"one"))
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             await handed_over.wait()
             await sock.send(client_frame(1, b"two"))
             await over.wait()

@@ -36,7 +36,7 @@ def before() -> Iterator[set[int]]:
 
 async def until_none_is_left(before: set[int]) -> None:
     """Wait until nothing of this test's connections exists."""
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         while existing() - before:
             await trio.testing.wait_all_tasks_blocked()
 

@@ -245,7 +245,7 @@ async def test_text_and_bytes_are_kept_as_they_were(broker: Broker, topic: str) 
     kept = await broker.history(topic)
     assert [item.message for item in kept if isinstance(item, Delivery)] == messages
     async with broker.subscribe(topic, last=len(messages)) as again:
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             assert [await anext(again) for _ in messages] == messages
 
 
