@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import trio
 
-from trio_ws_app.broker import Gap, History, MemoryBroker, Subscription, memory, open_redis_broker
+from trio_ws_app.broker import (
+    Gap,
+    History,
+    MemoryBroker,
+    Subscription,
+    memory,
+    open_memory_broker,
+    open_redis_broker,
+)
 from trio_ws_app.broker.delivery import Delivery, Item
 from trio_ws_app.broker.feed import Recovery
 from trio_ws_app.broker.memory_history import MemoryHistories
@@ -35,6 +45,40 @@ async def test_gaps_that_meet_are_one(items: list[str | Gap], left: list[str | G
     for item in [*items, "last"]:
         queue.put(item if isinstance(item, Gap) else Delivery(item))
     assert [await anext(queue) for _ in left] == left
+
+
+class BrokenTracing:
+    """Fails before a delivery, or behind it."""
+
+    def __init__(self, before: bool) -> None:
+        self._before = before
+
+    @contextmanager
+    def publishing(self, _topic: str, _message: object) -> Iterator[str | None]:
+        yield f"00-{'1' * 32}-{'1' * 16}-01"
+
+    @contextmanager
+    def delivering(self, _topic: str, _delivery: Delivery) -> Iterator[None]:
+        if self._before:
+            raise RuntimeError("no sampler")
+        yield
+        raise RuntimeError("no exporter")
+
+    def place(self) -> object:
+        return None
+
+    def resume(self, _place: object) -> None:
+        return None
+
+
+@pytest.mark.parametrize("before", [True, False])
+async def test_tracing_that_fails_costs_no_message(before: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """Each arrives once, and each failure is logged (G5)."""
+    async with open_memory_broker(tracing=BrokenTracing(before)) as broker, broker.subscribe("t") as messages:
+        await broker.publish("t", "1")
+        await broker.publish("t", "2")
+        assert [await anext(messages), await anext(messages)] == ["1", "2"]
+    assert [record.message for record in caplog.records] == ["a message could not be traced"] * 2
 
 
 async def test_a_key_is_kept_for_five_minutes() -> None:

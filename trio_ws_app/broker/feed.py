@@ -65,7 +65,17 @@ class Feed(ABC):
             if isinstance(item, Gap) or item.traceparent is None:
                 call_sinks(self._sinks, (item,))
                 continue
-            with self._tracing.delivering(self._topic, item):
+            self._deliver_traced(self._tracing, item)
+
+    def _deliver_traced(self, tracing: BrokerTracing, item: Delivery) -> None:
+        delivered = False
+        try:
+            with tracing.delivering(self._topic, item):
+                delivered = True
+                call_sinks(self._sinks, (item,))
+        except Exception:  # samplers and processors of spans are the application's
+            logger.exception("a message could not be traced")
+            if not delivered:
                 call_sinks(self._sinks, (item,))
 
     @abstractmethod
