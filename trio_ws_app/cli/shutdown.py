@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import errno
 import faulthandler
 import math
 import os
@@ -165,8 +166,8 @@ def _is_on_terminal() -> bool:
     """Whether the process has a controlling terminal."""
     try:
         os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))
-    except OSError:
-        return False
+    except OSError as error:
+        return error.errno in (errno.EMFILE, errno.ENFILE)  # without a descriptor it can't be told
     return True
 
 
