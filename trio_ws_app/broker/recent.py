@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 
 import attrs
 
 from ..connection import Message
-from .delivery import cost
+from .delivery import Delivery, cost
 from .position import Position
 
 MAX_BYTES: Final = 4 * 1024 * 1024
@@ -23,12 +24,23 @@ class RecentForms(Generic[Form]):
     _kept: dict[Position, Form] = attrs.field(factory=dict, init=False)  # the oldest first
     _bytes: int = attrs.field(default=0, init=False)
 
-    def get(self, position: Position) -> Form | None:
-        """The message at ``position``; None if it is not kept."""
-        return self._kept.get(position)
+    def form_of(self, delivery: Delivery, make: Callable[[Delivery], Form]) -> Form:
+        """The form that is kept of a message, or else what ``make`` returns, which is kept from then on.
 
-    def keep(self, position: Position, form: Form) -> None:
-        """Keep a message that is not kept, and forget the oldest that there is no room for."""
+        That of a message without a position is not kept. Raises what ``make`` raises.
+        """
+        position = delivery.position
+        if position is None:
+            return make(delivery)
+        form = self._kept.get(position)
+        if form is None:
+            form = make(delivery)
+            if isinstance(form, str | bytes):  # an application may make anything
+                self._keep(position, form)
+        return form
+
+    def _keep(self, position: Position, form: Form) -> None:
+        """Keep ``form``, and forget the oldest that there is no room for."""
         self._bytes += cost(form)
         self._kept[position] = form
         while self._bytes > self.max_bytes:

@@ -131,12 +131,10 @@ class Texts:
 
     def text_of(self, delivery: Delivery) -> str:
         """A publication as JSON. Raises ValueError for what is none."""
-        text = None if delivery.position is None else self._recent.get(delivery.position)
-        if text is None:
-            text = publication_text(delivery, self.codec)
-            if delivery.position is not None:
-                self._recent.keep(delivery.position, text)
-        return text
+        return self._recent.form_of(delivery, self._encode)
+
+    def _encode(self, delivery: Delivery) -> str:
+        return publication_text(delivery, self.codec)
 
 
 def publications_among(

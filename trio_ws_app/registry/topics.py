@@ -115,15 +115,11 @@ class _Topic:
             return None if self.hooks.on_gap is None else self.hooks.on_gap(self.name, item)
         if self.hooks.envelope is None:
             return item.message
-        message = None if item.position is None else self.envelopes.get(item.position)
-        return message if message is not None else self._put_into_envelope(item)
+        return self.envelopes.form_of(item, self._put_into_envelope)
 
     def _put_into_envelope(self, item: Delivery) -> Message:
         assert self.hooks.envelope is not None
-        message = self.hooks.envelope(self.name, item.message, item.position)
-        if item.position is not None and isinstance(message, str | bytes):
-            self.envelopes.keep(item.position, message)
-        return message
+        return self.hooks.envelope(self.name, item.message, item.position)
 
     def exclude(self, excluded: Excluded) -> str:
         """Remember the members that do not get the message published with the identity that this returns."""
