@@ -5,13 +5,18 @@
 export function openLog(element, most = 500) {
   const list = element.querySelector("ol");
   let following = true;
+  let top = 0; // where it was scrolled to
 
   function keepEnd() {
     if (following) element.scrollTop = element.scrollHeight;
+    top = element.scrollTop;
   }
 
+  // The end may be out of view only since the element has just become smaller: a reader scrolls back.
   element.addEventListener("scroll", () => {
-    following = element.scrollHeight - element.scrollTop - element.clientHeight < 40;
+    if (element.scrollHeight - element.scrollTop - element.clientHeight < 40) following = true;
+    else if (element.scrollTop < top) following = false;
+    top = element.scrollTop;
   });
   new ResizeObserver(keepEnd).observe(element);
 
