@@ -19,8 +19,8 @@ from trio_ws_app.testing import plugin
 def pytest_configure(config: pytest.Config) -> None:
     """Have the package's own plugin also if it is not installed; start processes as a person does.
 
-    They find the package's bytecode, since some hundred of them are started, and so do the tests' own workers,
-    for which pytest rewrites each file; SIGINT ends them, also if the tests run behind a shell's ``&``.
+    They find the package's bytecode, since some hundred of them are started, as the tests' own workers find
+    what pytest has made of the tests; SIGINT ends them, also if the tests run behind a shell's ``&``.
     """
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False

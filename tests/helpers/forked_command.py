@@ -1,4 +1,4 @@
-"""The command line in a process that is forked from one which has imported it, since Python takes long to start.
+"""The command line in a process that is forked from one which has imported it: Python takes long to start.
 
 It has streams, directory, variables and arguments of its own, and ends as any other process.
 """
