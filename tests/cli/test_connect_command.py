@@ -84,7 +84,7 @@ async def tells(connection):
 
 def connect(*arguments: str, text: str = "") -> Finished:
     """Run the command with ``text`` on its standard input; it waits half a second for answers."""
-    return run("connect", "--wait", "0.5", *arguments, input=text)
+    return run("connect", "--wait", "0.5", *arguments, text=text)
 
 
 @contextmanager

@@ -67,8 +67,15 @@ def test_a_signal_while_the_application_starts(directory: Path) -> None:
     assert process.returncode == 0
 
 
-@pytest.mark.parametrize("options", [(), WORKERS, ("--reload",)], ids=["alone", "workers", "reload"])
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("number", "options"),
+    [
+        (signal.SIGINT, ()),
+        (signal.SIGTERM, ()),
+        *[(signal.SIGHUP, options) for options in ((), WORKERS, ("--reload",))],  # which two of them obey
+    ],
+    ids=["interrupt", "terminate", "hangup", "hangup-workers", "hangup-reload"],
+)
 def test_an_ignored_signal_stays_ignored(
     directory: Path, number: signal.Signals, options: tuple[str, ...]
 ) -> None:

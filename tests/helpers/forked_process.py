@@ -80,8 +80,8 @@ class ForkedProcess:
             self.returncode = self._number()
         return self.returncode
 
-    def communicate(self, input: str | None = None, timeout: float | None = None) -> tuple[str, str]:
-        """Send ``input``, close it, read what is left of both outputs, and wait."""
+    def communicate(self, text: str = "", timeout: float | None = None) -> tuple[str, str]:
+        """Send ``text`` as the whole input, read what is left of both outputs, and wait."""
         read = ["", ""]
 
         def read_all(number: int, stream: IO[str] | None) -> None:
@@ -96,7 +96,7 @@ class ForkedProcess:
             reader.start()
         if self.stdin is not None:
             with suppress(BrokenPipeError):
-                self.stdin.write(input or "")
+                self.stdin.write(text)
             with suppress(BrokenPipeError):
                 self.stdin.close()
         for reader in readers:
@@ -126,8 +126,9 @@ def _stream(stream: int | IO[str], mode: str, theirs: ExitStack) -> tuple[IO[str
         theirs.callback(os.close, other)
         return open(ours, mode), other
     if stream == DEVNULL:
-        nothing = theirs.enter_context(open(os.devnull, "r+"))
-        return None, nothing.fileno()
+        nothing = os.open(os.devnull, os.O_RDWR)
+        theirs.callback(os.close, nothing)
+        return None, nothing
     return None, stream if isinstance(stream, int) else stream.fileno()
 
 

@@ -71,13 +71,13 @@ def command(*arguments: str, cwd: Path | None = None, env: dict[str, str], **str
     return ForkedProcess(arguments, cwd=cwd, env=env, **streams)
 
 
-def run(*arguments: str, cwd: Path | None = None, input: str = "", **settings: str) -> Finished:
+def run(*arguments: str, cwd: Path | None = None, text: str = "", **settings: str) -> Finished:
     """Run a command that ends by itself; a server that is not told where to listen takes a free port."""
     if arguments[:1] == ("serve",) and not _has_place(arguments, settings):
         arguments = ("serve", "--port", "0", *arguments[1:])
     with command(*arguments, cwd=cwd, env=environment(**settings), stdin=subprocess.PIPE) as process:
         try:
-            output, errors = process.communicate(input, timeout=PATIENCE)
+            output, errors = process.communicate(text, timeout=PATIENCE)
         finally:
             process.kill()
     assert process.returncode is not None
