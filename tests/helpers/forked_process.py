@@ -173,17 +173,14 @@ class Template:
 
     def _fork(self) -> bool:
         request, descriptors, _, _ = socket.recv_fds(self._requests, _LONGEST, 4)
-        if not request:
-            sys.exit()  # the tests are over
+        if not request:  # the tests are over
+            self._close()
+            sys.exit()
         *streams, telling = descriptors
         child = os.fork()
         if child == 0:
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            for end in (self._requests, self._woken, self._waking):
-                end.close()
-            for descriptor in (telling, *self._telling.values()):
-                os.close(descriptor)
+            self._close()
+            os.close(telling)
             _become(streams, *json.loads(request))
             return True
         for stream in streams:
@@ -191,6 +188,14 @@ class Template:
         self._telling[child] = telling
         os.write(telling, child.to_bytes(4, "big"))
         return False
+
+    def _close(self) -> None:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for end in (self._requests, self._woken, self._waking):
+            end.close()
+        for descriptor in self._telling.values():
+            os.close(descriptor)
 
     def _tell_of_ended(self) -> None:
         with suppress(ChildProcessError):
