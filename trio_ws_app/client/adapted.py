@@ -41,10 +41,12 @@ class AdaptedConnection(Connection):
         "_outbox",
         "_peer",
         "_receiving",
-        "_remote",
-        "_request",
         "_scopes",
         "_settings",
+        "id",
+        "remote",
+        "request",
+        "subprotocol",
     )
 
     def __init__(
@@ -58,8 +60,10 @@ class AdaptedConnection(Connection):
     ) -> None:
         self._peer = peer
         self._nursery = nursery
-        self._remote = remote
-        self._request = request
+        self.id = str(peer)
+        self.remote = remote
+        self.request = request
+        self.subprotocol = peer.subprotocol
         self._settings = settings
         self._inbox = Inbox(peer, settings.max_inbox_bytes, self._start, self._end)
         self._outbox = Outbox(peer, settings.max_queue_bytes, self._start, self._end)
@@ -73,22 +77,6 @@ class AdaptedConnection(Connection):
             self._end()
         else:
             self._inbox.read_ahead()
-
-    @property
-    def id(self) -> str:
-        return str(self._peer)
-
-    @property
-    def remote(self) -> str:
-        return self._remote
-
-    @property
-    def request(self) -> Request:
-        return self._request
-
-    @property
-    def subprotocol(self) -> str | None:
-        return self._peer.subprotocol
 
     @property
     def json(self) -> JsonCodec:
