@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import time
@@ -99,12 +100,13 @@ def test_an_ignored_signal_stays_ignored(
 def test_an_unread_log_stops_neither_the_server_nor_its_end(directory: Path) -> None:
     """With a full pipe as standard error connections are served, and a signal ends the server in time."""
     unread, log = os.pipe()
+    fcntl.fcntl(log, fcntl.F_SETPIPE_SZ, 4096)
     options = ["--port", "0", "--grace-period", str(GRACE), "--log-level", "debug"]
     with started([*COMMAND, "serve", "app:polite", *options], cwd=directory, stderr=log) as process:
         os.close(log)
         assert process.stdout is not None
         url = process.stdout.readline().removeprefix("listening on ").strip()
-        for _ in range(700):
+        for _ in range(100):
             with connect(url, compression=None) as client:
                 assert client.recv(timeout=5)
         began = time.monotonic()

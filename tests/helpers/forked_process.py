@@ -218,7 +218,8 @@ def _become(streams: list[int], arguments: list[str], cwd: str, env: dict[str, s
 
 
 if __name__ == "__main__":
-    import trio_ws_app.cli  # noqa: F401  # before the forks
+    import trio_ws_app.broker.redis  # with what takes longest
+    import trio_ws_app.cli  # noqa: F401
 
     Template(socket.socket(fileno=int(sys.argv[1]))).run()
     runpy.run_module("trio_ws_app", run_name="__main__", alter_sys=True)
