@@ -185,6 +185,13 @@ def test_metrics_on_a_port_of_their_own(free_port: int) -> None:
         assert server.stop().status == 0
 
 
+def test_the_log_says_which_port_metrics_got() -> None:
+    """Port 0 takes a free one, as for the server itself."""
+    with serving("echo", "--metrics", "127.0.0.1:0") as server:
+        told = server.errors_up_to("also answering at http://127.0.0.1:")
+        assert "trio_ws_app_loop_lag_seconds_count" in scrape(int(told.strip().rpartition(":")[2]))
+
+
 @pytest.mark.parametrize("where", ["yes", "localhost:http", "70000"])
 def test_a_bad_place_for_metrics_is_one_line(where: str) -> None:
     """The line lists what is possible."""

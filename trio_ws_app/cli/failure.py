@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Iterator
 from functools import cache
 
 import trio
 
+from ..callbacks import leaves
 from ..errors import UsageError
 from ..observability.escaping import escaped
 from .errors import FAILED, INTERRUPTED, PROGRAM
@@ -27,11 +27,11 @@ def exit_status(error: BaseException, target: str) -> int:
     ``SystemExit`` means what it says, also when it comes in groups. Raises ``error`` if nothing but
     mistakes of the caller's is in it.
     """
-    leaves = list(_leaves(error))
-    failures = [leaf for leaf in leaves if not isinstance(leaf, _NO_FAILURES)]
+    parts = list(leaves(error))
+    failures = [part for part in parts if not isinstance(part, _NO_FAILURES)]
     for failure in failures:
         say(f"{PROGRAM}: {target} failed: {_described(failure)}", err=True)
-    requests = [leaf for leaf in leaves if isinstance(leaf, SystemExit | KeyboardInterrupt)]
+    requests = [part for part in parts if isinstance(part, SystemExit | KeyboardInterrupt)]
     if requests:
         if isinstance(code := getattr(requests[0], "code", None), str):
             say(escaped(code), err=True)
@@ -39,14 +39,6 @@ def exit_status(error: BaseException, target: str) -> int:
     if failures:
         return FAILED
     raise error
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield error
 
 
 def requested_status(request: SystemExit | KeyboardInterrupt) -> int:
@@ -78,8 +70,8 @@ def _described_alone(error: BaseException) -> str:
 def _cause(error: BaseException) -> BaseException | None:
     """What ``error`` was raised from, or while it was handled; of a group, the first failure in it."""
     cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    leaves = () if cause is None else _leaves(cause)
-    return next((leaf for leaf in leaves if not isinstance(leaf, trio.Cancelled)), None)
+    parts = () if cause is None else leaves(cause)
+    return next((part for part in parts if not isinstance(part, trio.Cancelled)), None)
 
 
 def own_frames(error: BaseException) -> list[traceback.FrameSummary]:

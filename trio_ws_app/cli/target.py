@@ -70,7 +70,7 @@ def _no_application(thing: object, target: str) -> str:
 
     if isinstance(thing, Channels):
         return f"{target} is a Channels: serve what its method app() returns"
-    return f"{target} is {_article(type(thing).__name__)}, not {_WANTED}"
+    return f"{target} is {_kind(thing)}, not {_WANTED}"
 
 
 _WANTED = "a handler (async def), an App or a function that returns an async context manager of one"
@@ -88,7 +88,7 @@ def as_asgi_application(thing: object, target: str) -> Application:
     if isinstance(thing, App):
         raise UsageError(f"{target} is an App: serve it without --asgi")
     if not callable(thing):
-        raise UsageError(f"{target} is {_article(type(thing).__name__)}, not {_WANTED_ASGI}")
+        raise UsageError(f"{target} is {_kind(thing)}, not {_WANTED_ASGI}")
     wrong = f"{target} is not {_WANTED_ASGI}"
     _expect_arguments(thing, 0, wrong, **_broker_argument(thing, None))
 
@@ -97,8 +97,7 @@ def as_asgi_application(thing: object, target: str) -> Application:
         made = thing(**_broker_argument(thing, broker))
         async with made if isinstance(made, AbstractAsyncContextManager) else nullcontext(made) as given:
             if not _is_asgi(given):
-                kind = _article(type(given).__name__)
-                raise UsageError(f"{target}() has to give an ASGI application, not {kind}")
+                raise UsageError(f"{target}() has to give an ASGI application, not {_kind(given)}")
             yield App(http=given)
 
     return application
@@ -225,15 +224,16 @@ def _stateful(function: Callable[..., object], target: str) -> Application:
     async def application(broker: Broker) -> AsyncIterator[App]:
         context = function(**_broker_argument(function, broker))
         if not isinstance(context, AbstractAsyncContextManager):
-            raise UsageError(f"{target}() returned {_article(type(context).__name__)}, not {_WANTED}")
+            raise UsageError(f"{target}() returned {_kind(context)}, not {_WANTED}")
         async with context as given:
             if not isinstance(given, App) and not is_async(given):
-                kind = _article(type(given).__name__)
-                raise UsageError(f"{target}() has to yield the handler (async def) or an App, not {kind}")
+                text = f"{target}() has to yield the handler (async def) or an App, not {_kind(given)}"
+                raise UsageError(text)
             yield as_app(given)
 
     return application
 
 
-def _article(noun: str) -> str:
+def _kind(thing: object) -> str:
+    noun = type(thing).__name__
     return f"{'an' if noun[0].lower() in 'aeiou' else 'a'} {noun}"
