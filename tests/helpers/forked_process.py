@@ -218,9 +218,10 @@ def _become(streams: list[int], arguments: list[str], cwd: str, env: dict[str, s
 
 
 if __name__ == "__main__":
+    # What most commands import when they are called.
     import trio_ws_app.broker.redis
-    import trio_ws_app.cli.serving
-    import trio_ws_app.cli.connecting  # noqa: F401  # what most commands import when they are called
+    import trio_ws_app.cli.connecting
+    import trio_ws_app.cli.serving  # noqa: F401
 
     Template(socket.socket(fileno=int(sys.argv[1]))).run()
     runpy.run_module("trio_ws_app", run_name="__main__", alter_sys=True)
