@@ -124,7 +124,7 @@ class Connections:
         if self._tracing is not None:
             self._tracing.ended(connection)
         if connection.closing.gone_at >= 0:
-            self._counters.cancel_latency.observe(trio.current_time() - connection.closing.gone_at)
+            self._counters.cancel_latency.observe(connection.engine.now() - connection.closing.gone_at)
 
     def _has_ended(self, connection: WireConnection, host: Host) -> None:
         if not connection.closing.ended:
