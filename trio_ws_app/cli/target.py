@@ -15,7 +15,6 @@ from typing import TypeGuard
 from ..apps import BUILT_IN
 from ..asgi.application import Application as AsgiApplication
 from ..broker import Broker
-from ..channels import Channels
 from ..errors import UsageError
 from ..server.app import App, as_app
 from ..server.options import is_async
@@ -55,17 +54,23 @@ def as_application(thing: object, target: str) -> Application:
     """
     if isinstance(thing, App):
         return _stateless(thing)
-    if isinstance(thing, Channels):
-        raise UsageError(f"{target} is a Channels: serve what its method app() returns")
     if is_async(thing):
         _expect_arguments(thing, 1, _not_a_handler(thing, target))
         return _stateless(App(thing))  # type: ignore[arg-type]  # checked above
     if inspect.isasyncgenfunction(thing):
         raise UsageError(f"{target} yields: it needs @contextlib.asynccontextmanager above it")
     if not callable(thing):
-        raise UsageError(f"{target} is {_kind(thing)}, not {_WANTED}")
+        raise UsageError(_no_application(thing, target))
     _expect_arguments(thing, 0, _wrong_arguments(thing, target), **_broker_argument(thing, None))
     return _stateful(thing, target)
+
+
+def _no_application(thing: object, target: str) -> str:
+    from ..channels import Channels
+
+    if isinstance(thing, Channels):
+        return f"{target} is a Channels: serve what its method app() returns"
+    return f"{target} is {_kind(thing)}, not {_WANTED}"
 
 
 _WANTED = "a handler (async def), an App or a function that returns an async context manager of one"

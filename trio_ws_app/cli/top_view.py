@@ -9,7 +9,8 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from ..observability.escaping import escaped
-from ..observability.inspection.snapshot import ConnectionRow, Snapshot
+from ..observability.inspection.rows import ConnectionRow
+from ..observability.inspection.snapshot import Snapshot
 from ..wire.histogram import Distribution
 from .columns import Column, Columns
 from .top_tasks import tasks_of
