@@ -23,7 +23,8 @@ from websockets.sync.client import connect
 
 from trio_ws_app.cli import top_tasks, top_view
 from trio_ws_app.cli.top_live import View
-from trio_ws_app.observability.inspection.snapshot import ConnectionRow, Query
+from trio_ws_app.observability.inspection.rows import ConnectionRow
+from trio_ws_app.observability.inspection.snapshot import Query
 from trio_ws_app.server.tasks import Place, TaskNode
 from trio_ws_app.wire.histogram import Distribution
 

@@ -1,11 +1,11 @@
 """Histories in Redis: one list for each topic, written and published by one script.
 
-What another program, or another version of this one, has left under the name of a list is no history: it is
-read as none, and gives way to the next message.
-
 A list is its own counter: the newest entry, which is never trimmed, has the epoch, the offset and the tag
 that the next one follows. When the list is gone, whatever the reason, the next message begins a new epoch.
 A server that has lost its newest entries gives their offsets to other messages, with other tags.
+
+What another program, or another version of this one, has left under the name of a list is no history: it is
+read as none, and gives way to the next message.
 """
 
 from __future__ import annotations
@@ -14,17 +14,16 @@ from typing import Final, NoReturn
 
 from coredis.exceptions import RedisError
 
-from ..connection import Message
 from .base import KEYS_ARE_KEPT, BrokerUnavailable
-from .delivery import Delivery, Gap, cost
-from .history import History
+from .delivery import Delivery, Gap, Publishing, cost
+from .history import History, Page
 from .memory_history import random_tag
 from .payload import decode_payload, encode_body
 from .position import Position
 from .redis_cluster import key_for
 from .redis_deployment import CommandFailed, Deployment
 from .redis_script import ASK, Script, call_script
-from .ring import page
+from .ring import page_of
 
 # The position of a list's newest entry, in its parts; nil if there is none. Nothing that may be found fails.
 _PLACES: Final = (
@@ -130,16 +129,9 @@ class RedisHistories:
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
 
-    async def publish(
-        self,
-        channel: bytes,
-        message: Message,
-        history: History | None,
-        key: str | None,
-        publish_id: str | None,
-        traceparent: str | None,
-    ) -> Position | None:
+    async def publish(self, channel: bytes, publishing: Publishing) -> Position | None:
         """Publish by the script. Raises CommandFailed and RedisError."""
+        message, history, key = publishing.message, publishing.history, publishing.idempotency_key
         keys = [key_for("history", channel), key_for("epoch", channel)]
         once: tuple[bytes, ...] = ()
         if key is not None:
@@ -150,8 +142,8 @@ class RedisHistories:
             return (
                 self._deployment.publish_command,
                 channel,
-                encode_body(message, traceparent),
-                (publish_id or "-").encode(),
+                encode_body(message, publishing.traceparent),
+                (publishing.publish_id or "-").encode(),
                 random_tag().encode(),
                 b"%d" % (history.size if history else 0),
                 b"%d" % (1000 * history.ttl if history else 0),
@@ -189,23 +181,15 @@ class RedisHistories:
             return await self._range(channel, start, None, oldest, newest=False)
         return await self._range(channel, start, None, count, newest=True)
 
-    async def page(
-        self,
-        channel: bytes,
-        since: Position | None,
-        before: Position | None,
-        limit: int | None,
-        reverse: bool,
-    ) -> list[Delivery | Gap]:
+    async def page(self, channel: bytes, page: Page) -> list[Delivery | Gap]:
         """See ``Broker.history``."""
         # The messages at the two positions are read as well, to see whether they are the same.
-        start, end = since, before
-        if since is not None and before is not None and before.offset < since.offset:
-            start, end = before, since
-        other_end = since if reverse else before
-        count = limit + 2 if limit is not None and other_end is None else None
-        entries = await self._range(channel, start, end, count, newest=reverse)
-        return page(entries, since, before, limit, reverse)
+        start, end = page.since, page.before
+        if start is not None and end is not None and end.offset < start.offset:
+            start, end = end, start
+        other_end = page.since if page.reverse else page.before
+        count = page.limit + 2 if page.limit is not None and other_end is None else None
+        return page_of(await self._range(channel, start, end, count, newest=page.reverse), page)
 
     async def _range(
         self,
