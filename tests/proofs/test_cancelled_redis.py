@@ -101,7 +101,7 @@ class ScriptedRedis:
             change, member, *arguments = arguments
             if change == b"-":
                 self.members.pop(member, None)
-            else:
+            elif change != b"~":
                 value, *arguments = arguments
                 self.members[member] = value
         return []
