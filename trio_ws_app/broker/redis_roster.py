@@ -11,14 +11,13 @@ from __future__ import annotations
 import json
 from typing import Final
 
-from coredis.exceptions import RedisError, WrongTypeError
-
 from .memory_history import random_tag
 from .payload import decode_payload
 from .position import Position
 from .presence import Present
 from .redis_cluster import key_for
 from .redis_deployment import CommandFailed, Deployment
+from .redis_errors import RedisError, WrongType
 from .redis_history import RECORD, unavailable
 from .redis_script import ASK, OWN, Script, call_script
 
@@ -156,7 +155,7 @@ class RedisRoster:
         """How many users there are. Raises BrokerUnavailable."""
         try:
             reply = await self._deployment.call(name, lambda: (b"HLEN", key_for("users", name)), 0)
-        except WrongTypeError:
+        except WrongType:
             return 0  # it is none of ours
         except (CommandFailed, RedisError) as failure:
             unavailable(failure, "it is not known who is present")
