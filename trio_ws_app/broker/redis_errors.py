@@ -6,11 +6,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import trio
-from coredis.exceptions import AuthenticationRequiredError, RedisError
 
 from ..system_error import system_error
 from .base import BrokerUnavailable
 from .redis_url import Address, RedisTimeouts
+
+
+class RedisError(Exception):
+    """Redis refuses a command, or its reply will not come."""
+
+
+class NotInCharge(RedisError):
+    """Another server is to be asked, or this one later; a primary that became a replica is read-only."""
+
+
+class UnknownScript(RedisError):
+    """Redis has no script of this digest."""
+
+
+class PasswordWanted(RedisError):
+    """Redis carries nothing out before AUTH."""
 
 
 class ConnectionLost(RedisError):
@@ -19,6 +34,18 @@ class ConnectionLost(RedisError):
 
 class NotSent(ConnectionLost):
     """The reply to a command for a connection that has ended already: it is not done."""
+
+
+_KINDS = {
+    "NOAUTH": PasswordWanted,
+    "NOSCRIPT": UnknownScript,
+    **dict.fromkeys(("ASK", "CLUSTERDOWN", "LOADING", "MOVED", "READONLY", "TRYAGAIN"), NotInCharge),
+}
+
+
+def refusal(reply: str) -> RedisError:
+    """What an error reply means: its first word is the kind, of which ERR says nothing."""
+    return _KINDS.get(reply.partition(" ")[0], RedisError)(reply.removeprefix("ERR "))
 
 
 @contextmanager
@@ -35,6 +62,6 @@ def explained(address: Address, timeouts: RedisTimeouts) -> Iterator[None]:
 
 def reason_of(error: BaseException) -> str:
     """Why there is no connection, or none any more."""
-    if isinstance(error, AuthenticationRequiredError):
+    if isinstance(error, PasswordWanted):
         return "it wants a password, as in redis://user:password@host"
     return system_error(error)
