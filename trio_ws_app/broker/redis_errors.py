@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import trio
 
+from ..system_error import system_error
 from .base import BrokerUnavailable
 from .redis_url import Address, RedisTimeouts
 
@@ -24,6 +22,10 @@ class NotInCharge(RedisError):
 
 class UnknownScript(RedisError):
     """Redis has no script of this digest."""
+
+
+class WrongType(RedisError):
+    """A key has another type than the command is for."""
 
 
 class PasswordWanted(RedisError):
@@ -41,6 +43,7 @@ class NotSent(ConnectionLost):
 _KINDS = {
     "NOAUTH": PasswordWanted,
     "NOSCRIPT": UnknownScript,
+    "WRONGTYPE": WrongType,
     **dict.fromkeys(("ASK", "CLUSTERDOWN", "LOADING", "MOVED", "READONLY", "TRYAGAIN"), NotInCharge),
 }
 
@@ -63,13 +66,7 @@ def explained(address: Address, timeouts: RedisTimeouts) -> Iterator[None]:
 
 
 def reason_of(error: BaseException) -> str:
-    """The innermost reason: Trio wraps those of a network, and of several attempts."""
-    if isinstance(error, ExceptionGroup):
-        return reason_of(error.exceptions[0])
+    """Why there is no connection, or none any more."""
     if isinstance(error, PasswordWanted):
         return "it wants a password, as in redis://user:password@host"
-    if isinstance(error, OSError | trio.BrokenResourceError) and error.__cause__ is not None:
-        return reason_of(error.__cause__)
-    if isinstance(error, OSError) and not isinstance(error, ssl.SSLError | socket.gaierror) and error.errno:
-        return os.strerror(error.errno)
-    return str(error) or type(error).__name__
+    return system_error(error)
