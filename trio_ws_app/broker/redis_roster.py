@@ -20,20 +20,24 @@ from .redis_deployment import CommandFailed, Deployment
 from .redis_history import RECORD, unavailable
 from .redis_script import Script, call_script
 
-_EVENTS_KEPT: Final = (b"1000", b"60000")  # how many, and for how many milliseconds
+_EVENTS_KEPT: Final = (b"-1000", b"60000")  # the oldest that stays, and for how many milliseconds
 
-# KEYS: members, users, list of the events. ARGV: PUBLISH or SPUBLISH, channel of the events, a tag, size and
-# time of the list; then the changes: "+", member, value; "!", member, value (only if its
-# user is not there); "-", member; "--", start of members. A value is the length of the user, a colon, the
-# user, and a JSON list of user and info. Returns the members that were not let in.
+# KEYS: members, users, list of the events. ARGV: PUBLISH or SPUBLISH, channel of the events, a tag, index of
+# the oldest event that stays, time of the list; then the changes: "+", member, value; "!", member, value
+# (only if its user is not there); "-", member; "--", start of members. A value is the length of the user, a
+# colon, the user, and a JSON list of user and info. Returns the members that were not let in.
 _CHANGE: Final = Script(
-    RECORD
-    + b"""
-local members, users, events = KEYS[1], KEYS[2], KEYS[3]
+    b"""
+local members, users, entries, reserved = KEYS[1], KEYS[2], KEYS[3], nil
+local publish, channel, tags, oldest, ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local told, refused = 0, {}
 local function tell(event)
   told = told + 1
-  record(events, ARGV[1], ARGV[2], event, ARGV[3] .. 'z' .. told, ARGV[4], ARGV[5], '-')
+  local position, tag, payload = nil, tags .. 'z' .. told, '-\\n' .. event
+"""
+    + RECORD
+    + b"""
+  redis.call(publish, channel, payload)
 end
 local function split(value)
   local colon = string.find(value, ':', 1, true)
@@ -93,7 +97,7 @@ class RedisRoster:
     async def change(self, name: bytes, changes: tuple[bytes, ...]) -> set[bytes]:
         """Make changes; returns the members that were not let in. Raises CommandFailed and RedisError."""
         events = events_of(name)
-        keys = (key_for("members", name), key_for("users", name), key_for("history", events))
+        keys = (key_for(b"members", name), key_for(b"users", name), key_for(b"history", events))
         head = (self._deployment.publish_command, events, random_tag().encode(), *_EVENTS_KEPT)
         refused = await call_script(
             self._deployment, name, _CHANGE, keys, lambda: (*head, *changes), sum(map(len, changes))
@@ -106,7 +110,7 @@ class RedisRoster:
 
         Raises BrokerUnavailable.
         """
-        keys = (key_for("members", name), key_for("history", events_of(name)))
+        keys = (key_for(b"members", name), key_for(b"history", events_of(name)))
         try:
             reply = await call_script(self._deployment, name, _SNAPSHOT, keys, tuple, 0)
         except (CommandFailed, RedisError) as failure:
@@ -120,7 +124,7 @@ class RedisRoster:
     async def count(self, name: bytes) -> int:
         """How many users there are. Raises BrokerUnavailable."""
         try:
-            reply = await self._deployment.call(name, lambda: (b"HLEN", key_for("users", name)), 0)
+            reply = await self._deployment.call(name, lambda: (b"HLEN", key_for(b"users", name)), 0)
         except (CommandFailed, RedisError) as failure:
             unavailable(failure, "it is not known who is present")
         assert isinstance(reply, int)
@@ -129,7 +133,7 @@ class RedisRoster:
 
 def events_of(name: bytes) -> bytes:
     """The channel on which a topic's members come and go."""
-    return key_for("presence", name)
+    return key_for(b"presence", name)
 
 
 def encode_value(user: str, info: str) -> bytes:
