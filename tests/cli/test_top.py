@@ -23,7 +23,8 @@ from websockets.sync.client import connect
 
 from trio_ws_app.cli import top_tasks, top_view
 from trio_ws_app.cli.top_live import View
-from trio_ws_app.observability.inspection.snapshot import ConnectionRow, Query
+from trio_ws_app.observability.inspection.rows import ConnectionRow
+from trio_ws_app.observability.inspection.snapshot import Query
 from trio_ws_app.server.tasks import Place, TaskNode
 from trio_ws_app.wire.histogram import Distribution
 
@@ -182,6 +183,13 @@ def test_metrics_on_a_port_of_their_own(free_port: int) -> None:
         assert refusal(server.port, "/metrics") == 426
         assert refusal(free_port, "/") == 404
         assert server.stop().status == 0
+
+
+def test_the_log_says_which_port_metrics_got() -> None:
+    """Port 0 takes a free one, as for the server itself."""
+    with serving("echo", "--metrics", "127.0.0.1:0") as server:
+        told = server.errors_up_to("also answering at http://127.0.0.1:")
+        assert "trio_ws_app_loop_lag_seconds_count" in scrape(int(told.strip().rpartition(":")[2]))
 
 
 @pytest.mark.parametrize("where", ["yes", "localhost:http", "70000"])

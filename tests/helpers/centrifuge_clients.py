@@ -115,7 +115,13 @@ class ProcessDriver:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def end(self) -> None:
+        """Kill the process; its output can be closed then."""
+        self._process.kill()
+        self._reader.join()
 
     def _read(self) -> None:
         assert self._process.stdout is not None
@@ -171,10 +177,11 @@ def real_client(kind: str, server: Running, browser: Browser | None) -> Iterator
     }[kind]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     with process:
+        driver = ProcessDriver(process)
         try:
-            yield RealClient(ProcessDriver(process))
+            yield RealClient(driver)
         finally:
-            process.kill()
+            driver.end()
 
 
 def needs(kind: str) -> pytest.MarkDecorator:

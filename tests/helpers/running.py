@@ -9,12 +9,13 @@ import sys
 import threading
 import time
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import attrs
+from forked_command import run_forked
 
 PATIENCE = 20.0
 ROOT = Path(__file__).parent.parent.parent
@@ -60,16 +61,20 @@ class Finished:
 
 
 def run(*arguments: str, cwd: Path | None = None, **settings: str) -> Finished:
-    """Run a command that ends by itself."""
+    """Run a command that ends by itself; a server that is not told where to listen takes a free port."""
+    if arguments[:1] == ("serve",) and not _has_place(arguments, settings):
+        arguments = ("serve", "--port", "0", *arguments[1:])
+    where, env = cwd or Path.cwd(), environment(**settings)
+    if "COVERAGE_PROCESS_CONFIG" not in env:  # which begins with Python
+        return Finished(*run_forked(arguments, where, env, PATIENCE))
     done = subprocess.run(
-        [*COMMAND, *arguments],
-        cwd=cwd,
-        env=environment(**settings),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
+        [*COMMAND, *arguments], cwd=where, env=env, capture_output=True, text=True, timeout=PATIENCE
     )
     return Finished(done.returncode, done.stdout, done.stderr)
+
+
+def _has_place(arguments: Sequence[str], settings: Mapping[str, str]) -> bool:
+    return not {"--port", "--unix"}.isdisjoint(arguments) or "TRIO_WS_APP_PORT" in settings
 
 
 @attrs.define
@@ -138,7 +143,8 @@ def serving(
     *arguments: str, cwd: Path | None = None, warnings: str = "error", **settings: str
 ) -> Iterator[Running]:
     """Run ``trio-ws-app serve`` with a free port, until the block ends."""
-    command = [*COMMAND, "serve", *([] if "--unix" in arguments else ["--port", "0"]), *arguments]
+    place = [] if _has_place(arguments, settings) else ["--port", "0"]
+    command = [*COMMAND, "serve", *place, *arguments]
     with started(command, cwd=cwd, env=environment(warnings, **settings)) as process:
         assert process.stdout is not None
         ready = process.stdout.readline()

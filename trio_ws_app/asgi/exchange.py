@@ -24,8 +24,6 @@ class Exchange(HttpLink):
     cancelled. If the application answers 404, it is ``fallback()`` that the client gets, if there is one.
     """
 
-    __slots__ = ("_fallback", "_replaced", "_started")
-
     def __init__(
         self,
         transport: Transport,

@@ -11,17 +11,16 @@ from typing import Final, NoReturn
 
 from coredis.exceptions import RedisError
 
-from ..connection import Message
 from .base import KEYS_ARE_KEPT, BrokerUnavailable
-from .delivery import Delivery, Gap, cost
-from .history import History
+from .delivery import Delivery, Gap, Publishing, cost
+from .history import History, Page
 from .memory_history import random_tag
 from .payload import decode_payload, encode_kept, encode_payload
 from .position import Position
 from .redis_cluster import key_for
 from .redis_deployment import CommandFailed, Deployment
 from .redis_script import Script, call_script
-from .ring import page
+from .ring import page_of
 
 # Adds a message to the list ``entries``: sets ``position``, and puts what is before the publisher's part of
 # an entry before ``payload``, which is then what is published (payload.py). The first one takes the epoch
@@ -101,16 +100,9 @@ class RedisHistories:
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
 
-    async def publish(
-        self,
-        channel: bytes,
-        message: Message,
-        history: History | None,
-        key: str | None,
-        publish_id: str | None,
-        traceparent: str | None,
-    ) -> Position | None:
+    async def publish(self, channel: bytes, publishing: Publishing) -> Position | None:
         """Publish by the script. Raises CommandFailed and RedisError."""
+        message, history, key = publishing.message, publishing.history, publishing.idempotency_key
         keys = [key_for(b"history", channel), key_for(b"epoch", channel)]
         once: tuple[bytes, ...] = ()
         if key is not None:
@@ -120,9 +112,9 @@ class RedisHistories:
         def arguments() -> tuple[bytes, ...]:
             command = self._deployment.publish_command
             if history is None:
-                payload = encode_payload(message, publish_id, traceparent)
+                payload = encode_payload(message, publishing.publish_id, publishing.traceparent)
                 return command, channel, payload, b"", b"", b"", *once
-            payload = encode_kept(message, publish_id, traceparent)
+            payload = encode_kept(message, publishing.publish_id, publishing.traceparent)
             kept = b"-%d" % history.size, b"%d" % (1000 * history.ttl)
             return command, channel, payload, random_tag().encode(), *kept, *once
 
@@ -157,23 +149,15 @@ class RedisHistories:
             return await self._range(channel, start, None, oldest, newest=False)
         return await self._range(channel, start, None, count, newest=True)
 
-    async def page(
-        self,
-        channel: bytes,
-        since: Position | None,
-        before: Position | None,
-        limit: int | None,
-        reverse: bool,
-    ) -> list[Delivery | Gap]:
+    async def page(self, channel: bytes, page: Page) -> list[Delivery | Gap]:
         """See ``Broker.history``."""
         # The messages at the two positions are read as well, to see whether they are the same.
-        start, end = since, before
-        if since is not None and before is not None and before.offset < since.offset:
-            start, end = before, since
-        other_end = since if reverse else before
-        count = limit + 2 if limit is not None and other_end is None else None
-        entries = await self._range(channel, start, end, count, newest=reverse)
-        return page(entries, since, before, limit, reverse)
+        start, end = page.since, page.before
+        if start is not None and end is not None and end.offset < start.offset:
+            start, end = end, start
+        other_end = page.since if page.reverse else page.before
+        count = page.limit + 2 if page.limit is not None and other_end is None else None
+        return page_of(await self._range(channel, start, end, count, newest=page.reverse), page)
 
     async def _range(
         self,

@@ -12,15 +12,16 @@ import trio
 
 from ..connection import Connection
 from ..errors import UsageError
-from ..observability.inspection.gather import gather
 from ..observability.inspection.hook import Inspector
 from ..request import Request, Response
 from ..server.options import ProcessRequest
 from ..server.serving import serve
-from .listeners import Listening, bind_tcp, bind_unix
+from .listeners import Listening, bind_tcp, bind_unix, url_of
 
 if TYPE_CHECKING:
     from ..observability.tracing import OpenTelemetry
+
+logger = logging.getLogger("trio_ws_app.cli")
 
 Bind = Callable[[], Listening]
 
@@ -91,6 +92,7 @@ def configure_tracing() -> OpenTelemetry:
 
 def _metrics_hook(inspector: Inspector, siblings: Sequence[str]) -> ProcessRequest:
     try:
+        from ..observability.inspection.gather import gather
         from ..observability.metrics import metrics_hook
     except ModuleNotFoundError:
         raise UsageError("--metrics needs prometheus-client: pip install 'trio-ws-app[metrics]'") from None
@@ -122,6 +124,7 @@ async def serve_admin(
         async with trio.open_nursery() as nursery:
             start = partial(serve, _unused, listeners=listening.listeners(), process_request=hooks)
             await nursery.start(start)
+            logger.info("also answering at %s", url_of(listening.sockets[0], "http"))
             task_status.started()
 
 

@@ -20,12 +20,19 @@ def _step(seconds: float) -> float:
     return min(seconds, max(_SHORTEST, seconds / _STEPS))
 
 
+async def wait_running(event: trio.Event, seconds: float) -> bool:
+    """Wait for the event until the process could have run for so many seconds; False if it does not come."""
+    while seconds > _RESOLUTION and not event.is_set():
+        step, before = _step(seconds), trio.current_time()
+        with trio.move_on_after(step):
+            await event.wait()
+        seconds -= min(trio.current_time() - before, step + _LATE)
+    return event.is_set()
+
+
 async def sleep_running(seconds: float) -> None:
     """Sleep until the process could have run for so many seconds, on Trio's clock."""
-    while seconds > _RESOLUTION:
-        step, before = _step(seconds), trio.current_time()
-        await trio.sleep(step)
-        seconds -= min(trio.current_time() - before, step + _LATE)
+    await wait_running(trio.Event(), seconds)
 
 
 def block_running(seconds: float) -> None:

@@ -25,6 +25,7 @@ from ..request import Request
 from ..server.masking import masked
 from ..server.server import Server
 from ..server.statistics import Statistics
+from ..server.tracing import containing_tracing
 from ..settings import Settings
 from ..wire.connection import WireConnection
 from ..wire.engine import Engine
@@ -173,10 +174,12 @@ class TracedConnection(WireConnection):
             "url.path": self.request.path,
             _CONNECTION: self.id,
         }
-        self._span = self.tracer_of_server.start_span(
-            "process message", context.Context(), SpanKind.CONSUMER, attributes=attributes, links=self._links
-        )
-        return self._span
+        tracer, links = self.tracer_of_server, self._links
+        with containing_tracing():
+            self._span = tracer.start_span(
+                "process message", context.Context(), SpanKind.CONSUMER, attributes=attributes, links=links
+            )
+        return self._span or trace.INVALID_SPAN
 
     def fail_span(self, error: BaseException) -> None:
         """Note what the handling of the message has raised, unless that is a normal end."""
@@ -190,7 +193,8 @@ class TracedConnection(WireConnection):
         """The message is handled."""
         span, self._span = self._span, None
         if span is not None:
-            span.end()
+            with containing_tracing():
+                span.end()
 
 
 def add_trace(record: logging.LogRecord) -> bool:

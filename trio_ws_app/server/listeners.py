@@ -17,7 +17,6 @@ from ..wire.stream import StreamTransport
 from .addresses import socket_client, stream_client, stream_local_address
 from .admission import Admission
 from .containment import interrupt_in, is_cancelled
-from .draining import Stop
 
 logger = logging.getLogger("trio_ws_app.server")
 
@@ -32,9 +31,9 @@ Listener = trio.abc.Listener[trio.abc.Stream]
 class Acceptor:
     """Accepts from one listener until it is cancelled; the streams' tasks run in ``nursery``."""
 
-    def __init__(self, admission: Admission, stop: Stop, nursery: trio.Nursery) -> None:
+    def __init__(self, admission: Admission, nursery: trio.Nursery) -> None:
         self._admission = admission
-        self._stop = stop
+        self._stop = admission.core.stop
         self._nursery = nursery
         self._failing = False
 
@@ -193,12 +192,11 @@ class Entrance:
         listeners: Sequence[Listener],
         sockets: Sequence[socket.socket],
         admission: Admission,
-        stop: Stop,
         nursery: trio.Nursery,
     ) -> None:
         self._listeners = listeners
         self._sockets = sockets
-        self._acceptor = partial(Acceptor, admission, stop, nursery)
+        self._acceptor = partial(Acceptor, admission, nursery)
         self._scope = trio.CancelScope()
 
     async def accept(self) -> None:

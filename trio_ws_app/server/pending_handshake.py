@@ -27,7 +27,7 @@ from .addresses import Client, ip_client
 from .masking import masked
 from .preamble import AnyTransport, Dropped, Preamble
 from .tls import Secured, agreed
-from .tracing import Trace
+from .tracing import ContainedTrace
 
 logger = logging.getLogger("trio_ws_app.handshake")
 
@@ -124,7 +124,7 @@ class PendingHandshake:
         self.has_spoken = False
         self.on_lost: Callable[[], None] | None = None
         self.head = _NO_HEAD  # of the request, once that has come
-        self.trace: Trace | None = None
+        self.trace: ContainedTrace | None = None
         self.secured = secured
         self._owner = owner
         self._reader = RequestReader(owner.settings, http=owner.serves_http)
