@@ -121,7 +121,7 @@ async def _publish(broker: ws.Broker, topic: str, kept: bool) -> None:
 
 
 async def following(url: str, count: int) -> dict[str, float]:
-    """From publishing to the last of all WebSocket clients, 200 messages a second, plain and kept by turns."""
+    """From publishing to the last WebSocket client, 200 messages a second, plain and kept by turns."""
     is_there = trio.Semaphore(0)
     times: list[float] = []
     registry: ws.Registry[None]
