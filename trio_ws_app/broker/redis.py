@@ -8,7 +8,6 @@ from functools import partial
 
 import attrs
 import trio
-from coredis.exceptions import RedisError
 
 from ..concurrency.background import background
 from .base import Broker, BrokerStatistics, BrokerUnavailable
@@ -20,6 +19,7 @@ from .position import Position
 from .presence import PresenceSink, Present, Roster, checked_linger
 from .redis_cluster import discover
 from .redis_deployment import CommandFailed, Deployment
+from .redis_errors import RedisError
 from .redis_feed import RedisFeed, Shared
 from .redis_history import RedisHistories, unavailable
 from .redis_presence import RedisPresence

@@ -10,27 +10,16 @@ from typing import Protocol
 
 import attrs
 import trio
-from coredis.exceptions import (
-    AskError,
-    BusyLoadingError,
-    ClusterDownError,
-    ReadOnlyError,
-    RedisError,
-    TryAgainError,
-)
 
 from .base import BrokerUnavailable
 from .redis_cluster import Layout, discover
 from .redis_connection import RedisConnection, Reply
-from .redis_errors import ConnectionLost, NotSent
+from .redis_errors import ConnectionLost, NotInCharge, NotSent, RedisError
 from .redis_link import Link
 from .redis_patience import Patience
 from .redis_url import Address, RedisTimeouts, RedisUrl
 
 logger = logging.getLogger("trio_ws_app.broker")
-
-# MOVED is an AskError: ask another server. A primary that has become a replica is read-only.
-NOT_IN_CHARGE = (AskError, BusyLoadingError, ClusterDownError, ReadOnlyError, TryAgainError)
 
 
 class CommandFailed(Exception):
@@ -116,7 +105,7 @@ class Deployment:
                 if isinstance(reply, ConnectionLost) and not isinstance(reply, NotSent):
                     raise CommandFailed(str(reply), sent=True)
                 sent = False
-                if isinstance(reply, NOT_IN_CHARGE):
+                if isinstance(reply, NotInCharge):
                     self.look_for_servers()
                 elif not isinstance(reply, NotSent):
                     raise reply

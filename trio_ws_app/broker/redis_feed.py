@@ -9,7 +9,6 @@ from typing import Final, TypeVar
 
 import attrs
 import trio
-from coredis.exceptions import RedisError
 
 from .base import BrokerUnavailable
 from .delivery import Gap, Item
@@ -20,6 +19,7 @@ from .payload import decode_payload
 from .position import Position
 from .redis_connection import RedisConnection
 from .redis_deployment import CommandFailed
+from .redis_errors import RedisError
 from .redis_history import RedisHistories, unavailable
 from .redis_patience import Patience
 from .ring import FORK, Ring, RingBudget, after

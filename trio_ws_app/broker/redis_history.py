@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import Final, NoReturn
 
-from coredis.exceptions import RedisError
-
 from .base import KEYS_ARE_KEPT, BrokerUnavailable
 from .delivery import Delivery, Gap, Publishing, cost
 from .history import History, Page
@@ -19,6 +17,7 @@ from .payload import decode_payload, encode_kept, encode_payload
 from .position import Position
 from .redis_cluster import key_for
 from .redis_deployment import CommandFailed, Deployment
+from .redis_errors import RedisError
 from .redis_script import Script, call_script
 from .ring import page_of
 

@@ -14,10 +14,10 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 import trio
-from coredis.exceptions import RedisError
 
 from .memory_history import random_tag
 from .redis_deployment import CommandFailed, Deployment
+from .redis_errors import RedisError
 from .redis_script import Script, call_script
 
 LEASE: Final = 15.0  # seconds

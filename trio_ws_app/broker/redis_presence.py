@@ -12,11 +12,11 @@ from functools import partial
 
 import attrs
 import trio
-from coredis.exceptions import RedisError
 
 from .base import BrokerUnavailable
 from .presence import AlreadyPresent, PresenceSink, Present, Roster, encoded_info, user_of
 from .redis_deployment import CommandFailed, Deployment
+from .redis_errors import RedisError
 from .redis_lease import Lease
 from .redis_presence_changes import Change, Member, Members, encoded
 from .redis_presence_view import View

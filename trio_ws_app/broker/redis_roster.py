@@ -9,14 +9,13 @@ from __future__ import annotations
 import json
 from typing import Final
 
-from coredis.exceptions import RedisError
-
 from .memory_history import random_tag
 from .payload import decode_payload
 from .position import Position
 from .presence import Present
 from .redis_cluster import key_for
 from .redis_deployment import CommandFailed, Deployment
+from .redis_errors import RedisError
 from .redis_history import RECORD, unavailable
 from .redis_script import Script, call_script
 

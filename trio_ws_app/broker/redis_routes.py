@@ -8,12 +8,10 @@ from functools import partial
 
 import attrs
 import trio
-from coredis.exceptions import RedisError
 
 from .base import BrokerUnavailable
 from .redis_connection import RedisConnection, Reply
-from .redis_deployment import NOT_IN_CHARGE
-from .redis_errors import ConnectionLost
+from .redis_errors import ConnectionLost, NotInCharge, RedisError
 from .redis_feed import RedisFeed
 from .redis_link import Link
 from .redis_patience import Patience
@@ -142,7 +140,7 @@ class Routes:
             return  # the topic was given back meanwhile, or is asked for elsewhere
         if isinstance(reply, RedisError):
             route.asked = None
-            if isinstance(reply, NOT_IN_CHARGE):
+            if isinstance(reply, NotInCharge):
                 self._layout_is_wrong()
             elif not isinstance(reply, ConnectionLost):
                 self._refused(route, reply)

@@ -6,10 +6,9 @@ import hashlib
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from coredis.exceptions import NoScriptError
-
 from .redis_connection import Reply
 from .redis_deployment import Deployment
+from .redis_errors import UnknownScript
 
 
 class Script:
@@ -34,7 +33,7 @@ async def call_script(
         return await deployment.call(
             channel, lambda: (b"EVALSHA", script.digest, count, *keys, *arguments()), size
         )
-    except NoScriptError:  # nothing has been done; EVAL has Redis remember the script
+    except UnknownScript:  # nothing has been done; EVAL has Redis remember the script
         return await deployment.call(
             channel, lambda: (b"EVAL", script.source, count, *keys, *arguments()), size
         )

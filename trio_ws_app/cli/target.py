@@ -15,9 +15,9 @@ from typing import TypeGuard
 from ..apps import BUILT_IN
 from ..asgi.application import Application as AsgiApplication
 from ..broker import Broker
+from ..callbacks import is_async
 from ..errors import UsageError
 from ..server.app import App, as_app
-from ..server.options import is_async
 from .failure import own_frames
 from .guesses import guess, names_a_file, own_file
 from .shutdown import Stopped
@@ -56,7 +56,7 @@ def as_application(thing: object, target: str) -> Application:
         return _stateless(thing)
     if is_async(thing):
         _expect_arguments(thing, 1, _not_a_handler(thing, target))
-        return _stateless(App(thing))  # type: ignore[arg-type]  # checked above
+        return _stateless(App(thing))
     if inspect.isasyncgenfunction(thing):
         raise UsageError(f"{target} yields: it needs @contextlib.asynccontextmanager above it")
     if not callable(thing):

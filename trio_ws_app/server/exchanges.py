@@ -54,7 +54,8 @@ class Exchanges:
         head, body = handshake.head, handshake.hand_over()
         answer = AnswerWriter(request.method, head.version, keeps_alive(head))
         remote = handshake.client.remote
-        exchange = Exchange(handshake.transport, self, remote, request, answer, body, fallback)
+        exchange = Exchange(handshake.transport, self, remote, request, answer, body)
+        exchange.fallback = fallback
         scope = http_scope(request, head.version, self._core.options.state)
         self.live[exchange] = handshake.host
         self._handshakes[exchange] = handshake

@@ -152,27 +152,18 @@ async def _close_forcefully(resource: trio.abc.AsyncResource) -> None:
 async def open_tcp_listeners(port: int, host: str | None) -> list[trio.SocketListener]:
     """Listen on every address of ``host``, on the same port, also if that is 0. Raises OSError."""
     for _ in range(_ATTEMPTS):
-        first, *others = await trio.open_tcp_listeners(port, host=host)
-        if port or not others:
-            break
-        taken = int(first.socket.getsockname()[1])
-        hosts = [listener.socket.getsockname()[0] for listener in others]
-        for listener in others:
+        listeners = await trio.open_tcp_listeners(port, host=host)
+        ports = [int(listener.socket.getsockname()[1]) for listener in listeners]
+        if len(set(ports)) == 1:
+            return listeners
+        for listener in listeners:
             listener.socket.close()
-        others = []
         try:
-            for address in hosts:
-                others += await trio.open_tcp_listeners(taken, host=address)
-        except BaseException as error:
-            for listener in (first, *others):
-                listener.socket.close()
-            if not isinstance(error, OSError) or error.errno != errno.EADDRINUSE:
+            return await trio.open_tcp_listeners(ports[0], host=host)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
                 raise
-        else:
-            break
-    else:
-        raise OSError(errno.EADDRINUSE, "no port is free on every address")
-    return [first, *others]
+    raise OSError(errno.EADDRINUSE, "no port is free on every address")
 
 
 def detached(listener: trio.SocketListener) -> socket.socket:
