@@ -3,6 +3,9 @@
 A list is its own counter: the newest entry, which is never trimmed, has the epoch, the offset and the tag
 that the next one follows. When the list is gone, whatever the reason, the next message begins a new epoch.
 A server that has lost its newest entries gives their offsets to other messages, with other tags.
+
+What another program, or another version of this one, has left under the name of a list is no history: it is
+read as none, and gives way to the next message.
 """
 
 from __future__ import annotations
@@ -18,22 +21,44 @@ from .position import Position
 from .redis_cluster import key_for
 from .redis_deployment import CommandFailed, Deployment
 from .redis_errors import RedisError
-from .redis_script import Script, call_script
+from .redis_script import ASK, Script, call_script
 from .ring import page_of
+
+# The position in an entry, in its parts; nil if there is none. Nothing that may be found in a key fails.
+_PLACE: Final = rb"local place = '^\255at:([0-9a-z]+)%-([1-9]%d*)%-([0-9a-z]+) '"
+_PLACES: Final = (
+    _PLACE
+    + ASK
+    + rb"""
+local function place_of(entry) return string.match(entry or '', place) end
+local function newest_place(entries) return place_of(ask('LINDEX', entries, '-1')) end
+local function reserved_epoch(key)
+  return string.match(ask('GET', key) or '', '^[0-9a-z]+$')
+end
+"""
+)
 
 # Adds a message to the list ``entries``: sets ``position``, and puts what is before the publisher's part of
 # an entry before ``payload``, which is then what is published (payload.py). The first one takes the epoch
-# that was ``reserved``, or else its own ``tag``. ``oldest`` is the index of the oldest entry that stays, from
-# the end. Numbers stay texts as far as possible, and '%d' makes one of the offset, since Lua's own
-# conversions are slow; so would be a function, which a script makes anew each time.
-RECORD: Final = rb"""
-  local newest = redis.call('LINDEX', entries, '-1')
-  local epoch, offset, previous = tag, 0, '-'
-  if newest then
-    epoch, offset, previous = string.match(newest, '^\255at:(%w+)%-(%d+)%-(%w+)')
-  elseif reserved then
-    epoch = redis.call('GET', reserved) or tag
-    redis.call('DEL', reserved)
+# that was ``reserved``, or else its own ``tag``. ``oldest`` is the index of the oldest entry that stays,
+# from the end. Every message passes here: functions, which a script makes anew each time, are left to the
+# first one, numbers stay texts, and '%d' makes one of the offset, since Lua's own conversions are slow.
+RECORD: Final = (
+    _PLACE
+    + rb"""
+  local newest = redis.pcall('LINDEX', entries, '-1')
+  local epoch, offset, previous
+  if type(newest) == 'string' then
+    epoch, offset, previous = string.match(newest, place)
+  end
+  if not epoch then
+"""
+    + _PLACES
+    + rb"""
+    ask('LINDEX', entries, '-1')  -- fails if the list could not be read
+    redis.call('DEL', entries)
+    epoch, offset, previous = reserved and reserved_epoch(reserved) or tag, 0, '-'
+    if reserved then redis.call('DEL', reserved) end
   end
   position = epoch .. '-' .. string.format('%d', offset + 1) .. '-' .. tag
   payload = '\255at:' .. position .. ' ' .. previous .. ' ' .. payload
@@ -41,14 +66,18 @@ RECORD: Final = rb"""
   redis.call('LTRIM', entries, oldest, '-1')
   redis.call('PEXPIRE', entries, ttl)
 """
+)
 
 _PUBLISH: Final = Script(
     rb"""
 local entries, reserved, done = KEYS[1], KEYS[2], KEYS[3]
 local publish, channel, payload, tag, oldest, ttl, done_ttl = unpack(ARGV)
 if done then
-  local before = redis.call('GET', done)
-  if before then return before end
+"""
+    + _PLACES
+    + rb"""
+  local before = ask('GET', done)
+  if before == '' or before and place_of('\255at:' .. before .. ' ') then return before end
 end
 local position = ''
 if oldest ~= '' then
@@ -64,10 +93,11 @@ return position
 
 
 _RESERVE: Final = Script(
-    rb"""
-local newest = redis.call('LINDEX', KEYS[1], -1)
-if newest then return string.match(newest, '^\255at:(%w+)') end
-local epoch = redis.call('GET', KEYS[2]) or ARGV[1]
+    _PLACES
+    + rb"""
+local newest = newest_place(KEYS[1])
+if newest then return newest end
+local epoch = reserved_epoch(KEYS[2]) or ARGV[1]
 redis.call('SET', KEYS[2], epoch, 'PX', ARGV[2])
 return epoch
 """
@@ -76,10 +106,11 @@ return epoch
 # ARGV: the first offset, the last, how many at most, each of them "" for all, and "newest" or "oldest", those
 # that are wanted of too many. Places in the list are counted from its end, the offset of which is known.
 _READ: Final = Script(
-    rb"""
-local newest = redis.call('LINDEX', KEYS[1], -1)
+    _PLACES
+    + rb"""
+local _, newest = newest_place(KEYS[1])
 if not newest then return {} end
-local behind = string.match(newest, '^\255at:%w+%-(%d+)') + 1
+local behind = newest + 1
 local first, last, count = ARGV[1], ARGV[2], tonumber(ARGV[3])
 first = math.max(-redis.call('LLEN', KEYS[1]), first == '' and -behind or first - behind)
 last = math.min(-1, last == '' and -1 or last - behind)
@@ -172,7 +203,17 @@ class RedisHistories:
         keys = (key_for(b"history", channel),)
         reply = await call_script(self._deployment, channel, _READ, keys, lambda: arguments, 0)
         assert isinstance(reply, list)
-        return [decode_payload(entry) for entry in reply]
+        return _chain([decode_payload(entry) for entry in reply])
+
+
+def _chain(entries: list[Delivery]) -> list[Delivery]:
+    """The newest entries of which each follows the one before: others may have been put between them."""
+    first = len(entries)
+    while first and (place := entries[first - 1].position) is not None:
+        if first < len(entries) and not entries[first].follows(place):
+            break
+        first -= 1
+    return entries[first:]
 
 
 def unavailable(failure: CommandFailed | RedisError, what: str) -> NoReturn:
