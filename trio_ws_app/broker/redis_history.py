@@ -57,8 +57,11 @@ RECORD: Final = (
     + rb"""
     ask('LINDEX', entries, '-1')  -- fails if the list could not be read
     redis.call('DEL', entries)
-    epoch, offset, previous = reserved and reserved_epoch(reserved) or tag, 0, '-'
-    if reserved then redis.call('DEL', reserved) end
+    epoch, offset, previous = tag, 0, '-'
+    if reserved then
+      epoch = reserved_epoch(reserved) or tag
+      redis.call('DEL', reserved)
+    end
   end
   position = epoch .. '-' .. string.format('%d', offset + 1) .. '-' .. tag
   payload = '\255at:' .. position .. ' ' .. previous .. ' ' .. payload
