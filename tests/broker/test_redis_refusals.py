@@ -10,7 +10,14 @@ from redis_servers import RedisServer, until
 
 import trio_ws_app as ws
 from trio_ws_app.broker import Broker, BrokerUnavailable, Gap, RedisTimeouts, open_redis_broker
-from trio_ws_app.broker.redis_errors import NotInCharge, PasswordWanted, RedisError, UnknownScript, refusal
+from trio_ws_app.broker.redis_errors import (
+    NotInCharge,
+    PasswordWanted,
+    RedisError,
+    UnknownScript,
+    WrongType,
+    refusal,
+)
 
 KINDS = [
     ("ASK 3999 127.0.0.1:7001", NotInCharge),
@@ -21,7 +28,8 @@ KINDS = [
     ("TRYAGAIN Multiple keys request during rehashing of slot", NotInCharge),
     ("NOSCRIPT No matching script.", UnknownScript),
     ("NOAUTH Authentication required.", PasswordWanted),
-    ("WRONGTYPE Operation against a key holding the wrong kind of value", RedisError),
+    ("WRONGTYPE Operation against a key holding the wrong kind of value", WrongType),
+    ("NOPERM this user has no permissions", RedisError),
 ]
 QUICK = RedisTimeouts(connect=0.5, request=1, ping_interval=0.3, ping=0.3, backoff=0.1)
 

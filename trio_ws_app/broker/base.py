@@ -140,11 +140,13 @@ class Broker(ABC):
         """Within the block, be present on ``topic``, as every process can see.
 
         ``info`` is a JSON value, see ``Present``. The end of the block is the leave, or ``linger`` seconds
-        after it, unless the user has joined again by then. When a process ends without a word, its members
-        leave when its lease ends, within 20 s.
+        after it if the user has no other member then; one that joins meanwhile takes the place of the one
+        that lingers, and nothing is told. When a process ends without a word, its members leave when its
+        lease ends, within 20 s.
 
         Raises:
-            AlreadyPresent: the user is there already, and this was to be ``exclusive``.
+            AlreadyPresent: the user is there already, and this was to be ``exclusive``. A member that
+                lingers gives way to one with the same ``info``, and keeps its user's place from others.
             BrokerUnavailable: the broker did not take it in time; nothing stays behind then.
             TypeError, ValueError: ``info`` is no JSON value, or takes more than 16 KiB.
             ValueError: ``linger`` is no number of seconds from 0 to a million.

@@ -35,8 +35,8 @@ class Subscriptions(Protocol):
 
     def place_all(self) -> None: ...
     def lose_link(self, link: Link, why: str) -> None: ...
-    def message(self, channel: bytes, payload: bytes) -> None: ...
-    def dropped(self, channel: bytes) -> None: ...
+    def message(self, link: Link, channel: bytes, payload: bytes) -> None: ...
+    def dropped(self, link: Link, channel: bytes) -> None: ...
 
 
 class Deployment:
@@ -138,8 +138,8 @@ class Deployment:
                 link.run,
                 self._url,
                 self._timeouts,
-                on_message=self._subscriptions.message,
-                on_dropped=self._subscriptions.dropped,
+                on_message=partial(self._subscriptions.message, link),
+                on_dropped=partial(self._subscriptions.dropped, link),
             ),
             name=f"Redis at {link.address}",
         )

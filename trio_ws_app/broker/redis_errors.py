@@ -24,6 +24,10 @@ class UnknownScript(RedisError):
     """Redis has no script of this digest."""
 
 
+class WrongType(RedisError):
+    """A key has another type than the command is for."""
+
+
 class PasswordWanted(RedisError):
     """Redis carries nothing out before AUTH."""
 
@@ -39,6 +43,7 @@ class NotSent(ConnectionLost):
 _KINDS = {
     "NOAUTH": PasswordWanted,
     "NOSCRIPT": UnknownScript,
+    "WRONGTYPE": WrongType,
     **dict.fromkeys(("ASK", "CLUSTERDOWN", "LOADING", "MOVED", "READONLY", "TRYAGAIN"), NotInCharge),
 }
 

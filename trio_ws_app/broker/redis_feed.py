@@ -73,6 +73,11 @@ class RedisFeed(Feed):
         self._filled: trio.Event | None = None  # while the ring is being filled
         self._reads = 0  # how often the ring was filled, or began to be
 
+    @property
+    def has_positions(self) -> bool:
+        """Whether a message with a position has come, or the history was asked for."""
+        return self._merge.last is not None or self._reads > 0
+
     # -- live
 
     def message(self, payload: bytes) -> None:

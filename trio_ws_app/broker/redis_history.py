@@ -3,6 +3,9 @@
 A list is its own counter: the newest entry, which is never trimmed, has the epoch, the offset and the tag
 that the next one follows. When the list is gone, whatever the reason, the next message begins a new epoch.
 A server that has lost its newest entries gives their offsets to other messages, with other tags.
+
+What another program, or another version of this one, has left under the name of a list is no history: it is
+read as none, and gives way to the next message.
 """
 
 from __future__ import annotations
@@ -18,22 +21,40 @@ from .position import Position
 from .redis_cluster import key_for
 from .redis_deployment import CommandFailed, Deployment
 from .redis_errors import RedisError
-from .redis_script import Script, call_script
+from .redis_script import ASK, Script, call_script
 from .ring import page_of
+
+# The position of a list's newest entry, in its parts; nil if there is none. Nothing that may be found fails.
+_PLACES: Final = (
+    ASK
+    + rb"""
+local function place_of(entry)
+  return string.match(entry or '', '^\255at:([0-9a-z]+)%-([1-9]%d*)%-([0-9a-z]+) ')
+end
+local function newest_place(entries) return place_of(ask('LINDEX', entries, '-1')) end
+local function reserved_epoch(key)
+  return string.match(ask('GET', key) or '', '^[0-9a-z]+$')
+end
+"""
+)
 
 # Adds a message to a list and publishes it; returns its position. An entry is what is published (payload.py).
 # The first one takes the epoch that was reserved, or else its own tag. Indexes are texts, since Redis formats
 # a number as one with a fraction.
-RECORD: Final = rb"""
+RECORD: Final = (
+    _PLACES
+    + rb"""
 local function record(entries, publish, channel, payload, tag, size, ttl, publish_id, reserved)
-  local newest = redis.call('LINDEX', entries, '-1')
-  local epoch, offset, previous = tag, 1, '-'
-  if newest then
-    epoch, offset, previous = string.match(newest, '^\255at:(%w+)%-(%d+)%-(%w+)')
+  local epoch, offset, previous = newest_place(entries)
+  if epoch then
     offset = offset + 1
-  elseif reserved then
-    epoch = redis.call('GET', reserved) or tag
-    redis.call('DEL', reserved)
+  else
+    epoch, offset, previous = tag, 1, '-'
+    redis.call('DEL', entries)
+    if reserved then
+      epoch = reserved_epoch(reserved) or tag
+      redis.call('DEL', reserved)
+    end
   end
   local position = epoch .. '-' .. offset .. '-' .. tag
   local entry = '\255at:' .. position .. ' ' .. previous .. ' ' .. publish_id .. '\n' .. payload
@@ -45,6 +66,7 @@ local function record(entries, publish, channel, payload, tag, size, ttl, publis
   return position
 end
 """
+)
 
 _PUBLISH: Final = Script(
     RECORD
@@ -52,8 +74,8 @@ _PUBLISH: Final = Script(
 local entries, reserved, done = KEYS[1], KEYS[2], KEYS[3]
 local publish, channel, payload, publish_id, tag, size, ttl, done_ttl = unpack(ARGV)
 if done then
-  local before = redis.call('GET', done)
-  if before then return before end
+  local before = ask('GET', done)
+  if before == '' or before and place_of('\255at:' .. before .. ' ') then return before end
 end
 local position = ''
 if size ~= '0' then
@@ -69,10 +91,11 @@ return position
 
 
 _RESERVE: Final = Script(
-    rb"""
-local newest = redis.call('LINDEX', KEYS[1], -1)
-if newest then return string.match(newest, '^\255at:(%w+)') end
-local epoch = redis.call('GET', KEYS[2]) or ARGV[1]
+    _PLACES
+    + rb"""
+local newest = newest_place(KEYS[1])
+if newest then return newest end
+local epoch = reserved_epoch(KEYS[2]) or ARGV[1]
 redis.call('SET', KEYS[2], epoch, 'PX', ARGV[2])
 return epoch
 """
@@ -81,10 +104,11 @@ return epoch
 # ARGV: the first offset, the last, how many at most, each of them "" for all, and "newest" or "oldest", those
 # that are wanted of too many. Places in the list are counted from its end, the offset of which is known.
 _READ: Final = Script(
-    rb"""
-local newest = redis.call('LINDEX', KEYS[1], -1)
+    _PLACES
+    + rb"""
+local _, newest = newest_place(KEYS[1])
 if not newest then return {} end
-local behind = string.match(newest, '^\255at:%w+%-(%d+)') + 1
+local behind = newest + 1
 local first, last, count = ARGV[1], ARGV[2], tonumber(ARGV[3])
 first = math.max(-redis.call('LLEN', KEYS[1]), first == '' and -behind or first - behind)
 last = math.min(-1, last == '' and -1 or last - behind)
@@ -180,7 +204,17 @@ class RedisHistories:
         keys = (key_for("history", channel),)
         reply = await call_script(self._deployment, channel, _READ, keys, lambda: arguments, 0)
         assert isinstance(reply, list)
-        return [decode_payload(entry) for entry in reply]
+        return _chain([decode_payload(entry) for entry in reply])
+
+
+def _chain(entries: list[Delivery]) -> list[Delivery]:
+    """The newest entries of which each follows the one before: others may have been put between them."""
+    first = len(entries)
+    while first and (place := entries[first - 1].position) is not None:
+        if first < len(entries) and not entries[first].follows(place):
+            break
+        first -= 1
+    return entries[first:]
 
 
 def unavailable(failure: CommandFailed | RedisError, what: str) -> NoReturn:
