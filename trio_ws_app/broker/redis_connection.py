@@ -207,5 +207,7 @@ class RedisConnection:
 
 
 def _packed(command: tuple[bytes, ...]) -> bytes:
-    arguments = [b"$%d\r\n%b\r\n" % (len(argument), argument) for argument in command]
-    return b"*%d\r\n%b" % (len(command), b"".join(arguments))
+    parts: list[int | bytes] = [len(command)]
+    for argument in command:
+        parts += len(argument), argument
+    return (b"*%d\r\n" + b"$%d\r\n%b\r\n" * len(command)) % tuple(parts)
