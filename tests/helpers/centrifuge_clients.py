@@ -144,23 +144,26 @@ class ProcessDriver:
 
 
 class PageDriver:
-    """A client in a page of the server's own port."""
+    """A client in a page of the server's own port, beside others."""
 
     def __init__(self, tab: Tab, url: str) -> None:
         self._tab = tab
-        source = (CLIENTS / "centrifuge_driver.mjs").read_text().partition("\nif (typeof process")[0]
-        tab.value((PACKAGE / "dist" / "centrifuge.js").read_text() + "\n;0")
-        start = f"window.told = []; window.obey = drive(Centrifuge, {url!r}, {{}}, (what) => told.push(what))"
-        tab.value(f"{source}; {start}; 0")
+        if not tab.value("'drivers' in window"):
+            package = (PACKAGE / "dist" / "centrifuge.js").read_text()
+            source = (CLIENTS / "centrifuge_driver.mjs").read_text().partition("\nif (typeof process")[0]
+            tab.value(f"{package}\n{source}; window.drivers = []; 0")
+        told = f"const told = []; const obey = drive(Centrifuge, {url!r}, {{}}, (what) => told.push(what))"
+        self._name = f"drivers[{tab.value(f'{{ {told}; drivers.push({{ told, obey }}) - 1 }}')}]"
 
     def say(self, order: dict[str, Any]) -> None:
-        self._tab.value(f"obey({json.dumps(order)}), 0")
+        self._tab.value(f"{self._name}.obey({json.dumps(order)}), 0")
 
     def told(self) -> list[dict[str, Any]]:
-        told: list[dict[str, Any]] = json.loads(self._tab.value("JSON.stringify(told.splice(0))"))
-        if not told:
+        told = self._tab.value(f"JSON.stringify({self._name}.told.splice(0))")
+        if told == "[]":
             time.sleep(0.02)
-        return told
+        events: list[dict[str, Any]] = json.loads(told)
+        return events
 
 
 @contextmanager
@@ -169,7 +172,7 @@ def real_client(kind: str, server: Running, browser: Browser | None) -> Iterator
     url = f"ws://127.0.0.1:{server.port}/connection/websocket"
     if kind == "page":
         assert browser is not None
-        yield RealClient(PageDriver(browser.tab(f"http://127.0.0.1:{server.port}/"), url))
+        yield RealClient(PageDriver(browser.tab_of(f"http://127.0.0.1:{server.port}/"), url))
         return
     command = {
         "node": ["node", str(CLIENTS / "centrifuge_driver.mjs"), url],
