@@ -89,7 +89,7 @@ from .errors import CloseCode, CloseReason, ConnectionClosed, HandshakeRefused, 
 from .json_codec import JsonCodec
 from .json_messages import JsonMessages, json_messages
 from .patterns import consume, produce
-from .registry.fanout import BroadcastResult, Overflow, broadcast
+from .registry.fanout import BroadcastResult, broadcast
 from .registry.groups import Group
 from .registry.opening import open_registry
 from .registry.registry import Member, Registry
@@ -103,6 +103,7 @@ from .server.server import Server
 from .server.serving import serve
 from .server.statistics import Statistics
 from .settings import Settings
+from .wire.overflow import Overflow
 
 __all__ = [
     "TLS",
