@@ -12,7 +12,8 @@ from typing import Any
 import attrs
 import trio
 
-from .patterns import Channel, Consumer, Item, Producer, call_inline, consumption, is_async, production
+from .callbacks import is_async
+from .patterns import Channel, Consumer, Item, Producer, call_inline, consumption, production
 
 
 class Side(StrEnum):

@@ -18,12 +18,13 @@ from urllib.request import urlopen
 
 import pytest
 from rich.console import Console
-from running import COMMAND, PATIENCE, environment, run, serving
+from running import COMMAND, PATIENCE, command, environment, run, serving
 from websockets.sync.client import connect
 
 from trio_ws_app.cli import top_tasks, top_view
 from trio_ws_app.cli.top_live import View
-from trio_ws_app.observability.inspection.snapshot import ConnectionRow, Query
+from trio_ws_app.observability.inspection.rows import ConnectionRow
+from trio_ws_app.observability.inspection.snapshot import Query
 from trio_ws_app.server.tasks import Place, TaskNode
 from trio_ws_app.wire.histogram import Distribution
 
@@ -257,8 +258,7 @@ def test_an_answer_that_is_no_snapshot_is_one_line() -> None:
             (b"200 OK", b'{"worker": 1}', "with no snapshot"),
             (b"500 No", b"\x1b[31m", r"answers with HTTP status 500: \x1b[31m"),
         ):
-            command = [*COMMAND, "top", address, "--once", "--json"]
-            with subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True) as top:
+            with command("top", address, "--once", "--json", env=environment()) as top:
                 stream, _ = listener.accept()
                 with stream:
                     stream.recv(4096)

@@ -249,7 +249,7 @@ async def test_metrics_are_the_servers_counts() -> None:
 
 def test_nothing_is_imported_without_it() -> None:
     """A server that is not traced does not know of OpenTelemetry."""
-    code = "import sys, trio_ws_app, trio_ws_app.cli; print(*sys.modules)"
+    code = "import sys, trio_ws_app.cli.serving; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "trio_ws_app.server.tracing" in done.stdout
     assert "opentelemetry" not in done.stdout

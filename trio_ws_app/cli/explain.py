@@ -6,9 +6,9 @@ import ssl
 
 import trio
 
-from ..client.system_error import system_error
 from ..errors import ConnectionClosed, HandshakeRefused
 from ..protocol.url import without_secrets
+from ..system_error import system_error
 
 
 def why_not_connected(problem: Exception, url: str) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import sysconfig
 import traceback
+from functools import cache
 
 import trio
 
@@ -16,12 +16,6 @@ from .process import say
 
 _PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
 _APPS = _PACKAGE + "apps" + os.sep
-_NOT_THE_APPLICATIONS = (
-    os.path.dirname(trio.__file__) + os.sep,
-    *(sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")),
-    "<frozen ",
-)
-
 
 # A BaseException of the application's own is a failure: a panic in Rust arrives as one.
 _NO_FAILURES = (UsageError, SystemExit, KeyboardInterrupt, trio.Cancelled)
@@ -89,4 +83,12 @@ def own_frames(error: BaseException) -> list[traceback.FrameSummary]:
 def _is_own(file: str) -> bool:
     if file.startswith(_PACKAGE):
         return file.startswith(_APPS)
-    return not file.startswith(_NOT_THE_APPLICATIONS)
+    return not file.startswith(_not_the_applications())
+
+
+@cache
+def _not_the_applications() -> tuple[str, ...]:
+    import sysconfig
+
+    libraries = (sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+    return *(path + os.sep for path in (os.path.dirname(trio.__file__), *libraries)), "<frozen "

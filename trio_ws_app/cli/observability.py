@@ -12,7 +12,6 @@ import trio
 
 from ..connection import Connection
 from ..errors import UsageError
-from ..observability.inspection.gather import gather
 from ..observability.inspection.hook import Inspector
 from ..request import Request, Response
 from ..server.options import ProcessRequest
@@ -93,6 +92,7 @@ def configure_tracing() -> OpenTelemetry:
 
 def _metrics_hook(inspector: Inspector, siblings: Sequence[str]) -> ProcessRequest:
     try:
+        from ..observability.inspection.gather import gather
         from ..observability.metrics import metrics_hook
     except ModuleNotFoundError:
         raise UsageError("--metrics needs prometheus-client: pip install 'trio-ws-app[metrics]'") from None

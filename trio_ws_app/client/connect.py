@@ -24,7 +24,7 @@ from ..settings import Settings
 from .adapted import AdaptedConnection
 from .blocks import closing
 from .keepalive import Keepalive
-from .stream import ClientStream, ShutdownStream
+from .stream import ClientStream, shut_down
 from .timeouts import cancel_after, seconds
 
 OpenStream = Callable[[], Awaitable[trio.abc.Stream]]
@@ -145,7 +145,7 @@ class _Attempt:
 
     async def _open_stream(self) -> trio.abc.Stream:
         """The stream to the server, with TLS if the URL says so."""
-        stream = ShutdownStream(await self.open_stream())
+        stream = await self.open_stream()
         if not self.target.secure:
             return stream
         context = self.ssl_context or ssl.create_default_context()
@@ -153,6 +153,7 @@ class _Attempt:
         try:
             await secured.do_handshake()
         except BaseException as error:
+            shut_down(stream)
             await trio.aclose_forcefully(stream)
             if not isinstance(error, trio.BrokenResourceError):
                 raise

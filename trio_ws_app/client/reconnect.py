@@ -17,10 +17,10 @@ from ..connection import Connection
 from ..errors import CloseCode, CloseReason, ConnectionClosed, HandshakeRefused
 from ..protocol.url import parse_url, without_secrets
 from ..settings import Settings
+from ..system_error import system_error
 from .backoff import Backoff, is_transient
 from .blocks import closing
 from .connect import OpenStream, connect
-from .system_error import system_error
 
 logger = logging.getLogger("trio_ws_app.client")
 
