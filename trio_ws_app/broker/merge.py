@@ -83,6 +83,7 @@ class Merge:
         assert entry.position is not None
         if self.last is not None and entry.position.epoch != self.last.epoch:
             self._oldest_kept = 1
+            self.ring.clear()
         self.ring.append(entry)
         self.last = entry.position
 

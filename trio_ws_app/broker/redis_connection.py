@@ -207,7 +207,5 @@ class RedisConnection:
 
 
 def _packed(command: tuple[bytes, ...]) -> bytes:
-    parts: list[int | bytes] = [len(command)]
-    for argument in command:
-        parts += len(argument), argument
-    return (b"*%d\r\n" + b"$%d\r\n%b\r\n" * len(command)) % tuple(parts)
+    packed: bytes = hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub has tuples of one element
+    return packed
