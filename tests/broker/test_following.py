@@ -278,6 +278,80 @@ async def test_unsubscribing_while_the_missed_is_sent() -> None:
 
 
 @virtual
+@pytest.mark.parametrize("ending", ["unsubscribe", "registration"])
+async def test_a_subscription_that_is_over_when_it_begins_is_told(ending: str) -> None:
+    """Also if it is ended in the turn in which it has begun: what has subscribed does not take it to hold."""
+    told: list[str] = []
+    async with ws.open_registry() as registry, connected_pair() as (connection, _peer):
+        for ticks in [*range(10)] * 20:
+            over: list[str] = []
+
+            async def subscribe(member: ws.Member[Any], over: list[str] = over) -> None:
+                try:
+                    await member.subscribe("t")
+                except trio.ClosedResourceError:
+                    told.append(ending)
+                else:
+                    assert not over
+
+            async with trio.open_nursery() as nursery:
+                with registry.register(connection) as member:
+                    nursery.start_soon(subscribe, member)
+                    for _ in range(ticks):
+                        await trio.lowlevel.checkpoint()
+                    if ending == "unsubscribe":
+                        over.append(ending)
+                        try:
+                            await member.unsubscribe("t")
+                        except ValueError:  # it is not subscribed yet
+                            over.clear()
+                over.append("registration")
+    assert told
+
+
+@virtual
+async def test_a_member_follows_within_its_registration() -> None:
+    """Before it begins, after it has ended, and while the registry closes, nothing is subscribed."""
+    closing = trio.Event()
+    async with connected_pair() as (connection, _peer), trio.open_nursery() as nursery:
+
+        async def outlive(registry: ws.Registry[None], member: ws.Member[None]) -> None:
+            await closing.wait()
+            await trio.sleep(1)
+            assert not list(registry)
+            with pytest.raises(trio.ClosedResourceError, match="closing"):
+                await member.subscribe("t")
+
+        async def be_slow(registry: ws.Registry[None]) -> None:
+            with registry.register(connection) as member:
+                nursery.start_soon(outlive, registry, member)
+                try:
+                    await trio.sleep_forever()
+                finally:
+                    closing.set()
+                    with trio.CancelScope(shield=True):
+                        await trio.sleep(2)
+
+        registry: ws.Registry[None]
+        async with ws.open_memory_broker() as broker, ws.open_registry(broker=broker) as registry:
+            member = registry.register(connection)
+            with pytest.raises(RuntimeError, match="within the block"):
+                await member.subscribe("t")
+            with pytest.raises(RuntimeError, match="within the block"):
+                member.follow("t")
+            with member:
+                await member.subscribe("t")
+            with pytest.raises(trio.ClosedResourceError):
+                await member.subscribe("t")
+            with pytest.raises(trio.ClosedResourceError):
+                member.follow("t")
+            await wait_all_tasks_blocked()
+            assert broker.statistics().topics == 0
+            nursery.start_soon(be_slow, registry)
+            await wait_all_tasks_blocked()
+
+
+@virtual
 async def test_subscribing_twice_is_a_mistake() -> None:
     """And so is giving back what was not subscribed; the subscription itself is not touched."""
     async with ws.open_registry() as registry:
