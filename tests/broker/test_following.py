@@ -187,6 +187,91 @@ async def test_an_envelope_is_made_once_for_each_message() -> None:
         assert made == ["1", "2", "3"]
 
 
+async def no_function(*_arguments: object) -> str:
+    """An async function, which is no envelope."""
+    return ""
+
+
+def _fail() -> str:
+    raise Panic
+
+
+class Panic(BaseException):
+    """What an extension module in Rust raises when it panics."""
+
+
+BAD_FORMS: dict[str, Callable[[], Any]] = {
+    "raises": lambda: {}["no such key"],
+    "panics": _fail,
+    "none": lambda: None,
+    "a coroutine": no_function,
+    "a number": lambda: 5,
+    "no UTF-8": lambda: "\ud800",
+}
+
+
+@virtual
+@pytest.mark.parametrize("topic", ["room:1", "plain"])
+@pytest.mark.parametrize("form", BAD_FORMS.values(), ids=BAD_FORMS)
+async def test_a_message_that_has_no_envelope_is_a_gap(
+    form: Callable[[], Any], topic: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Followers are told of it, live and when they come back, and are sent those before and after it."""
+
+    def fails(topic: str, message: ws.Message, position: ws.Position | None) -> str:
+        made: str = form() if message == "bad" else envelope(topic, message, position)
+        return made
+
+    async with app(envelope=fails) as (application, server):
+        first = await application.registry.publish(topic, "0")
+        live = await server.connect(f"/?topic={topic}")
+        await wait_all_tasks_blocked()
+        for text in ("1", "bad", "2"):
+            await application.registry.publish(topic, text)
+        assert await receive(live, 3) == ["1", "gap", "2"]
+        if first is not None:
+            for query, recovered in ((f"since={first}", False), ("last=3", None)):
+                back = await server.connect(f"/?topic={topic}&{query}")
+                assert await receive(back, 3) == ["1", "gap", "2"]
+                assert application.began[-1].recovered is recovered
+            newest = await server.connect(f"/?topic={topic}&since={application.began[-1].position}")
+            await application.registry.publish(topic, "3")
+            assert await receive(newest, 1) == ["3"]
+            assert application.began[-1].recovered is True
+    assert {record.levelname for record in caplog.records} == {"ERROR"}
+    assert all("envelope" in record.message for record in caplog.records)
+    caplog.clear()
+
+
+@virtual
+async def test_a_gap_that_comes_while_the_missed_is_sent_is_told() -> None:
+    """What is not kept any more when a member has been sent the first part is not recovered."""
+    sending = trio.Event()
+
+    def tells(topic: str, message: ws.Message, position: ws.Position | None) -> str:
+        if message != "first":
+            sending.set()
+        return envelope(topic, message, position)
+
+    async with app(history={"t": ws.History(20, 300)}, envelope=tells) as (application, server):
+        first = await application.registry.publish("t", "first")
+        for number in range(10):
+            await application.registry.publish("t", f"{number}".ljust(20_000))
+
+        async def publish_more() -> None:
+            await sending.wait()
+            for _ in range(10):
+                await application.registry.publish("t", "more")
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(20):
+                nursery.start_soon(publish_more)
+            back = await server.connect(f"/?topic=t&since={first}")
+            got = await receive(back, 11)
+        assert [str(text).strip() for text in got] == [*map(str, range(10)), "gap"]
+        assert [following.recovered for following in application.began] == [False]
+
+
 @virtual
 async def test_the_most_specific_rule_holds() -> None:
     """Of the patterns that match a topic, the one with the most of its own text."""
