@@ -395,6 +395,28 @@ async def test_a_subscription_that_is_over_when_it_begins_is_told(ending: str) -
 
 
 @virtual
+async def test_members_that_linger_leave_with_a_registry_that_closes() -> None:
+    """Those as well whose block ends after the registry's own tasks: it ends as ever."""
+    async with connected_pair() as (connection, _peer), trio.open_nursery() as nursery:
+
+        async def be_slow(registry: ws.Registry[None]) -> None:
+            with registry.register(connection) as member:
+                async with member.follow("t", presence="ann", linger=5):
+                    try:
+                        await trio.sleep_forever()
+                    finally:
+                        with trio.CancelScope(shield=True):
+                            await trio.sleep(1)
+
+        registry: ws.Registry[None]
+        async with ws.open_registry() as registry:
+            nursery.start_soon(be_slow, registry)
+            await wait_all_tasks_blocked()
+            assert await registry.presence_count("t") == 1
+        assert await registry.presence("t") == []
+
+
+@virtual
 async def test_a_member_follows_within_its_registration() -> None:
     """Before it begins, after it has ended, and while the registry closes, nothing is subscribed."""
     closing = trio.Event()
