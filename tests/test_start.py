@@ -105,11 +105,7 @@ def test_publish_takes_the_histories_that_there_are() -> None:
     "options",
     [
         "",
-        "--compression",
-        "--log-format json",
-        "--static .",
-        "--control c.sock",
-        "--metrics on",
+        "--compression --log-format json --static . --control c.sock --metrics on",
         "--broker REDIS",
     ],
 )
@@ -157,3 +153,28 @@ def use(url: str, folder: Path) -> None:
     if (folder / "c.sock").exists():
         with pytest.raises(InvalidStatus):
             unix_connect(str(folder / "c.sock"))
+
+
+def test_the_collector_leaves_out_what_comes_before_the_application(tmp_path: Path) -> None:
+    """What the application has is finalized at the end: here a file in a cycle is written."""
+    (tmp_path / "app.py").write_text("""
+import gc
+import trio_ws_app as ws
+from trio_ws_app.apps.echo import echo
+
+class Diary:
+    def __init__(self):
+        self.itself = self
+        self.file = open("diary", "w")
+        collected = {id(thing) for thing in gc.get_objects()}
+        self.file.write(f"{id(self) in collected} {id(ws.Server) in collected}")
+
+diary = Diary()
+""")
+    command = [*COMMAND, "serve", "app:echo", "--port", "0"]
+    with started(command, cwd=tmp_path, env=environment(warnings="ignore")) as server:
+        assert server.stdout is not None
+        server.stdout.readline()
+        server.terminate()
+        assert server.wait(PATIENCE) == 0
+    assert (tmp_path / "diary").read_text() == "True False"

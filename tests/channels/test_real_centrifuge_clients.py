@@ -12,7 +12,7 @@ from typing import Any
 import jwt
 import pytest
 from browser import Browser
-from centrifuge_clients import CLIENTS, KINDS, PATIENCE, RealClient, needs, real_client
+from centrifuge_clients import CLIENTS, KINDS, PATIENCE, Program, RealClient, needs, program, real_client
 from channels_application import SECRET
 from redis_servers import RedisServer
 from running import Running, serving
@@ -31,9 +31,21 @@ def kind(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def client_of(kind: str, request: pytest.FixtureRequest) -> Iterator[Connecting]:
     """Makes clients of that kind."""
-    browser: Browser | None = request.getfixturevalue("browser") if kind == "page" else None
+    place: Browser | Program = request.getfixturevalue("browser" if kind == "page" else f"{kind}_program")
     with ExitStack() as clients:
-        yield lambda server: clients.enter_context(real_client(kind, server, browser))
+        yield lambda server: clients.enter_context(real_client(place, server))
+
+
+@pytest.fixture(scope="module")
+def node_program() -> Iterator[Program]:
+    with program("node") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def python_program() -> Iterator[Program]:
+    with program("python") as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

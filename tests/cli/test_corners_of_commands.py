@@ -21,7 +21,7 @@ from trio_ws_app.observability.inspection.snapshot import Query
 
 
 def with_metrics() -> object:
-    return configure_observability(control=None, control_token=None, metrics="on", measures_lag=False)
+    return configure_observability(None, control=None, control_token=None, metrics="on")
 
 
 @pytest.mark.parametrize(

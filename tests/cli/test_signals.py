@@ -12,7 +12,7 @@ import pytest
 from running import COMMAND, PATIENCE, at_most, started
 from websockets.sync.client import connect
 
-GRACE = 0.4
+GRACE = 0.1
 LIMIT = GRACE + 1
 APP = """
 from contextlib import asynccontextmanager

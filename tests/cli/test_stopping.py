@@ -17,7 +17,7 @@ from websockets.sync.client import connect
 
 from trio_ws_app.primitives import COMPILED
 
-GRACE = 0.4
+GRACE = 0.1
 LIMIT = GRACE + 1
 APP = """
 import logging

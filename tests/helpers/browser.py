@@ -151,6 +151,10 @@ class Browser:
         tab.open(url)
         return tab
 
+    def tab_of(self, url: str) -> Tab:
+        """The tab that is there, or the page in a new one."""
+        return next(iter(self._tabs.values()), None) or self.tab(url)
+
     def close_tabs(self) -> None:
         """Close every tab."""
         for session in list(self._tabs):

@@ -6,6 +6,7 @@ It has streams, directory, variables and arguments of its own, and ends as any o
 from __future__ import annotations
 
 import atexit
+import gc
 import json
 import os
 import runpy
@@ -161,6 +162,7 @@ class Template:
 
     def run(self) -> None:
         """Return in each process that was forked."""
+        gc.freeze()  # else each of them would copy what its collector looks at
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._waking.fileno())
         while True:

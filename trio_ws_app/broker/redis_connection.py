@@ -207,5 +207,5 @@ class RedisConnection:
 
 
 def _packed(command: tuple[bytes, ...]) -> bytes:
-    arguments = [b"$%d\r\n%b\r\n" % (len(argument), argument) for argument in command]
-    return b"*%d\r\n%b" % (len(command), b"".join(arguments))
+    packed: bytes = hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub has tuples of one element
+    return packed

@@ -100,7 +100,8 @@ class RedisFeed(Feed):
             self._shared.rings.note(self._merge.ring)
         if not items and self._merge.behind is None:
             return
-        self._shared.gaps += sum(isinstance(item, Gap) for item in items)
+        for item in items:
+            self._shared.gaps += isinstance(item, Gap)
         self.deliver(items)
         if self._merge.behind is not None and self._healed is None:
             self._healed, self._healing = trio.Event(), trio.CancelScope()

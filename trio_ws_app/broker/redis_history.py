@@ -16,7 +16,7 @@ from .base import KEYS_ARE_KEPT, BrokerUnavailable
 from .delivery import Delivery, Gap, Publishing, cost
 from .history import History, Page
 from .memory_history import random_tag
-from .payload import decode_payload, encode_body
+from .payload import decode_payload, encode_kept, encode_payload
 from .position import Position
 from .redis_cluster import key_for
 from .redis_deployment import CommandFailed, Deployment
@@ -24,13 +24,13 @@ from .redis_errors import RedisError
 from .redis_script import ASK, Script, call_script
 from .ring import page_of
 
-# The position of a list's newest entry, in its parts; nil if there is none. Nothing that may be found fails.
+# The position in an entry, in its parts; nil if there is none. Nothing that may be found in a key fails.
+_PLACE: Final = rb"local place = '^\255at:([0-9a-z]+)%-([1-9]%d*)%-([0-9a-z]+) '"
 _PLACES: Final = (
-    ASK
+    _PLACE
+    + ASK
     + rb"""
-local function place_of(entry)
-  return string.match(entry or '', '^\255at:([0-9a-z]+)%-([1-9]%d*)%-([0-9a-z]+) ')
-end
+local function place_of(entry) return string.match(entry or '', place) end
 local function newest_place(entries) return place_of(ask('LINDEX', entries, '-1')) end
 local function reserved_epoch(key)
   return string.match(ask('GET', key) or '', '^[0-9a-z]+$')
@@ -38,52 +38,57 @@ end
 """
 )
 
-# Adds a message to a list and publishes it; returns its position. An entry is what is published (payload.py).
-# The first one takes the epoch that was reserved, or else its own tag. Indexes are texts, since Redis formats
-# a number as one with a fraction.
+# Adds a message to the list ``entries``: sets ``position``, and puts what is before the publisher's part of
+# an entry before ``payload``, which is then what is published (payload.py). The first one takes the epoch
+# that was ``reserved``, or else its own ``tag``. ``oldest`` is the index of the oldest entry that stays,
+# from the end. Every message passes here: functions, which a script makes anew each time, are left to the
+# first one, numbers stay texts, and '%d' makes one of the offset, since Lua's own conversions are slow.
 RECORD: Final = (
-    _PLACES
+    _PLACE
     + rb"""
-local function record(entries, publish, channel, payload, tag, size, ttl, publish_id, reserved)
-  local epoch, offset, previous = newest_place(entries)
-  if epoch then
-    offset = offset + 1
-  else
-    epoch, offset, previous = tag, 1, '-'
+  local newest = redis.pcall('LINDEX', entries, '-1')
+  local epoch, offset, previous
+  if type(newest) == 'string' then
+    epoch, offset, previous = string.match(newest, place)
+  end
+  if not epoch then
+"""
+    + _PLACES
+    + rb"""
+    ask('LINDEX', entries, '-1')  -- fails if the list could not be read
     redis.call('DEL', entries)
+    epoch, offset, previous = tag, 0, '-'
     if reserved then
       epoch = reserved_epoch(reserved) or tag
       redis.call('DEL', reserved)
     end
   end
-  local position = epoch .. '-' .. offset .. '-' .. tag
-  local entry = '\255at:' .. position .. ' ' .. previous .. ' ' .. publish_id .. '\n' .. payload
-  if redis.call('RPUSH', entries, entry) > tonumber(size) then
-    redis.call('LTRIM', entries, '-' .. size, '-1')
-  end
+  position = epoch .. '-' .. string.format('%d', offset + 1) .. '-' .. tag
+  payload = '\255at:' .. position .. ' ' .. previous .. ' ' .. payload
+  redis.call('RPUSH', entries, payload)
+  redis.call('LTRIM', entries, oldest, '-1')
   redis.call('PEXPIRE', entries, ttl)
-  redis.call(publish, channel, entry)
-  return position
-end
 """
 )
 
 _PUBLISH: Final = Script(
-    RECORD
-    + rb"""
+    rb"""
 local entries, reserved, done = KEYS[1], KEYS[2], KEYS[3]
-local publish, channel, payload, publish_id, tag, size, ttl, done_ttl = unpack(ARGV)
+local publish, channel, payload, tag, oldest, ttl, done_ttl = unpack(ARGV)
 if done then
+"""
+    + _PLACES
+    + rb"""
   local before = ask('GET', done)
   if before == '' or before and place_of('\255at:' .. before .. ' ') then return before end
 end
 local position = ''
-if size ~= '0' then
-  position = record(entries, publish, channel, payload, tag, size, ttl, publish_id, reserved)
-else
-  local head = publish_id == '-' and '' or '\255id:' .. publish_id .. '\n'
-  redis.call(publish, channel, head .. payload)
+if oldest ~= '' then
+"""
+    + RECORD
+    + rb"""
 end
+redis.call(publish, channel, payload)
 if done then redis.call('SET', done, position, 'PX', done_ttl) end
 return position
 """
@@ -131,23 +136,20 @@ class RedisHistories:
     async def publish(self, channel: bytes, publishing: Publishing) -> Position | None:
         """Publish by the script. Raises CommandFailed and RedisError."""
         message, history, key = publishing.message, publishing.history, publishing.idempotency_key
-        keys = [key_for("history", channel), key_for("epoch", channel)]
+        keys = [key_for(b"history", channel), key_for(b"epoch", channel)]
         once: tuple[bytes, ...] = ()
         if key is not None:
-            keys.append(b"%b:%b" % (key_for("done", channel), key.encode()))
+            keys.append(b"%b:%b" % (key_for(b"done", channel), key.encode()))
             once = (b"%d" % (1000 * KEYS_ARE_KEPT),)
 
         def arguments() -> tuple[bytes, ...]:
-            return (
-                self._deployment.publish_command,
-                channel,
-                encode_body(message, publishing.traceparent),
-                (publishing.publish_id or "-").encode(),
-                random_tag().encode(),
-                b"%d" % (history.size if history else 0),
-                b"%d" % (1000 * history.ttl if history else 0),
-                *once,
-            )
+            command = self._deployment.publish_command
+            if history is None:
+                payload = encode_payload(message, publishing.publish_id, publishing.traceparent)
+                return command, channel, payload, b"", b"", b"", *once
+            payload = encode_kept(message, publishing.publish_id, publishing.traceparent)
+            kept = b"-%d" % history.size, b"%d" % (1000 * history.ttl)
+            return command, channel, payload, random_tag().encode(), *kept, *once
 
         reply = await call_script(self._deployment, channel, _PUBLISH, keys, arguments, cost(message))
         assert isinstance(reply, bytes)
@@ -158,7 +160,7 @@ class RedisHistories:
 
     async def reserve(self, channel: bytes, history: History) -> str:
         """See ``Feed.reserve``. Raises CommandFailed and RedisError."""
-        keys = [key_for("history", channel), key_for("epoch", channel)]
+        keys = [key_for(b"history", channel), key_for(b"epoch", channel)]
 
         def arguments() -> tuple[bytes, ...]:
             return random_tag().encode(), b"%d" % (1000 * history.ttl)
@@ -201,7 +203,7 @@ class RedisHistories:
     ) -> list[Delivery]:
         bounds = [b"" if place is None else b"%d" % place.offset for place in (start, end)]
         arguments = (*bounds, b"" if count is None else b"%d" % count, b"newest" if newest else b"oldest")
-        keys = (key_for("history", channel),)
+        keys = (key_for(b"history", channel),)
         reply = await call_script(self._deployment, channel, _READ, keys, lambda: arguments, 0)
         assert isinstance(reply, list)
         return _chain([decode_payload(entry) for entry in reply])

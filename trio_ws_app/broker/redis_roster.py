@@ -21,18 +21,19 @@ from .redis_errors import RedisError, WrongType
 from .redis_history import RECORD, unavailable
 from .redis_script import ASK, OWN, Script, call_script
 
-_EVENTS_KEPT: Final = (b"1000", b"60000")  # how many, and for how many milliseconds
+_EVENTS_KEPT: Final = (b"-1000", b"60000")  # the oldest that stays, and for how many milliseconds
 
 # KEYS: members, users (with the number of their members), users of whom one lingers, list of the events.
-# ARGV: PUBLISH or SPUBLISH, channel of the events, a tag, size and time of the list; then the changes: "+",
-# member, value; "!", member, value (only if its user is not there, or lingers with the same value); "~",
-# member (it lingers from now on); "-", member; "--", start of members. A value is the length of the user, a
-# colon, the user, and a JSON list of user and info. Returns the members that were not let in.
+# ARGV: PUBLISH or SPUBLISH, channel of the events, a tag, index of the oldest event that stays, time of the
+# list; then the changes: "+", member, value; "!", member, value (only if its user is not there, or lingers
+# with the same value); "~", member (it lingers from now on); "-", member; "--", start of members. A value is
+# the length of the user, a colon, the user, and a JSON list of user and info. Returns the members that were
+# not let in.
 _CHANGE: Final = Script(
-    RECORD
-    + OWN
+    OWN
     + b"""
-local members, users, lingering, events = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local members, users, lingering, entries, reserved = KEYS[1], KEYS[2], KEYS[3], KEYS[4], nil
+local publish, channel, tags, oldest, ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local told, refused = 0, {}
 own(members, 'hash')
 own(users, 'hash')
@@ -40,7 +41,11 @@ own(lingering, 'hash')
 if redis.call('EXISTS', members) == 0 then redis.call('DEL', users, lingering) end
 local function tell(event)
   told = told + 1
-  record(events, ARGV[1], ARGV[2], event, ARGV[3] .. 'z' .. told, ARGV[4], ARGV[5], '-')
+  local position, tag, payload = nil, tags .. 'z' .. told, '-\\n' .. event
+"""
+    + RECORD
+    + b"""
+  redis.call(publish, channel, payload)
 end
 local function split(value)
   local length = string.match(value, '^(%d+):')
@@ -126,8 +131,8 @@ class RedisRoster:
     async def change(self, name: bytes, changes: tuple[bytes, ...]) -> set[bytes]:
         """Make changes; returns the members that were not let in. Raises CommandFailed and RedisError."""
         events = events_of(name)
-        kinds = ("members", "users", "lingering")
-        keys = (*(key_for(kind, name) for kind in kinds), key_for("history", events))
+        kinds = (b"members", b"users", b"lingering")
+        keys = (*(key_for(kind, name) for kind in kinds), key_for(b"history", events))
         head = (self._deployment.publish_command, events, random_tag().encode(), *_EVENTS_KEPT)
         refused = await call_script(
             self._deployment, name, _CHANGE, keys, lambda: (*head, *changes), sum(map(len, changes))
@@ -140,7 +145,7 @@ class RedisRoster:
 
         Raises BrokerUnavailable.
         """
-        keys = (key_for("members", name), key_for("history", events_of(name)))
+        keys = (key_for(b"members", name), key_for(b"history", events_of(name)))
         try:
             reply = await call_script(self._deployment, name, _SNAPSHOT, keys, tuple, 0)
         except (CommandFailed, RedisError) as failure:
@@ -154,7 +159,7 @@ class RedisRoster:
     async def count(self, name: bytes) -> int:
         """How many users there are. Raises BrokerUnavailable."""
         try:
-            reply = await self._deployment.call(name, lambda: (b"HLEN", key_for("users", name)), 0)
+            reply = await self._deployment.call(name, lambda: (b"HLEN", key_for(b"users", name)), 0)
         except WrongType:
             return 0  # it is none of ours
         except (CommandFailed, RedisError) as failure:
@@ -165,7 +170,7 @@ class RedisRoster:
 
 def events_of(name: bytes) -> bytes:
     """The channel on which a topic's members come and go."""
-    return key_for("presence", name)
+    return key_for(b"presence", name)
 
 
 def encode_value(user: str, info: str) -> bytes:

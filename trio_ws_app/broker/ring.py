@@ -41,9 +41,7 @@ class Ring:
         return list(islice(self._entries, max(0, len(self._entries) - count), None))
 
     def append(self, entry: Delivery) -> None:
-        """Add the message that follows; one that does not follow begins the ring anew."""
-        if self._entries and not entry.follows(_position(self._entries[-1])):
-            self.clear()
+        """Add the message that follows the newest one."""
         self._entries.append(entry)
         self._bytes += cost(entry.message)
         while len(self._entries) > self.size or (self._bytes > self._max_bytes and len(self._entries) > 1):

@@ -20,7 +20,7 @@ from .listeners import Listening, bind_tcp, bind_unix
 from .log_output import LogFile, LogWriter
 from .log_output import configure as configure_logging
 from .privileges import Owner, become, identity, parse_owner
-from .process import keep_large_buffers
+from .process import keep_large_buffers, spare_collector
 from .reload import inherited_lifeline, restart_on_change
 from .run import run
 from .shutdown import Shutdown
@@ -47,6 +47,7 @@ def serve(
 ) -> int:
     """Serve until a signal ends it. Returns the exit status."""
     leave_process_1()
+    spare_collector()
     shutdown, worker, activated = Shutdown(), inherited(), activated_sockets()
     lifeline = inherited_lifeline() if worker is None else worker.lifeline
     shutdown.install(supervised=lifeline is not None)

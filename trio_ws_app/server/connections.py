@@ -112,7 +112,8 @@ class Connections:
         if self._tracing is not None:
             self._tracing.ended(connection)
         if connection.closing.gone_at >= 0:
-            self._core.counters.cancel_latency.observe(trio.current_time() - connection.closing.gone_at)
+            gone_for = connection.engine.now() - connection.closing.gone_at
+            self._core.counters.cancel_latency.observe(gone_for)
 
     def _has_ended(self, connection: WireConnection, host: Host) -> None:
         if not connection.closing.ended:

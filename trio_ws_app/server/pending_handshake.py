@@ -49,6 +49,9 @@ class Stage(Enum):
     OVER = auto()
 
 
+_DECIDED = (Stage.ANSWERING, Stage.OVER)
+
+
 class Owner(Protocol):
     """What admits pending handshakes, and is told what becomes of them."""
 
@@ -275,7 +278,7 @@ class PendingHandshake:
     @property
     def is_undecided(self) -> bool:
         """Whether the client is there and was not answered."""
-        return self._stage not in (Stage.OVER, Stage.ANSWERING)
+        return self._stage not in _DECIDED
 
     def accept(self, request: Request) -> Accepted:
         """The answer 101, and what was agreed on; the handshake is over.
@@ -283,8 +286,7 @@ class PendingHandshake:
         Raises ValueError or TypeError for what ``request.upgrade`` can't have said; it is not over then.
         """
         accepted = accept_request(request, self._owner.settings)
-        self.end_trace(101)
-        self._end()
+        self._end(101)
         return accepted
 
     def refuse(self, response: Response, reason: str) -> None:
@@ -369,14 +371,14 @@ class PendingHandshake:
         self.transport.close(abort=bool(self._out))
         self._tell_lost()
 
-    def _end(self) -> None:
+    def _end(self, status: int | None = None) -> None:
         self._stage = Stage.OVER
         self._preamble = None  # it refers to this
         if self._paused:
             self._paused = False
             self.transport.watch(True, False)
         self._timeout.stop(self)
-        self.end_trace(None)
+        self.end_trace(status)
         self._owner.ended(self)
 
     def end_trace(self, status: int | None) -> None:

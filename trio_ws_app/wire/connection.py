@@ -61,7 +61,7 @@ class WireConnection(Link, Connection):
         self.request = request
         self.subprotocol = subprotocol
         self._shared_frames: SharedFrames | None = None
-        self.opened_at = engine.now()
+        self.opened_at = self.last_seen
         self._rate = message_rate(settings, self.opened_at)
 
     @property
