@@ -12,7 +12,7 @@ from ..broker.base import Broker
 from ..broker.history import History
 from ..broker.memory import MemoryBroker
 from ..concurrency.background import background
-from .fanout import Overflow
+from ..wire.overflow import Overflow
 from .registry import Member, Registry
 from .topics import Envelope, OnGap, OnPresence, TopicHooks
 

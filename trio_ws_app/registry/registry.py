@@ -21,7 +21,9 @@ from ..broker.presence import Present
 from ..connection import Connection, Message
 from ..errors import CloseCode
 from ..protocol.closing import close_payload
-from .fanout import BroadcastResult, Overflow, send_to_members
+from ..wire.broadcast import Receiver
+from ..wire.overflow import Overflow
+from .fanout import BroadcastResult, send_to_members
 from .groups import Group, Groups
 from .subscriptions import Subscriptions
 from .topics import Following, TopicHooks, Topics
@@ -29,22 +31,21 @@ from .topics import Following, TopicHooks, Topics
 Info = TypeVar("Info")
 
 
-class Member(Generic[Info]):
+class Member(Receiver, Generic[Info]):
     """One registered connection: what the application knows about it, and the scope of its block.
 
     ``with registry.register(connection, info) as member:`` enters the set and a cancel scope; leaving
     the block, whatever ends it, leaves both (G4).
     """
 
-    __slots__ = ("_is_registered", "_registry", "_subscriptions", "connection", "info", "overflow", "scope")
+    __slots__ = ("_is_registered", "_registry", "_subscriptions", "info", "scope")
 
     def __init__(
         self, registry: Registry[Info], connection: Connection, info: Info, overflow: Overflow
     ) -> None:
+        super().__init__(connection, overflow)
         self._registry = registry
-        self.connection = connection
         self.info = info
-        self.overflow = overflow  # what happens to a broadcast that the member's queue has no room for
         self._subscriptions = Subscriptions()
         self._is_registered: bool | None = None  # before its block
         self.scope = trio.CancelScope()
@@ -225,7 +226,7 @@ class Registry(Generic[Info]):
         Encodes once, never waits (G10). ``key`` is what the policy ``latest`` compares. Returns how many
         members it was sent to, dropped for, and disconnected.
         """
-        members = list(self._members) if where is None else self.find(where)
+        members = self._members if where is None else self.find(where)
         return self._count(send_to_members(members, message, key, exclude))
 
     def _count(self, result: BroadcastResult) -> BroadcastResult:

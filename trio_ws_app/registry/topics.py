@@ -20,7 +20,8 @@ from ..broker.presence import PresenceEvent, Present
 from ..broker.recent import RecentForms
 from ..callbacks import in_own_context, refuse_coroutine
 from ..connection import Connection, Message
-from .fanout import BroadcastResult, Receiver, send_to_members
+from ..wire.broadcast import Receiver
+from .fanout import BroadcastResult, send_to_members
 
 OnGap = Callable[[str, Gap], Message | None]
 OnPresence = Callable[[str, PresenceEvent], Message | None]
@@ -93,7 +94,7 @@ class _Topic:
         if message is not None:
             # The policy "latest" keeps one message for each key: a topic's own, which no broadcast can have.
             key = (_Topic, self.name)
-            self.count(send_to_members(list(self.followers), message, key, excluded))
+            self.count(send_to_members(self.followers, message, key, excluded))
 
     def on_presence(self, event: PresenceEvent) -> None:
         """Tell the followers that are present, apart from the user that comes or goes."""
