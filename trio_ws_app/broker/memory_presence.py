@@ -50,7 +50,7 @@ class _Room:
 
 
 class MemoryPresence:
-    """The members of each topic. ``nursery`` has a task for each that lingers; without one none does."""
+    """The members of each topic. ``nursery`` has a task for each that lingers, as long as it is open."""
 
     def __init__(self, nursery: trio.Nursery | None) -> None:
         self._nursery = nursery
@@ -69,7 +69,7 @@ class MemoryPresence:
         try:
             yield present
         finally:
-            if linger > 0 and self._nursery is not None:
+            if linger > 0 and self._nursery is not None and not self._nursery.cancel_scope.cancel_called:
                 room.linger(present)
                 self._nursery.start_soon(self._leave_later, topic, room, present, linger)
             else:

@@ -38,7 +38,7 @@ class Member(Receiver, Generic[Info]):
     the block, whatever ends it, leaves both (G4).
     """
 
-    __slots__ = ("_registry", "_subscriptions", "info", "scope")
+    __slots__ = ("_is_registered", "_registry", "_subscriptions", "info", "scope")
 
     def __init__(
         self, registry: Registry[Info], connection: Connection, info: Info, overflow: Overflow
@@ -47,6 +47,7 @@ class Member(Receiver, Generic[Info]):
         self._registry = registry
         self.info = info
         self._subscriptions = Subscriptions()
+        self._is_registered: bool | None = None  # before its block
         self.scope = trio.CancelScope()
 
     def __enter__(self) -> Member[Info]:
@@ -113,7 +114,10 @@ class Member(Receiver, Generic[Info]):
                 nothing stays behind then.
             AlreadyPresent: the member's user is present already, and this was to be ``exclusive``.
             ConnectionClosed: the member's connection ended while it was sent what it had missed.
+            trio.ClosedResourceError: the registration has ended.
+            RuntimeError: the registration has not begun.
         """
+        self._check_registered()
         return self._registry._topics.follow(topic, self, since, last, presence, linger, exclusive)
 
     async def subscribe(
@@ -131,9 +135,13 @@ class Member(Receiver, Generic[Info]):
 
         Raises:
             ValueError: the member has subscribed to the topic already.
-            trio.ClosedResourceError: it was unsubscribed, or the registration ended, before this returned.
+            trio.ClosedResourceError: it was unsubscribed, or the registration ended, before this returned,
+                or the registry is closing.
         """
         block = self.follow(topic, since=since, last=last, presence=presence, linger=linger)
+        await trio.lowlevel.checkpoint_if_cancelled()  # as a registry that is closing cancels its members
+        if self._registry._closing:
+            raise trio.ClosedResourceError("the registry is closing")
         return await self._subscriptions.begin(topic, block, self._registry._background())
 
     async def unsubscribe(self, topic: str) -> None:
@@ -143,6 +151,12 @@ class Member(Receiver, Generic[Info]):
             ValueError: the member has not subscribed to the topic.
         """
         await self._subscriptions.end(topic)
+
+    def _check_registered(self) -> None:
+        if self._is_registered is None:
+            raise RuntimeError("a member follows topics within the block of its registration")
+        if not self._is_registered:
+            raise trio.ClosedResourceError("the registration has ended")
 
     def _end_subscriptions(self) -> None:
         for topic in self._subscriptions.cancel_all():
@@ -263,6 +277,7 @@ class Registry(Generic[Info]):
     def _enter(self, member: Member[Info]) -> None:
         self._blocks += 1
         self._members[member] = None
+        member._is_registered = True
         if self._closing:
             member.cancel()
 
@@ -281,6 +296,7 @@ class Registry(Generic[Info]):
 
     def _leave(self, member: Member[Info]) -> None:
         self._withdraw(member)
+        member._is_registered = False
         member._end_subscriptions()
         self._blocks -= 1
         if self._closing and not self._blocks:

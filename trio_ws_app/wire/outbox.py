@@ -68,13 +68,8 @@ class Outbox:
 
     # -- how much there is -------------------------------------------------------------------
 
-    @property
-    def cost(self) -> int:
-        """Bytes that wait for the peer, and an overhead for each chunk."""
-        return self.queued_cost()
-
     def queued_cost(self) -> int:
-        """As ``cost``."""
+        """Bytes that wait for the peer, and an overhead for each chunk."""
         count = len(self.chunks) - self._first - self._gone_between
         if self.held is not None:
             count += len(self.held)
