@@ -32,6 +32,7 @@ class View:
         self._loading = trio.Lock()
         self._is_loaded = False
         self._epoch: str | None = None  # of the newest event
+        self._gaps = 0  # how often events may have been lost
         self._waiting: list[Delivery] = []  # what has come since the list was asked for
         self._reloading = trio.CancelScope()
         feed.add(self._take)
@@ -45,7 +46,10 @@ class View:
         async with self._loading:
             if self._is_loaded:
                 return
-            members, position = await self._snapshot()
+            gaps = -1
+            while gaps != self._gaps:  # what was read before a gap may lack what was lost in it
+                gaps = self._gaps
+                members, position = await self._snapshot()
             self._is_loaded = True
             self._epoch = _epoch_of(position)
             self._tell(self.roster.replace(members))
@@ -61,6 +65,7 @@ class View:
             self._reloading = trio.CancelScope()
             self._nursery.start_soon(self._load_again, self._reloading)
         if isinstance(item, Gap):
+            self._gaps += 1
             return
         if self._is_loaded:
             self._apply(item)
