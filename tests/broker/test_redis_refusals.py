@@ -31,7 +31,7 @@ KINDS = [
     ("WRONGTYPE Operation against a key holding the wrong kind of value", WrongType),
     ("NOPERM this user has no permissions", RedisError),
 ]
-QUICK = RedisTimeouts(connect=0.5, request=1, ping_interval=0.3, ping=0.3, backoff=0.1)
+QUICK = RedisTimeouts(connect=0.5, request=1, ping_interval=0.3, ping=1, backoff=0.1)
 
 
 @pytest.fixture
