@@ -417,6 +417,25 @@ async def test_members_that_linger_leave_with_a_registry_that_closes() -> None:
 
 
 @virtual
+async def test_a_second_block_of_a_topic_says_that_it_recovers_nothing() -> None:
+    """The member gets what is live already: what it has missed before cannot come in order any more."""
+    async with (
+        ws.open_registry(history={"t": ws.History(10, 60)}) as registry,
+        connected_pair() as (connection, peer),
+    ):
+        first = await registry.publish("t", "1")
+        second = await registry.publish("t", "2")
+        with registry.register(connection) as member:
+            async with member.follow("t"):
+                async with member.follow("t", since=first) as following:
+                    assert following == ws.Following(False, second)
+                async with member.follow("t") as following:
+                    assert following == ws.Following(None, second)
+                    await registry.publish("t", "3")
+            assert await peer.receive() == "3"
+
+
+@virtual
 async def test_a_member_follows_within_its_registration() -> None:
     """Before it begins, after it has ended, and while the registry closes, nothing is subscribed."""
     closing = trio.Event()

@@ -211,13 +211,11 @@ class RedisPresence:
             view.visits += 1
             try:
                 await view.load()
-                view.sinks[sink] += 1
+                view.sinks.add(sink)
                 try:
                     yield view.roster
                 finally:
-                    view.sinks[sink] -= 1
-                    if not view.sinks[sink]:
-                        del view.sinks[sink]
+                    view.sinks.discard(sink)
             finally:
                 view.visits -= 1
                 if not view.visits:

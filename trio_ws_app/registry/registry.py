@@ -107,7 +107,8 @@ class Member(Receiver, Generic[Info]):
         ``exclusive`` it is the only member of its user.
 
         A live message that does not fit into the member's queue is treated as a broadcast that does not,
-        by its ``overflow`` policy. Following a topic twice at once brings each message once.
+        by its ``overflow`` policy. Following a topic twice at once brings each message once; what the second
+        block asks for of the past is not sent.
 
         Raises:
             BrokerUnavailable: the broker did not acknowledge, or the history could not be read, in time;
