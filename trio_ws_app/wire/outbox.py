@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from trio.lowlevel import Task, reschedule
 
-from ..primitives import BLOCKED, LOST
+from ..primitives import BLOCKED, LOST, empty
 
 if TYPE_CHECKING:
     from .transport import Transport
@@ -277,7 +277,7 @@ class Outbox:
         return None
 
     def _forget_chunks(self) -> object:
-        self.chunks.clear()
+        empty(self.chunks)
         self._first = self._gone_between = self._head_sent = 0
         self._in_frame = False
         self.shifts += 1
