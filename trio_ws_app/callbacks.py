@@ -13,6 +13,7 @@ from contextvars import copy_context
 from functools import partial
 from typing import ParamSpec, TypeVar
 
+import trio
 from trio.lowlevel import disable_ki_protection
 
 Arguments = ParamSpec("Arguments")
@@ -54,3 +55,10 @@ def leaves(error: BaseException) -> Iterator[BaseException]:
             waiting += reversed(part.exceptions)
         else:
             yield part
+
+
+def failure_in(error: BaseException) -> BaseException | None:
+    """What is in ``error`` besides cancellations, if anything."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(trio.Cancelled)[1]
+    return None if isinstance(error, trio.Cancelled) else error
