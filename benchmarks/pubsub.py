@@ -26,7 +26,7 @@ from .processes import ROOT, RoundFailed, ServerProcess, Spent, cores, server, s
 
 SETTLE_SECONDS = 0.5  # for subscriptions that a server makes after it has accepted a connection
 
-OURS = Contender("ours", "ours.py", ("trio", "coredis"))
+OURS = Contender("ours", "ours.py", ("trio", "hiredis"))
 WEBSOCKETS = Contender("websockets-asyncio", "websockets_asyncio.py", ("websockets", "redis"))
 UVLOOP = Contender(
     "websockets-uvloop", "websockets_asyncio.py", ("websockets", "redis", "uvloop"), ("--uvloop",)

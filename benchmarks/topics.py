@@ -19,6 +19,7 @@ import trio
 import trio_ws_app as ws
 
 from . import report
+from .processes import ROOT
 from .pubsub import redis_server
 
 HISTORY = ws.History(size=100, ttl=300)
@@ -26,6 +27,7 @@ MESSAGE = "x" * 125
 MEMBERS = 10_000
 ROOM = (1000, 100, 0.0)  # clients, messages that each has missed, and the seconds within which they come back
 STORM = (10_000, 10, 10.0)
+FOLLOWERS = 100
 _CLIENTS = Path(__file__).with_name("servers") / "returning_clients.py"
 
 # Each figure with what it shall be at most (or, for joins, at least).
@@ -111,16 +113,59 @@ async def latency(url: str, count: int) -> dict[str, float]:
                 await anext(messages)
                 took[is_kept].append(time.perf_counter() - start)
             await trio.sleep(0.002)
-    p99 = {kept: statistics.quantiles(values, n=100)[98] for kept, values in took.items()}
-    return {
-        "latency_plain_p99_ms": 1e3 * p99[False],
-        "latency_history_p99_ms": 1e3 * p99[True],
-        "latency_p99_ratio": p99[True] / p99[False],
-    }
+    return _percentiles("latency", took[False], took[True])
 
 
 async def _publish(broker: ws.Broker, topic: str, kept: bool) -> None:
     await broker.publish(topic, MESSAGE, history=HISTORY if kept else None)
+
+
+async def following(url: str, count: int) -> dict[str, float]:
+    """From publishing to the last WebSocket client, 200 messages a second, plain and kept by turns."""
+    is_there = trio.Semaphore(0)
+    times: list[float] = []
+    registry: ws.Registry[None]
+    async with (
+        ws.open_redis_broker(url) as broker,
+        ws.open_registry(broker=broker, history={"kept": HISTORY}) as registry,
+        trio.open_nursery() as nursery,
+    ):
+
+        async def handler(connection: ws.Connection) -> None:
+            with registry.register(connection) as member:
+                async with member.follow("plain"), member.follow("kept"):
+                    is_there.release()
+                    await connection.wait_closed()
+
+        async def publish() -> None:
+            for _ in range(FOLLOWERS):
+                await is_there.acquire()
+            for _ in range(count):
+                for topic in ("plain", "kept"):
+                    times.append(time.monotonic())
+                    await registry.publish(topic, MESSAGE)
+                    await trio.sleep(0.005)
+
+        server: ws.Server = await nursery.start(ws.serve, handler, 0)
+        nursery.start_soon(publish)
+        arguments = ["benchmarks.servers.following_clients", server.port, FOLLOWERS, 2 * count, len(MESSAGE)]
+        command = [sys.executable, "-m", *map(str, arguments)]
+        done = await trio.run_process(command, capture_stdout=True, cwd=ROOT)
+        nursery.cancel_scope.cancel()
+    took = [arrived - sent for arrived, sent in zip(json.loads(done.stdout), times, strict=True)]
+    return _percentiles("followers", took[::2], took[1::2])
+
+
+def _percentiles(name: str, plain: list[float], kept: list[float]) -> dict[str, float]:
+    figures: dict[str, float] = {}
+    for place in (50, 99):
+        plain_, kept_ = (statistics.quantiles(values, n=100)[place - 1] for values in (plain, kept))
+        figures |= {
+            f"{name}_plain_p{place}_ms": 1e3 * plain_,
+            f"{name}_history_p{place}_ms": 1e3 * kept_,
+            f"{name}_p{place}_ratio": kept_ / plain_,
+        }
+    return figures
 
 
 @asynccontextmanager
@@ -213,6 +258,7 @@ def command(messages: int, file: Path | None) -> None:
             lambda: memory(messages),
             lambda: redis_cpu(url, messages),
             lambda: latency(url, messages // 10),
+            lambda: following(url, messages // 10),
             lambda: returning(url),
             lambda: presence(url),
         ]
@@ -220,7 +266,7 @@ def command(messages: int, file: Path | None) -> None:
             found = await step()
             figures.update(found)
             for name, value in found.items():
-                console.print(f"{name:24} {value:,.2f}")
+                console.print(f"{name:26} {value:,.2f}")
 
     with redis_server() as (url, _process):
         trio.run(run, url)

@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -18,10 +19,11 @@ from trio_ws_app.testing import plugin
 def pytest_configure(config: pytest.Config) -> None:
     """Have the package's own plugin also if it is not installed; start processes as a person does.
 
-    They find the package's bytecode, since some hundred of them are started, and SIGINT ends them, also if
-    the tests themselves run behind a shell's ``&``.
+    They find the package's bytecode, since some hundred of them are started, as the tests' own workers find
+    what pytest has made of the tests; SIGINT ends them, also if the tests run behind a shell's ``&``.
     """
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if not config.pluginmanager.is_registered(plugin):

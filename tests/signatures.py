@@ -42,7 +42,10 @@ def _lines(name: str, thing: object) -> Iterator[str]:
     if attrs.has(thing):
         fields = (field for field in attrs.fields(thing) if not field.name.startswith("_"))
         yield from (f"{name}.{field.name}: {field.type}" for field in fields)
-    ours = (vars(base) for base in reversed(thing.__mro__) if base.__module__.startswith("trio_ws_app"))
+    ours = [vars(base) for base in reversed(thing.__mro__) if base.__module__.startswith("trio_ws_app")]
+    if not attrs.has(thing) and not issubclass(thing, enum.Enum):
+        declared = {field: kind for base in ours for field, kind in base.get("__annotations__", {}).items()}
+        yield from (f"{name}.{field}: {kind}" for field, kind in declared.items() if field[0] != "_")
     members = {member: value for namespace in ours for member, value in namespace.items()}
     for member, value in sorted(members.items()):
         if member.startswith("_"):

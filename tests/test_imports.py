@@ -13,6 +13,7 @@ import trio_ws_app
 ROOT = Path(trio_ws_app.__file__).parent
 LAYERS = [
     "errors",
+    "system_error",
     "regular_files",
     "json_codec",
     "settings",

@@ -47,11 +47,8 @@ def test_everything_public_is_documented(module: types.ModuleType) -> None:
 def test_all_names_what_the_module_defines(module: types.ModuleType) -> None:
     """``__all__`` is sorted, complete and true."""
     modules = types.ModuleType
-    public = {
-        name
-        for name, value in vars(module).items()
-        if not name.startswith("_") and not isinstance(value, modules) and name != "annotations"
-    }
+    names = {name for name in dir(module) if not name.startswith("_")} - {"annotations", "TYPE_CHECKING"}
+    public = {name for name in names if not isinstance(getattr(module, name), modules)}
     assert set(module.__all__) == public
     assert sorted(module.__all__) == sorted(set(module.__all__))
 

@@ -244,12 +244,15 @@ def test_embedding_is_a_whole_program(tmp_path: Path) -> None:
 PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider")
 
 
-@pytest.mark.parametrize("name", ["testing", "testing-plugin", "testing-victim", "testing-blocks"])
-def test_the_tests_of_the_reader_pass(name: str, tmp_path: Path) -> None:
+def test_the_tests_of_the_reader_pass(tmp_path: Path) -> None:
     """With pytest, pytest-trio and the package alone, without a configuration."""
     (tmp_path / "hello.py").write_text(RUN["hello"])
-    (tmp_path / "test_hello.py").write_text(RUN[name])
-    assert re.search(r"^[12] passed", run_python(tmp_path, *PYTEST), flags=re.MULTILINE)
+    names = {"testing", "testing-plugin", "testing-victim", "testing-blocks"}
+    for name in names:
+        (tmp_path / f"test_{name}.py").write_text(RUN[name])
+    told = run_python(tmp_path, *PYTEST, "-rA")
+    assert set(re.findall(r"^PASSED test_(\S+)\.py::", told, flags=re.MULTILINE)) == names
+    assert re.search(r"^\d+ passed in", told, flags=re.MULTILINE), told
 
 
 def test_the_test_of_the_reader_is_on_virtual_time(tmp_path: Path) -> None:

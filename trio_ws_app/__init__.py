@@ -45,64 +45,111 @@ Outgoing connections, and those of others
 UsageError is raised for a mistake in the call. trio_ws_app.testing has what tests of handlers need.
 """
 
-from .asgi.adapter import from_asgi, from_starlette
-from .asgi.quart import from_quart
-from .broker import (
-    AlreadyPresent,
-    Broker,
-    BrokerUnavailable,
-    Delivery,
-    Gap,
-    History,
-    Join,
-    Leave,
-    Position,
-    Present,
-    RedisTimeouts,
-    Subscription,
-    open_memory_broker,
-    open_redis_broker,
-)
-from .channels import (
-    Call,
-    ChannelClient,
-    ChannelLimits,
-    Channels,
-    ChannelsApp,
-    ChannelSubscription,
-    ClientInfo,
-    ConnectRequest,
-    Grant,
-    Publication,
-    Refuse,
-    Tokens,
-    User,
-)
-from .client.adapter import from_trio_websocket
-from .client.backoff import Backoff, is_transient
-from .client.connect import connect
-from .client.reconnect import reconnect
-from .concurrency.periodic import call_every
+import importlib
+import sys
+from typing import TYPE_CHECKING
+
 from .connection import Connection, Message
 from .duplex import Exit, Side, duplex
 from .errors import CloseCode, CloseReason, ConnectionClosed, HandshakeRefused, InvalidMessage, UsageError
 from .json_codec import JsonCodec
 from .json_messages import JsonMessages, json_messages
 from .patterns import consume, produce
-from .registry.fanout import BroadcastResult, Overflow, broadcast
-from .registry.groups import Group
-from .registry.opening import open_registry
-from .registry.registry import Member, Registry
-from .registry.topics import Following
 from .request import TLS, Headers, Request, Response, State, Upgrade
-from .server.app import App
-from .server.certificates import Certificates
-from .server.options import Handler, ProcessRequest, Readiness
-from .server.routes import Routes
-from .server.server import Server
-from .server.serving import serve
-from .server.statistics import Statistics
-from .settings import Settings
+
+if TYPE_CHECKING:
+    from .asgi.adapter import from_asgi, from_starlette
+    from .asgi.quart import from_quart
+    from .broker import (
+        AlreadyPresent,
+        Broker,
+        BrokerUnavailable,
+        Delivery,
+        Gap,
+        History,
+        Join,
+        Leave,
+        Position,
+        Present,
+        RedisTimeouts,
+        Subscription,
+        open_memory_broker,
+        open_redis_broker,
+    )
+    from .channels import (
+        Call,
+        ChannelClient,
+        ChannelLimits,
+        Channels,
+        ChannelsApp,
+        ChannelSubscription,
+        ClientInfo,
+        ConnectRequest,
+        Grant,
+        Publication,
+        Refuse,
+        Tokens,
+        User,
+    )
+    from .client.adapter import from_trio_websocket
+    from .client.backoff import Backoff, is_transient
+    from .client.connect import connect
+    from .client.reconnect import reconnect
+    from .concurrency.periodic import call_every
+    from .registry.fanout import BroadcastResult, Overflow, broadcast
+    from .registry.groups import Group
+    from .registry.opening import open_registry
+    from .registry.registry import Member, Registry
+    from .registry.topics import Following
+    from .server.app import App
+    from .server.certificates import Certificates
+    from .server.options import Handler, ProcessRequest, Readiness
+    from .server.routes import Routes
+    from .server.server import Server
+    from .server.serving import serve
+    from .server.statistics import Statistics
+    from .settings import Settings
+else:
+    # Few programs need all of these modules, which take longer to import than Trio: each is imported when one
+    # of its names is first used. No such name can be a module's too, as ``duplex`` and ``json_messages`` are.
+    _LATER = {
+        "asgi.adapter": "from_asgi from_starlette",
+        "asgi.quart": "from_quart",
+        "broker": "AlreadyPresent Broker BrokerUnavailable Delivery Gap History Join Leave Position Present "
+        "RedisTimeouts Subscription open_memory_broker open_redis_broker",
+        "channels": "Call ChannelClient ChannelLimits Channels ChannelsApp ChannelSubscription ClientInfo "
+        "ConnectRequest Grant Publication Refuse Tokens User",
+        "client.adapter": "from_trio_websocket",
+        "client.backoff": "Backoff is_transient",
+        "client.connect": "connect",
+        "client.reconnect": "reconnect",
+        "concurrency.periodic": "call_every",
+        "registry.fanout": "BroadcastResult Overflow broadcast",
+        "registry.groups": "Group",
+        "registry.opening": "open_registry",
+        "registry.registry": "Member Registry",
+        "registry.topics": "Following",
+        "server.app": "App",
+        "server.certificates": "Certificates",
+        "server.options": "Handler ProcessRequest Readiness",
+        "server.routes": "Routes",
+        "server.server": "Server",
+        "server.serving": "serve",
+        "server.statistics": "Statistics",
+        "settings": "Settings",
+    }
+    _MODULES = {name: module for module, names in _LATER.items() for name in names.split()}
+
+    def __getattr__(name):
+        if name not in _MODULES:
+            this = sys.modules[__name__]
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=this)
+        value = globals()[name] = getattr(importlib.import_module(f".{_MODULES[name]}", __name__), name)
+        return value
+
+    def __dir__():
+        return sorted({*globals(), *_MODULES})
+
 
 __all__ = [
     "TLS",

@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Iterator
 from contextvars import copy_context
 from functools import partial
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, TypeGuard, TypeVar
 
 import trio
 from trio.lowlevel import disable_ki_protection
@@ -37,6 +37,15 @@ def call_interruptible(
 async def await_interruptible(awaitable: Awaitable[Result]) -> Result:
     """Wait for what an async function has returned, in a task of its own."""
     return await awaitable
+
+
+def is_async(thing: object) -> TypeGuard[Callable[..., Awaitable[object]]]:
+    """Whether calling ``thing`` gives a coroutine: of an async function, partial or not, or ``__call__``."""
+    function = thing
+    while isinstance(function, partial):
+        function = function.func
+    call = getattr(function, "__call__", None)  # noqa: B004  # an object with an async __call__
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
 
 
 def refuse_coroutine(function: object, result: object, instead: str) -> None:

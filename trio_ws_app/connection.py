@@ -33,25 +33,10 @@ class Connection(trio.abc.Channel[Message]):
 
     __slots__ = ()
 
-    @property
-    @abstractmethod
-    def id(self) -> str:
-        """Names the connection in logs."""
-
-    @property
-    @abstractmethod
-    def remote(self) -> str:
-        """The peer's address as text."""
-
-    @property
-    @abstractmethod
-    def request(self) -> Request:
-        """The request that opened the connection."""
-
-    @property
-    @abstractmethod
-    def subprotocol(self) -> str | None:
-        """The negotiated subprotocol, or None."""
+    id: str
+    remote: str
+    request: Request
+    subprotocol: str | None
 
     @property
     @abstractmethod

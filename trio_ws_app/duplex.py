@@ -12,18 +12,8 @@ from typing import Any
 import attrs
 import trio
 
-from .callbacks import failure_in, leaves
-from .patterns import (
-    Channel,
-    Consumer,
-    Item,
-    Producer,
-    Siblings,
-    call_inline,
-    consumption,
-    is_async,
-    production,
-)
+from .callbacks import failure_in, is_async, leaves
+from .patterns import Channel, Consumer, Item, Producer, Siblings, call_inline, consumption, production
 
 
 class Side(StrEnum):

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine
 from contextlib import AbstractContextManager, aclosing, nullcontext
 from functools import partial
 from types import AsyncGeneratorType
-from typing import TypeGuard, TypeVar, cast
+from typing import TypeVar, cast
 
 import trio
 
-from .callbacks import refuse_coroutine
+from .callbacks import is_async, refuse_coroutine
 from .connection import Connection, Message
 from .errors import ConnectionClosed
 
@@ -21,16 +20,6 @@ AsyncConsumer = Callable[[Item], Awaitable[object]]
 InlineConsumer = Callable[[Item], object]
 Consumer = AsyncConsumer[Item] | InlineConsumer[Item]
 Producer = Callable[[], Awaitable[Item]] | AsyncIterable[Item]
-
-
-def is_async(consumer: Consumer[Item]) -> TypeGuard[AsyncConsumer[Item]]:
-    """Whether ``consumer`` is to be awaited; any other is called in place."""
-    function: object = consumer
-    while isinstance(function, partial):
-        function = function.func
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(function, "__call__", None)  # noqa: B004  # an object with an async __call__
-    )
 
 
 async def consume(channel: Channel[Item], consumer: Consumer[Item]) -> None:

@@ -16,6 +16,15 @@ async def test_publishing_is_measured(own_redis: RedisServer) -> None:
     assert set(figures) >= {"memory_extra_us", "redis_cpu_ratio"}
 
 
+async def test_deliveries_are_timed(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To a subscriber of the broker, and to the last of several WebSocket clients."""
+    monkeypatch.setattr(topics, "FOLLOWERS", 3)
+    figures = await topics.latency(own_redis.url, 10) | await topics.following(own_redis.url, 10)
+    for name in ("latency", "followers"):
+        assert 0 < figures[f"{name}_plain_p50_ms"] < figures[f"{name}_plain_p99_ms"]
+        assert figures[f"{name}_p99_ratio"] > 0
+
+
 async def test_returning_clients_are_measured(
     own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,7 @@ from trio_ws_app.broker import (
     open_memory_broker,
     open_redis_broker,
 )
-from trio_ws_app.broker.delivery import Delivery, Item
+from trio_ws_app.broker.delivery import Delivery, Item, Publishing
 from trio_ws_app.broker.feed import Recovery
 from trio_ws_app.broker.memory_history import MemoryHistories
 from trio_ws_app.broker.presence import Roster
@@ -105,14 +105,14 @@ async def test_the_newest_keys_are_kept(monkeypatch: pytest.MonkeyPatch) -> None
 async def test_a_history_whose_ttl_changes_goes_on() -> None:
     """It is the same one, and expires by the newest ttl."""
     histories = MemoryHistories()
-    first = histories.record("t", "1", None, History(size=10, ttl=10)).position
-    second = histories.record("t", "2", None, History(size=10, ttl=1000)).position
+    first = histories.record(Publishing("t", "1"), History(size=10, ttl=10)).position
+    second = histories.record(Publishing("t", "2"), History(size=10, ttl=1000)).position
     assert first is not None
     assert second is not None
     assert (second.epoch, second.offset) == (first.epoch, 2)
     await trio.sleep(500)
     assert histories.ring("t") is not None
-    histories.record("t", "3", None, History(size=10, ttl=10))
+    histories.record(Publishing("t", "3"), History(size=10, ttl=10))
     await trio.sleep(11)
     assert histories.ring("t") is None
 

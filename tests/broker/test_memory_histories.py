@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from trio_ws_app.broker import History
+from trio_ws_app.broker.delivery import Publishing
 from trio_ws_app.broker.memory_history import MemoryHistories
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")
@@ -16,7 +17,7 @@ async def test_all_topics_together_have_a_budget() -> None:
     """Those that would expire first are forgotten, whole; the newest stay."""
     histories = MemoryHistories(max_bytes=100_000)
     for number in range(100):
-        histories.record(f"topic {number}", "x" * 5000, None, HISTORY)
+        histories.record(Publishing(f"topic {number}", "x" * 5000), HISTORY)
     kept = [number for number in range(100) if histories.ring(f"topic {number}") is not None]
     assert 10 < len(kept) < 20
     assert kept == list(range(100 - len(kept), 100))
@@ -25,10 +26,10 @@ async def test_all_topics_together_have_a_budget() -> None:
 async def test_a_forgotten_history_begins_anew() -> None:
     """With another epoch, from the first offset."""
     histories = MemoryHistories(max_bytes=10_000)
-    before = histories.record("old", "x", None, HISTORY).position
-    histories.record("new", "x" * 20_000, None, History(size=1, ttl=3600))
+    before = histories.record(Publishing("old", "x"), HISTORY).position
+    histories.record(Publishing("new", "x" * 20_000), History(size=1, ttl=3600))
     assert histories.ring("old") is None
-    after = histories.record("old", "x", None, HISTORY).position
+    after = histories.record(Publishing("old", "x"), HISTORY).position
     assert before is not None
     assert after is not None
     assert (after.offset, after.epoch == before.epoch) == (1, False)
@@ -38,7 +39,7 @@ async def test_one_topic_alone_is_bounded_by_its_own_history() -> None:
     """It is not forgotten for what it takes itself, and gives its room back when it expires."""
     histories = MemoryHistories(max_bytes=10_000)
     for _ in range(20):
-        histories.record("only", "x" * 5000, None, HISTORY)
+        histories.record(Publishing("only", "x" * 5000), HISTORY)
     ring = histories.ring("only")
     assert ring is not None
     assert len(ring) == 10

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from trio_ws_app.broker.delivery import Delivery, Gap, Item
 from trio_ws_app.broker.merge import Merge
 from trio_ws_app.broker.position import Position
-from trio_ws_app.broker.ring import TOO_OLD, Ring, RingBudget, after
+from trio_ws_app.broker.ring import FORK, TOO_OLD, Ring, RingBudget, after
 
 RING_SIZE = 8
 CHUNK = 5
@@ -315,3 +315,15 @@ def test_a_position_just_before_the_oldest_kept_is_asked_of_the_history() -> Non
         None,
         None,
     ]
+
+
+def test_a_history_that_begins_anew_is_not_joined_to_the_old_one() -> None:
+    """What was published between the two is not known: who comes back to the old one is told so."""
+    store, merge = Store(10), Merge(Ring(RING_SIZE))
+    old = [store.publish(number) for number in range(3)]
+    store.fork(0)
+    for delivery in (*old, store.publish(3)):
+        assert merge.live(delivery) == [delivery]
+    assert merge.ring.newest(RING_SIZE) == store.entries
+    assert old[0].position is not None
+    assert merge.missed_after(old[0].position) == FORK

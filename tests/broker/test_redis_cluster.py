@@ -66,6 +66,29 @@ async def test_a_cluster_without_sharded_channels_is_used() -> None:
                     assert await next_of(messages) == "3"
 
 
+async def test_a_slot_moves_in_a_cluster_without_sharded_channels() -> None:
+    """Messages without a history come all the same, each once, wherever they are published meanwhile."""
+    topic = topic_on(0)
+    with running_cluster("--rename-command", "SPUBLISH", "") as nodes:
+        async with (
+            open_redis_broker(nodes[0].url, timeouts=QUICK) as broker,
+            broker.subscribe(topic) as messages,
+        ):
+            target = await run(nodes[1], "CLUSTER", "MYID")
+            sent = []
+            for number in range(60):
+                if number == 10:
+                    for node in (nodes[1], nodes[0], nodes[2]):
+                        await run(node, "CLUSTER", "SETSLOT", str(slot_of(topic.encode())), "NODE", target)
+                    assert await broker.history(topic) == []  # the node that had it says that it has not now
+                await run(nodes[number % 3], "PUBLISH", topic, str(number))
+                sent.append(str(number))
+            heard = [await next_of(messages) for _ in sent]
+            assert sorted(map(str, heard)) == sorted(sent)  # the nodes have no common order
+            await broker.publish(topic, "last")
+            assert await next_of(messages) == "last"
+
+
 async def test_a_cluster_that_learns_sharded_channels_is_used_as_before(
     redis_cluster: list[RedisServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:

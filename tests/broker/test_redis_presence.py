@@ -205,6 +205,23 @@ async def test_leaving_while_redis_is_away(own_redis: RedisServer, broker: Broke
         assert await other.presence("t") == []
 
 
+@pytest.mark.slow
+async def test_a_dead_process_whose_topics_are_not_known_holds_up_no_other(
+    own_redis: RedisServer, broker: Broker
+) -> None:
+    """Members of one that dies afterwards leave, whatever is in the place of the first one's topics."""
+    async with process_with_members(own_redis, 1) as first, broker.join("t", "ann"):
+        [name] = {one.member.split(":")[0] for one in await broker.presence("t") if one.user != "ann"}
+        await trio.to_thread.run_sync(own_redis.cli, "SET", f"ws:{{leases}}:{name}", "a text")
+        first.kill()
+        async with process_with_members(own_redis, 3) as second:
+            assert await users(broker) == ["ann", "member 0", "member 0", "member 1", "member 2"]
+            second.kill()
+            with trio.fail_after(20):
+                while await users(broker) != ["ann", "member 0"]:
+                    pass
+
+
 async def test_a_planned_restart_within_the_linger_is_not_noticed(own_redis: RedisServer) -> None:
     """A process that ends leaves its lingering members for as long; others of it leave at once."""
     events: list[PresenceEvent] = []
@@ -219,7 +236,8 @@ async def test_a_planned_restart_within_the_linger_is_not_noticed(own_redis: Red
             await until(lambda: len(events) == 3)
         await until(lambda: len(events) == 4)
         assert events[3] == Leave("bob", "bob")
-        async with opened() as new, new.join("t", "ann", linger=1):
+        async with opened() as new, new.join("t", "ann", linger=1, exclusive=True):
+            assert sorted(present.user for present in await other.presence("t")) == ["ann", "eve"]
             await until(lambda: len(events) == 5)
             assert events[4] == Leave("eve", "eve")
             assert [present.user for present in roster] == ["ann"]
@@ -247,7 +265,7 @@ async def test_being_there_costs_one_command_a_process(own_redis: RedisServer, b
             for line in stats.splitlines()
             if "calls=" in line
         }
-        scripted = {"zadd", "zscore", "zrange", "smembers", "time"}
+        scripted = {"zadd", "zscore", "zrange", "smembers", "time", "type"}
         others = {name: count for name, count in calls.items() if name not in scripted}
         assert 3 <= others.pop("evalsha") <= 5
         assert set(others) <= {"ping", "config", "info", "hello", "client", "command"}

@@ -10,7 +10,27 @@ from redis_servers import RedisServer, until
 
 import trio_ws_app as ws
 from trio_ws_app.broker import Broker, BrokerUnavailable, Gap, RedisTimeouts, open_redis_broker
+from trio_ws_app.broker.redis_errors import (
+    NotInCharge,
+    PasswordWanted,
+    RedisError,
+    UnknownScript,
+    WrongType,
+    refusal,
+)
 
+KINDS = [
+    ("ASK 3999 127.0.0.1:7001", NotInCharge),
+    ("CLUSTERDOWN The cluster is down", NotInCharge),
+    ("LOADING Redis is loading the dataset in memory", NotInCharge),
+    ("MOVED 3999 127.0.0.1:7001", NotInCharge),
+    ("READONLY You can't write against a read only replica.", NotInCharge),
+    ("TRYAGAIN Multiple keys request during rehashing of slot", NotInCharge),
+    ("NOSCRIPT No matching script.", UnknownScript),
+    ("NOAUTH Authentication required.", PasswordWanted),
+    ("WRONGTYPE Operation against a key holding the wrong kind of value", WrongType),
+    ("NOPERM this user has no permissions", RedisError),
+]
 QUICK = RedisTimeouts(connect=0.5, request=1, ping_interval=0.3, ping=0.3, backoff=0.1)
 
 
@@ -18,6 +38,18 @@ QUICK = RedisTimeouts(connect=0.5, request=1, ping_interval=0.3, ping=0.3, backo
 async def broker(own_redis: RedisServer) -> AsyncIterator[Broker]:
     async with open_redis_broker(own_redis.url, timeouts=QUICK) as broker:
         yield broker
+
+
+@pytest.mark.parametrize(("reply", "kind"), KINDS, ids=lambda item: str(item).partition(" ")[0])
+def test_a_refusal_is_known_by_its_first_word(reply: str, kind: type[RedisError]) -> None:
+    """What follows from it depends on its kind."""
+    error = refusal(reply)
+    assert (type(error), str(error)) == (kind, reply)
+
+
+def test_a_refusal_without_a_kind_is_its_text() -> None:
+    """ERR is what Redis calls all that have no word of their own."""
+    assert str(refusal("ERR unknown command 'SPUBLISH'")) == "unknown command 'SPUBLISH'"
 
 
 async def rule(server: RedisServer, *rules: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import attrs
+import pytest
 import trio
 import trio.testing
 
@@ -29,6 +30,7 @@ class FakeConnection:
 class FakeLink:
     connection: FakeConnection | None = attrs.field(factory=FakeConnection)
     problem: str | None = None
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
 
     def answer(self) -> None:
         """Acknowledge the oldest command."""
@@ -37,7 +39,7 @@ class FakeLink:
         on_reply([command, TOPIC, 1])
 
 
-def routes_to(in_charge: list[FakeLink], feeds: list[FakeFeed]) -> Routes:
+def routes_to(in_charge: list[FakeLink], feeds: list[FakeFeed], *, sharded: bool = True) -> Routes:
     """Routes whose topics are at the first of ``in_charge``; ``feeds`` gets the feeds that they make."""
 
     def make_feed(_channel: bytes) -> FakeFeed:
@@ -45,7 +47,7 @@ def routes_to(in_charge: list[FakeLink], feeds: list[FakeFeed]) -> Routes:
         return feeds[-1]
 
     return Routes(
-        sharded=True,
+        sharded=sharded,
         patience=Patience(5),
         link_for=lambda _: in_charge[0],
         layout_is_wrong=lambda: None,
@@ -60,6 +62,7 @@ class FakeFeed:
     got: list[object] = attrs.field(factory=list)
     closed: bool = False
     subscribed_at: object = None
+    has_positions: bool = False
 
     def message(self, payload: bytes) -> None:
         self.got.append(payload)
@@ -95,7 +98,7 @@ async def test_an_old_servers_answer_is_not_the_new_ones() -> None:
         new.answer()
         await trio.testing.wait_all_tasks_blocked()
         assert entered.is_set()
-        routes.message(TOPIC, b"hello")
+        routes.message(new, TOPIC, b"hello")
         assert feeds[0].got == [b"hello"]
         nursery.cancel_scope.cancel()
     assert [command for command, _ in new.connection.sent] == [b"sunsubscribe"]
@@ -117,12 +120,41 @@ async def test_a_move_is_told_once_the_new_server_has_taken_over() -> None:
         nursery.start_soon(follow)
         await trio.testing.wait_all_tasks_blocked()
         old.answer()
-        routes.message(TOPIC, b"before")
+        routes.message(old, TOPIC, b"before")
         in_charge[0] = new
         routes.place_all()
+        routes.message(old, TOPIC, b"the old server has not heard of it yet")
+        routes.dropped(old, TOPIC)
         assert feeds[0].got == [b"before"]
         new.answer()
-        routes.message(TOPIC, b"after")
+        routes.message(new, TOPIC, b"after")
         nursery.cancel_scope.cancel()
     assert feeds[0].got == [b"before", Gap("the topic moved to another Redis server"), b"after"]
     assert feeds[0].closed
+
+
+@pytest.mark.parametrize("why", [None, "its history was asked for", "its server is gone"])
+async def test_a_topic_moves_only_for_a_reason_if_channels_are_not_sharded(why: str | None) -> None:
+    """All servers have all messages then: one without a position would come twice, or be lost in between."""
+    old, new = FakeLink(), FakeLink()
+    in_charge = [old]
+    feeds: list[FakeFeed] = []
+    routes = routes_to(in_charge, feeds, sharded=False)
+    async with trio.open_nursery() as nursery:
+
+        async def follow() -> None:
+            async with routes.open_feed(TOPIC):
+                await trio.sleep_forever()
+
+        nursery.start_soon(follow)
+        await trio.testing.wait_all_tasks_blocked()
+        old.answer()
+        in_charge[0] = new
+        feeds[0].has_positions = why == "its history was asked for"
+        if why == "its server is gone":
+            old.scope.cancel()
+        routes.place_all()
+        routes.message(old, TOPIC, b"from the old one")
+        assert [command for command, _ in new.connection.sent] == ([] if why is None else [b"subscribe"])
+        nursery.cancel_scope.cancel()
+    assert feeds[0].got == ([b"from the old one"] if why is None else [])

@@ -155,7 +155,7 @@ async def test_clients_that_do_anything(seed: int, caplog: pytest.LogCaptureFixt
                 nursery.start_soon(come_and_go)
     assert chaos.answers > 500
     assert chaos.app.clients == []
-    assert chaos.app._hub.topics == {}
+    assert chaos.app.hub.topics == {}
     assert chaos.broker.statistics().topics == 0
     assert chaos.broker._presence._rooms == {}
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []

@@ -15,11 +15,24 @@ import tty
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
 import trustme
 from certificates import write_authority, write_pair
-from running import COMMAND, PATIENCE, Finished, Running, environment, serving
+from running import (
+    COMMAND,
+    PATIENCE,
+    Finished,
+    Process,
+    Running,
+    command,
+    ended,
+    environment,
+    run,
+    serving,
+    started,
+)
 
 from trio_ws_app.cli import main
 
@@ -71,23 +84,14 @@ async def tells(connection):
 
 def connect(*arguments: str, text: str = "") -> Finished:
     """Run the command with ``text`` on its standard input; it waits half a second for answers."""
-    done = subprocess.run(
-        [*COMMAND, "connect", "--wait", "0.5", *arguments],
-        input=text, env=environment(), capture_output=True, text=True, timeout=PATIENCE,
-    )  # fmt: skip
-    return Finished(done.returncode, done.stdout, done.stderr)
+    return run("connect", "--wait", "0.5", *arguments, text=text)
 
 
 @contextmanager
-def connecting(*arguments: str, **options: object) -> Iterator[subprocess.Popen[str]]:
+def connecting(*arguments: str, stdin: int | IO[str] = subprocess.PIPE) -> Iterator[Process]:
     """Run the command beside the block."""
-    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
-    command = [*COMMAND, "connect", *arguments]
-    with subprocess.Popen(command, env=environment(), text=True, **streams) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
+    with command("connect", *arguments, env=environment(), stdin=stdin) as process, ended(process):
+        yield process
 
 
 @contextmanager
@@ -310,7 +314,7 @@ def terminal(*arguments: str, **options: object) -> Iterator[Screen]:
     """Run the command in a terminal."""
     ours, theirs = pty.openpty()
     streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs} | options
-    with connecting(*arguments, **streams) as process:
+    with started([*COMMAND, "connect", *arguments], **streams) as process:
         os.close(theirs)
         yield Screen(ours)
         assert process.wait(PATIENCE) == 0
@@ -373,7 +377,8 @@ def test_the_cursor_is_where_it_was_when_a_message_comes(tmp_path: Path) -> None
 def test_a_stopped_program_comes_back_to_its_line(echo: str) -> None:
     """After Ctrl-Z and fg keys come one by one again, and what was half typed is shown."""
     ours, theirs = pty.openpty()
-    with connecting(echo, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+    streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
+    with started([*COMMAND, "connect", echo], **streams) as process:
         os.close(theirs)
         screen = Screen(ours)
         screen.read_to("closes the connection\r\n> ")
@@ -422,7 +427,8 @@ def test_a_peers_control_characters_are_shown_escaped(tmp_path: Path, name: str,
     options = {"stdin": subprocess.DEVNULL} if stdin == "pipe" else {}
     with handling(name, tmp_path) as server:
         ours, theirs = pty.openpty()
-        with connecting(server.url, **({"stdin": theirs, "stdout": theirs, "stderr": theirs} | options)):
+        streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs} | options
+        with started([*COMMAND, "connect", server.url], **streams):
             os.close(theirs)
             shown = Screen(ours).read_to(SAFE)
         os.close(ours)

@@ -12,16 +12,16 @@ import trustme
 from certificates import write_pair
 
 from trio_ws_app.cli.listeners import bind_tcp, bind_unix
+from trio_ws_app.cli.looking import _require_rich
 from trio_ws_app.cli.observability import configure_observability, configure_tracing
 from trio_ws_app.cli.tls import certificates_for
-from trio_ws_app.cli.top import _require_rich
 from trio_ws_app.cli.top_live import View
 from trio_ws_app.errors import UsageError
 from trio_ws_app.observability.inspection.snapshot import Query
 
 
 def with_metrics() -> object:
-    return configure_observability(control=None, control_token=None, metrics="on", measures_lag=False)
+    return configure_observability(None, control=None, control_token=None, metrics="on")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ SECRET = {"TRIO_WS_APP_SECRET": "a long random text"}
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_events_from_a_script_reach_users_that_may_see_them(redis_server: RedisServer) -> None:
     """Each of eight clients over two workers gets exactly what its token allows."""
     options = ("--workers", "2", "--broker", redis_server.url)

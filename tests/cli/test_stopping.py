@@ -17,7 +17,7 @@ from websockets.sync.client import connect
 
 from trio_ws_app.primitives import COMPILED
 
-GRACE = 0.4
+GRACE = 0.1
 LIMIT = GRACE + 1
 APP = """
 import logging
@@ -106,6 +106,7 @@ NAMES = [
 ]  # fmt: skip
 WORKERS = ("--workers", "2", "--broker", "none")
 ALSO_WORKERS = ["swallows", "spins", "leaves_a_thread", "never_ends", "floods_the_log"]  # stand for all
+ENDS = [(name, ()) for name in NAMES] + [(name, WORKERS) for name in ALSO_WORKERS]
 
 
 @pytest.fixture
@@ -129,8 +130,9 @@ def is_alive(process: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize("options", [(), WORKERS], ids=["alone", "workers"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("name", "options"), ENDS, ids=[f"{name}-{'workers' if options else 'alone'}" for name, options in ENDS]
+)
 def test_the_server_ends_within_the_grace_period_and_a_second(
     directory: Path, name: str, options: tuple[str, ...]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -85,11 +86,10 @@ def wants_two(one, two):
 
 
 @pytest.fixture(autouse=True)
-def _modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A current directory with modules in it, forgotten afterwards."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setattr(sys, "modules", {**sys.modules})
     (tmp_path / "good_app.py").write_text(GOOD)
     (tmp_path / "bad_app.py").write_text(BAD)
     (tmp_path / "syntax_app.py").write_text("def f(:\n")
@@ -97,6 +97,10 @@ def _modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "misusing_app.py").write_text("import trio_ws_app as ws\nws.Channels(tokens=5)\n")
     (tmp_path / "exiting_app.py").write_text("raise SystemExit('no')\n")
     (tmp_path / "importing_app.py").write_text("import not_there_at_all\n")
+    yield
+    for name, module in [*sys.modules.items()]:
+        if (getattr(module, "__file__", None) or "").startswith(str(tmp_path)):
+            del sys.modules[name]
 
 
 @pytest.mark.parametrize("name", ["handler", "instance", "filled", "Holder.handler"])

@@ -18,12 +18,13 @@ from urllib.request import urlopen
 
 import pytest
 from rich.console import Console
-from running import COMMAND, PATIENCE, environment, run, serving
+from running import COMMAND, PATIENCE, command, environment, run, serving
 from websockets.sync.client import connect
 
 from trio_ws_app.cli import top_tasks, top_view
 from trio_ws_app.cli.top_live import View
-from trio_ws_app.observability.inspection.snapshot import ConnectionRow, Query
+from trio_ws_app.observability.inspection.rows import ConnectionRow
+from trio_ws_app.observability.inspection.snapshot import Query
 from trio_ws_app.server.tasks import Place, TaskNode
 from trio_ws_app.wire.histogram import Distribution
 
@@ -184,6 +185,13 @@ def test_metrics_on_a_port_of_their_own(free_port: int) -> None:
         assert server.stop().status == 0
 
 
+def test_the_log_says_which_port_metrics_got() -> None:
+    """Port 0 takes a free one, as for the server itself."""
+    with serving("echo", "--metrics", "127.0.0.1:0") as server:
+        told = server.errors_up_to("also answering at http://127.0.0.1:")
+        assert "trio_ws_app_loop_lag_seconds_count" in scrape(int(told.strip().rpartition(":")[2]))
+
+
 @pytest.mark.parametrize("where", ["yes", "localhost:http", "70000"])
 def test_a_bad_place_for_metrics_is_one_line(where: str) -> None:
     """The line lists what is possible."""
@@ -250,8 +258,7 @@ def test_an_answer_that_is_no_snapshot_is_one_line() -> None:
             (b"200 OK", b'{"worker": 1}', "with no snapshot"),
             (b"500 No", b"\x1b[31m", r"answers with HTTP status 500: \x1b[31m"),
         ):
-            command = [*COMMAND, "top", address, "--once", "--json"]
-            with subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True) as top:
+            with command("top", address, "--once", "--json", env=environment()) as top:
                 stream, _ = listener.accept()
                 with stream:
                     stream.recv(4096)

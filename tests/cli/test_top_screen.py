@@ -9,7 +9,8 @@ from rich.console import Console, RenderableType
 from trio_ws_app.cli.columns import Column, Columns
 from trio_ws_app.cli.top_live import View
 from trio_ws_app.errors import UsageError
-from trio_ws_app.observability.inspection.snapshot import BrokerState, ConnectionRow, Query, Snapshot
+from trio_ws_app.observability.inspection.rows import ConnectionRow
+from trio_ws_app.observability.inspection.snapshot import BrokerState, Query, Snapshot
 from trio_ws_app.server.statistics import Statistics
 from trio_ws_app.server.tasks import TaskNode
 from trio_ws_app.wire.histogram import Distribution

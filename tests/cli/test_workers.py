@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,7 +14,7 @@ from urllib.request import urlopen
 
 import pytest
 from redis_servers import RedisServer
-from running import COMMAND, PATIENCE, Running, at_most, environment, run, serving
+from running import Running, at_most, run, serving
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
@@ -233,11 +232,8 @@ def test_publishing_says_how_many_processes_received_it(redis_server: RedisServe
     done = run(*arguments, "hello")
     words = "received by 0 processes: none follows 'unfollowed' now\n"
     assert (done.status, done.output, done.errors) == (0, words, "")
-    lines = subprocess.run(
-        [*COMMAND, *arguments, "-"],
-        input="one\ntwo\n", env=environment(), capture_output=True, text=True, timeout=PATIENCE,
-    )  # fmt: skip
-    assert lines.stdout == f"2 messages published, the last one {words}"
+    lines = run(*arguments, "-", text="one\ntwo\n")
+    assert lines.output == f"2 messages published, the last one {words}"
 
 
 def test_a_worker_that_cannot_start_ends_all(directory: Path) -> None:

@@ -364,3 +364,14 @@ async def test_retry_after_has_a_cap() -> None:
         assert ws.Backoff().delay(0, ws.HandshakeRefused(503, {"retry-after": value})) == 3600 + 1
     patient = ws.Backoff(longest_retry_after=10)
     assert patient.delay(0, ws.HandshakeRefused(503, {"retry-after": "11"})) == 11
+
+
+async def test_the_log_names_the_servers_error_and_no_secrets(caplog: pytest.LogCaptureFixture) -> None:
+    """A failed attempt says what the system said, about a URL without password and token."""
+    caplog.set_level("INFO", "trio_ws_app.client")
+    with trio.move_on_after(0.5):
+        async with ws.reconnect("ws://ann:secret@127.0.0.1:1/room?token=secret") as connections:
+            async for _ in connections:
+                pytest.fail("nothing listens there")
+    assert caplog.messages[0].startswith("ws://127.0.0.1:1/room: Connection refused; the next attempt is in ")
+    assert "secret" not in caplog.text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from trio_ws_app.protocol.url import Target, parse_url
@@ -43,3 +45,21 @@ def test_what_is_wrong_is_said(url: str, problem: str) -> None:
     """A URL that cannot be used raises ValueError with the reason."""
     with pytest.raises(ValueError, match=problem):
         parse_url(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("ws://ann:secret@host/#part", "ws://host/#part"),
+        ("ws://ann:se/cret@host/", "ws://host/"),
+        ("http://ann:secret@host", "http://host"),
+        ("ann:secret@host", "host"),
+        ("ws://ann:secret@host:99999/", "ws://host:99999/"),
+        ("ws://ann:secret@", "ws://"),
+    ],
+)
+def test_messages_show_no_secrets(url: str, shown: str) -> None:
+    """User, password and query are left out of what is said about a malformed URL."""
+    with pytest.raises(ValueError, match=re.escape(repr(shown))) as raised:
+        parse_url(url)
+    assert "cret" not in str(raised.value)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 from axe import AXE, expect_accessible, needs_chromium
 from browser import Browser, Tab, expect_good_looks, page_of, says
 from redis_servers import RedisServer
@@ -20,28 +19,22 @@ from websockets.sync.client import ClientConnection, connect
 
 HERE = Path(__file__).parent
 EXAMPLES = {"board_game": "game", "market": "market", "jobs": "jobs"}
-EACH = pytest.mark.parametrize(("folder", "module"), EXAMPLES.items())
 CONNECTED = "document.querySelector('.status').textContent === 'connected'"
 DISCS = """document.querySelectorAll('#board [data-seat="0"], #board [data-seat="1"]').length"""
 LONGEST = 150  # lines
 
 
-@EACH
-def test_an_example_is_short_and_typed(folder: str, module: str) -> None:
-    """One file, which is read at a sitting, and of which type checkers have nothing to say."""
-    file = HERE / folder / f"{module}.py"
-    assert len(file.read_text().splitlines()) < LONGEST
-    command = [
-        sys.executable,
-        "-m",
-        "mypy",
-        "--strict",
-        "--config-file=",
-        "--cache-dir",
-        str(HERE / ".mypy_cache"),
-    ]
+def test_the_examples_are_short_and_typed() -> None:
+    """One file each, which is read at a sitting, and of which type checkers have nothing to say."""
+    files = [HERE / folder / f"{module}.py" for folder, module in EXAMPLES.items()]
+    assert all(len(file.read_text().splitlines()) < LONGEST for file in files)
+    options = ("--strict", "--config-file=", "--cache-dir", HERE / ".mypy_cache")
     done = subprocess.run(
-        [*command, str(file)], env=environment(), capture_output=True, text=True, timeout=10 * PATIENCE
+        [sys.executable, "-m", "mypy", *options, *files],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=10 * PATIENCE,
     )
     assert done.returncode == 0, done.stdout
 

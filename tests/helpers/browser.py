@@ -28,6 +28,8 @@ _FLAGS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--disable-extensions",
+    "--disable-default-apps",
     "--remote-debugging-port=0",
     "about:blank",
 )
@@ -142,11 +144,16 @@ class Browser:
 
     def tab(self, url: str) -> Tab:
         """Open the page in a tab of its own."""
-        target = self.call("Target.createTarget", url="about:blank", newWindow=True)["targetId"]
+        # Only the second one needs a window of its own, so that the first is not hidden, which costs more.
+        target = self.call("Target.createTarget", url="about:blank", newWindow=bool(self._tabs))["targetId"]
         session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         tab = self._tabs[session] = Tab(self, session)
         tab.open(url)
         return tab
+
+    def tab_of(self, url: str) -> Tab:
+        """The tab that is there, or the page in a new one."""
+        return next(iter(self._tabs.values()), None) or self.tab(url)
 
     def close_tabs(self) -> None:
         """Close every tab."""

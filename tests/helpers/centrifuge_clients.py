@@ -109,72 +109,101 @@ class RealClient:
             self._events += self._driver.told()
 
 
-class ProcessDriver:
-    """A client in a process of its own."""
+class Program:
+    """A process in which clients live, each with a number."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
-        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._told: list[queue.SimpleQueue[dict[str, Any]]] = []
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            self._lines.put(line)
+            if line.endswith("\n"):  # else it was killed in the middle of one
+                event = json.loads(line)
+                self._told[event.pop("client")].put(event)
+
+    def new_client(self) -> tuple[int, queue.SimpleQueue[dict[str, Any]]]:
+        """Its number, and what it will tell."""
+        self._told.append(queue.SimpleQueue())
+        return len(self._told) - 1, self._told[-1]
 
     def say(self, order: dict[str, Any]) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
 
+
+class ProgramDriver:
+    """A client in a process, beside others."""
+
+    def __init__(self, program: Program, url: str) -> None:
+        self._program, self._url = program, url
+        self._number, self._told = program.new_client()
+
+    def say(self, order: dict[str, Any]) -> None:
+        self._program.say({"client": self._number, "url": self._url, **order})
+
     def told(self) -> list[dict[str, Any]]:
         try:
-            lines = [self._lines.get(timeout=0.05)]
+            events = [self._told.get(timeout=0.05)]
         except queue.Empty:
             return []
-        while not self._lines.empty():
-            lines.append(self._lines.get())
-        return [json.loads(line) for line in lines]
+        while not self._told.empty():
+            events.append(self._told.get())
+        return events
 
 
 class PageDriver:
-    """A client in a page of the server's own port."""
+    """A client in a page of the server's own port, beside others."""
 
     def __init__(self, tab: Tab, url: str) -> None:
         self._tab = tab
-        source = (CLIENTS / "centrifuge_driver.mjs").read_text().partition("\nif (typeof process")[0]
-        tab.value((PACKAGE / "dist" / "centrifuge.js").read_text() + "\n;0")
-        start = f"window.told = []; window.obey = drive(Centrifuge, {url!r}, {{}}, (what) => told.push(what))"
-        tab.value(f"{source}; {start}; 0")
+        if not tab.value("'drivers' in window"):
+            package = (PACKAGE / "dist" / "centrifuge.js").read_text()
+            source = (CLIENTS / "centrifuge_driver.mjs").read_text().partition("\nif (typeof process")[0]
+            tab.value(f"{package}\n{source}; window.drivers = []; 0")
+        told = f"const told = []; const obey = drive(Centrifuge, {url!r}, {{}}, (what) => told.push(what))"
+        self._name = f"drivers[{tab.value(f'{{ {told}; drivers.push({{ told, obey }}) - 1 }}')}]"
 
     def say(self, order: dict[str, Any]) -> None:
-        self._tab.value(f"obey({json.dumps(order)}), 0")
+        self._tab.value(f"{self._name}.obey({json.dumps(order)}), 0")
 
     def told(self) -> list[dict[str, Any]]:
-        told: list[dict[str, Any]] = json.loads(self._tab.value("JSON.stringify(told.splice(0))"))
-        if not told:
+        told = self._tab.value(f"JSON.stringify({self._name}.told.splice(0))")
+        if told == "[]":
             time.sleep(0.02)
-        return told
+        events: list[dict[str, Any]] = json.loads(told)
+        return events
 
 
 @contextmanager
-def real_client(kind: str, server: Running, browser: Browser | None) -> Iterator[RealClient]:
-    """A client of this kind that connects to the server, until the block ends."""
-    url = f"ws://127.0.0.1:{server.port}/connection/websocket"
-    if kind == "page":
-        assert browser is not None
-        yield RealClient(PageDriver(browser.tab(f"http://127.0.0.1:{server.port}/"), url))
-        return
+def program(kind: str) -> Iterator[Program]:
+    """A process for clients of this kind, until the block ends."""
     command = {
-        "node": ["node", str(CLIENTS / "centrifuge_driver.mjs"), url],
-        "python": [sys.executable, str(CLIENTS / "python_driver.py"), url],
+        "node": ["node", str(CLIENTS / "centrifuge_driver.mjs")],
+        "python": [sys.executable, str(CLIENTS / "python_driver.py")],
     }[kind]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    with process:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
-            yield RealClient(ProcessDriver(process))
+            yield Program(process)
         finally:
             process.kill()
+
+
+@contextmanager
+def real_client(place: Program | Browser, server: Running) -> Iterator[RealClient]:
+    """A client that connects to the server, until the block ends."""
+    url = f"ws://127.0.0.1:{server.port}/connection/websocket"
+    if isinstance(place, Browser):
+        yield RealClient(PageDriver(place.tab_of(f"http://127.0.0.1:{server.port}/"), url))
+        return
+    driver = ProgramDriver(place, url)
+    try:
+        yield RealClient(driver)
+    finally:
+        driver.say({"number": 0, "order": "disconnect"})
 
 
 def needs(kind: str) -> pytest.MarkDecorator:

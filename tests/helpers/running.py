@@ -9,12 +9,13 @@ import sys
 import threading
 import time
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import attrs
+from forked_process import ForkedProcess
 
 PATIENCE = 20.0
 ROOT = Path(__file__).parent.parent.parent
@@ -59,24 +60,39 @@ class Finished:
     errors: str
 
 
-def run(*arguments: str, cwd: Path | None = None, **settings: str) -> Finished:
-    """Run a command that ends by itself."""
-    done = subprocess.run(
-        [*COMMAND, *arguments],
-        cwd=cwd,
-        env=environment(**settings),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
-    return Finished(done.returncode, done.stdout, done.stderr)
+Process = subprocess.Popen[str] | ForkedProcess
+
+
+def command(*arguments: str, cwd: Path | None = None, env: dict[str, str], **streams: Any) -> Process:
+    """Begin the command, as ``subprocess.Popen`` does."""
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | streams
+    if "COVERAGE_PROCESS_CONFIG" in os.environ:  # it measures what Python begins
+        return subprocess.Popen([*COMMAND, *arguments], cwd=cwd, env=env, text=True, **streams)
+    return ForkedProcess(arguments, cwd=cwd, env=env, **streams)
+
+
+def run(*arguments: str, cwd: Path | None = None, text: str = "", **settings: str) -> Finished:
+    """Run a command that ends by itself; a server that is not told where to listen takes a free port."""
+    if arguments[:1] == ("serve",) and not _has_place(arguments, settings):
+        arguments = ("serve", "--port", "0", *arguments[1:])
+    with command(*arguments, cwd=cwd, env=environment(**settings), stdin=subprocess.PIPE) as process:
+        try:
+            output, errors = process.communicate(text, timeout=PATIENCE)
+        finally:
+            process.kill()
+    assert process.returncode is not None
+    return Finished(process.returncode, output, errors)
+
+
+def _has_place(arguments: Sequence[str], settings: Mapping[str, str]) -> bool:
+    return not {"--port", "--unix"}.isdisjoint(arguments) or "TRIO_WS_APP_PORT" in settings
 
 
 @attrs.define
 class Running:
     """A server that listens; ``url`` is from its ready line."""
 
-    process: subprocess.Popen[str]
+    process: Process
     url: str
 
     @property
@@ -120,17 +136,23 @@ class Running:
 
 @contextmanager
 def started(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
-    """Run a command beside the block, with pipes for its output; what still runs then is killed."""
+    """Run a program beside the block, with pipes for its output; what still runs then is killed."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, **(pipes | {"env": environment()} | options)) as process:
-        try:
-            yield process
-        finally:
-            if "COVERAGE_PROCESS_CONFIG" in os.environ:  # a process that is killed does not tell what it ran
-                process.terminate()
-                with suppress(subprocess.TimeoutExpired):
-                    process.wait(2.0)
-            process.kill()
+    with subprocess.Popen(command, **(pipes | {"env": environment()} | options)) as process, ended(process):
+        yield process
+
+
+@contextmanager
+def ended(process: Process) -> Iterator[None]:
+    """Kill the process after the block."""
+    try:
+        yield
+    finally:
+        if "COVERAGE_PROCESS_CONFIG" in os.environ:  # a process that is killed does not tell what it ran
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(2.0)
+        process.kill()
 
 
 @contextmanager
@@ -138,8 +160,9 @@ def serving(
     *arguments: str, cwd: Path | None = None, warnings: str = "error", **settings: str
 ) -> Iterator[Running]:
     """Run ``trio-ws-app serve`` with a free port, until the block ends."""
-    command = [*COMMAND, "serve", *([] if "--unix" in arguments else ["--port", "0"]), *arguments]
-    with started(command, cwd=cwd, env=environment(warnings, **settings)) as process:
+    place = [] if _has_place(arguments, settings) else ["--port", "0"]
+    env = environment(warnings, **settings)
+    with command("serve", *place, *arguments, cwd=cwd, env=env) as process, ended(process):
         assert process.stdout is not None
         ready = process.stdout.readline()
         if not ready.startswith("listening on "):

@@ -10,8 +10,8 @@ from trio.testing import wait_all_tasks_blocked
 
 import trio_ws_app as ws
 from trio_ws_app.observability.inspection.hook import Inspector, parse_query
+from trio_ws_app.observability.inspection.rows import SORTS
 from trio_ws_app.observability.inspection.snapshot import (
-    SORTS,
     BrokerState,
     Query,
     Snapshot,

@@ -18,7 +18,7 @@ import trio.lowlevel
 from opentelemetry import trace
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
@@ -249,7 +249,7 @@ async def test_metrics_are_the_servers_counts() -> None:
 
 def test_nothing_is_imported_without_it() -> None:
     """A server that is not traced does not know of OpenTelemetry."""
-    code = "import sys, trio_ws_app, trio_ws_app.cli; print(*sys.modules)"
+    code = "import sys, trio_ws_app.cli.serving; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "trio_ws_app.server.tracing" in done.stdout
     assert "opentelemetry" not in done.stdout
@@ -264,3 +264,84 @@ def test_the_command_line_traces_as_the_environment_says() -> None:
         ended = server.stop()
     assert ended.status == 0
     assert {json.loads(line)["level"] for line in ended.errors.splitlines()} == {"INFO"}
+
+
+class Panic(BaseException):
+    """What code in another language raises."""
+
+
+class FailingProcessor(SpanProcessor):
+    """A processor of spans that raises at their start or at their end."""
+
+    def __init__(self, error: BaseException, at_start: bool) -> None:
+        self._error = error
+        self._at_start = at_start
+
+    def on_start(self, *_: object, **__: object) -> None:
+        if self._at_start:
+            raise self._error
+
+    def on_end(self, *_: object) -> None:
+        if not self._at_start:
+            raise self._error
+
+
+@pytest.mark.parametrize("at_start", [True, False])
+@pytest.mark.parametrize("error", [ValueError("no"), Panic("no")], ids=["Exception", "BaseException"])
+@pytest.mark.parametrize("handler", [with_async_for, with_plain_consumer])
+async def test_what_cannot_be_traced_is_served(
+    handler: ws.Handler, error: BaseException, at_start: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An application's processor of spans that raises costs the trace, and no message or connection (G5)."""
+    provider = TracerProvider()
+    provider.add_span_processor(FailingProcessor(error, at_start))
+    serve = partial(ws.serve, handler, 0, tracing=OpenTelemetry(provider))
+    async with trio.open_nursery() as nursery:
+        server: ws.Server = await nursery.start(serve)
+        for _ in range(2):
+            async with ws.connect(f"ws://127.0.0.1:{server.port}") as client:
+                for _ in range(2):
+                    await client.send("hello")
+                    assert await client.receive()
+            assert client.close_reason is not None
+            assert client.close_reason.code == 1000
+        nursery.cancel_scope.cancel()
+    records = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert {record.getMessage() for record in records} == {"a handshake or a message could not be traced"}
+    assert {record.exc_info[1] for record in records if record.exc_info} == {error}
+
+
+class FailingTracing(OpenTelemetry):
+    """Raises when it is told of handlers."""
+
+    def __init__(self, error: type[BaseException]) -> None:
+        super().__init__(TracerProvider())
+        self._error = error
+
+    def failed(self, *_: object) -> None:
+        raise self._error
+
+    def ended(self, *_: object) -> None:
+        raise self._error
+
+
+@pytest.mark.parametrize("error", [ValueError, Panic])
+async def test_a_tracing_that_fails_does_not_end_the_server(
+    error: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The peer of a handler that failed gets 1011, as without tracing; each failure is a record."""
+
+    async def handler(_connection: ws.Connection) -> None:
+        raise RuntimeError("the handler's own")
+
+    async with trio.open_nursery() as nursery:
+        server: ws.Server = await nursery.start(partial(ws.serve, handler, 0, tracing=FailingTracing(error)))
+        for _ in range(2):
+            async with ws.connect(f"ws://127.0.0.1:{server.port}") as client:
+                await client.wait_closed()
+                assert client.close_reason is not None
+                assert client.close_reason.code == 1011
+        nursery.cancel_scope.cancel()
+    errors = [record.exc_info[0] for record in caplog.records if record.exc_info]
+    assert errors.count(error) == 4
+    assert errors.count(RuntimeError) == 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from axe import needs_chromium
 from browser import Browser, Tab, expect_good_looks, join, page_of, says
-from centrifuge_clients import needs, real_client
+from centrifuge_clients import needs, program, real_client
 from redis_servers import RedisServer
 from running import Running, serving
 
@@ -120,7 +120,7 @@ def test_the_page_shows_what_it_missed(browser: Browser, own_redis: RedisServer)
 @needs("node")
 def test_the_page_talks_to_the_package_centrifuge(browser: Browser) -> None:
     """What others' clients say the page shows, with their names, and the other way round."""
-    with serving("rooms") as server, real_client("node", server, None) as grace:
+    with serving("rooms") as server, program("node") as node, real_client(node, server) as grace:
         ada = join(browser, server, "Ada")
         grace.connect("Grace")
         grace.subscribe("room:lobby")

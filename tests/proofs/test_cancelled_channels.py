@@ -55,7 +55,7 @@ class Application:
     def check(self) -> None:
         """Nothing is left."""
         assert self.app.clients == []
-        assert self.app._hub.topics == {}
+        assert self.app.hub.topics == {}
         assert self.broker.statistics().topics == 0
         assert len(self.broker._presence.roster("channel:room:1")) == 0
         assert sorted(self.ended) == sorted(self.begun)

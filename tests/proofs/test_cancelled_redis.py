@@ -90,7 +90,7 @@ class ScriptedRedis:
         name, digest, *rest = command()
         assert name == b"EVALSHA"
         if digest == _CHANGE.digest:
-            return self._change(rest[1 + 3 + 5 :])
+            return self._change(rest[1 + 4 + 5 :])
         if digest == _SNAPSHOT.digest:
             return [[part for item in self.members.items() for part in item], None]
         assert digest in (_CLAIM.digest, _RENEW.digest)
@@ -101,7 +101,7 @@ class ScriptedRedis:
             change, member, *arguments = arguments
             if change == b"-":
                 self.members.pop(member, None)
-            else:
+            elif change != b"~":
                 value, *arguments = arguments
                 self.members[member] = value
         return []

@@ -120,7 +120,7 @@ def test_what_redis_was_asked_for_is_given_back() -> None:
                 nursery.start_soon(come_and_go)
                 nursery.start_soon(stay)
                 await trio.sleep(2)
-                routes.message(b"topic", b"hello")
+                routes.message(redis, b"topic", b"hello")
             assert got == [Delivery("hello")]
 
     assert len(cancel_everywhere(scenario).points) > 5

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from trio_ws_app.errors import CloseCode
-from trio_ws_app.protocol.closing import MAX_REASON_BYTES, Close, close_payload, close_reply, read_close
+from trio_ws_app.errors import CloseCode, CloseReason
+from trio_ws_app.protocol.closing import MAX_REASON_BYTES, close_payload, close_reply, read_close
 
 
-@pytest.mark.parametrize("close", [Close(1000, ""), Close(1001, "going"), Close(4321, "grüß" * 15)])
-def test_the_reply_repeats_code_and_reason(close: Close) -> None:
+@pytest.mark.parametrize(
+    "close", [CloseReason(1000), CloseReason(1001, "going"), CloseReason(4321, "grüß" * 15)]
+)
+def test_the_reply_repeats_code_and_reason(close: CloseReason) -> None:
     """The peer reads in the answer what it has sent itself."""
     assert read_close(close_reply(close)) == close
 

@@ -68,11 +68,11 @@ def test_text_is_checked_as_it_arrives(wire: ModuleType) -> None:
 @pytest.mark.parametrize(
     ("payload", "control"),
     [
-        (b"", ("Close", 1005, "")),
-        (b"\x03\xe8", ("Close", 1000, "")),
-        (b"\x03\xe8" + "grüß".encode(), ("Close", 1000, "grüß")),
-        (b"\x0b\xb8" + b"x" * 123, ("Close", 3000, "x" * 123)),
-        (b"\x13\x87", ("Close", 4999, "")),
+        (b"", ("CloseReason", 1005, "")),
+        (b"\x03\xe8", ("CloseReason", 1000, "")),
+        (b"\x03\xe8" + "grüß".encode(), ("CloseReason", 1000, "grüß")),
+        (b"\x0b\xb8" + b"x" * 123, ("CloseReason", 3000, "x" * 123)),
+        (b"\x13\x87", ("CloseReason", 4999, "")),
     ],
 )
 def test_a_close_ends_the_stream(wire: ModuleType, payload: bytes, control: object) -> None:

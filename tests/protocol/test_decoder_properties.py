@@ -309,5 +309,7 @@ def said(frames: Iterable[object]) -> tuple[list[str | bytes], list[object]]:
         if frame.opcode in (Opcode.PING, Opcode.PONG):
             controls.append((frame.opcode.name.capitalize(), bytes(frame.data)))
         elif frame.opcode == Opcode.CLOSE:
-            controls.append(("Close", int.from_bytes(frame.data[:2], "big"), bytes(frame.data[2:]).decode()))
+            controls.append(
+                ("CloseReason", int.from_bytes(frame.data[:2], "big"), bytes(frame.data[2:]).decode())
+            )
     return list(messages_of(pieces)), controls

@@ -107,7 +107,7 @@ def test_controls_are_found_behind_what_is_kept(wire: ModuleType) -> None:
     assert peer.controls() == [("Ping", b"1"), ("Ping", b"2")]
     assert not peer.decoder.closed
     peer.feed(frame(Opcode.PONG, b"3") + frame(TEXT, b"d") + close(1001, b"bye") + frame(TEXT, b"e"), 0)
-    assert peer.controls() == [("Pong", b"3"), ("Close", 1001, "bye")]
+    assert peer.controls() == [("Pong", b"3"), ("CloseReason", 1001, "bye")]
     assert peer.decoder.closed
     kept = peer.decoder.kept
     assert peer.feed(frame(TEXT, b"f"), 0) == 0

@@ -67,7 +67,7 @@ def test_reading_ahead_may_begin_within_a_payload(build: Build) -> None:
 def test_behind_a_close_everything_is_dropped(build: Build) -> None:
     """Also what comes with it."""
     walk = Walk(build).feed(TEXT + CLOSE + TEXT)
-    assert walk.found == [("Close", 1000, "bye")]
+    assert walk.found == [("CloseReason", 1000, "bye")]
     assert walk.ahead.closed
     assert (bytes(walk.ahead.kept), walk.ahead.size) == (TEXT, len(TEXT))
 

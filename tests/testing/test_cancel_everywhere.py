@@ -388,7 +388,7 @@ def test_forked_runs_find_the_same(victim: Literal["scenario", "task"]) -> None:
     async def sound() -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trio.sleep, 3)
-            for _ in range(30):
+            for _ in range(10):
                 await trio.sleep(0.1)
                 await checkpoint_if_cancelled()
 
@@ -418,22 +418,21 @@ def test_forked_runs_in_blocks_and_with_a_server() -> None:
         async with serve_in_memory(handler) as memory:
             peer = await memory.connect()
             with cancelled_here():
-                for _ in range(5):
+                for _ in range(2):
                     await peer.send("hello")
                     assert await peer.receive() == "hello"
 
     assert len(cancel_everywhere(scenario, forked=True).points) > 10
 
 
-@pytest.mark.slow
 def test_many_points() -> None:
     """A long scenario is no reason to test less: forked, the time grows with the number of points only."""
 
     async def scenario() -> None:
-        for _ in range(200):
+        for _ in range(60):
             await trio.lowlevel.checkpoint()
 
-    assert cancel_everywhere(scenario, forked=True).runs == 201
+    assert cancel_everywhere(scenario, forked=True).runs == 61
 
 
 def _assert_equal(left: object, right: object) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from textwrap import dedent
@@ -20,6 +20,9 @@ import trio_ws_app as ws
 from trio_ws_app.testing import HttpFixture, MemoryServer, ServerFixture, cancel_everywhere, serve_in_memory
 
 HOUR = 3600.0
+
+Ended = tuple[int, str]  # the status and the output
+Stranger = Callable[..., Ended]
 
 
 async def echo(connection: ws.Connection) -> None:
@@ -364,13 +367,33 @@ STRANGER = {
 }
 
 
-def pytest_in(folder: Path, name: str, *options: str, **variables: str) -> tuple[int, str]:
-    """The status and the output of a stranger's tests."""
+@pytest.fixture
+def run_stranger(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Stranger:
+    """Runs a stranger's tests in this process."""
+    monkeypatch.setenv("CI", "")  # in which pytest shortens nothing
+    pytester.makeconftest("""
+        from trio_ws_app.testing import plugin
+
+        def pytest_configure(config):
+            if not config.pluginmanager.is_registered(plugin):
+                config.pluginmanager.register(plugin)
+    """)
+
+    def run(name: str, *options: str) -> Ended:
+        pytester.makepyfile(**{f"test_{name}": dedent(STRANGER[name])})
+        ended = pytester.runpytest_inprocess("-q", "-p", "no:cacheprovider", "--strict-markers", *options)
+        return int(ended.ret), str(ended.stdout) + str(ended.stderr)
+
+    return run
+
+
+def pytest_in(folder: Path, name: str, *options: str, **variables: str) -> Ended:
+    """The same in a process of its own, where the plugin is installed in ``folder``."""
     (folder / f"test_{name}.py").write_text(dedent(STRANGER[name]))
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--strict-markers", *options],
         cwd=folder,
-        env={**environment_with_plugin(folder), "CI": "", **variables},  # in which pytest shortens nothing
+        env={**environment_with_plugin(folder), "CI": "", **variables},
         capture_output=True,
         text=True,
         timeout=3 * PATIENCE,
@@ -386,9 +409,9 @@ def test_the_mark_needs_no_configuration(tmp_path: Path) -> None:
     assert len(output.splitlines()) < 80
 
 
-def test_a_failure_is_one_screen(tmp_path: Path) -> None:
+def test_a_failure_is_one_screen(run_stranger: Stranger) -> None:
     """The point, who was cancelled where, and the line of the test: no page of Trio's frames."""
-    status, output = pytest_in(tmp_path, "fails")
+    status, output = run_stranger("fails")
     assert status == 1
     assert "AssertionError: 0\n" in output
     assert " more" in output
@@ -396,25 +419,25 @@ def test_a_failure_is_one_screen(tmp_path: Path) -> None:
     assert len(output.splitlines()) < 40
 
 
-def test_a_plain_failure_is_the_test_alone(tmp_path: Path) -> None:
+def test_a_plain_failure_is_the_test_alone(run_stranger: Stranger) -> None:
     """What nurseries wrap around it is not shown."""
-    status, output = pytest_in(tmp_path, "fails_plainly")
+    status, output = run_stranger("fails_plainly")
     assert status == 1
     assert "assert 1 == 2" in output
     assert "ExceptionGroup" not in output
     assert len(output.splitlines()) < 20
 
 
-def test_the_mark_is_for_async_tests(tmp_path: Path) -> None:
+def test_the_mark_is_for_async_tests(run_stranger: Stranger) -> None:
     """Else the test fails, in one line."""
-    status, output = pytest_in(tmp_path, "is_not_async")
+    status, output = run_stranger("is_not_async")
     assert status == 1
     assert "a test that is marked with cancel_everywhere is an async function" in output
 
 
-def test_without_pytest_trio_only_what_needs_it_fails(tmp_path: Path) -> None:
+def test_without_pytest_trio_only_what_needs_it_fails(run_stranger: Stranger) -> None:
     """The plugin's presence is no error."""
-    status, output = pytest_in(tmp_path, "has_no_trio", "-p", "no:trio")
+    status, output = run_stranger("has_no_trio", "-p", "no:trio")
     assert (status, "1 failed, 1 passed" in output) == (1, True), output
     assert "INTERNALERROR" not in output
 
@@ -426,7 +449,7 @@ def test_a_blocked_plugin_imports_nothing(tmp_path: Path) -> None:
     assert (status, "1 passed" in output) == (0, True), output
 
 
-def test_waiting_for_ever_fails(tmp_path: Path) -> None:
+def test_waiting_for_ever_fails(run_stranger: Stranger) -> None:
     """A test that waits for what never comes is over after six hours of virtual time, and says why."""
-    status, output = pytest_in(tmp_path, "waits")
+    status, output = run_stranger("waits")
     assert (status, "AssertionError: not over" in output) == (1, True), output

@@ -11,7 +11,7 @@ import trio.testing
 from wire_ends import ScriptedTransport
 
 from trio_ws_app.errors import CloseReason
-from trio_ws_app.protocol.closing import Close, State
+from trio_ws_app.protocol.closing import State
 from trio_ws_app.protocol.decoder import Decoder
 from trio_ws_app.settings import Settings
 from trio_ws_app.wire.closing import CancelWhenGone, Closing
@@ -61,7 +61,7 @@ def send(end: End) -> None:
 
 
 def receive(end: End) -> None:
-    end.closing.receive_close(Close(1000, "bye"))
+    end.closing.receive_close(CloseReason(1000, "bye"))
 
 
 def reply(end: End) -> None:

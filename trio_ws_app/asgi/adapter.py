@@ -41,8 +41,6 @@ class StarletteWebSocket(Protocol):
 class AsgiConnection(AdaptedConnection):
     """A connection that an ASGI server carries."""
 
-    __slots__ = ()
-
     async def ping(self) -> float:
         """Raises NotImplementedError: ASGI has no pings; the server sends them, if it is told to."""
         await trio.lowlevel.checkpoint_if_cancelled()

@@ -6,13 +6,10 @@ from collections.abc import Callable
 
 from trio.lowlevel import ParkingLot, checkpoint, checkpoint_if_cancelled
 
-from ..protocol.http_answer import AnswerWriter
-from ..protocol.http_body import RequestBody
-from ..request import Request, Response
-from ..wire.transport import Transport
+from ..request import Response
 from .application import ClientDisconnected, Event
 from .flows import MOST_KEPT, MOST_QUEUED
-from .http_link import HttpLink, Owner
+from .http_link import HttpLink
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -24,22 +21,9 @@ class Exchange(HttpLink):
     cancelled. If the application answers 404, it is ``fallback()`` that the client gets, if there is one.
     """
 
-    __slots__ = ("_fallback", "_replaced", "_started")
-
-    def __init__(
-        self,
-        transport: Transport,
-        owner: Owner,
-        remote: str,
-        request: Request,
-        answer: AnswerWriter,
-        body: RequestBody | None,
-        fallback: Callable[[], Response] | None = None,
-    ) -> None:
-        super().__init__(transport, owner, remote, request, answer, body)
-        self._fallback = fallback
-        self._started = False  # the application has sent ``http.response.start``
-        self._replaced = False  # what it sends is dropped
+    fallback: Callable[[], Response] | None = None
+    _started = False  # the application has sent ``http.response.start``
+    _replaced = False  # what it sends is dropped
 
     async def receive(self) -> Event:
         """The next piece of the body, or ``http.disconnect`` once the client is gone or has its answer.
@@ -95,14 +79,14 @@ class Exchange(HttpLink):
         return not self.answer.complete or self.answer.expects_end
 
     def _start(self, event: Event) -> None:
-        self._replaced = event["status"] == 404 and self._fallback is not None
+        self._replaced = event["status"] == 404 and self.fallback is not None
         self.answer.start(event["status"], event.get("headers", ()))
         self._started = True
 
     async def _send_body(self, data: bytes, more: bool) -> None:
         if self._replaced:
-            if not more and self._fallback is not None:
-                response = self._fallback()
+            if not more and self.fallback is not None:
+                response = self.fallback()
                 self.answer.start(response.status, _fields(response))
                 data = response.body
             else:

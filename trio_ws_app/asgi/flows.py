@@ -17,8 +17,6 @@ MOST_QUEUED = 64 * 1024  # bytes of an answer; beyond that ``send`` waits
 class Inflow:
     """The pieces of a request's body that the application has not received, and what came behind the body."""
 
-    __slots__ = ("_awaits_continue", "_body", "_kept", "_kept_size", "complete", "ended", "size", "trailing")
-
     def __init__(self, body: RequestBody | None) -> None:
         self.complete = body is None  # all of the body has come
         self.ended = False  # the application has received the last piece
@@ -75,8 +73,6 @@ class Inflow:
 
 class Outflow:
     """Bytes that the client has not taken, and the tasks that wait for that."""
-
-    __slots__ = ("_chunks", "_transport", "_waiting", "blocked", "bytes_out", "size")
 
     def __init__(self, transport: Transport) -> None:
         self.blocked = False  # the transport takes nothing now

@@ -56,26 +56,6 @@ class HttpLink:
     The end of the client before it has its answer cancels ``scope``, in which the application runs.
     """
 
-    __slots__ = (
-        "_body_timer",
-        "_measured",
-        "_owner",
-        "_paused",
-        "_receivers",
-        "_rejected",
-        "_send_timer",
-        "answer",
-        "gone",
-        "inflow",
-        "outflow",
-        "over",
-        "remote",
-        "request",
-        "scope",
-        "started_at",
-        "transport",
-    )
-
     def __init__(
         self,
         transport: Transport,

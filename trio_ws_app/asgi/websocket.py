@@ -25,18 +25,6 @@ class WebSocketSession:
     otherwise. The application runs in ``scope``, which is cancelled if the client goes before the answer.
     """
 
-    __slots__ = (
-        "_accept",
-        "_begun",
-        "_body",
-        "_denial",
-        "_over",
-        "_refuse",
-        "connection",
-        "refused",
-        "scope",
-    )
-
     def __init__(
         self, accept: Callable[[str | None, Fields], WireConnection], refuse: Callable[[Response], object]
     ) -> None:

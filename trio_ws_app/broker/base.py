@@ -11,9 +11,9 @@ import attrs
 
 from ..connection import Message
 from ..errors import CloseCode
-from .delivery import Delivery, Gap, Sink
+from .delivery import Delivery, Gap, Publishing, Sink
 from .feed import Feed
-from .history import History
+from .history import History, Page
 from .position import Position
 from .presence import PresenceSink, Present, Roster
 from .subscription import Subscription
@@ -84,22 +84,15 @@ class Broker(ABC):
         message = checked(topic, message)
         if idempotency_key is not None:
             checked(idempotency_key, "")
+        publishing = Publishing(topic, message, history, idempotency_key, publish_id)
         if self.tracing is None:
-            return await self._publish(topic, message, history, idempotency_key, publish_id, None)
+            return await self._publish(publishing)
         with self.tracing.publishing(topic, message) as traceparent:
-            return await self._publish(topic, message, history, idempotency_key, publish_id, traceparent)
+            return await self._publish(attrs.evolve(publishing, traceparent=traceparent))
 
     @abstractmethod
-    async def _publish(
-        self,
-        topic: str,
-        message: Message,
-        history: History | None,
-        idempotency_key: str | None,
-        publish_id: str | None,
-        traceparent: str | None,
-    ) -> Position | None:
-        """Publish what has been checked; see ``publish``. ``traceparent`` is handed over with it."""
+    async def _publish(self, publishing: Publishing) -> Position | None:
+        """Publish what has been checked; see ``publish``."""
 
     @abstractmethod
     def open_feed(self, topic: str) -> AbstractAsyncContextManager[Feed]:
@@ -112,7 +105,6 @@ class Broker(ABC):
             BrokerUnavailable: the broker did not acknowledge within a bounded time, or refused.
         """
 
-    @abstractmethod
     async def history(
         self,
         topic: str,
@@ -134,6 +126,12 @@ class Broker(ABC):
             BrokerUnavailable: the history could not be read within a bounded time.
             ValueError: ``limit`` is negative.
         """
+        checked(topic, "")
+        return await self._history(topic, Page(since, before, limit, reverse))
+
+    @abstractmethod
+    async def _history(self, topic: str, page: Page) -> list[Delivery | Gap]:
+        """A page of what is kept of a topic; see ``history``."""
 
     @abstractmethod
     def join(
@@ -142,11 +140,13 @@ class Broker(ABC):
         """Within the block, be present on ``topic``, as every process can see.
 
         ``info`` is a JSON value, see ``Present``. The end of the block is the leave, or ``linger`` seconds
-        after it, unless the user has joined again by then. When a process ends without a word, its members
-        leave when its lease ends, within 20 s.
+        after it if the user has no other member then; one that joins meanwhile takes the place of the one
+        that lingers, and nothing is told. When a process ends without a word, its members leave when its
+        lease ends, within 20 s.
 
         Raises:
-            AlreadyPresent: the user is there already, and this was to be ``exclusive``.
+            AlreadyPresent: the user is there already, and this was to be ``exclusive``. A member that
+                lingers gives way to one with the same ``info``, and keeps its user's place from others.
             BrokerUnavailable: the broker did not take it in time; nothing stays behind then.
             TypeError, ValueError: ``info`` is no JSON value, or takes more than 16 KiB.
             ValueError: ``linger`` is no number of seconds from 0 to a million.

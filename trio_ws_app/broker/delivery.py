@@ -1,4 +1,4 @@
-"""What a broker hands over: messages, and the places where messages may be missing."""
+"""What a broker takes and hands over: messages, and the places where messages may be missing."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Final
 import attrs
 
 from ..connection import Message
+from .history import History
 from .position import Position
 
 COST_OF_AN_ITEM: Final = 64  # bytes that a queued message takes besides its own, so that empty ones count too
@@ -22,6 +23,21 @@ class Gap:
 
     reason: str
     missed: int | None = None
+
+
+@attrs.frozen
+class Publishing:
+    """One message on its way to the broker; see ``Broker.publish``.
+
+    ``traceparent`` names the span in which it is published, if that is traced.
+    """
+
+    topic: str
+    message: Message
+    history: History | None = None
+    idempotency_key: str | None = None
+    publish_id: str | None = None
+    traceparent: str | None = None
 
 
 @attrs.frozen

@@ -1,4 +1,4 @@
-"""How much of a topic is kept, and which topics keep how much."""
+"""How much of a topic is kept, which topics keep how much, and which part of it is wanted."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 
 import attrs
+
+from .position import Position
 
 MAX_SIZE = 100_000
 
@@ -29,6 +31,21 @@ class History:
     def _check_ttl(self, _attribute: object, value: float) -> None:
         if not (isinstance(value, int | float) and 0.001 <= value < 1e9):
             raise ValueError(f"a history is kept for 0.001 to 1e9 seconds, not {value}")
+
+
+@attrs.frozen
+class Page:
+    """Which part of a history is wanted; see ``Broker.history``."""
+
+    since: Position | None = None
+    before: Position | None = None
+    limit: int | None = attrs.field(default=None)
+    reverse: bool = False
+
+    @limit.validator
+    def _check_limit(self, _attribute: object, value: int | None) -> None:
+        if value is not None and value < 0:
+            raise ValueError(f"a page has 0 messages or more, not {value}")
 
 
 class HistoryRules:

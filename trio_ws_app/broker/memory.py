@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import partial
 from typing import Final
 
 import trio
 
 from ..concurrency.background import background
-from ..connection import Message
 from .base import KEYS_ARE_KEPT, Broker, BrokerStatistics, checked
-from .delivery import Delivery, Gap
+from .delivery import Delivery, Gap, Publishing
 from .feed import Feed, Recovery, recovery
-from .history import History
+from .history import History, Page
 from .memory_history import MemoryHistories
 from .memory_presence import MemoryPresence
 from .position import Position
 from .presence import PresenceSink, Present, Roster, checked_linger
-from .ring import FORK, TOO_OLD, Ring, page
+from .ring import FORK, TOO_OLD, Ring, page_of
 from .tracing import BrokerTracing
 
 _MAX_KEYS: Final = 100_000  # idempotency keys that are kept, the newest
@@ -37,54 +35,38 @@ class MemoryBroker(Broker):
         self._presence = MemoryPresence(nursery)
         self._feeds: dict[str, _MemoryFeed] = {}
         self._histories = MemoryHistories()
-        self._keys: OrderedDict[tuple[str, str], tuple[float, Position | None]] = OrderedDict()
+        self._keys: OrderedDict[tuple[str, str | None], tuple[float, Position | None]] = OrderedDict()
         self._published = 0
         self._received = 0
 
-    async def _publish(
-        self,
-        topic: str,
-        message: Message,
-        history: History | None,
-        idempotency_key: str | None,
-        publish_id: str | None,
-        traceparent: str | None,
-    ) -> Position | None:
+    async def _publish(self, publishing: Publishing) -> Position | None:
         await trio.lowlevel.checkpoint_if_cancelled()
-        if idempotency_key is None:
-            position = self._accept(topic, message, history, publish_id, traceparent)
-        else:
-            accept = partial(self._accept, topic, message, history, publish_id, traceparent)
-            position = self._once(topic, idempotency_key, accept)
+        accept = self._accept if publishing.idempotency_key is None else self._once
+        position = accept(publishing)
         await trio.lowlevel.cancel_shielded_checkpoint()
         return position
 
-    def _accept(
-        self,
-        topic: str,
-        message: Message,
-        history: History | None,
-        publish_id: str | None,
-        traceparent: str | None,
-    ) -> Position | None:
-        if history is None:
-            delivery = Delivery(message, publish_id, traceparent=traceparent)
+    def _accept(self, publishing: Publishing) -> Position | None:
+        if publishing.history is None:
+            delivery = Delivery(
+                publishing.message, publishing.publish_id, traceparent=publishing.traceparent
+            )
         else:
-            delivery = self._histories.record(topic, message, publish_id, history, traceparent)
+            delivery = self._histories.record(publishing, publishing.history)
         self._published += 1
-        if (feed := self._feeds.get(topic)) is not None:
+        if (feed := self._feeds.get(publishing.topic)) is not None:
             self._received += 1
             feed.deliver((delivery,))
         return delivery.position
 
-    def _once(self, topic: str, key: str, accept: Callable[[], Position | None]) -> Position | None:
-        now = trio.current_time()
+    def _once(self, publishing: Publishing) -> Position | None:
+        key, now = (publishing.topic, publishing.idempotency_key), trio.current_time()
         while self._keys and next(iter(self._keys.values()))[0] <= now:
             self._keys.popitem(last=False)
-        if (topic, key) in self._keys:
-            return self._keys[topic, key][1]
-        position = accept()
-        self._keys[topic, key] = (now + KEYS_ARE_KEPT, position)
+        if key in self._keys:
+            return self._keys[key][1]
+        position = self._accept(publishing)
+        self._keys[key] = (now + KEYS_ARE_KEPT, position)
         if len(self._keys) > _MAX_KEYS:
             self._keys.popitem(last=False)
         return position
@@ -104,19 +86,10 @@ class MemoryBroker(Broker):
             if not feed.visits:
                 del self._feeds[topic]
 
-    async def history(
-        self,
-        topic: str,
-        *,
-        since: Position | None = None,
-        before: Position | None = None,
-        limit: int | None = None,
-        reverse: bool = False,
-    ) -> list[Delivery | Gap]:
-        checked(topic, "")
+    async def _history(self, topic: str, page: Page) -> list[Delivery | Gap]:
         await trio.lowlevel.checkpoint()
         kept = self._histories.ring(topic)
-        return page(kept.newest(len(kept)) if kept else [], since, before, limit, reverse)
+        return page_of(kept.newest(len(kept)) if kept else [], page)
 
     def join(
         self, topic: str, info: object, *, linger: float = 0.0, exclusive: bool = False

@@ -9,8 +9,7 @@ from typing import Final
 import attrs
 import trio
 
-from ..connection import Message
-from .delivery import Delivery
+from .delivery import Delivery, Publishing
 from .history import History
 from .position import Position
 from .ring import Ring
@@ -42,25 +41,20 @@ class MemoryHistories:
         self._by_ttl: dict[float, OrderedDict[str, _Kept]] = {}  # each with the next to expire in front
         self._ttl: dict[str, float] = {}
 
-    def record(
-        self,
-        topic: str,
-        message: Message,
-        publish_id: str | None,
-        history: History,
-        traceparent: str | None = None,
-    ) -> Delivery:
+    def record(self, publishing: Publishing, history: History) -> Delivery:
         """Keep a message, and return it with its position."""
         self._forget_expired()
-        kept = self._get(topic) or _Kept(Ring(history.size), random_tag())
+        kept = self._get(publishing.topic) or _Kept(Ring(history.size), random_tag())
         last = kept.ring.last
         offset = 1 if last is None else last.offset + 1
         position = Position(kept.epoch, offset, random_tag())
         previous = "" if last is None else last.tag
-        delivery = Delivery(message, publish_id, position, previous, traceparent)
+        delivery = Delivery(
+            publishing.message, publishing.publish_id, position, previous, publishing.traceparent
+        )
         kept.ring.size = history.size
         kept.ring.append(delivery)
-        self._keep(topic, kept, history.ttl)
+        self._keep(publishing.topic, kept, history.ttl)
         return delivery
 
     def reserve(self, topic: str, history: History) -> str:

@@ -1,4 +1,7 @@
-"""Presence within one process."""
+"""Presence within one process.
+
+A member lingers only as its user's last one, and gives way to the next that comes.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,28 @@ from .presence import AlreadyPresent, PresenceEvent, PresenceSink, Present, Rost
 class _Room:
     roster: Roster = attrs.field(factory=Roster)
     sinks: Counter[PresenceSink] = attrs.field(factory=Counter)
+    lingering: dict[str, Present] = attrs.field(factory=dict)  # by user, of whom it is the only member
+
+    def join(self, present: Present, *, exclusive: bool) -> None:
+        """Let a member come, in the place of one that lingers. Raises AlreadyPresent."""
+        old = self.lingering.get(present.user)
+        if exclusive and self.roster.has_user(present.user) and (old is None or old.info != present.info):
+            raise AlreadyPresent(present.user)
+        self.tell(self.roster.join(present))
+        if old is not None:
+            self.leave(old)
+
+    def linger(self, present: Present) -> None:
+        """Keep a member that has gone, if it is its user's last one."""
+        if self.roster.has_another(present):
+            self.leave(present)
+        else:
+            self.lingering[present.user] = present
+
+    def leave(self, present: Present) -> None:
+        if self.lingering.get(present.user) is present:
+            del self.lingering[present.user]
+        self.tell(self.roster.leave(present.member))
 
     def tell(self, events: list[PresenceEvent]) -> None:
         call_sinks(self.sinks, events)
@@ -39,28 +64,24 @@ class MemoryPresence:
         await trio.lowlevel.checkpoint()
         member = str(next(self._numbers))
         present = Present(member, user_of(info, member), info)
-        if exclusive and self.roster(topic).has_user(present.user):
-            raise AlreadyPresent(present.user)
         room = self._rooms.setdefault(topic, _Room())
-        room.tell(room.roster.join(present))
+        room.join(present, exclusive=exclusive)
         try:
             yield present
         finally:
             if linger > 0 and self._nursery is not None:
-                self._nursery.start_soon(self._leave_later, topic, member, linger)
+                room.linger(present)
+                self._nursery.start_soon(self._leave_later, topic, room, present, linger)
             else:
-                self._leave(topic, member)
+                room.leave(present)
+            self._forget_empty(topic)
 
-    async def _leave_later(self, topic: str, member: str, linger: float) -> None:
+    async def _leave_later(self, topic: str, room: _Room, present: Present, linger: float) -> None:
         try:
             await trio.sleep(linger)
         finally:
-            self._leave(topic, member)
-
-    def _leave(self, topic: str, member: str) -> None:
-        room = self._rooms[topic]
-        room.tell(room.roster.leave(member))
-        self._forget_empty(topic)
+            room.leave(present)
+            self._forget_empty(topic)
 
     @asynccontextmanager
     async def watch(self, topic: str, sink: PresenceSink) -> AsyncGenerator[Roster]:

@@ -43,7 +43,8 @@ class Merge:
             self._keep(delivery)
             return []
         if self.last is None or delivery.follows(self.last) or self._begins_anew(delivery):
-            return self._advance([delivery])
+            self._take(delivery)
+            return [delivery]
         if not self._is_known(delivery.position):
             self.behind = "messages did not arrive"
             self._keep(delivery)
@@ -75,12 +76,16 @@ class Merge:
 
     def _advance(self, entries: Sequence[Delivery]) -> list[Item]:
         for entry in entries:
-            assert entry.position is not None
-            if self.last is not None and entry.position.epoch != self.last.epoch:
-                self._oldest_kept = 1
-            self.ring.append(entry)
-            self.last = entry.position
+            self._take(entry)
         return list(entries)
+
+    def _take(self, entry: Delivery) -> None:
+        assert entry.position is not None
+        if self.last is not None and entry.position.epoch != self.last.epoch:
+            self._oldest_kept = 1
+            self.ring.clear()
+        self.ring.append(entry)
+        self.last = entry.position
 
     # -- history
 

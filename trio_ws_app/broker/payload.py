@@ -27,20 +27,26 @@ POSITION_MARKER: Final = b"\xffat:"
 TRACE_MARKER: Final = b"\xfftp:"
 
 _TAG: Final = rb"([0-9a-z]{1,32})"
-_IDENTIFIED: Final = re.compile(ID_MARKER + rb"([!-~]*)\n")
-_POSITIONED: Final = re.compile(
-    POSITION_MARKER + _TAG + rb"-([1-9][0-9]{0,14})-" + _TAG + rb" ([0-9a-z]{1,32}|-) ([!-~]+)\n"
+_POSITION: Final = _TAG + rb"-([1-9][0-9]{0,14})-" + _TAG + rb" ([0-9a-z]{1,32}|-) ([!-~]+)\n"
+_TRACE: Final = rb"([0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2})\n"
+_MARKERS: Final = re.compile(
+    rb"(?:%b%b|%b([!-~]*)\n)?" % (POSITION_MARKER, _POSITION, ID_MARKER)
+    + rb"(?:%b%b)?(%b)?" % (TRACE_MARKER, _TRACE, BYTES_MARKER)
 )
-_TRACED: Final = re.compile(TRACE_MARKER + rb"([0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2})\n")
 
 
 def encode_payload(message: Message, publish_id: str | None = None, traceparent: str | None = None) -> bytes:
-    payload = encode_body(message, traceparent)
-    return payload if publish_id is None else b"%b%b\n%b" % (ID_MARKER, publish_id.encode(), payload)
+    body = _encode_body(message, traceparent)
+    return body if publish_id is None else b"%b%b\n%b" % (ID_MARKER, publish_id.encode(), body)
 
 
-def encode_body(message: Message, traceparent: str | None) -> bytes:
-    """What a payload has of the message itself."""
+def encode_kept(message: Message, publish_id: str | None, traceparent: str | None) -> bytes:
+    """What follows the tag of the message before it, in a message with a history."""
+    body = _encode_body(message, traceparent)
+    return b"-\n" + body if publish_id is None else b"%b\n%b" % (publish_id.encode(), body)
+
+
+def _encode_body(message: Message, traceparent: str | None) -> bytes:
     body = message.encode() if isinstance(message, str) else BYTES_MARKER + message
     return body if traceparent is None else b"%b%b\n%b" % (TRACE_MARKER, traceparent.encode(), body)
 
@@ -48,34 +54,26 @@ def encode_body(message: Message, traceparent: str | None) -> bytes:
 def decode_payload(payload: bytes) -> Delivery:
     """The message of a payload; one with a marker that is none of ours is the bytes of another program."""
     if not payload.startswith(b"\xff"):
-        return Delivery(_decode_message(payload))
-    if head := _POSITIONED.match(payload):
-        epoch, offset, tag, previous, publish_id = head.groups()
-        message, traceparent = _decode_body(payload[head.end() :])
-        return Delivery(
-            message,
-            None if publish_id == b"-" else publish_id.decode(),
-            Position(epoch.decode(), int(offset), tag.decode()),
-            "" if previous == b"-" else previous.decode(),
-            traceparent,
-        )
-    head = _IDENTIFIED.match(payload)
-    message, traceparent = _decode_body(payload[head.end() :] if head else payload)
-    return Delivery(message, head[1].decode() if head else None, traceparent=traceparent)
+        return Delivery(_text_if_it_is(payload))
+    markers = _MARKERS.match(payload)
+    assert markers is not None
+    epoch, offset, tag, previous, kept_id, publish_id, traceparent, is_bytes = markers.groups()
+    body = payload[markers.end() :]
+    message = _text_if_it_is(body) if is_bytes is None else body
+    trace = None if traceparent is None else traceparent.decode()
+    if epoch is None:
+        return Delivery(message, None if publish_id is None else publish_id.decode(), traceparent=trace)
+    return Delivery(
+        message,
+        None if kept_id == b"-" else kept_id.decode(),
+        Position(epoch.decode(), int(offset), tag.decode()),
+        "" if previous == b"-" else previous.decode(),
+        trace,
+    )
 
 
-def _decode_body(body: bytes) -> tuple[Message, str | None]:
-    """The message, and the traceparent of its publishing."""
-    trace = _TRACED.match(body)
-    if trace is None:
-        return _decode_message(body), None
-    return _decode_message(body[trace.end() :]), trace[1].decode()
-
-
-def _decode_message(payload: bytes) -> Message:
-    if payload.startswith(BYTES_MARKER):
-        return payload[len(BYTES_MARKER) :]
+def _text_if_it_is(body: bytes) -> Message:
     try:
-        return payload.decode()
+        return body.decode()
     except UnicodeDecodeError:
-        return payload
+        return body

@@ -14,7 +14,7 @@ MAX_LINGER: Final = 1e6  # seconds
 
 
 class AlreadyPresent(Exception):
-    """A member that wants to be its user's only one is not the first; the text names the user."""
+    """A member that is to be its user's only one is not; the text names the user."""
 
 
 @attrs.frozen
@@ -99,6 +99,10 @@ class Roster:
 
     def has_user(self, user: str) -> bool:
         return user in self._users
+
+    def has_another(self, present: Present) -> bool:
+        """Whether the user of a member that is here has more of them."""
+        return self._users[present.user] > 1
 
     def join(self, present: Present) -> list[PresenceEvent]:
         if present.member in self._members:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 
 import attrs
 import trio
-from coredis.exceptions import RedisError
 
 from ..concurrency.background import background
-from ..connection import Message
 from .base import Broker, BrokerStatistics, BrokerUnavailable
-from .delivery import Delivery, Gap, cost
+from .delivery import Delivery, Gap, Publishing, cost
 from .feed import Feed
-from .history import History
+from .history import Page
 from .payload import encode_payload
 from .position import Position
 from .presence import PresenceSink, Present, Roster, checked_linger
 from .redis_cluster import discover
 from .redis_deployment import CommandFailed, Deployment
+from .redis_errors import RedisError
 from .redis_feed import RedisFeed, Shared
 from .redis_history import RedisHistories, unavailable
 from .redis_presence import RedisPresence
@@ -65,23 +65,13 @@ class RedisBroker(Broker):
     async def aclose(self) -> None:
         await self._presence.aclose()
 
-    async def _publish(
-        self,
-        topic: str,
-        message: Message,
-        history: History | None,
-        idempotency_key: str | None,
-        publish_id: str | None,
-        traceparent: str | None,
-    ) -> Position | None:
-        channel, position = topic.encode(), None
+    async def _publish(self, publishing: Publishing) -> Position | None:
+        channel, position = publishing.topic.encode(), None
         try:
-            if history is None and idempotency_key is None:
-                await self._publish_plainly(channel, message, publish_id, traceparent)
+            if publishing.history is None and publishing.idempotency_key is None:
+                await self._publish_plainly(channel, publishing)
             else:
-                position = await self._histories.publish(
-                    channel, message, history, idempotency_key, publish_id, traceparent
-                )
+                position = await self._histories.publish(channel, publishing)
         except CommandFailed as failure:
             outcome = "may be published or not" if failure.sent else "is not published"
             raise BrokerUnavailable(f"{failure}; the message {outcome}") from None
@@ -90,15 +80,10 @@ class RedisBroker(Broker):
         self._published += 1
         return position
 
-    async def _publish_plainly(
-        self, channel: bytes, message: Message, publish_id: str | None, traceparent: str | None
-    ) -> None:
-        command = self._deployment.publish_command
-        await self._deployment.call(
-            channel,
-            lambda: (command, channel, encode_payload(message, publish_id, traceparent)),
-            cost(message),
-        )
+    async def _publish_plainly(self, channel: bytes, publishing: Publishing) -> None:
+        command, message = self._deployment.publish_command, publishing.message
+        encode = partial(encode_payload, message, publishing.publish_id, publishing.traceparent)
+        await self._deployment.call(channel, lambda: (command, channel, encode()), cost(message))
 
     async def subscribers(self, topic: str) -> int:
         """How many processes subscribe to the topic now. Raises BrokerUnavailable."""
@@ -114,17 +99,9 @@ class RedisBroker(Broker):
     def open_feed(self, topic: str) -> AbstractAsyncContextManager[Feed]:
         return self._routes.open_feed(topic.encode())
 
-    async def history(
-        self,
-        topic: str,
-        *,
-        since: Position | None = None,
-        before: Position | None = None,
-        limit: int | None = None,
-        reverse: bool = False,
-    ) -> list[Delivery | Gap]:
+    async def _history(self, topic: str, page: Page) -> list[Delivery | Gap]:
         try:
-            return await self._histories.page(topic.encode(), since, before, limit, reverse)
+            return await self._histories.page(topic.encode(), page)
         except (CommandFailed, RedisError) as failure:
             unavailable(failure, "the history is not read")
 

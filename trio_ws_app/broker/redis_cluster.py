@@ -51,15 +51,14 @@ def slot_of(channel: bytes) -> int:
     return binascii.crc_hqx(tag if opened and closed and tag else channel, 0) % SLOTS
 
 
-def key_for(kind: str, channel: bytes) -> bytes:
+def key_for(kind: bytes, channel: bytes) -> bytes:
     """A key for a channel, in the slot of the channel, whatever that is made of."""
-    tag, suffix = channel, b""
-    if not channel or b"}" in channel:
-        _, opened, rest = channel.partition(b"{")
-        own, closed, _ = rest.partition(b"}")
-        tag = own if opened and closed and own else _tags()[slot_of(channel)]
-        suffix = b":" + channel
-    return b"ws:%b:{%b}%b" % (kind.encode(), tag, suffix)
+    if channel and b"}" not in channel:
+        return b"ws:%b:{%b}" % (kind, channel)
+    _, opened, rest = channel.partition(b"{")
+    own, closed, _ = rest.partition(b"}")
+    tag = own if opened and closed and own else _tags()[slot_of(channel)]
+    return b"ws:%b:{%b}:%b" % (kind, tag, channel)
 
 
 @cache

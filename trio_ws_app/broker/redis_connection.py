@@ -1,11 +1,10 @@
 """One connection to one Redis server, in RESP3.
 
-coredis parses the protocol; the loop around its parser is ours, since its own connection and its
-``PubSub`` do not hold what a broker promises: they queue received messages without a bound and read on
-while the consumer is behind, a ping that a paused server leaves unanswered is never noticed, an error
-reply to SUBSCRIBE cannot be told from others, and cancelling a connection attempt raises
-``ConnectionError`` and logs a traceback where ``Cancelled`` belongs. Here everything that arrives is
-handled in order by the one task that reads, so a busy process reads more slowly and nothing piles up.
+hiredis, of the Redis project, parses the protocol. The loop around its parser is ours, since Python's
+clients do not hold what a broker promises: they queue received messages without a bound and read on while the
+consumer is behind, a ping that a paused server leaves unanswered is never noticed, and an error reply to
+SUBSCRIBE cannot be told from others. Here everything that arrives is handled in order by the one task that
+reads, so a busy process reads more slowly and nothing piles up.
 """
 
 from __future__ import annotations
@@ -17,17 +16,17 @@ from functools import partial
 from typing import Final
 
 import attrs
+import hiredis
 import trio
-from coredis.exceptions import RedisError
-from coredis.parser import NotEnoughData, Parser
 
-from .redis_errors import ConnectionLost, NotSent, reason_of
+from .redis_errors import ConnectionLost, NotSent, RedisError, reason_of, refusal
 from .redis_url import RedisTimeouts
 
 Reply = object  # None, int, float, bool, bytes, or a list or dict of these; a RedisError if Redis refuses
 OnReply = Callable[[Reply], object]
 OnMessage = Callable[[bytes, bytes], object]  # channel, payload
 
+_INCOMPLETE: Final = object()
 _RECEIVE_SIZE: Final = 64 * 1024
 _TURN: Final = 32  # messages that are delivered, or
 _TURN_SECONDS: Final = 0.005  # how long that takes, before other tasks get their turn
@@ -51,7 +50,7 @@ class RedisConnection:
         self.mode = "standalone"  # or "cluster"
         self._stream = stream
         self._timeouts = timeouts
-        self._parser = Parser()
+        self._parser = hiredis.Reader(ValueError, refusal, notEnoughData=_INCOMPLETE)
         self._expected: deque[_Expected] = deque()
         self._unanswered = 0  # what ``_expected`` takes, in bytes
         self._turn = trio.Lock()  # of the one task that waits for ``_answered``; the others queue here
@@ -68,11 +67,11 @@ class RedisConnection:
         Raises RedisError if Redis refuses, OSError or trio.BrokenResourceError if the network fails.
         """
         await self._stream.send_all(_packed(command))
-        while isinstance(reply := self._parser.parse(), NotEnoughData):
+        while (reply := self._parser.gets()) is _INCOMPLETE:
             self._parser.feed(await self._receive())
-        if isinstance(reply[1], RedisError):
-            raise reply[1]
-        return reply[1]
+        if isinstance(reply, RedisError):
+            raise reply
+        return reply
 
     def send(self, *command: bytes, on_reply: OnReply, pushed: tuple[bytes, bytes] | None = None) -> None:
         """Queue one command; ``on_reply`` is called once, with a ``ConnectionLost`` if no reply will come."""
@@ -163,8 +162,7 @@ class RedisConnection:
         while True:
             self._parser.feed(await self._receive())
             left, turn_ends = _TURN, time.perf_counter() + _TURN_SECONDS
-            while not isinstance(reply := self._parser.parse(), NotEnoughData):
-                item = reply[1]
+            while (item := self._parser.gets()) is not _INCOMPLETE:
                 if isinstance(item, list) and item and item[0] in _MESSAGES:
                     _, channel, payload = item
                     assert isinstance(channel, bytes)
@@ -209,5 +207,5 @@ class RedisConnection:
 
 
 def _packed(command: tuple[bytes, ...]) -> bytes:
-    arguments = [b"$%d\r\n%b\r\n" % (len(argument), argument) for argument in command]
-    return b"*%d\r\n%b" % (len(command), b"".join(arguments))
+    packed: bytes = hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub has tuples of one element
+    return packed

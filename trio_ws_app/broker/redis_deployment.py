@@ -10,27 +10,16 @@ from typing import Protocol
 
 import attrs
 import trio
-from coredis.exceptions import (
-    AskError,
-    BusyLoadingError,
-    ClusterDownError,
-    ReadOnlyError,
-    RedisError,
-    TryAgainError,
-)
 
 from .base import BrokerUnavailable
 from .redis_cluster import Layout, discover
 from .redis_connection import RedisConnection, Reply
-from .redis_errors import ConnectionLost, NotSent
+from .redis_errors import ConnectionLost, NotInCharge, NotSent, RedisError
 from .redis_link import Link
 from .redis_patience import Patience
 from .redis_url import Address, RedisTimeouts, RedisUrl
 
 logger = logging.getLogger("trio_ws_app.broker")
-
-# MOVED is an AskError: ask another server. A primary that has become a replica is read-only.
-NOT_IN_CHARGE = (AskError, BusyLoadingError, ClusterDownError, ReadOnlyError, TryAgainError)
 
 
 class CommandFailed(Exception):
@@ -46,8 +35,8 @@ class Subscriptions(Protocol):
 
     def place_all(self) -> None: ...
     def lose_link(self, link: Link, why: str) -> None: ...
-    def message(self, channel: bytes, payload: bytes) -> None: ...
-    def dropped(self, channel: bytes) -> None: ...
+    def message(self, link: Link, channel: bytes, payload: bytes) -> None: ...
+    def dropped(self, link: Link, channel: bytes) -> None: ...
 
 
 class Deployment:
@@ -116,7 +105,7 @@ class Deployment:
                 if isinstance(reply, ConnectionLost) and not isinstance(reply, NotSent):
                     raise CommandFailed(str(reply), sent=True)
                 sent = False
-                if isinstance(reply, NOT_IN_CHARGE):
+                if isinstance(reply, NotInCharge):
                     self.look_for_servers()
                 elif not isinstance(reply, NotSent):
                     raise reply
@@ -149,8 +138,8 @@ class Deployment:
                 link.run,
                 self._url,
                 self._timeouts,
-                on_message=self._subscriptions.message,
-                on_dropped=self._subscriptions.dropped,
+                on_message=partial(self._subscriptions.message, link),
+                on_dropped=partial(self._subscriptions.dropped, link),
             ),
             name=f"Redis at {link.address}",
         )

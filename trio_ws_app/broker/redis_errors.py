@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import trio
-from coredis.exceptions import AuthenticationRequiredError, RedisError
 
+from ..system_error import system_error
 from .base import BrokerUnavailable
 from .redis_url import Address, RedisTimeouts
+
+
+class RedisError(Exception):
+    """Redis refuses a command, or its reply will not come."""
+
+
+class NotInCharge(RedisError):
+    """Another server is to be asked, or this one later; a primary that became a replica is read-only."""
+
+
+class UnknownScript(RedisError):
+    """Redis has no script of this digest."""
+
+
+class WrongType(RedisError):
+    """A key has another type than the command is for."""
+
+
+class PasswordWanted(RedisError):
+    """Redis carries nothing out before AUTH."""
 
 
 class ConnectionLost(RedisError):
@@ -21,6 +38,19 @@ class ConnectionLost(RedisError):
 
 class NotSent(ConnectionLost):
     """The reply to a command for a connection that has ended already: it is not done."""
+
+
+_KINDS = {
+    "NOAUTH": PasswordWanted,
+    "NOSCRIPT": UnknownScript,
+    "WRONGTYPE": WrongType,
+    **dict.fromkeys(("ASK", "CLUSTERDOWN", "LOADING", "MOVED", "READONLY", "TRYAGAIN"), NotInCharge),
+}
+
+
+def refusal(reply: str) -> RedisError:
+    """What an error reply means: its first word is the kind, of which ERR says nothing."""
+    return _KINDS.get(reply.partition(" ")[0], RedisError)(reply.removeprefix("ERR "))
 
 
 @contextmanager
@@ -36,13 +66,7 @@ def explained(address: Address, timeouts: RedisTimeouts) -> Iterator[None]:
 
 
 def reason_of(error: BaseException) -> str:
-    """The innermost reason: Trio wraps those of a network, and of several attempts."""
-    if isinstance(error, ExceptionGroup):
-        return reason_of(error.exceptions[0])
-    if isinstance(error, AuthenticationRequiredError):
+    """Why there is no connection, or none any more."""
+    if isinstance(error, PasswordWanted):
         return "it wants a password, as in redis://user:password@host"
-    if isinstance(error, OSError | trio.BrokenResourceError) and error.__cause__ is not None:
-        return reason_of(error.__cause__)
-    if isinstance(error, OSError) and not isinstance(error, ssl.SSLError | socket.gaierror) and error.errno:
-        return os.strerror(error.errno)
-    return str(error) or type(error).__name__
+    return system_error(error)

@@ -9,7 +9,6 @@ from typing import Final, TypeVar
 
 import attrs
 import trio
-from coredis.exceptions import RedisError
 
 from .base import BrokerUnavailable
 from .delivery import Gap, Item
@@ -20,6 +19,7 @@ from .payload import decode_payload
 from .position import Position
 from .redis_connection import RedisConnection
 from .redis_deployment import CommandFailed
+from .redis_errors import RedisError
 from .redis_history import RedisHistories, unavailable
 from .redis_patience import Patience
 from .ring import FORK, Ring, RingBudget, after
@@ -73,6 +73,11 @@ class RedisFeed(Feed):
         self._filled: trio.Event | None = None  # while the ring is being filled
         self._reads = 0  # how often the ring was filled, or began to be
 
+    @property
+    def has_positions(self) -> bool:
+        """Whether a message with a position has come, or the history was asked for."""
+        return self._merge.last is not None or self._reads > 0
+
     # -- live
 
     def message(self, payload: bytes) -> None:
@@ -95,7 +100,8 @@ class RedisFeed(Feed):
             self._shared.rings.note(self._merge.ring)
         if not items and self._merge.behind is None:
             return
-        self._shared.gaps += sum(isinstance(item, Gap) for item in items)
+        for item in items:
+            self._shared.gaps += isinstance(item, Gap)
         self.deliver(items)
         if self._merge.behind is not None and self._healed is None:
             self._healed, self._healing = trio.Event(), trio.CancelScope()

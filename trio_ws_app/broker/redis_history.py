@@ -3,67 +3,92 @@
 A list is its own counter: the newest entry, which is never trimmed, has the epoch, the offset and the tag
 that the next one follows. When the list is gone, whatever the reason, the next message begins a new epoch.
 A server that has lost its newest entries gives their offsets to other messages, with other tags.
+
+What another program, or another version of this one, has left under the name of a list is no history: it is
+read as none, and gives way to the next message.
 """
 
 from __future__ import annotations
 
 from typing import Final, NoReturn
 
-from coredis.exceptions import RedisError
-
-from ..connection import Message
 from .base import KEYS_ARE_KEPT, BrokerUnavailable
-from .delivery import Delivery, Gap, cost
-from .history import History
+from .delivery import Delivery, Gap, Publishing, cost
+from .history import History, Page
 from .memory_history import random_tag
-from .payload import decode_payload, encode_body
+from .payload import decode_payload, encode_kept, encode_payload
 from .position import Position
 from .redis_cluster import key_for
 from .redis_deployment import CommandFailed, Deployment
-from .redis_script import Script, call_script
-from .ring import page
+from .redis_errors import RedisError
+from .redis_script import ASK, Script, call_script
+from .ring import page_of
 
-# Adds a message to a list and publishes it; returns its position. An entry is what is published (payload.py).
-# The first one takes the epoch that was reserved, or else its own tag. Indexes are texts, since Redis formats
-# a number as one with a fraction.
-RECORD: Final = rb"""
-local function record(entries, publish, channel, payload, tag, size, ttl, publish_id, reserved)
-  local newest = redis.call('LINDEX', entries, '-1')
-  local epoch, offset, previous = tag, 1, '-'
-  if newest then
-    epoch, offset, previous = string.match(newest, '^\255at:(%w+)%-(%d+)%-(%w+)')
-    offset = offset + 1
-  elseif reserved then
-    epoch = redis.call('GET', reserved) or tag
-    redis.call('DEL', reserved)
-  end
-  local position = epoch .. '-' .. offset .. '-' .. tag
-  local entry = '\255at:' .. position .. ' ' .. previous .. ' ' .. publish_id .. '\n' .. payload
-  if redis.call('RPUSH', entries, entry) > tonumber(size) then
-    redis.call('LTRIM', entries, '-' .. size, '-1')
-  end
-  redis.call('PEXPIRE', entries, ttl)
-  redis.call(publish, channel, entry)
-  return position
+# The position in an entry, in its parts; nil if there is none. Nothing that may be found in a key fails.
+_PLACE: Final = rb"local place = '^\255at:([0-9a-z]+)%-([1-9]%d*)%-([0-9a-z]+) '"
+_PLACES: Final = (
+    _PLACE
+    + ASK
+    + rb"""
+local function place_of(entry) return string.match(entry or '', place) end
+local function newest_place(entries) return place_of(ask('LINDEX', entries, '-1')) end
+local function reserved_epoch(key)
+  return string.match(ask('GET', key) or '', '^[0-9a-z]+$')
 end
 """
+)
+
+# Adds a message to the list ``entries``: sets ``position``, and puts what is before the publisher's part of
+# an entry before ``payload``, which is then what is published (payload.py). The first one takes the epoch
+# that was ``reserved``, or else its own ``tag``. ``oldest`` is the index of the oldest entry that stays,
+# from the end. Every message passes here: functions, which a script makes anew each time, are left to the
+# first one, numbers stay texts, and '%d' makes one of the offset, since Lua's own conversions are slow.
+RECORD: Final = (
+    _PLACE
+    + rb"""
+  local newest = redis.pcall('LINDEX', entries, '-1')
+  local epoch, offset, previous
+  if type(newest) == 'string' then
+    epoch, offset, previous = string.match(newest, place)
+  end
+  if not epoch then
+"""
+    + _PLACES
+    + rb"""
+    ask('LINDEX', entries, '-1')  -- fails if the list could not be read
+    redis.call('DEL', entries)
+    epoch, offset, previous = tag, 0, '-'
+    if reserved then
+      epoch = reserved_epoch(reserved) or tag
+      redis.call('DEL', reserved)
+    end
+  end
+  position = epoch .. '-' .. string.format('%d', offset + 1) .. '-' .. tag
+  payload = '\255at:' .. position .. ' ' .. previous .. ' ' .. payload
+  redis.call('RPUSH', entries, payload)
+  redis.call('LTRIM', entries, oldest, '-1')
+  redis.call('PEXPIRE', entries, ttl)
+"""
+)
 
 _PUBLISH: Final = Script(
-    RECORD
-    + rb"""
+    rb"""
 local entries, reserved, done = KEYS[1], KEYS[2], KEYS[3]
-local publish, channel, payload, publish_id, tag, size, ttl, done_ttl = unpack(ARGV)
+local publish, channel, payload, tag, oldest, ttl, done_ttl = unpack(ARGV)
 if done then
-  local before = redis.call('GET', done)
-  if before then return before end
+"""
+    + _PLACES
+    + rb"""
+  local before = ask('GET', done)
+  if before == '' or before and place_of('\255at:' .. before .. ' ') then return before end
 end
 local position = ''
-if size ~= '0' then
-  position = record(entries, publish, channel, payload, tag, size, ttl, publish_id, reserved)
-else
-  local head = publish_id == '-' and '' or '\255id:' .. publish_id .. '\n'
-  redis.call(publish, channel, head .. payload)
+if oldest ~= '' then
+"""
+    + RECORD
+    + rb"""
 end
+redis.call(publish, channel, payload)
 if done then redis.call('SET', done, position, 'PX', done_ttl) end
 return position
 """
@@ -71,10 +96,11 @@ return position
 
 
 _RESERVE: Final = Script(
-    rb"""
-local newest = redis.call('LINDEX', KEYS[1], -1)
-if newest then return string.match(newest, '^\255at:(%w+)') end
-local epoch = redis.call('GET', KEYS[2]) or ARGV[1]
+    _PLACES
+    + rb"""
+local newest = newest_place(KEYS[1])
+if newest then return newest end
+local epoch = reserved_epoch(KEYS[2]) or ARGV[1]
 redis.call('SET', KEYS[2], epoch, 'PX', ARGV[2])
 return epoch
 """
@@ -83,10 +109,11 @@ return epoch
 # ARGV: the first offset, the last, how many at most, each of them "" for all, and "newest" or "oldest", those
 # that are wanted of too many. Places in the list are counted from its end, the offset of which is known.
 _READ: Final = Script(
-    rb"""
-local newest = redis.call('LINDEX', KEYS[1], -1)
+    _PLACES
+    + rb"""
+local _, newest = newest_place(KEYS[1])
 if not newest then return {} end
-local behind = string.match(newest, '^\255at:%w+%-(%d+)') + 1
+local behind = newest + 1
 local first, last, count = ARGV[1], ARGV[2], tonumber(ARGV[3])
 first = math.max(-redis.call('LLEN', KEYS[1]), first == '' and -behind or first - behind)
 last = math.min(-1, last == '' and -1 or last - behind)
@@ -106,33 +133,23 @@ class RedisHistories:
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
 
-    async def publish(
-        self,
-        channel: bytes,
-        message: Message,
-        history: History | None,
-        key: str | None,
-        publish_id: str | None,
-        traceparent: str | None,
-    ) -> Position | None:
+    async def publish(self, channel: bytes, publishing: Publishing) -> Position | None:
         """Publish by the script. Raises CommandFailed and RedisError."""
-        keys = [key_for("history", channel), key_for("epoch", channel)]
+        message, history, key = publishing.message, publishing.history, publishing.idempotency_key
+        keys = [key_for(b"history", channel), key_for(b"epoch", channel)]
         once: tuple[bytes, ...] = ()
         if key is not None:
-            keys.append(b"%b:%b" % (key_for("done", channel), key.encode()))
+            keys.append(b"%b:%b" % (key_for(b"done", channel), key.encode()))
             once = (b"%d" % (1000 * KEYS_ARE_KEPT),)
 
         def arguments() -> tuple[bytes, ...]:
-            return (
-                self._deployment.publish_command,
-                channel,
-                encode_body(message, traceparent),
-                (publish_id or "-").encode(),
-                random_tag().encode(),
-                b"%d" % (history.size if history else 0),
-                b"%d" % (1000 * history.ttl if history else 0),
-                *once,
-            )
+            command = self._deployment.publish_command
+            if history is None:
+                payload = encode_payload(message, publishing.publish_id, publishing.traceparent)
+                return command, channel, payload, b"", b"", b"", *once
+            payload = encode_kept(message, publishing.publish_id, publishing.traceparent)
+            kept = b"-%d" % history.size, b"%d" % (1000 * history.ttl)
+            return command, channel, payload, random_tag().encode(), *kept, *once
 
         reply = await call_script(self._deployment, channel, _PUBLISH, keys, arguments, cost(message))
         assert isinstance(reply, bytes)
@@ -143,7 +160,7 @@ class RedisHistories:
 
     async def reserve(self, channel: bytes, history: History) -> str:
         """See ``Feed.reserve``. Raises CommandFailed and RedisError."""
-        keys = [key_for("history", channel), key_for("epoch", channel)]
+        keys = [key_for(b"history", channel), key_for(b"epoch", channel)]
 
         def arguments() -> tuple[bytes, ...]:
             return random_tag().encode(), b"%d" % (1000 * history.ttl)
@@ -165,23 +182,15 @@ class RedisHistories:
             return await self._range(channel, start, None, oldest, newest=False)
         return await self._range(channel, start, None, count, newest=True)
 
-    async def page(
-        self,
-        channel: bytes,
-        since: Position | None,
-        before: Position | None,
-        limit: int | None,
-        reverse: bool,
-    ) -> list[Delivery | Gap]:
+    async def page(self, channel: bytes, page: Page) -> list[Delivery | Gap]:
         """See ``Broker.history``."""
         # The messages at the two positions are read as well, to see whether they are the same.
-        start, end = since, before
-        if since is not None and before is not None and before.offset < since.offset:
-            start, end = before, since
-        other_end = since if reverse else before
-        count = limit + 2 if limit is not None and other_end is None else None
-        entries = await self._range(channel, start, end, count, newest=reverse)
-        return page(entries, since, before, limit, reverse)
+        start, end = page.since, page.before
+        if start is not None and end is not None and end.offset < start.offset:
+            start, end = end, start
+        other_end = page.since if page.reverse else page.before
+        count = page.limit + 2 if page.limit is not None and other_end is None else None
+        return page_of(await self._range(channel, start, end, count, newest=page.reverse), page)
 
     async def _range(
         self,
@@ -194,10 +203,20 @@ class RedisHistories:
     ) -> list[Delivery]:
         bounds = [b"" if place is None else b"%d" % place.offset for place in (start, end)]
         arguments = (*bounds, b"" if count is None else b"%d" % count, b"newest" if newest else b"oldest")
-        keys = (key_for("history", channel),)
+        keys = (key_for(b"history", channel),)
         reply = await call_script(self._deployment, channel, _READ, keys, lambda: arguments, 0)
         assert isinstance(reply, list)
-        return [decode_payload(entry) for entry in reply]
+        return _chain([decode_payload(entry) for entry in reply])
+
+
+def _chain(entries: list[Delivery]) -> list[Delivery]:
+    """The newest entries of which each follows the one before: others may have been put between them."""
+    first = len(entries)
+    while first and (place := entries[first - 1].position) is not None:
+        if first < len(entries) and not entries[first].follows(place):
+            break
+        first -= 1
+    return entries[first:]
 
 
 def unavailable(failure: CommandFailed | RedisError, what: str) -> NoReturn:

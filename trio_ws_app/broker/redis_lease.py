@@ -14,11 +14,11 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 import trio
-from coredis.exceptions import RedisError
 
 from .memory_history import random_tag
 from .redis_deployment import CommandFailed, Deployment
-from .redis_script import Script, call_script
+from .redis_errors import RedisError
+from .redis_script import OWN, Script, call_script
 
 LEASE: Final = 15.0  # seconds
 RENEWED_EVERY: Final = 5.0
@@ -30,7 +30,10 @@ _DYING: Final = b"ws:{leases}:dying"
 # Returns whether the process has its lease, in how many milliseconds the next one ends, and the processes
 # that are dying.
 _RENEW: Final = Script(
-    b"""
+    OWN
+    + b"""
+own(KEYS[1], 'zset')
+own(KEYS[2], 'set')
 local leases, dying, me, lease, pause = KEYS[1], KEYS[2], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -61,11 +64,23 @@ return {mine and 1 or 0, math.floor(least), redis.call('SMEMBERS', dying)}
 
 # KEYS: leases, the process's topics. ARGV: process, milliseconds of a lease, topics.
 _CLAIM: Final = Script(
-    b"""
+    OWN
+    + b"""
+own(KEYS[1], 'zset')
+own(KEYS[2], 'set')
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('ZADD', KEYS[1], 'NX', now + ARGV[2], ARGV[1])
 for i = 3, #ARGV do redis.call('SADD', KEYS[2], ARGV[i]) end
+"""
+)
+
+# KEYS: leases, a process's topics. Returns those.
+_TOPICS: Final = Script(
+    OWN
+    + b"""
+own(KEYS[2], 'set')
+return redis.call('SMEMBERS', KEYS[2])
 """
 )
 
@@ -141,7 +156,7 @@ class Lease:
         await self._deployment.call(_SLOT, lambda: (b"SADD", _DYING, lost), 0)
 
     async def _bury(self, process: bytes) -> None:
-        topics = await self._deployment.call(_SLOT, lambda: (b"SMEMBERS", _topics_of(process)), 0)
+        topics = await self._call(_TOPICS, (_SLOT, _topics_of(process)))
         assert isinstance(topics, list | set)
         await self._remove(process, topics)
         await self._deployment.call(_SLOT, lambda: (b"DEL", _topics_of(process)), 0)

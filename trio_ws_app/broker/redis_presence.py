@@ -12,13 +12,13 @@ from functools import partial
 
 import attrs
 import trio
-from coredis.exceptions import RedisError
 
 from .base import BrokerUnavailable
 from .presence import AlreadyPresent, PresenceSink, Present, Roster, encoded_info, user_of
 from .redis_deployment import CommandFailed, Deployment
+from .redis_errors import RedisError
 from .redis_lease import Lease
-from .redis_presence_changes import Change, Member, Members, encoded
+from .redis_presence_changes import COMES, COMES_ALONE, GOES, LINGERS, Change, Member, Members, encoded
 from .redis_presence_view import View
 from .redis_roster import RedisRoster, encode_value, events_of
 from .redis_routes import Routes
@@ -82,13 +82,14 @@ class RedisPresence:
         member.value = encode_value(user, text)
         topic = self._topic(name)
         topic.members[member.number] = member
-        came = self._change(topic, member, comes=True, exclusive=exclusive)
+        came = self._change(topic, member, COMES_ALONE if exclusive else COMES)
         try:
             await self._until_done(came)
             yield Present(name_here, user, info)
         finally:
             if linger > 0 and member.has_come:
                 member.lingers_until = trio.current_time() + linger
+                self._change(topic, member, LINGERS)
                 self._nursery.start_soon(self._leave_later, topic, member)
             else:
                 self._leave(topic, member)
@@ -111,12 +112,12 @@ class RedisPresence:
 
     def _leave(self, topic: _Topic, member: Member) -> None:
         topic.members.pop(member.number, None)
-        self._change(topic, member, comes=False)
+        self._change(topic, member, GOES)
 
     # -- changes
 
-    def _change(self, topic: _Topic, member: Member, *, comes: bool, exclusive: bool = False) -> Change:
-        change = topic.add(member, comes=comes, exclusive=exclusive)
+    def _change(self, topic: _Topic, member: Member, kind: bytes) -> Change:
+        change = topic.add(member, kind)
         if not topic.is_changing:
             topic.is_changing = True
             self._nursery.start_soon(self._make_changes, topic)
@@ -152,9 +153,10 @@ class RedisPresence:
     async def _join_again(self) -> None:
         """The process has another name: its members come under that one."""
         changes = [
-            self._change(topic, member, comes=True)
+            self._change(topic, member, kind)
             for topic in tuple(self._topics.values())
             for member in topic.members.values()
+            for kind in ((COMES,) if member.lingers_until is None else (COMES, LINGERS))
         ]
         with trio.move_on_after(self._timeouts.request):
             for change in changes:

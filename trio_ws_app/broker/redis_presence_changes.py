@@ -12,6 +12,12 @@ from .presence import AlreadyPresent
 
 _MOST_AT_ONCE: Final = 500  # changes that one script makes
 
+# What a member does, as ``RedisRoster.change`` takes it.
+COMES: Final = b"+"
+COMES_ALONE: Final = b"!"  # only if its user is not there
+LINGERS: Final = b"~"
+GOES: Final = b"-"
+
 
 @attrs.define(eq=False)
 class Member:
@@ -25,14 +31,17 @@ class Member:
 
 @attrs.define(eq=False)
 class Change:
-    """A member that comes (or goes), until Redis has it or refuses."""
+    """What one member does, until Redis has it or refuses."""
 
     member: Member
-    comes: bool
-    exclusive: bool = False
+    kind: bytes  # COMES, COMES_ALONE, LINGERS or GOES
     was_tried: bool = False
     done: trio.Event = attrs.field(factory=trio.Event)
     refusal: Exception | None = None
+
+    @property
+    def comes(self) -> bool:
+        return self.kind in (COMES, COMES_ALONE)
 
 
 @attrs.define(eq=False)
@@ -43,8 +52,8 @@ class Members:
     members: dict[int, Member] = attrs.field(factory=dict)
     changes: dict[Change, None] = attrs.field(factory=dict)
 
-    def add(self, member: Member, *, comes: bool, exclusive: bool = False) -> Change:
-        change = Change(member, comes, exclusive)
+    def add(self, member: Member, kind: bytes) -> Change:
+        change = Change(member, kind)
         self.changes[change] = None
         return change
 
@@ -63,8 +72,9 @@ class Members:
         """Redis has made the changes, but has not let in the ``refused`` members of ``process``."""
         for change in changes:
             del self.changes[change]
-            change.member.has_come = change.comes and field(process, change.member) not in refused
-            if change.comes and not change.member.has_come:
+            is_refused = change.comes and field(process, change.member) in refused
+            change.member.has_come = change.kind != GOES and not is_refused
+            if is_refused:
                 change.refusal = AlreadyPresent("the user is present already")
             change.done.set()
 
@@ -81,11 +91,9 @@ def encoded(changes: list[Change], process: bytes) -> tuple[bytes, ...]:
     """The changes as ``RedisRoster.change`` takes them."""
     parts: list[bytes] = []
     for change in changes:
-        member = field(process, change.member)
+        parts += (change.kind, field(process, change.member))
         if change.comes:
-            parts += (b"!" if change.exclusive else b"+", member, change.member.value)
-        else:
-            parts += (b"-", member)
+            parts.append(change.member.value)
     return tuple(parts)
 
 

@@ -1,5 +1,7 @@
 """The members of each topic, as Redis has them: a hash of members, and a history of their coming and going.
 
+A member lingers only as its user's last one, and gives way to the next that comes.
+
 Each change of the hash and what is told of it are one script, so a member comes once and goes once, whatever
 is tried again. What is told has positions, as in every history, and heals as every topic does.
 """
@@ -9,35 +11,47 @@ from __future__ import annotations
 import json
 from typing import Final
 
-from coredis.exceptions import RedisError
-
 from .memory_history import random_tag
 from .payload import decode_payload
 from .position import Position
 from .presence import Present
 from .redis_cluster import key_for
 from .redis_deployment import CommandFailed, Deployment
+from .redis_errors import RedisError, WrongType
 from .redis_history import RECORD, unavailable
-from .redis_script import Script, call_script
+from .redis_script import ASK, OWN, Script, call_script
 
-_EVENTS_KEPT: Final = (b"1000", b"60000")  # how many, and for how many milliseconds
+_EVENTS_KEPT: Final = (b"-1000", b"60000")  # the oldest that stays, and for how many milliseconds
 
-# KEYS: members, users, list of the events. ARGV: PUBLISH or SPUBLISH, channel of the events, a tag, size and
-# time of the list; then the changes: "+", member, value; "!", member, value (only if its
-# user is not there); "-", member; "--", start of members. A value is the length of the user, a colon, the
-# user, and a JSON list of user and info. Returns the members that were not let in.
+# KEYS: members, users (with the number of their members), users of whom one lingers, list of the events.
+# ARGV: PUBLISH or SPUBLISH, channel of the events, a tag, index of the oldest event that stays, time of the
+# list; then the changes: "+", member, value; "!", member, value (only if its user is not there, or lingers
+# with the same value); "~", member (it lingers from now on); "-", member; "--", start of members. A value is
+# the length of the user, a colon, the user, and a JSON list of user and info. Returns the members that were
+# not let in.
 _CHANGE: Final = Script(
-    RECORD
+    OWN
     + b"""
-local members, users, events = KEYS[1], KEYS[2], KEYS[3]
+local members, users, lingering, entries, reserved = KEYS[1], KEYS[2], KEYS[3], KEYS[4], nil
+local publish, channel, tags, oldest, ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local told, refused = 0, {}
+own(members, 'hash')
+own(users, 'hash')
+own(lingering, 'hash')
+if redis.call('EXISTS', members) == 0 then redis.call('DEL', users, lingering) end
 local function tell(event)
   told = told + 1
-  record(events, ARGV[1], ARGV[2], event, ARGV[3] .. 'z' .. told, ARGV[4], ARGV[5], '-')
+  local position, tag, payload = nil, tags .. 'z' .. told, '-\\n' .. event
+"""
+    + RECORD
+    + b"""
+  redis.call(publish, channel, payload)
 end
 local function split(value)
-  local colon = string.find(value, ':', 1, true)
-  local last = colon + tonumber(string.sub(value, 1, colon - 1))
+  local length = string.match(value, '^(%d+):')
+  if not length then return '', value end
+  local colon = #length + 1
+  local last = colon + tonumber(length)
   return string.sub(value, colon + 1, last), string.sub(value, last + 1)
 end
 local function leave(member)
@@ -46,7 +60,26 @@ local function leave(member)
   redis.call('HDEL', members, member)
   local user = split(value)
   if redis.call('HINCRBY', users, user, -1) <= 0 then redis.call('HDEL', users, user) end
+  if redis.call('HGET', lingering, user) == member then redis.call('HDEL', lingering, user) end
   tell('["-","' .. member .. '"]')
+end
+local function count(user) return tonumber(redis.call('HGET', users, user) or '0') end
+local function one_that_lingers(user)
+  local member = redis.call('HGET', lingering, user)
+  return member and redis.call('HEXISTS', members, member) == 1 and member
+end
+local function is_taken(user, value)
+  local old = one_that_lingers(user)
+  return count(user) > (old and 1 or 0) or old and redis.call('HGET', members, old) ~= value
+end
+local function linger(member)
+  local value = redis.call('HGET', members, member)
+  if not value then return end
+  local user = split(value)
+  if count(user) > 1 then leave(member) else redis.call('HSET', lingering, user, member) end
+end
+if redis.call('EXISTS', users) == 0 then
+  for _, value in ipairs(redis.call('HVALS', members)) do redis.call('HINCRBY', users, split(value), 1) end
 end
 local i = 6
 while i <= #ARGV do
@@ -56,14 +89,18 @@ while i <= #ARGV do
     local user, json = split(ARGV[i])
     if redis.call('HEXISTS', members, member) == 1 then
       -- it has come already, and this is tried again
-    elseif change == '!' and redis.call('HEXISTS', users, user) == 1 then
+    elseif change == '!' and is_taken(user, ARGV[i]) then
       table.insert(refused, member)
     else
+      local old = one_that_lingers(user)
       redis.call('HSET', members, member, ARGV[i])
       redis.call('HINCRBY', users, user, 1)
       tell('["+","' .. member .. '",' .. string.sub(json, 2))
+      if old then leave(old) end
     end
     i = i + 1
+  elseif change == '~' then
+    linger(member)
   elseif change == '-' then
     leave(member)
   else
@@ -78,8 +115,9 @@ return refused
 
 # KEYS: members, list of the events. Returns the members and the newest event.
 _SNAPSHOT: Final = Script(
-    b"""
-return {redis.call('HGETALL', KEYS[1]), redis.call('LINDEX', KEYS[2], -1)}
+    ASK
+    + b"""
+return {ask('HGETALL', KEYS[1]) or {}, ask('LINDEX', KEYS[2], -1)}
 """
 )
 
@@ -93,7 +131,8 @@ class RedisRoster:
     async def change(self, name: bytes, changes: tuple[bytes, ...]) -> set[bytes]:
         """Make changes; returns the members that were not let in. Raises CommandFailed and RedisError."""
         events = events_of(name)
-        keys = (key_for("members", name), key_for("users", name), key_for("history", events))
+        kinds = (b"members", b"users", b"lingering")
+        keys = (*(key_for(kind, name) for kind in kinds), key_for(b"history", events))
         head = (self._deployment.publish_command, events, random_tag().encode(), *_EVENTS_KEPT)
         refused = await call_script(
             self._deployment, name, _CHANGE, keys, lambda: (*head, *changes), sum(map(len, changes))
@@ -106,7 +145,7 @@ class RedisRoster:
 
         Raises BrokerUnavailable.
         """
-        keys = (key_for("members", name), key_for("history", events_of(name)))
+        keys = (key_for(b"members", name), key_for(b"history", events_of(name)))
         try:
             reply = await call_script(self._deployment, name, _SNAPSHOT, keys, tuple, 0)
         except (CommandFailed, RedisError) as failure:
@@ -115,12 +154,14 @@ class RedisRoster:
         flat, newest = reply
         pairs = zip(flat[::2], flat[1::2], strict=True)
         position = decode_payload(newest).position if newest else None
-        return [_present(member, value) for member, value in pairs], position
+        return [present for pair in pairs if (present := _present(*pair)) is not None], position
 
     async def count(self, name: bytes) -> int:
         """How many users there are. Raises BrokerUnavailable."""
         try:
-            reply = await self._deployment.call(name, lambda: (b"HLEN", key_for("users", name)), 0)
+            reply = await self._deployment.call(name, lambda: (b"HLEN", key_for(b"users", name)), 0)
+        except WrongType:
+            return 0  # it is none of ours
         except (CommandFailed, RedisError) as failure:
             unavailable(failure, "it is not known who is present")
         assert isinstance(reply, int)
@@ -129,7 +170,7 @@ class RedisRoster:
 
 def events_of(name: bytes) -> bytes:
     """The channel on which a topic's members come and go."""
-    return key_for("presence", name)
+    return key_for(b"presence", name)
 
 
 def encode_value(user: str, info: str) -> bytes:
@@ -138,7 +179,11 @@ def encode_value(user: str, info: str) -> bytes:
     return b"%d:%b[%b,%b]" % (len(encoded), encoded, json.dumps(user).encode(), info.encode())
 
 
-def _present(member: bytes, value: bytes) -> Present:
+def _present(member: bytes, value: bytes) -> Present | None:
+    """The member that a value is of; None if it is none of ours."""
     length, _, rest = value.partition(b":")
-    user, info = json.loads(rest[int(length) :])
-    return Present(member.decode(), user, info)
+    try:
+        user, info = json.loads(rest[int(length) :])
+        return Present(member.decode(), str(user), info)
+    except (ValueError, TypeError):
+        return None

@@ -8,12 +8,10 @@ from functools import partial
 
 import attrs
 import trio
-from coredis.exceptions import RedisError
 
 from .base import BrokerUnavailable
 from .redis_connection import RedisConnection, Reply
-from .redis_deployment import NOT_IN_CHARGE
-from .redis_errors import ConnectionLost
+from .redis_errors import ConnectionLost, NotInCharge, RedisError
 from .redis_feed import RedisFeed
 from .redis_link import Link
 from .redis_patience import Patience
@@ -57,6 +55,7 @@ class Routes:
         layout_is_wrong: Callable[[], object],
         make_feed: Callable[[bytes], RedisFeed],
     ) -> None:
+        self._sharded = sharded
         self._subscribe = b"ssubscribe" if sharded else b"subscribe"
         self._unsubscribe = b"sunsubscribe" if sharded else b"unsubscribe"
         self._patience = patience
@@ -123,6 +122,8 @@ class Routes:
 
     def _place(self, route: _Route) -> None:
         link = self._link_for(route.channel)
+        if link is not route.link and self._may_stay(route):
+            return
         if link is not route.link:
             self._leave(route)
             self._lose(route, "the topic moved to another Redis server")
@@ -137,12 +138,26 @@ class Routes:
             pushed=(self._subscribe, route.channel),
         )
 
+    def _may_stay(self, route: _Route) -> bool:
+        """Whether the topic can be left where it is subscribed, although another server is in charge now.
+
+        All servers of a cluster without sharded channels send all messages. Those without a position would
+        be missed or come twice if the topic moved; with positions a move is safe, and the history is there.
+        """
+        return (
+            not self._sharded
+            and route.acknowledged
+            and route.link is not None
+            and not route.link.scope.cancel_called  # as of a server that is gone
+            and not route.feed.has_positions
+        )
+
     def _answered(self, route: _Route, asked: RedisConnection, reply: Reply) -> None:
         if route.asked is not asked:
             return  # the topic was given back meanwhile, or is asked for elsewhere
         if isinstance(reply, RedisError):
             route.asked = None
-            if isinstance(reply, NOT_IN_CHARGE):
+            if isinstance(reply, NotInCharge):
                 self._layout_is_wrong()
             elif not isinstance(reply, ConnectionLost):
                 self._refused(route, reply)
@@ -184,17 +199,18 @@ class Routes:
                 route.asked = None
                 self._lose(route, why)
 
-    def dropped(self, channel: bytes) -> None:
+    def dropped(self, link: Link, channel: bytes) -> None:
         """Redis ended a subscription by itself, since the topic moves to another server."""
-        if route := self._routes.get(channel):
+        route = self._routes.get(channel)
+        if route is not None and route.link is link:
             route.asked = None
             self._lose(route, "the topic moved to another Redis server")
         self._layout_is_wrong()
 
-    def message(self, channel: bytes, payload: bytes) -> None:
-        """Hand one message to the feed of its topic."""
+    def message(self, link: Link, channel: bytes, payload: bytes) -> None:
+        """Hand one message to the feed of its topic; the server that it has left may still send some."""
         route = self._routes.get(channel)
-        if route is not None:
+        if route is not None and route.link is link:
             route.feed.message(payload)
 
 

@@ -6,10 +6,25 @@ import hashlib
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from coredis.exceptions import NoScriptError
-
 from .redis_connection import Reply
 from .redis_deployment import Deployment
+from .redis_errors import UnknownScript
+
+# A key with another type than ours has is another program's, or was left by another version of this one:
+# ``ask`` calls a command, which returns false then, ``own`` makes way for a key of a type.
+ASK: Final = b"""
+local function ask(...)
+  local reply = redis.pcall(...)
+  if type(reply) ~= 'table' or not reply.err then return reply end
+  return not string.find(reply.err, 'WRONGTYPE', 1, true) and redis.call(...)
+end
+"""
+OWN: Final = b"""
+local function own(key, kind)
+  local found = redis.call('TYPE', key).ok
+  if found ~= kind and found ~= 'none' then redis.call('DEL', key) end
+end
+"""
 
 
 class Script:
@@ -34,7 +49,7 @@ async def call_script(
         return await deployment.call(
             channel, lambda: (b"EVALSHA", script.digest, count, *keys, *arguments()), size
         )
-    except NoScriptError:  # nothing has been done; EVAL has Redis remember the script
+    except UnknownScript:  # nothing has been done; EVAL has Redis remember the script
         return await deployment.call(
             channel, lambda: (b"EVAL", script.source, count, *keys, *arguments()), size
         )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import islice
 
 from .delivery import Delivery, Gap, cost
+from .history import Page
 from .position import Position
 
 FORK = Gap("the history has changed since, as after a server came back without its newest messages")
@@ -40,9 +41,7 @@ class Ring:
         return list(islice(self._entries, max(0, len(self._entries) - count), None))
 
     def append(self, entry: Delivery) -> None:
-        """Add the message that follows; one that does not follow begins the ring anew."""
-        if self._entries and not entry.follows(_position(self._entries[-1])):
-            self.clear()
+        """Add the message that follows the newest one."""
         self._entries.append(entry)
         self._bytes += cost(entry.message)
         while len(self._entries) > self.size or (self._bytes > self._max_bytes and len(self._entries) > 1):
@@ -113,17 +112,9 @@ def after(chain: Sequence[Delivery] | deque[Delivery], position: Position) -> li
     return None
 
 
-def page(
-    chain: Sequence[Delivery],
-    since: Position | None,
-    before: Position | None,
-    limit: int | None,
-    reverse: bool,
-) -> list[Delivery | Gap]:
-    """The part of a whole history that ``Broker.history`` returns."""
-    if limit is not None and limit < 0:
-        raise ValueError(f"a page has 0 messages or more, not {limit}")
-    since, before = _with_tag(chain, since), _with_tag(chain, before)
+def page_of(chain: Sequence[Delivery], page: Page) -> list[Delivery | Gap]:
+    """The page of a whole history."""
+    since, before = _with_tag(chain, page.since), _with_tag(chain, page.before)
     entries: list[Delivery] | None = list(chain)
     if since is not None:
         entries = after(chain, since)
@@ -131,9 +122,9 @@ def page(
         entries = _until(chain, entries, before)
     if entries is None:
         return [TOO_OLD if since is not None and _is_too_old(chain, since) else FORK]
-    if reverse:
+    if page.reverse:
         entries.reverse()
-    return list(entries[:limit])
+    return list(entries[: page.limit])
 
 
 def _with_tag(chain: Sequence[Delivery], place: Position | None) -> Position | None:

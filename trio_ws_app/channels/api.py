@@ -16,14 +16,13 @@ import attrs
 from ..asgi.application import Receive, Scope, Send
 from ..broker.base import BrokerUnavailable
 from ..json_codec import JsonCodec
-from .api_methods import METHODS, Backend, bad_fields, error_fields
+from .api_methods import METHODS, bad_fields, error_fields
 from .codes import ErrorCode, Refuse
 from .commands import Fields
+from .operations import Operations
 from .publications import line
 
 _MIN_KEY: Final = 16  # characters
-_MAX_CHANNELS: Final = 10_000  # of one broadcast
-_LONG: Final = 1 << 30  # characters; the body has a bound
 
 logger = logging.getLogger("trio_ws_app.channels")
 
@@ -41,7 +40,7 @@ class HttpError(Exception):
 class ServerApi:
     """An ASGI application for requests whose path ends with ``/api/METHOD``; others get 404."""
 
-    backend: Backend
+    operations: Operations
     key: str = attrs.field(repr=False)
     max_body: int
 
@@ -54,7 +53,7 @@ class ServerApi:
     @property
     def codec(self) -> JsonCodec:
         """What bodies are read and written with."""
-        return self.backend.hub.codec
+        return self.operations.hub.codec
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -126,7 +125,7 @@ class ServerApi:
         """The reply of one method: its result under ``name``, or an error."""
         try:
             fields = value if isinstance(value, Fields) else Fields(value)
-            return {name: await METHODS[method](self.backend, fields)}
+            return {name: await METHODS[method](self.operations, fields)}
         except (Refuse, ValueError, BrokerUnavailable) as error:
             return {"error": error_fields(_refusal(method, error))}
 

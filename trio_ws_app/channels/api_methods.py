@@ -6,29 +6,18 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Final
 
-import attrs
-
 from ..broker.delivery import Delivery
 from ..broker.position import Position
 from ..json_codec import JsonCodec
 from .codes import DisconnectCode, ErrorCode, Refuse, UnsubscribeCode
 from .commands import Fields
-from .hub import Hub
 from .operations import Operations
 from .publications import Publication, publications_among
-from .queries import page_of
+from .queries import page_of, presence_fields, stats_fields
 from .requests import Since
 
 _MAX_CHANNELS: Final = 10_000  # of one broadcast
 _LONG: Final = 1 << 30  # characters; the body has a bound
-
-
-@attrs.frozen
-class Backend:
-    """What the methods work on."""
-
-    operations: Operations
-    hub: Hub
 
 
 def error_fields(refusal: Refuse) -> Mapping[str, object]:
@@ -52,10 +41,10 @@ def _place(position: Position | None) -> dict[str, object]:
     return {} if position is None else {"offset": position.offset, "epoch": str(position)}
 
 
-async def _publish_to(backend: Backend, channel: str, fields: Fields) -> object:
+async def _publish_to(operations: Operations, channel: str, fields: Fields) -> object:
     if fields.value("data") is None or fields.text("b64data", _LONG) or fields.number("version"):
         raise bad_fields()  # no binary data in JSON, and no versions
-    position = await backend.operations.publish(
+    position = await operations.publish(
         channel,
         fields.value("data"),
         tags=fields.texts("tags"),
@@ -65,11 +54,11 @@ async def _publish_to(backend: Backend, channel: str, fields: Fields) -> object:
     return _place(position)
 
 
-async def _publish(backend: Backend, fields: Fields) -> object:
-    return await _publish_to(backend, _required(fields, "channel"), fields)
+async def _publish(operations: Operations, fields: Fields) -> object:
+    return await _publish_to(operations, _required(fields, "channel"), fields)
 
 
-async def _broadcast(backend: Backend, fields: Fields) -> object:
+async def _broadcast(operations: Operations, fields: Fields) -> object:
     channels = fields.value("channels")
     if not isinstance(channels, list) or not channels or len(channels) > _MAX_CHANNELS:
         raise bad_fields()
@@ -78,28 +67,26 @@ async def _broadcast(backend: Backend, fields: Fields) -> object:
         try:
             if not isinstance(channel, str) or not channel:
                 raise bad_fields()
-            responses.append({"result": await _publish_to(backend, channel, fields)})
+            responses.append({"result": await _publish_to(operations, channel, fields)})
         except Refuse as refusal:
             responses.append({"error": error_fields(refusal)})
     return {"responses": responses}
 
 
-async def _presence(backend: Backend, fields: Fields) -> object:
-    infos = await backend.operations.presence(_required(fields, "channel"))
-    return {"presence": {info.client: info.as_json() for info in infos}}
+async def _presence(operations: Operations, fields: Fields) -> object:
+    return presence_fields(await operations.presence(_required(fields, "channel")))
 
 
-async def _presence_stats(backend: Backend, fields: Fields) -> object:
-    infos = await backend.operations.presence(_required(fields, "channel"))
-    return {"num_clients": len(infos), "num_users": len({info.user for info in infos})}
+async def _presence_stats(operations: Operations, fields: Fields) -> object:
+    return stats_fields(await operations.presence(_required(fields, "channel")))
 
 
-async def _history(backend: Backend, fields: Fields) -> object:
+async def _history(operations: Operations, fields: Fields) -> object:
     channel, since = _required(fields, "channel"), fields.value("since")
     place = None if since is None else Since(Fields(since).text("epoch"), Fields(since).number("offset"))
     limit = fields.number("limit", least=-1, most=2**31 - 1)
-    page = await page_of(backend.hub, channel, limit, place, fields.switch("reverse"))
-    read = partial(_publication, codec=backend.hub.codec)
+    page = await page_of(operations.hub, channel, limit, place, fields.switch("reverse"))
+    read = partial(_publication, codec=operations.hub.codec)
     publications = publications_among(page.deliveries, channel, read)
     return {"publications": publications, "offset": page.top.offset, "epoch": page.top.epoch}
 
@@ -112,9 +99,9 @@ def _publication(delivery: Delivery, codec: JsonCodec) -> object:
     return {**fields, "tags": publication.tags} if publication.tags else fields
 
 
-async def _disconnect(backend: Backend, fields: Fields) -> object:
+async def _disconnect(operations: Operations, fields: Fields) -> object:
     advice = Fields(fields.value("disconnect") or {})
-    await backend.operations.disconnect(
+    await operations.disconnect(
         _required(fields, "user"),
         client=fields.text("client"),
         code=advice.number("code") or DisconnectCode.FORCE_NO_RECONNECT,
@@ -123,8 +110,8 @@ async def _disconnect(backend: Backend, fields: Fields) -> object:
     return {}
 
 
-async def _unsubscribe(backend: Backend, fields: Fields) -> object:
-    await backend.operations.unsubscribe(
+async def _unsubscribe(operations: Operations, fields: Fields) -> object:
+    await operations.unsubscribe(
         _required(fields, "user"),
         fields.text("channel", _LONG),
         client=fields.text("client"),
@@ -133,14 +120,14 @@ async def _unsubscribe(backend: Backend, fields: Fields) -> object:
     return {}
 
 
-async def _subscribe(backend: Backend, fields: Fields) -> object:
-    await backend.operations.subscribe(
+async def _subscribe(operations: Operations, fields: Fields) -> object:
+    await operations.subscribe(
         _required(fields, "user"), _required(fields, "channel"), client=fields.text("client")
     )
     return {}
 
 
-METHODS: Final[Mapping[str, Callable[[Backend, Fields], Awaitable[object]]]] = {
+METHODS: Final[Mapping[str, Callable[[Operations, Fields], Awaitable[object]]]] = {
     "publish": _publish,
     "broadcast": _broadcast,
     "presence": _presence,

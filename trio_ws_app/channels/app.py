@@ -5,7 +5,6 @@ from __future__ import annotations
 from ..asgi.application import Application
 from ..connection import Connection
 from .api import ServerApi
-from .api_methods import Backend
 from .clients import Clients
 from .hub import Hub
 from .interface import ChannelClient
@@ -27,7 +26,7 @@ class ChannelsApp(Operations):
 
     async def __call__(self, connection: Connection) -> None:
         """Serve one connection until it is over."""
-        await Session(connection, self._hub, self._clients).serve()
+        await Session(connection, self.hub, self._clients).serve()
 
     @property
     def clients(self) -> list[ChannelClient]:
@@ -42,4 +41,4 @@ class ChannelsApp(Operations):
 
         Raises ValueError for a key of less than 16 characters.
         """
-        return ServerApi(Backend(self, self._hub), key, max_body)
+        return ServerApi(self, key, max_body)

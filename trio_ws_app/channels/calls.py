@@ -19,7 +19,7 @@ from .hub import Hub
 from .interface import ChannelClient
 from .people import User
 from .publications import line
-from .queries import page_of, page_text, presence_text, present, stats_text
+from .queries import page_of, page_text, presence_fields, present, stats_fields
 from .requests import History, Rpc
 
 # A small command with a large answer: one of a client is in memory at a time, until the client takes it.
@@ -118,12 +118,12 @@ class Calls:
     async def presence(self, channel: str) -> str:
         """The clients that are present on a channel, to which this one has to be subscribed."""
         self._check_subscribed(channel)
-        return presence_text(self._hub, await present(self._hub, channel))
+        return line(self._hub.codec, presence_fields(await present(self._hub, channel)))
 
     async def presence_stats(self, channel: str) -> str:
         """The numbers of clients and users that are present on a channel."""
         self._check_subscribed(channel)
-        return stats_text(self._hub, await present(self._hub, channel))
+        return line(self._hub.codec, stats_fields(await present(self._hub, channel)))
 
     async def history(self, request: History) -> str:
         """A page of a channel's history."""

@@ -9,7 +9,7 @@ from typing import Protocol
 import trio
 
 from ..connection import Connection
-from .codes import DisconnectCode, ErrorCode, Refuse, UnsubscribeCode
+from .codes import DisconnectCode, ErrorCode, Refuse, UnsubscribeCode, disconnection, unsubscription
 from .hub import Hub
 from .interface import ChannelClient
 from .people import User
@@ -83,20 +83,16 @@ class ConnectedClient(ChannelClient):
     def unsubscribe(
         self, channel: str, code: int = UnsubscribeCode.SERVER, reason: str | None = None
     ) -> None:
-        why = Refuse(code, reason)
-        if why.is_error or why.is_disconnection:
-            raise ValueError(f"a subscription ends with 2000 to 2999, not {code}")
+        why = unsubscription(code, reason)
         subscription = self.subscriptions.get(channel)
         if subscription is not None:
             subscription.end(why)
 
     def disconnect(self, code: int = DisconnectCode.FORCE_NO_RECONNECT, reason: str | None = None) -> None:
-        self.end(Refuse(code, reason))
+        self.end(disconnection(code, reason))
 
     def end(self, why: Refuse) -> None:
         """As ``disconnect`` does."""
-        if not why.is_disconnection:
-            raise ValueError(f"a connection ends with 3000 to 4999, not {why.code}")
         if self.why is None:
             self.why = why
             self._say_why(why)

@@ -64,26 +64,17 @@ class DisconnectCode(IntEnum):
 
 _TEMPORARY = frozenset({ErrorCode.INTERNAL, ErrorCode.TOO_MANY_REQUESTS})
 _TEXTS: Final[Mapping[int, str]] = {
+    **{
+        code: code.name.lower().replace("_", " ")
+        for kind in (ErrorCode, UnsubscribeCode, DisconnectCode)
+        for code in kind
+    },
     ErrorCode.INTERNAL: "internal server error",
     UnsubscribeCode.SERVER: "server unsubscribe",
     UnsubscribeCode.EXPIRED: "subscription expired",
     DisconnectCode.SERVER_ERROR: "internal server error",
     DisconnectCode.EXPIRED: "connection expired",
     DisconnectCode.FORCE_NO_RECONNECT: "force disconnect",
-    **{
-        code: code.name.lower().replace("_", " ")
-        for kind in (ErrorCode, UnsubscribeCode, DisconnectCode)
-        for code in kind
-        if code
-        not in (
-            ErrorCode.INTERNAL,
-            UnsubscribeCode.SERVER,
-            UnsubscribeCode.EXPIRED,
-            DisconnectCode.SERVER_ERROR,
-            DisconnectCode.EXPIRED,
-            DisconnectCode.FORCE_NO_RECONNECT,
-        )
-    },
 }
 
 
@@ -140,3 +131,19 @@ class Refuse(Exception):
         """The error of a reply."""
         error: dict[str, object] = {"code": self.code, "message": self.message}
         return {**error, "temporary": True} if self.temporary else error
+
+
+def unsubscription(code: int, reason: str | None = None) -> Refuse:
+    """What ends a subscription. Raises ValueError for a code that does not."""
+    why = Refuse(code, reason)
+    if why.is_error or why.is_disconnection:
+        raise ValueError(f"a subscription ends with 2000 to 2999, not {code}")
+    return why
+
+
+def disconnection(code: int, reason: str | None = None) -> Refuse:
+    """What ends a connection. Raises ValueError for a code that does not."""
+    why = Refuse(code, reason)
+    if not why.is_disconnection:
+        raise ValueError(f"a connection ends with 3000 to 4999, not {code}")
+    return why

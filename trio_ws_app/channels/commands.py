@@ -7,7 +7,7 @@ Frames have a bound before they come here; what is read from them has types and 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from ..json_codec import JsonCodec
 from .codes import DisconnectCode, ErrorCode, Refuse
@@ -34,7 +34,7 @@ _MAX_TEXT: Final = 256  # characters of names and epochs
 _MAX_DEPTH: Final = 100  # of lists and objects; less than any library writes and reads again
 _REJECT_UNRECOVERED: Final = 2  # a bit of the flags of a subscribe command
 
-Json = Mapping[str, object]
+Value = TypeVar("Value")
 
 
 def bad_request() -> Refuse:
@@ -53,18 +53,24 @@ class Fields:
     def __init__(self, fields: object) -> None:
         if not isinstance(fields, dict):
             raise bad_request()
-        self._fields: Json = fields
+        self._fields: Mapping[str, object] = fields
 
     def value(self, name: str) -> object:
         return self._fields.get(name)
 
-    def text(self, name: str, most: int = _MAX_TEXT) -> str:
+    def _typed(self, name: str, kind: type[Value], empty: Value) -> Value:
         value = self._fields.get(name)
         if value is None:
-            return ""
-        if not isinstance(value, str) or len(value) > most:
+            return empty
+        if not isinstance(value, kind):
             raise bad_request()
         return value
+
+    def text(self, name: str, most: int = _MAX_TEXT) -> str:
+        text = self._typed(name, str, "")
+        if len(text) > most:
+            raise bad_request()
+        return text
 
     def channel(self) -> str:
         """A channel, whose length the client's limits bound. Raises ``Refuse`` for none at all."""
@@ -74,34 +80,22 @@ class Fields:
         return channel
 
     def switch(self, name: str) -> bool:
-        value = self._fields.get(name)
-        if value is not None and not isinstance(value, bool):
-            raise bad_request()
-        return bool(value)
+        return self._typed(name, bool, False)
 
     def number(self, name: str, least: int = 0, most: int = _MAX_OFFSET) -> int:
-        value = self._fields.get(name)
-        if value is None:
-            return 0
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        number = self._typed(name, int, 0)
+        if isinstance(number, bool) or not least <= number <= most:
             raise bad_request()
-        return value
+        return number
 
     def texts(self, name: str) -> Mapping[str, str]:
-        value = self._fields.get(name)
-        if value is None:
-            return {}
-        if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+        texts = self.objects(name)
+        if not all(isinstance(text, str) for text in texts.values()):
             raise bad_request()
-        return value
+        return texts
 
-    def objects(self, name: str) -> Mapping[str, object]:
-        value = self._fields.get(name)
-        if value is None:
-            return {}
-        if not isinstance(value, dict):
-            raise bad_request()
-        return value
+    def objects(self, name: str) -> dict[str, Any]:
+        return self._typed(name, dict, {})
 
 
 PONG: Final = Command(0, None)

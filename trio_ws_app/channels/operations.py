@@ -7,7 +7,7 @@ from functools import partial
 
 from ..broker.position import Position
 from .clients import Order
-from .codes import DisconnectCode, Refuse, UnsubscribeCode
+from .codes import DisconnectCode, UnsubscribeCode, disconnection, unsubscription
 from .hub import Hub
 from .publications import ClientInfo, Publication, publications_among
 from .queries import page_of, present, rule_of
@@ -15,10 +15,10 @@ from .requests import Since
 
 
 class Operations:
-    """The methods of a ``ChannelsApp``; what they raise is told there."""
+    """The methods of a ``ChannelsApp``; what they raise is told there. ``hub`` is what its clients share."""
 
     def __init__(self, hub: Hub) -> None:
-        self._hub = hub
+        self.hub = hub
 
     async def publish(
         self,
@@ -37,13 +37,13 @@ class Operations:
 
         Raises TypeError or ValueError for what is no JSON.
         """
-        rule = rule_of(self._hub, channel)
+        rule = rule_of(self.hub, channel)
         publication = Publication(data, info, tags or {})
-        return await self._hub.publish(channel, publication, rule.history if keep else None, idempotency_key)
+        return await self.hub.publish(channel, publication, rule.history if keep else None, idempotency_key)
 
     async def presence(self, channel: str) -> list[ClientInfo]:
         """The clients that are present on ``channel``. Raises ``Refuse`` with 108 if it has no presence."""
-        return await present(self._hub, channel)
+        return await present(self.hub, channel)
 
     async def history(
         self, channel: str, *, limit: int = -1, since: Position | None = None, reverse: bool = False
@@ -55,8 +55,8 @@ class Operations:
         Raises ``Refuse`` with 108 if the channel has no history, 112 if it does not reach back to ``since``.
         """
         place = None if since is None else Since(str(since), since.offset)
-        page = await page_of(self._hub, channel, limit, place, reverse)
-        read = partial(Publication.decode, codec=self._hub.codec)
+        page = await page_of(self.hub, channel, limit, place, reverse)
+        read = partial(Publication.decode, codec=self.hub.codec)
         return publications_among(page.deliveries, channel, read)
 
     async def disconnect(
@@ -71,8 +71,7 @@ class Operations:
 
         The code, 3000 to 4999, says whether they come back. Raises ValueError for another.
         """
-        if not Refuse(code, reason or None).is_disconnection:
-            raise ValueError(f"a connection ends with 3000 to 4999, not {code}")
+        disconnection(code, reason or None)
         await self._order(Order("disconnect", user, client, code=code, reason=reason))
 
     async def unsubscribe(
@@ -88,15 +87,13 @@ class Operations:
 
         The code, 2000 to 2999, says whether they come back: from 2500 on. Raises ValueError for another.
         """
-        refusal = Refuse(code, reason or None)
-        if refusal.is_error or refusal.is_disconnection:
-            raise ValueError(f"a subscription ends with 2000 to 2999, not {code}")
+        unsubscription(code, reason or None)
         await self._order(Order("unsubscribe", user, client, channel, code, reason))
 
     async def subscribe(self, user: str, channel: str, *, client: str = "") -> None:
         """Subscribe the user's connections to ``channel``, as if they had asked; its handler may refuse."""
-        rule_of(self._hub, channel)
+        rule_of(self.hub, channel)
         await self._order(Order("subscribe", user, client, channel))
 
     async def _order(self, order: Order) -> None:
-        await self._hub.broker.publish(self._hub.prefix, order.encode(self._hub.codec))
+        await self.hub.broker.publish(self.hub.prefix, order.encode(self.hub.codec))

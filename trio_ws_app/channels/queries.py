@@ -78,15 +78,14 @@ def page_text(hub: Hub, channel: str, page: Page) -> str:
     return with_publications(result, texts)
 
 
-def presence_text(hub: Hub, infos: Sequence[ClientInfo]) -> str:
+def presence_fields(infos: Sequence[ClientInfo]) -> dict[str, object]:
     """The clients that are present, as the result of a command."""
-    return line(hub.codec, {"presence": {info.client: info.as_json() for info in infos}})
+    return {"presence": {info.client: info.as_json() for info in infos}}
 
 
-def stats_text(hub: Hub, infos: Sequence[ClientInfo]) -> str:
+def stats_fields(infos: Sequence[ClientInfo]) -> dict[str, object]:
     """The numbers of clients and users that are present, as the result of a command."""
-    numbers = {"num_clients": len(infos), "num_users": len({info.user for info in infos})}
-    return line(hub.codec, numbers)
+    return {"num_clients": len(infos), "num_users": len({info.user for info in infos})}
 
 
 def _position(since: Since, top: Place) -> Position | None:

@@ -9,8 +9,8 @@ from typing import Concatenate, ParamSpec, TypeVar
 from ..broker.base import Broker
 from ..broker.history import History
 from ..broker.memory import MemoryBroker
+from ..callbacks import is_async
 from ..json_codec import JsonCodec
-from ..server.options import is_async
 from ..server.parameters import pattern
 from .app import ChannelsApp
 from .calls import Call

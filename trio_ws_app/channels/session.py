@@ -10,6 +10,7 @@ import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
+from ..concurrency.running_time import wait_running
 from ..connection import Connection
 from ..errors import CloseCode, ConnectionClosed
 from . import requests
@@ -104,14 +105,14 @@ class Session:
     async def _watch_client(self) -> None:
         """End a client that does not connect, or does not answer pings."""
         limits, expected = self._hub.limits, self._expected
-        if expected is not None and not await _comes(expected, limits.connect_timeout):
+        if expected is not None and not await wait_running(expected, limits.connect_timeout):
             self.client.end(Refuse(DisconnectCode.STALE))
         while True:
             await trio.sleep(limits.ping_interval)
             if not self.client.post("{}"):
                 continue  # what waits for it says as much as a ping
             self._expected = pong = trio.Event()
-            if not await _comes(pong, limits.pong_timeout):
+            if not await wait_running(pong, limits.pong_timeout):
                 self.client.end(Refuse(DisconnectCode.NO_PONG))
 
     def _pong(self) -> None:
@@ -220,18 +221,3 @@ async def _nothing() -> str:
     """The result of a command that has nothing to do."""
     await trio.lowlevel.checkpoint()
     return "{}"
-
-
-async def _comes(event: trio.Event, patience: float) -> bool:
-    """Wait for the event; False if it does not come in time.
-
-    Each second of patience is counted once the loop has had the turn to read what has come: while the process
-    was stopped, or the loop was blocked, none is (G14).
-    """
-    while patience > 0:
-        with trio.move_on_after(min(patience, 1.0)):
-            await event.wait()
-        if event.is_set():
-            return True
-        patience -= 1.0
-    return False

@@ -93,27 +93,9 @@ def configure(
         certificates=certificates_for(tls_cert, tls_key, tls_client_ca, tls_minimum_version),
         tracing=traced,
         pages=_pages(target, page, static),
-        observability=_observability(worker, control=control, control_token=control_token, metrics=metrics),
-    )
-
-
-def _observability(
-    worker: Inherited | None, *, control: str | None, control_token: str | None, metrics: str | None
-) -> Observability:
-    if worker is None:
-        return configure_observability(
-            control=control, control_token=control_token, metrics=metrics, measures_lag=metrics is not None
-        )
-    sockets = [f"{worker.control}/{number}.sock" for number in range(1, worker.workers + 1)]
-    own = sockets.pop(worker.number - 1)
-    return configure_observability(
-        control=own if worker.control else None,
-        control_token=control_token,
-        metrics=metrics if metrics == "on" or worker.number == 1 else None,
-        measures_lag=metrics is not None,
-        worker=str(worker.number),
-        siblings=sockets,
-        replaces=worker.replaces,
+        observability=configure_observability(
+            worker, control=control, control_token=control_token, metrics=metrics
+        ),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import attrs
 
@@ -18,34 +18,24 @@ _LAST_WORD = re.compile(r"\S*\s*$")
 # What one key sends: a sequence (arrows and others), Alt with a key, or a character.
 _KEY = re.compile("\x1b\\[[0-?]*[ -/]*[@-~]|\x1bO.|\x1b[^\\[O]|[^\x1b]", re.DOTALL)
 _UNFINISHED = re.compile("\x1b(?:O|\\[[0-?]*[ -/]*)?\\Z")
-_NAMES = {
-    "\x7f": "backspace",
-    "\x08": "backspace",
-    "\x15": "erase_line",  # Ctrl-U
-    "\x17": "erase_word",  # Ctrl-W
-    "\x0b": "erase_rest",  # Ctrl-K
-    "\x04": "end_or_delete",  # Ctrl-D
-    "\x1b[3~": "delete",
-    "\x1b[D": "left",
-    "\x1bOD": "left",
-    "\x02": "left",  # Ctrl-B
-    "\x1b[C": "right",
-    "\x1bOC": "right",
-    "\x06": "right",  # Ctrl-F
-    "\x1b[H": "home",
-    "\x1bOH": "home",
-    "\x1b[1~": "home",
-    "\x01": "home",  # Ctrl-A
-    "\x1b[F": "end",
-    "\x1bOF": "end",
-    "\x1b[4~": "end",
-    "\x05": "end",  # Ctrl-E
-    "\x1b[A": "older_line",
-    "\x1bOA": "older_line",
-    "\x10": "older_line",  # Ctrl-P
-    "\x1b[B": "newer_line",
-    "\x1bOB": "newer_line",
-    "\x0e": "newer_line",  # Ctrl-N
+_END_OF_INPUT = "\x04"  # ^D
+_OLDER = ("\x1b[A", "\x1bOA", "\x10")  # Up, ^P
+_NEWER = ("\x1b[B", "\x1bOB", "\x0e")  # Down, ^N
+# What is before and after the cursor once one of these keys is pressed.
+_EDITS: dict[str, Callable[[str, str], tuple[str, str]]] = {
+    key: edit
+    for keys, edit in (
+        (("\x7f", "\x08"), lambda before, after: (before[:-1], after)),  # Backspace
+        (("\x15",), lambda _, after: ("", after)),  # ^U
+        (("\x17",), lambda before, after: (_LAST_WORD.sub("", before), after)),  # ^W
+        (("\x0b",), lambda before, _: (before, "")),  # ^K
+        (("\x1b[3~", _END_OF_INPUT), lambda before, after: (before, after[1:])),  # Delete
+        (("\x1b[D", "\x1bOD", "\x02"), lambda before, after: (before[:-1], before[-1:] + after)),  # Left, ^B
+        (("\x1b[C", "\x1bOC", "\x06"), lambda before, after: (before + after[:1], after[1:])),  # Right, ^F
+        (("\x1b[H", "\x1bOH", "\x1b[1~", "\x01"), lambda before, after: ("", before + after)),  # Home, ^A
+        (("\x1b[F", "\x1bOF", "\x1b[4~", "\x05"), lambda before, after: (before + after, "")),  # End, ^E
+    )
+    for key in keys
 }
 
 
@@ -80,8 +70,13 @@ class LineEditor:
         for key in _KEY.findall(typed.removesuffix(self._waiting)):
             if key in _ENTER:
                 yield self._enter()
-            elif name := _NAMES.get(key):
-                getattr(self, f"_{name}")()
+            elif key in _EDITS:
+                self.is_over = self.is_over or (key == _END_OF_INPUT and not self.text)
+                self.before, self.after = _EDITS[key](self.before, self.after)
+            elif key in _OLDER:
+                self._older_line()
+            elif key in _NEWER:
+                self._newer_line()
             elif key == "\t" or escaped(key) == key:
                 self.before += key
 
@@ -93,37 +88,6 @@ class LineEditor:
         self._at, self._new = len(self._lines), ""
         self.before = self.after = ""
         return line
-
-    def _backspace(self) -> None:
-        self.before = self.before[:-1]
-
-    def _delete(self) -> None:
-        self.after = self.after[1:]
-
-    def _end_or_delete(self) -> None:
-        self.is_over = self.is_over or not self.text
-        self._delete()
-
-    def _erase_line(self) -> None:
-        self.before = ""
-
-    def _erase_rest(self) -> None:
-        self.after = ""
-
-    def _erase_word(self) -> None:
-        self.before = _LAST_WORD.sub("", self.before)
-
-    def _left(self) -> None:
-        self.before, self.after = self.before[:-1], self.before[-1:] + self.after
-
-    def _right(self) -> None:
-        self.before, self.after = self.before + self.after[:1], self.after[1:]
-
-    def _home(self) -> None:
-        self.before, self.after = "", self.text
-
-    def _end(self) -> None:
-        self.before, self.after = self.text, ""
 
     def _older_line(self) -> None:
         if self._at == len(self._lines):

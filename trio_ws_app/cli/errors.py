@@ -12,7 +12,7 @@ from click.core import ParameterSource
 
 from ..errors import UsageError
 from ..observability.escaping import escaped
-from .process import open_standard_streams, say
+from .process import open_standard_streams, say, spare_collector
 
 PROGRAM = "trio-ws-app"
 FAILED = 1
@@ -26,6 +26,7 @@ class OneLineErrors(click.Group):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command line and exit, as ``click.Group.main`` in its standalone mode does."""
         open_standard_streams()
+        spare_collector()
         kwargs["standalone_mode"] = False
         try:
             result = super().main(*args, **kwargs)

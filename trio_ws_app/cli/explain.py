@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import re
-import socket
 import ssl
 
 import trio
 
 from ..errors import ConnectionClosed, HandshakeRefused
+from ..protocol.url import without_secrets
+from ..system_error import system_error
 
 
 def why_not_connected(problem: Exception, url: str) -> str:
@@ -27,20 +26,4 @@ def why_not_connected(problem: Exception, url: str) -> str:
         return f"{where} cannot be trusted: {problem.verify_message}; --ca FILE says what to trust"
     if isinstance(problem, ssl.SSLError) and problem.reason == "WRONG_VERSION_NUMBER":
         return f"{where} does not speak TLS: write ws:// instead of wss://"
-    return f"cannot connect to {where}: {_innermost(problem)}"
-
-
-def _innermost(problem: BaseException) -> str:
-    """What the system said; Trio tries several addresses, and puts their errors together."""
-    while isinstance(problem, BaseExceptionGroup):
-        problem = problem.exceptions[0]
-    if isinstance(problem.__cause__, OSError | BaseExceptionGroup):
-        return _innermost(problem.__cause__)
-    if isinstance(problem, OSError) and not isinstance(problem, socket.gaierror | ssl.SSLError):
-        return os.strerror(problem.errno) if problem.errno else str(problem)
-    return getattr(problem, "strerror", None) or str(problem)
-
-
-def without_secrets(url: str) -> str:
-    """The URL without user and password, and without its query."""
-    return re.sub(r"//[^/@]*@", "//", url).partition("?")[0]
+    return f"cannot connect to {where}: {system_error(problem)}"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import sysconfig
 import traceback
-from collections.abc import Iterator
+from functools import cache
 
 import trio
 
+from ..callbacks import leaves
 from ..errors import UsageError
 from ..observability.escaping import escaped
 from .errors import FAILED, INTERRUPTED, PROGRAM
@@ -16,12 +16,6 @@ from .process import say
 
 _PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
 _APPS = _PACKAGE + "apps" + os.sep
-_NOT_THE_APPLICATIONS = (
-    os.path.dirname(trio.__file__) + os.sep,
-    *(sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")),
-    "<frozen ",
-)
-
 
 # A BaseException of the application's own is a failure: a panic in Rust arrives as one.
 _NO_FAILURES = (UsageError, SystemExit, KeyboardInterrupt, trio.Cancelled)
@@ -33,11 +27,11 @@ def exit_status(error: BaseException, target: str) -> int:
     ``SystemExit`` means what it says, also when it comes in groups. Raises ``error`` if nothing but
     mistakes of the caller's is in it.
     """
-    leaves = list(_leaves(error))
-    failures = [leaf for leaf in leaves if not isinstance(leaf, _NO_FAILURES)]
+    parts = list(leaves(error))
+    failures = [part for part in parts if not isinstance(part, _NO_FAILURES)]
     for failure in failures:
         say(f"{PROGRAM}: {target} failed: {_described(failure)}", err=True)
-    requests = [leaf for leaf in leaves if isinstance(leaf, SystemExit | KeyboardInterrupt)]
+    requests = [part for part in parts if isinstance(part, SystemExit | KeyboardInterrupt)]
     if requests:
         if isinstance(code := getattr(requests[0], "code", None), str):
             say(escaped(code), err=True)
@@ -45,14 +39,6 @@ def exit_status(error: BaseException, target: str) -> int:
     if failures:
         return FAILED
     raise error
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield error
 
 
 def requested_status(request: SystemExit | KeyboardInterrupt) -> int:
@@ -84,8 +70,8 @@ def _described_alone(error: BaseException) -> str:
 def _cause(error: BaseException) -> BaseException | None:
     """What ``error`` was raised from, or while it was handled; of a group, the first failure in it."""
     cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    leaves = () if cause is None else _leaves(cause)
-    return next((leaf for leaf in leaves if not isinstance(leaf, trio.Cancelled)), None)
+    parts = () if cause is None else leaves(cause)
+    return next((part for part in parts if not isinstance(part, trio.Cancelled)), None)
 
 
 def own_frames(error: BaseException) -> list[traceback.FrameSummary]:
@@ -97,4 +83,12 @@ def own_frames(error: BaseException) -> list[traceback.FrameSummary]:
 def _is_own(file: str) -> bool:
     if file.startswith(_PACKAGE):
         return file.startswith(_APPS)
-    return not file.startswith(_NOT_THE_APPLICATIONS)
+    return not file.startswith(_not_the_applications())
+
+
+@cache
+def _not_the_applications() -> tuple[str, ...]:
+    import sysconfig
+
+    libraries = (sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+    return *(path + os.sep for path in (os.path.dirname(trio.__file__), *libraries)), "<frozen "

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Sequence
 from contextlib import suppress
 
 import attrs
@@ -46,9 +45,8 @@ class Inherited:
                 await trio.sleep(worker_timeout / BEATS)
 
 
-def environment_for(descriptors: Sequence[int], **told: object) -> dict[str, str]:
-    """The variables from which a worker learns what it has inherited: its lifeline, then its sockets."""
-    told["descriptors"] = descriptors
+def environment_for(**told: object) -> dict[str, str]:
+    """The variables from which a worker learns what it has inherited: descriptors by their numbers."""
     return os.environ | {_VARIABLE: json.dumps(told)}
 
 
@@ -58,16 +56,7 @@ def inherited() -> Inherited | None:
     if text is None:
         return None
     told = json.loads(text)
-    lifeline, *descriptors = told["descriptors"]
-    for descriptor in (lifeline, *descriptors):
+    for descriptor in (told["lifeline"], *told["sockets"]):
         os.set_inheritable(descriptor, False)
-    sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
-    return Inherited(
-        told["number"],
-        told["workers"],
-        told["control"],
-        sockets,
-        lifeline,
-        told["replaces"],
-        told["has_successor"],
-    )
+    told["sockets"] = [socket.socket(fileno=descriptor) for descriptor in told["sockets"]]
+    return Inherited(**told)

@@ -12,15 +12,17 @@ import trio
 
 from ..connection import Connection
 from ..errors import UsageError
-from ..observability.inspection.gather import gather
 from ..observability.inspection.hook import Inspector
 from ..request import Request, Response
 from ..server.options import ProcessRequest
 from ..server.serving import serve
-from .listeners import Listening, bind_tcp, bind_unix
+from .inherited import Inherited
+from .listeners import Listening, bind_tcp, bind_unix, url_of
 
 if TYPE_CHECKING:
     from ..observability.tracing import OpenTelemetry
+
+logger = logging.getLogger("trio_ws_app.cli")
 
 Bind = Callable[[], Listening]
 
@@ -47,23 +49,23 @@ class Observability:
 
 
 def configure_observability(
-    *,
-    control: str | None,
-    control_token: str | None,
-    metrics: str | None,
-    measures_lag: bool,
-    worker: str = "1",
-    siblings: Sequence[str] = (),
-    replaces: bool = False,
+    worker: Inherited | None, *, control: str | None, control_token: str | None, metrics: str | None
 ) -> Observability:
-    """What the options ask for. With several workers, ``siblings`` are the others' control sockets.
+    """What the options ask for, in a single process, a supervisor or a ``worker``.
 
-    If it ``replaces`` another process, that one may listen there still.
+    A worker that replaces another process takes its sockets over, which may listen there still.
 
     Raises UsageError for a bad ``metrics``, or when what it needs is not installed.
     """
-    inspector = Inspector(worker)
-    made = Observability(inspector, measures_lag=measures_lag)
+    siblings: list[str] = []  # the other workers' control sockets
+    inspector = Inspector("1" if worker is None else str(worker.number))
+    made = Observability(inspector, measures_lag=metrics is not None)
+    replaces = worker is not None and worker.replaces
+    if worker is not None:
+        siblings = [f"{worker.control}/{number}.sock" for number in range(1, worker.workers + 1)]
+        own = siblings.pop(worker.number - 1)
+        control = own if worker.control else None
+        metrics = metrics if metrics == "on" or worker.number == 1 else None
     if control is not None:
         made.listeners.append(AdminListener(_control_socket(control, replaces), inspector.hook(None)))
     if control_token is not None:
@@ -91,6 +93,7 @@ def configure_tracing() -> OpenTelemetry:
 
 def _metrics_hook(inspector: Inspector, siblings: Sequence[str]) -> ProcessRequest:
     try:
+        from ..observability.inspection.gather import gather
         from ..observability.metrics import metrics_hook
     except ModuleNotFoundError:
         raise UsageError("--metrics needs prometheus-client: pip install 'trio-ws-app[metrics]'") from None
@@ -122,6 +125,7 @@ async def serve_admin(
         async with trio.open_nursery() as nursery:
             start = partial(serve, _unused, listeners=listening.listeners(), process_request=hooks)
             await nursery.start(start)
+            logger.info("also answering at %s", url_of(listening.sockets[0], "http"))
             task_status.started()
 
 

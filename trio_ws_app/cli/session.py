@@ -17,9 +17,10 @@ from ..client.reconnect import ConnectOptions, reconnect
 from ..connection import Connection
 from ..errors import CloseCode, CloseReason, ConnectionClosed, HandshakeRefused, UsageError
 from ..observability.escaping import escaped
+from ..protocol.url import without_secrets
 from .conversation import Conversation
 from .errors import PROGRAM
-from .explain import why_not_connected, without_secrets
+from .explain import why_not_connected
 from .terminal import Terminal
 
 _FAILED = 1

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import logging
 import signal
-import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 
 import attrs
 import trio
 
 from ..concurrency.running_time import sleep_running
-from .shutdown import AT_ONCE, CLEAN_UP, RELOAD
+from .shutdown import AT_ONCE, RELOAD
 from .systemd import Notifier
 from .worker import Team, Worker, ended_how
 
@@ -163,42 +162,29 @@ class _Place:
 
 
 async def supervise(
-    command: Sequence[str],
-    workers: int,
-    listeners: Sequence[socket.socket],
-    signals: AsyncIterator[int],
-    *,
-    grace_period: float,
-    on_ready: Callable[[], object],
-    notifier: Notifier,
-    worker_timeout: float | None = None,
-    has_successor: bool = False,
-    control: str | None = None,
+    team: Team, signals: AsyncIterator[int], notifier: Notifier, on_ready: Callable[[], object]
 ) -> None:
-    """Run ``workers`` processes of ``command`` on the listening sockets until a signal stops them.
+    """Run the team's workers on its listening sockets until a signal stops them.
 
-    ``command`` calls ``inherited`` to learn what it serves on; ``control`` and ``has_successor`` are handed
-    on there. ``on_ready`` is called when all of them serve. One that ends is started again after a pause
-    that grows while it keeps ending; one whose event loop has not turned for ``worker_timeout`` seconds is
-    killed and started again. SIGHUP replaces them one by one, each by one that serves already; the next one
-    ends a worker that does not serve yet, and begins anew. Each other of ``signals`` is handed on to all; the
-    workers that are left ``grace_period`` and most of a second after the first one, or ``AT_ONCE`` after the
-    second, are killed. The caller closes the listening sockets afterwards.
+    ``on_ready`` is called when all of them serve. One that ends is started again after a pause that grows
+    while it keeps ending; one whose event loop has not turned for ``worker_timeout`` seconds is killed and
+    started again. SIGHUP replaces them one by one, each by one that serves already; the next one ends a
+    worker that does not serve yet, and begins anew. Each other of ``signals`` is handed on to all; the
+    workers that are left ``stop_timeout`` seconds after the first one, or ``AT_ONCE`` after the second, are
+    killed. The caller closes the listening sockets afterwards.
 
     When cancelled, the workers are stopped with SIGTERM and waited for as long.
 
     Raises:
         CannotStart: a worker ended before it was ready for the first time; the others are stopped.
     """
-    stop_timeout = grace_period + CLEAN_UP + MARGIN
-    team = Team(command, workers, control, listeners, stop_timeout, worker_timeout, has_successor)
     async with trio.open_nursery() as outer:
         async with trio.open_nursery() as nursery:
             pool = _Pool(team, notifier, nursery)
             outer.start_soon(pool.obey, signals, nursery.cancel_scope, outer)
             await pool.open_place(1)  # alone: a mistake that concerns all is told once
             async with trio.open_nursery() as starting:
-                for number in range(2, workers + 1):
+                for number in range(2, team.workers + 1):
                     starting.start_soon(pool.open_place, number)
             if not team.stopping.is_set():
                 on_ready()

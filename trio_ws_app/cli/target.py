@@ -15,10 +15,9 @@ from typing import TypeGuard
 from ..apps import BUILT_IN
 from ..asgi.application import Application as AsgiApplication
 from ..broker import Broker
-from ..channels import Channels
+from ..callbacks import is_async
 from ..errors import UsageError
 from ..server.app import App, as_app
-from ..server.options import is_async
 from .failure import own_frames
 from .guesses import guess, names_a_file, own_file
 from .shutdown import Stopped
@@ -55,17 +54,23 @@ def as_application(thing: object, target: str) -> Application:
     """
     if isinstance(thing, App):
         return _stateless(thing)
-    if isinstance(thing, Channels):
-        raise UsageError(f"{target} is a Channels: serve what its method app() returns")
     if is_async(thing):
         _expect_arguments(thing, 1, _not_a_handler(thing, target))
-        return _stateless(App(thing))  # type: ignore[arg-type]  # checked above
+        return _stateless(App(thing))
     if inspect.isasyncgenfunction(thing):
         raise UsageError(f"{target} yields: it needs @contextlib.asynccontextmanager above it")
     if not callable(thing):
-        raise UsageError(f"{target} is {_article(type(thing).__name__)}, not {_WANTED}")
+        raise UsageError(_no_application(thing, target))
     _expect_arguments(thing, 0, _wrong_arguments(thing, target), **_broker_argument(thing, None))
     return _stateful(thing, target)
+
+
+def _no_application(thing: object, target: str) -> str:
+    from ..channels import Channels
+
+    if isinstance(thing, Channels):
+        return f"{target} is a Channels: serve what its method app() returns"
+    return f"{target} is {_kind(thing)}, not {_WANTED}"
 
 
 _WANTED = "a handler (async def), an App or a function that returns an async context manager of one"
@@ -83,7 +88,7 @@ def as_asgi_application(thing: object, target: str) -> Application:
     if isinstance(thing, App):
         raise UsageError(f"{target} is an App: serve it without --asgi")
     if not callable(thing):
-        raise UsageError(f"{target} is {_article(type(thing).__name__)}, not {_WANTED_ASGI}")
+        raise UsageError(f"{target} is {_kind(thing)}, not {_WANTED_ASGI}")
     wrong = f"{target} is not {_WANTED_ASGI}"
     _expect_arguments(thing, 0, wrong, **_broker_argument(thing, None))
 
@@ -92,8 +97,7 @@ def as_asgi_application(thing: object, target: str) -> Application:
         made = thing(**_broker_argument(thing, broker))
         async with made if isinstance(made, AbstractAsyncContextManager) else nullcontext(made) as given:
             if not _is_asgi(given):
-                kind = _article(type(given).__name__)
-                raise UsageError(f"{target}() has to give an ASGI application, not {kind}")
+                raise UsageError(f"{target}() has to give an ASGI application, not {_kind(given)}")
             yield App(http=given)
 
     return application
@@ -220,15 +224,16 @@ def _stateful(function: Callable[..., object], target: str) -> Application:
     async def application(broker: Broker) -> AsyncIterator[App]:
         context = function(**_broker_argument(function, broker))
         if not isinstance(context, AbstractAsyncContextManager):
-            raise UsageError(f"{target}() returned {_article(type(context).__name__)}, not {_WANTED}")
+            raise UsageError(f"{target}() returned {_kind(context)}, not {_WANTED}")
         async with context as given:
             if not isinstance(given, App) and not is_async(given):
-                kind = _article(type(given).__name__)
-                raise UsageError(f"{target}() has to yield the handler (async def) or an App, not {kind}")
+                text = f"{target}() has to yield the handler (async def) or an App, not {_kind(given)}"
+                raise UsageError(text)
             yield as_app(given)
 
     return application
 
 
-def _article(noun: str) -> str:
+def _kind(thing: object) -> str:
+    noun = type(thing).__name__
     return f"{'an' if noun[0].lower() in 'aeiou' else 'a'} {noun}"

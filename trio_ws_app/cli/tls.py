@@ -9,7 +9,7 @@ from ..errors import UsageError
 from ..server.certificates import Certificates, Files
 from ..server.pem import expect_file, load_authority
 
-VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
 def certificates_for(
@@ -28,7 +28,7 @@ def certificates_for(
         _expect_readable("--tls-cert", chain)
         _expect_readable("--tls-key", key)
     try:
-        return Certificates(*files, client_ca=client_ca, minimum_version=VERSIONS[minimum_version])
+        return Certificates(*files, client_ca=client_ca, minimum_version=_VERSIONS[minimum_version])
     except ImportError:
         raise UsageError(
             "more than one --tls-cert needs cryptography: pip install 'trio-ws-app[tls]'"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import click
 
-from ..apps.notifications import DAY, Tokens
 from .options import FloatRange
 
 _EXAMPLES = """\b
@@ -19,7 +18,7 @@ Examples:
 @click.argument("user")
 @click.option("--may", multiple=True, metavar="KIND", help="Events that USER may see; repeat for more.")
 @click.option(
-    "--hours", type=FloatRange(0, min_open=True), default=DAY / 3600, show_default=True,
+    "--hours", type=FloatRange(0, min_open=True), default=24.0, show_default=True,
     help="How long the token is valid.",
 )  # fmt: skip
 def token_command(user: str, may: tuple[str, ...], hours: float) -> None:
@@ -27,4 +26,6 @@ def token_command(user: str, may: tuple[str, ...], hours: float) -> None:
 
     It is signed with the secret in the variable TRIO_WS_APP_SECRET, which the server needs as well.
     """
+    from ..apps.notifications import Tokens
+
     click.echo(Tokens.from_environment().sign(user, list(may), hours * 3600))

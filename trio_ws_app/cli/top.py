@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Callable
-from functools import partial
-from pathlib import Path
+from typing import Any
 
 import click
 
-from ..errors import UsageError
-from ..observability.inspection.fetch import fetch
-from ..observability.inspection.snapshot import SORTS, Query, Snapshot, to_json
+from ..observability.inspection.rows import SORTS
 from .options import FloatRange, IntRange, variable
-
-LIVE_LIMIT = 200  # connections of a process that a person looks through
 
 _EXAMPLES = """\b
 Examples:
@@ -45,76 +37,12 @@ Examples:
 )
 @click.option("--once", is_flag=True, help="Print one snapshot.")
 @click.option("--json", "as_json", is_flag=True, help="With --once: everything as JSON, one process a line.")
-def top_command(
-    *,
-    where: tuple[str, ...],
-    token: str | None,
-    sort: str,
-    text: str,
-    limit: int | None,
-    interval: float,
-    once: bool,
-    as_json: bool,
-) -> None:
+def top_command(**values: Any) -> None:
     """Look into a running server: its rates, its slow peers, its tasks and where they wait.
 
     WHERE is the socket that the server was given with --control, a directory of such sockets, or the server's
     http:// address together with its --token. In the view: s sorts, / filters, t shows the tasks, q quits.
     """
-    if as_json and not once:
-        raise UsageError("--json needs --once: a live view is for people")
-    places = _places(where)
-    if once:
-        query = Query(sort=sort, filter=text, limit=limit, tasks=True)
-        _print([fetch(place, query, token) for place in places], as_json)
-    else:
-        _live(
-            partial(_places, where),
-            token,
-            Query(sort=sort, filter=text, limit=LIVE_LIMIT if limit is None else limit),
-            interval,
-        )
+    from .looking import look
 
-
-def _places(where: tuple[str, ...]) -> list[str]:
-    """The sockets and addresses to ask; a directory stands for the sockets in it."""
-    places: list[str] = []
-    for place in where:
-        directory = Path(place)
-        places += (
-            sorted(str(path) for path in directory.iterdir() if path.is_socket())
-            if directory.is_dir()
-            else [place]
-        )
-    if not places:
-        raise UsageError(f"there is no control socket in {' '.join(where)}")
-    return places
-
-
-def _print(snapshots: list[Snapshot], as_json: bool) -> None:
-    if as_json:
-        for snapshot in snapshots:
-            click.echo(json.dumps(to_json(snapshot)))
-        return
-    _require_rich()
-    from .top_view import print_once
-
-    print_once(snapshots)
-
-
-def _live(places: Callable[[], list[str]], token: str | None, query: Query, interval: float) -> None:
-    _require_rich()
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise UsageError("the live view needs a terminal: use --once, or --once --json")
-    from .top_live import watch
-
-    watch(places, token, query, interval)
-
-
-def _require_rich() -> None:
-    try:
-        import rich  # noqa: F401  # only whether it is there
-    except ModuleNotFoundError:
-        raise UsageError(
-            "top needs rich: pip install 'trio-ws-app[top]'; --once --json works without"
-        ) from None
+    look(**values)

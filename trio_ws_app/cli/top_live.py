@@ -20,7 +20,8 @@ from rich.text import Text
 from ..errors import UsageError
 from ..observability.escaping import escaped
 from ..observability.inspection.fetch import fetch
-from ..observability.inspection.snapshot import SORTS, ConnectionRow, Query, Snapshot
+from ..observability.inspection.rows import SORTS, ConnectionRow
+from ..observability.inspection.snapshot import Query, Snapshot
 from .top_tasks import find_node, task_view, tasks_of
 from .top_view import connection_rates, connection_table, facts, header, process_table
 

@@ -2,52 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from ..observability.escaping import escaped
-from ..observability.inspection.snapshot import ConnectionRow, Snapshot
+from ..observability.inspection.rows import ConnectionRow
+from ..observability.inspection.snapshot import Snapshot
 from ..wire.histogram import Distribution
 from .columns import Column, Columns
 from .top_tasks import tasks_of
 
-_PROCESS = (
-    Column("worker", 0, least=6),
-    Column("pid", 8),
-    Column("conns", 1),
-    Column("in/s", 2),
-    Column("out/s", 3),
-    Column("in B/s", 6),
-    Column("out B/s", 7),
-    Column("queued", 4),
-    Column("dropped", 5),
-    Column("failed", 9),
-    Column("clean-up p99", 10),
-    Column("loop lag p99", 11),
-    Column("waiting", 12),
-    Column("relieved", 13),
-)
-_CONNECTION = (
-    Column("connection", 0, least=10),
-    Column("info", 5, least=12),
-    Column("address", 11, least=15),
-    Column("path", 7, least=16),
-    Column("state", 9),
-    Column("age", 10),
-    Column("in/s", 1),
-    Column("out/s", 2),
-    Column("in B/s", 3),
-    Column("out B/s", 4),
-    Column("in", 14),
-    Column("out", 15),
-    Column("inbox", 12),
-    Column("queued", 6),
-    Column("dropped", 8),
-    Column("ping", 13),
-)
 _ALARM = "bold red"
 
 
@@ -114,95 +81,6 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def process_table(snapshots: Sequence[Snapshot], before: Mapping[int, Snapshot]) -> Columns:
-    """One line a process."""
-    return Columns(
-        _PROCESS,
-        [_process_cells(snapshot, rates(before.get(snapshot.pid), snapshot)) for snapshot in snapshots],
-    )
-
-
-def _process_cells(snapshot: Snapshot, speed: Rates) -> list[str | tuple[str, str]]:
-    counts = snapshot.statistics
-    lag = None if snapshot.loop_lag is None else quantile(snapshot.loop_lag, 0.99)
-    return [
-        escaped(f"{snapshot.worker}{' draining' if snapshot.draining else ''}"),
-        str(snapshot.pid),
-        str(counts.connections),
-        number(speed.messages_in),
-        number(speed.messages_out),
-        size(speed.bytes_in),
-        size(speed.bytes_out),
-        _alarming(size(counts.queued), counts.queued > 0),
-        _alarming(str(counts.dropped), counts.dropped > 0),
-        _alarming(str(counts.failed), counts.failed > 0),
-        at_most(quantile(counts.cancel_latency, 0.99)),
-        at_most(lag),
-        size(counts.waiting),
-        _alarming(str(counts.relieved), counts.relieved > 0),
-    ]
-
-
-def connection_table(
-    rows: Sequence[ConnectionRow],
-    chosen: str | None = None,
-    speeds: Mapping[str, Rates] | None = None,
-) -> Columns:
-    """One line a connection; the chosen one is marked, a slow one is red. ``speeds`` are by id."""
-    cells = [_connection_cells(row, (speeds or {}).get(row.id, Rates())) for row in rows]
-    marked = next((number for number, row in enumerate(rows) if row.id == chosen), None)
-    return Columns(_CONNECTION, cells, marked)
-
-
-def _connection_cells(row: ConnectionRow, speed: Rates) -> list[str | tuple[str, str]]:
-    return [
-        escaped(row.id),
-        escaped(row.info),
-        escaped(row.remote),
-        escaped(row.path),
-        _alarming("slow", True) if row.blocked else escaped(row.state),
-        duration(row.age),
-        number(speed.messages_in),
-        number(speed.messages_out),
-        size(speed.bytes_in),
-        size(speed.bytes_out),
-        str(row.messages_in),
-        str(row.messages_out),
-        _alarming(str(row.inbox), row.inbox > 0),
-        _alarming(size(row.queued), row.blocked or row.queued > 0),
-        _alarming(str(row.dropped), row.dropped > 0),
-        duration(row.latency),
-    ]
-
-
-def facts(row: ConnectionRow, worker: str) -> Text:
-    """One connection in one line, also what the table had no room for."""
-    parts = [
-        row.id,
-        row.info,
-        row.remote,
-        row.path,
-        f"worker {worker}",
-        f"{'slow' if row.blocked else row.state} for {duration(row.age)}",
-        f"{row.messages_in} in, {row.messages_out} out",
-    ]
-    text = "  ".join(escaped(part) for part in parts if part)
-    return Text(text, style="bold", no_wrap=True, overflow="ellipsis")
-
-
-def print_once(snapshots: Sequence[Snapshot]) -> None:
-    """Everything that the snapshots hold, for a terminal or a pipe."""
-    parts: list[RenderableType] = [header(snapshots), process_table(snapshots, {})]
-    rows = [row for snapshot in snapshots for row in snapshot.connections]
-    if rows:
-        parts += ["", connection_table(rows)]
-    parts += [part for snapshot in snapshots if snapshot.tasks for part in ("", tasks_of(snapshot))]
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=200)
-    console.print(Group(*parts))
-
-
 def number(value: float | None) -> str:
     """``1.2 k``; a dash for what is not known."""
     return "-" if value is None else _scaled(value, 1000, ("", " k", " M", " G"))
@@ -240,3 +118,96 @@ def at_most(bound: float | None) -> str:
 
 def _alarming(text: str, alarming: bool) -> tuple[str, str]:
     return (text, _ALARM if alarming else "")
+
+
+def _if_any(count: int) -> Cell:
+    """A count that is in the eye unless it is 0."""
+    return _alarming(str(count), count > 0)
+
+
+def _p99(values: Distribution | None) -> str:
+    return at_most(None if values is None else quantile(values, 0.99))
+
+
+Cell = str | tuple[str, str]
+_PROCESS: Sequence[tuple[Column, Callable[[Snapshot, Rates], Cell]]] = (
+    (Column("worker", 0, least=6), lambda one, _: escaped(f"{one.worker}{' draining' * one.draining}")),
+    (Column("pid", 8), lambda one, _: str(one.pid)),
+    (Column("conns", 1), lambda one, _: str(one.statistics.connections)),
+    (Column("in/s", 2), lambda _, speed: number(speed.messages_in)),
+    (Column("out/s", 3), lambda _, speed: number(speed.messages_out)),
+    (Column("in B/s", 6), lambda _, speed: size(speed.bytes_in)),
+    (Column("out B/s", 7), lambda _, speed: size(speed.bytes_out)),
+    (Column("queued", 4), lambda one, _: _alarming(size(one.statistics.queued), one.statistics.queued > 0)),
+    (Column("dropped", 5), lambda one, _: _if_any(one.statistics.dropped)),
+    (Column("failed", 9), lambda one, _: _if_any(one.statistics.failed)),
+    (Column("clean-up p99", 10), lambda one, _: _p99(one.statistics.cancel_latency)),
+    (Column("loop lag p99", 11), lambda one, _: _p99(one.loop_lag)),
+    (Column("waiting", 12), lambda one, _: size(one.statistics.waiting)),
+    (Column("relieved", 13), lambda one, _: _if_any(one.statistics.relieved)),
+)
+_CONNECTION: Sequence[tuple[Column, Callable[[ConnectionRow, Rates], Cell]]] = (
+    (Column("connection", 0, least=10), lambda row, _: escaped(row.id)),
+    (Column("info", 5, least=12), lambda row, _: escaped(row.info)),
+    (Column("address", 11, least=15), lambda row, _: escaped(row.remote)),
+    (Column("path", 7, least=16), lambda row, _: escaped(row.path)),
+    (Column("state", 9), lambda row, _: _alarming("slow", True) if row.blocked else escaped(row.state)),
+    (Column("age", 10), lambda row, _: duration(row.age)),
+    (Column("in/s", 1), lambda _, speed: number(speed.messages_in)),
+    (Column("out/s", 2), lambda _, speed: number(speed.messages_out)),
+    (Column("in B/s", 3), lambda _, speed: size(speed.bytes_in)),
+    (Column("out B/s", 4), lambda _, speed: size(speed.bytes_out)),
+    (Column("in", 14), lambda row, _: str(row.messages_in)),
+    (Column("out", 15), lambda row, _: str(row.messages_out)),
+    (Column("inbox", 12), lambda row, _: _if_any(row.inbox)),
+    (Column("queued", 6), lambda row, _: _alarming(size(row.queued), row.blocked or row.queued > 0)),
+    (Column("dropped", 8), lambda row, _: _if_any(row.dropped)),
+    (Column("ping", 13), lambda row, _: duration(row.latency)),
+)
+
+
+def process_table(snapshots: Sequence[Snapshot], before: Mapping[int, Snapshot]) -> Columns:
+    """One line a process."""
+    rows = [(one, rates(before.get(one.pid), one)) for one in snapshots]
+    columns, cells = zip(*_PROCESS, strict=True)
+    return Columns(columns, [[cell(*row) for cell in cells] for row in rows])
+
+
+def connection_table(
+    rows: Sequence[ConnectionRow],
+    chosen: str | None = None,
+    speeds: Mapping[str, Rates] | None = None,
+) -> Columns:
+    """One line a connection; the chosen one is marked, a slow one is red. ``speeds`` are by id."""
+    columns, cells = zip(*_CONNECTION, strict=True)
+    known = [(row, (speeds or {}).get(row.id, Rates())) for row in rows]
+    marked = next((number for number, row in enumerate(rows) if row.id == chosen), None)
+    return Columns(columns, [[cell(*row) for cell in cells] for row in known], marked)
+
+
+def facts(row: ConnectionRow, worker: str) -> Text:
+    """One connection in one line, also what the table had no room for."""
+    parts = [
+        row.id,
+        row.info,
+        row.remote,
+        row.path,
+        f"worker {worker}",
+        f"{'slow' if row.blocked else row.state} for {duration(row.age)}",
+        f"{row.messages_in} in, {row.messages_out} out",
+    ]
+    text = "  ".join(escaped(part) for part in parts if part)
+    return Text(text, style="bold", no_wrap=True, overflow="ellipsis")
+
+
+def print_once(snapshots: Sequence[Snapshot]) -> None:
+    """Everything that the snapshots hold, for a terminal or a pipe."""
+    parts: list[RenderableType] = [header(snapshots), process_table(snapshots, {})]
+    rows = [row for snapshot in snapshots for row in snapshot.connections]
+    if rows:
+        parts += ["", connection_table(rows)]
+    parts += [part for snapshot in snapshots if snapshot.tasks for part in ("", tasks_of(snapshot))]
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=200)
+    console.print(Group(*parts))

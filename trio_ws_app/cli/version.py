@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import platform
-from importlib.metadata import version
 
 import click
 import trio
@@ -16,6 +15,8 @@ logger = logging.getLogger("trio_ws_app.cli")
 
 def description() -> str:
     """One line for ``--version`` and for reports of faults."""
+    from importlib.metadata import version  # takes long to import
+
     build = "compiled" if COMPILED else "not compiled"
     python = f"{platform.python_implementation()} {platform.python_version()}"
     system = f"{platform.system()} {platform.machine()}"

@@ -21,7 +21,11 @@ _TIME_TO_TELL = 1.0  # seconds for a hung worker to print its stacks
 
 @attrs.define(eq=False)
 class Team:
-    """What all workers have in common; ``stop_timeout`` is the time that they have to end, once asked."""
+    """What all workers have in common.
+
+    ``command`` calls ``inherited`` to learn what it serves on; ``control`` and ``has_successor`` are handed
+    on there. ``stop_timeout`` is the time that they have to end, once asked.
+    """
 
     command: Sequence[str]
     workers: int
@@ -70,18 +74,19 @@ class Worker:
         ours, theirs = socket.socketpair()
         with ours:
             with theirs:
-                descriptors = [theirs.fileno(), *(sock.fileno() for sock in team.listeners)]
+                lifeline, sockets = theirs.fileno(), [sock.fileno() for sock in team.listeners]
                 process = await trio.lowlevel.open_process(
                     team.command,
                     env=environment_for(
-                        descriptors,
+                        lifeline=lifeline,
+                        sockets=sockets,
                         number=number,
                         workers=team.workers,
                         control=team.control,
                         replaces=replaces,
                         has_successor=team.has_successor,
                     ),
-                    pass_fds=descriptors,
+                    pass_fds=[lifeline, *sockets],
                     start_new_session=True,  # a Ctrl-C in the terminal must not reach a worker twice
                 )
             worker = cls(number, team, process, trio.current_time())

@@ -14,9 +14,10 @@ from .configuration import Configuration
 from .errors import MISTAKE, PROGRAM
 from .process import say
 from .run import announce
-from .shutdown import Shutdown
-from .supervisor import CannotStart, supervise
+from .shutdown import CLEAN_UP, Shutdown
+from .supervisor import MARGIN, CannotStart, supervise
 from .systemd import Notifier
+from .worker import Team
 
 
 async def run_workers(
@@ -31,19 +32,17 @@ async def run_workers(
     with shutdown.receiver() as signals:
         config.listening.listen()
         with _control_directory(config) as control:
+            team = Team(
+                [sys.executable, "-m", "trio_ws_app", *arguments],
+                config.workers,
+                control,
+                config.listening.sockets,
+                config.settings.grace_period + CLEAN_UP + MARGIN,
+                config.worker_timeout,
+                config.has_successor,
+            )
             try:
-                await supervise(
-                    [sys.executable, "-m", "trio_ws_app", *arguments],
-                    config.workers,
-                    config.listening.sockets,
-                    signals,
-                    grace_period=config.settings.grace_period,
-                    on_ready=partial(announce, config),
-                    notifier=notifier,
-                    worker_timeout=config.worker_timeout,
-                    has_successor=config.has_successor,
-                    control=control,
-                )
+                await supervise(team, signals, notifier, partial(announce, config))
             except CannotStart as problem:
                 if problem.status == MISTAKE:
                     return MISTAKE  # the worker has said what is wrong

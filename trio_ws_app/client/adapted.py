@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import NoReturn
 
 import trio
@@ -17,8 +16,7 @@ from ..request import Request
 from ..settings import Settings
 from .inbox import Inbox, Task
 from .outbox import Outbox
-from .peer import Peer
-from .pings import PendingPing
+from .peer import Peer, PeerClosed
 from .timeouts import seconds
 
 _VANISHED = CloseReason(CloseCode.ABNORMAL)
@@ -31,22 +29,6 @@ class AdaptedConnection(Connection):
     write, and one for each ping. None says that the connection is over.
     """
 
-    __slots__ = (
-        "_aborted",
-        "_closed_here",
-        "_gone",
-        "_inbox",
-        "_latency",
-        "_nursery",
-        "_outbox",
-        "_peer",
-        "_receiving",
-        "_remote",
-        "_request",
-        "_scopes",
-        "_settings",
-    )
-
     def __init__(
         self,
         peer: Peer,
@@ -58,8 +40,10 @@ class AdaptedConnection(Connection):
     ) -> None:
         self._peer = peer
         self._nursery = nursery
-        self._remote = remote
-        self._request = request
+        self.id = str(peer)
+        self.remote = remote
+        self.request = request
+        self.subprotocol = peer.subprotocol
         self._settings = settings
         self._inbox = Inbox(peer, settings.max_inbox_bytes, self._start, self._end)
         self._outbox = Outbox(peer, settings.max_queue_bytes, self._start, self._end)
@@ -73,22 +57,6 @@ class AdaptedConnection(Connection):
             self._end()
         else:
             self._inbox.read_ahead()
-
-    @property
-    def id(self) -> str:
-        return str(self._peer)
-
-    @property
-    def remote(self) -> str:
-        return self._remote
-
-    @property
-    def request(self) -> Request:
-        return self._request
-
-    @property
-    def subprotocol(self) -> str | None:
-        return self._peer.subprotocol
 
     @property
     def json(self) -> JsonCodec:
@@ -164,23 +132,32 @@ class AdaptedConnection(Connection):
     async def ping(self) -> float:
         await trio.lowlevel.checkpoint_if_cancelled()
         self._raise_if_over()
-        ping = PendingPing(self._peer, self._end)
-        self._start(partial(self._run_ping, ping))
-        try:
-            await ping.settled.wait()
-        except trio.Cancelled:
-            ping.expire_after(seconds(self._settings.send_timeout))
-            raise
-        if ping.seconds is None:
-            await self._raise_end()
-        self._latency = ping.seconds
-        return ping.seconds
+        pong, scope = trio.Event(), trio.CancelScope()
+        sent, answered = trio.current_time(), False
 
-    async def _run_ping(self, ping: PendingPing) -> None:
-        with self.cancel_when_gone(ping.scope):
-            await ping.run()
-        if ping.scope.cancelled_caught and not self._gone.is_set():
-            await self.abort("the peer did not answer a ping")
+        # A task of its own: trio-websocket keeps each ping until its pong, also one that is given up.
+        async def wait_for_pong() -> None:
+            nonlocal answered
+            with self.cancel_when_gone(scope), scope:
+                try:
+                    await self._peer.ping()
+                    answered = True
+                except PeerClosed:
+                    self._end()
+            pong.set()
+            if scope.cancelled_caught and not self._gone.is_set():
+                await self.abort("the peer did not answer a ping")
+
+        self._start(wait_for_pong)
+        try:
+            await pong.wait()
+        except trio.Cancelled:
+            scope.deadline = trio.current_time() + seconds(self._settings.send_timeout)
+            raise
+        if not answered:
+            await self._raise_end()
+        self._latency = trio.current_time() - sent
+        return self._latency
 
     # Ending
 

@@ -15,6 +15,7 @@ import trio_websocket
 from wsproto.utilities import ProtocolError
 
 from ..concurrency.background import background
+from ..concurrency.running_time import wait_running
 from ..connection import Connection
 from ..errors import CloseCode, CloseReason, ConnectionClosed
 from ..protocol.header_lists import is_token
@@ -24,8 +25,8 @@ from ..settings import Settings
 from .adapted import AdaptedConnection
 from .blocks import closing
 from .keepalive import Keepalive
-from .stream import ClientStream, ShutdownStream
-from .timeouts import cancel_after, seconds
+from .stream import ClientStream, shut_down
+from .timeouts import seconds
 
 OpenStream = Callable[[], Awaitable[trio.abc.Stream]]
 
@@ -114,7 +115,7 @@ class _Attempt:
         """Start the task in ``nursery``, and return the connection when it is open."""
         opened = trio.Event()
         with trio.CancelScope() as scope:
-            nursery.start_soon(cancel_after, seconds(self.settings.open_timeout), scope, opened)
+            nursery.start_soon(_cancel_unless, opened, seconds(self.settings.open_timeout), scope)
             connection: Connection = await nursery.start(self._run)
             opened.set()
             return connection
@@ -145,7 +146,7 @@ class _Attempt:
 
     async def _open_stream(self) -> trio.abc.Stream:
         """The stream to the server, with TLS if the URL says so."""
-        stream = ShutdownStream(await self.open_stream())
+        stream = await self.open_stream()
         if not self.target.secure:
             return stream
         context = self.ssl_context or ssl.create_default_context()
@@ -153,6 +154,7 @@ class _Attempt:
         try:
             await secured.do_handshake()
         except BaseException as error:
+            shut_down(stream)
             await trio.aclose_forcefully(stream)
             if not isinstance(error, trio.BrokenResourceError):
                 raise
@@ -195,3 +197,8 @@ class _Attempt:
 async def _cancel_at_end(stream: ClientStream, scope: trio.CancelScope) -> None:
     await stream.ended.wait()
     scope.cancel()
+
+
+async def _cancel_unless(opened: trio.Event, patience: float, scope: trio.CancelScope) -> None:
+    if not await wait_running(opened, patience):
+        scope.cancel()

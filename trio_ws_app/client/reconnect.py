@@ -15,8 +15,9 @@ import trio
 from ..concurrency.background import background
 from ..connection import Connection
 from ..errors import CloseCode, CloseReason, ConnectionClosed, HandshakeRefused
-from ..protocol.url import parse_url
+from ..protocol.url import parse_url, without_secrets
 from ..settings import Settings
+from ..system_error import system_error
 from .backoff import Backoff, is_transient
 from .blocks import closing
 from .connect import OpenStream, connect
@@ -70,12 +71,13 @@ async def reconnect(
         ValueError: the URL is not valid.
     """
     current_url = url if callable(url) else partial(str, url)
-    name = current_url()
-    parse_url(name)
+    first_url = current_url()
+    parse_url(first_url)
 
     def open_connection() -> AbstractAsyncContextManager[Connection]:
         return connect(current_url(), **options)
 
+    name = without_secrets(first_url)
     async with connections_in_turn(open_connection, backoff or Backoff(), retry, name) as connections:
         yield connections
 
@@ -175,4 +177,6 @@ class _Connections(AsyncIterator[Connection], trio.abc.AsyncResource):
 
 
 def _text(error: Exception) -> str:
-    return "no connection in time" if isinstance(error, trio.TooSlowError) else str(error)
+    if isinstance(error, trio.TooSlowError):
+        return "no connection in time"
+    return system_error(error) if isinstance(error, OSError) else str(error)

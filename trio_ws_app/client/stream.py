@@ -1,4 +1,4 @@
-"""The streams under an outgoing connection: they see what trio-websocket does not look at."""
+"""The stream under an outgoing connection: it sees what trio-websocket does not look at."""
 
 from __future__ import annotations
 
@@ -67,6 +67,7 @@ class ClientStream(trio.abc.Stream):
 
     async def aclose(self) -> None:
         self.ended.set()
+        shut_down(self._stream)
         await self._stream.aclose()
 
     def handshake_done(self) -> None:
@@ -84,30 +85,17 @@ class ClientStream(trio.abc.Stream):
         )
 
 
-class ShutdownStream(trio.abc.Stream):
-    """A stream whose socket is shut down before it is closed.
+def shut_down(stream: trio.abc.Stream) -> None:
+    """Shut down the socket of ``stream``, perhaps below TLS, before that is closed.
 
     So the connection ends for the server also if a forked child has inherited the descriptor: closing this
     process's copy alone sends no FIN.
     """
-
-    def __init__(self, stream: trio.abc.Stream) -> None:
-        self._stream = stream
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await self._stream.send_all(data)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self._stream.wait_send_all_might_not_block()
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        return await self._stream.receive_some(max_bytes)
-
-    async def aclose(self) -> None:
-        if isinstance(self._stream, trio.SocketStream):
-            with suppress(OSError):
-                self._stream.socket.shutdown(socket.SHUT_RDWR)
-        await self._stream.aclose()
+    while isinstance(stream, trio.SSLStream):
+        stream = stream.transport_stream
+    if isinstance(stream, trio.SocketStream):
+        with suppress(OSError):
+            stream.socket.shutdown(socket.SHUT_RDWR)
 
 
 def _parse_answer(data: bytes) -> HandshakeRefused | None:

@@ -11,7 +11,7 @@ import math
 
 import trio
 
-_TURNS = 30  # of Trio's loop: enough to receive an answer, parse it and tell the task that waits for it
+from ..concurrency.running_time import let_others_run
 
 
 def seconds(timeout: float | None) -> float:
@@ -22,19 +22,4 @@ def seconds(timeout: float | None) -> float:
 async def sleep_and_read(duration: float) -> None:
     """Sleep, then let other tasks read what has arrived meanwhile."""
     await trio.sleep(max(0.0, duration))
-    await _let_others_run()
-
-
-async def cancel_after(duration: float, scope: trio.CancelScope, done: trio.Event) -> None:
-    """Cancel ``scope`` after ``duration`` seconds, unless ``done`` is set by then."""
-    with trio.move_on_after(duration):
-        await done.wait()
-        return
-    await _let_others_run()
-    if not done.is_set():
-        scope.cancel()
-
-
-async def _let_others_run() -> None:
-    for _ in range(_TURNS):
-        await trio.lowlevel.checkpoint()
+    await let_others_run()

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from opentelemetry import context, metrics, propagate, trace
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
@@ -20,15 +21,12 @@ from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, Tracer
 
 from ..connection import Message
 from ..errors import ConnectionClosed
-from ..protocol.deflate import PerMessageDeflate
 from ..request import Request
 from ..server.masking import masked
 from ..server.server import Server
 from ..server.statistics import Statistics
-from ..settings import Settings
+from ..server.tracing import containing_tracing
 from ..wire.connection import WireConnection
-from ..wire.engine import Engine
-from ..wire.transport import Transport
 from .broker_spans import BrokerSpans, body_size
 
 NAME = "trio_ws_app"
@@ -127,20 +125,8 @@ class TracedConnection(WireConnection):
 
     tracer_of_server: Tracer
 
-    def __init__(
-        self,
-        engine: Engine,
-        transport: Transport,
-        settings: Settings,
-        request: Request,
-        *,
-        remote: str = "",
-        subprotocol: str | None = None,
-        deflate: PerMessageDeflate | None = None,
-    ) -> None:
-        super().__init__(
-            engine, transport, settings, request, remote=remote, subprotocol=subprotocol, deflate=deflate
-        )
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
         self._span: Span | None = None
         self._links = [Link(trace.get_current_span().get_span_context())]  # its handshake
 
@@ -173,10 +159,12 @@ class TracedConnection(WireConnection):
             "url.path": self.request.path,
             _CONNECTION: self.id,
         }
-        self._span = self.tracer_of_server.start_span(
-            "process message", context.Context(), SpanKind.CONSUMER, attributes=attributes, links=self._links
-        )
-        return self._span
+        tracer, links = self.tracer_of_server, self._links
+        with containing_tracing():
+            self._span = tracer.start_span(
+                "process message", context.Context(), SpanKind.CONSUMER, attributes=attributes, links=links
+            )
+        return self._span or trace.INVALID_SPAN
 
     def fail_span(self, error: BaseException) -> None:
         """Note what the handling of the message has raised, unless that is a normal end."""
@@ -190,7 +178,8 @@ class TracedConnection(WireConnection):
         """The message is handled."""
         span, self._span = self._span, None
         if span is not None:
-            span.end()
+            with containing_tracing():
+                span.end()
 
 
 def add_trace(record: logging.LogRecord) -> bool:
@@ -209,47 +198,32 @@ def measure(server: Server, meter_provider: MeterProvider | None = None) -> None
     """
     meter = metrics.get_meter(NAME, meter_provider=meter_provider)
 
-    def observed(read: Callable[[Statistics], Mapping[str, int]], label: str) -> list[Observe]:
+    def reading(read: Callable[[Statistics], Mapping[Any, int] | int], label: str = "") -> list[Observe]:
         def observe(_options: CallbackOptions) -> Iterable[Observation]:
-            return [
-                Observation(value, {label: name} if name else {})
-                for name, value in read(server.statistics()).items()
-            ]
+            counts = read(server.statistics())
+            if isinstance(counts, int):
+                return [Observation(counts)]
+            return [Observation(count, {label: str(name)}) for name, count in counts.items()]
 
         return [observe]
 
-    def gauge(name: str, unit: str, text: str, read: Callable[[Statistics], int]) -> None:
-        callbacks = observed(lambda counts: {"": read(counts)}, "")
-        meter.create_observable_up_down_counter(f"{NAME}.{name}", callbacks, unit, text)
-
-    def counter(
-        name: str, unit: str, text: str, label: str, read: Callable[[Statistics], Mapping[str, int]]
-    ) -> None:
-        meter.create_observable_counter(f"{NAME}.{name}", observed(read, label), unit, text)
-
-    gauge("connections", "{connection}", "Open connections.", lambda counts: counts.connections)
-    gauge("queue", "By", "Bytes that wait for slow peers.", lambda counts: counts.queued)
-    counter(
-        "handshakes", "{handshake}", "Opening handshakes by outcome.", "outcome",
-        lambda counts: {"accepted": counts.accepted, **counts.refused},
-    )  # fmt: skip
-    counter(
-        "messages", "{message}", "Messages of connections.", "network.io.direction",
-        lambda counts: {"receive": counts.messages_in, "transmit": counts.messages_out},
-    )  # fmt: skip
-    counter(
-        "io", "By", "Bytes on the wire, frame headers included.", "network.io.direction",
-        lambda counts: {"receive": counts.bytes_in, "transmit": counts.bytes_out},
-    )  # fmt: skip
-    counter(
-        "dropped_messages", "{message}", "Messages not sent to slow peers, by overflow policy.", "policy",
-        lambda counts: dict(counts.drops),
-    )  # fmt: skip
-    counter(
-        "closed_connections", "{connection}", "Connections that ended, by close code.", "code",
-        lambda counts: {str(code): count for code, count in counts.closed.items()},
-    )  # fmt: skip
-    counter(
-        "failed_handlers", "{handler}", "Handlers that ended with an error.", "",
-        lambda counts: {"": counts.failed},
-    )  # fmt: skip
+    gauge, counter = meter.create_observable_up_down_counter, meter.create_observable_counter
+    open_connections = reading(lambda counts: counts.connections)
+    gauge(f"{NAME}.connections", open_connections, "{connection}", "Open connections.")
+    gauge(f"{NAME}.queue", reading(lambda counts: counts.queued), "By", "Bytes that wait for slow peers.")
+    outcomes = reading(lambda counts: {"accepted": counts.accepted, **counts.refused}, "outcome")
+    counter(f"{NAME}.handshakes", outcomes, "{handshake}", "Opening handshakes by outcome.")
+    direction = "network.io.direction"
+    messages = reading(
+        lambda counts: {"receive": counts.messages_in, "transmit": counts.messages_out}, direction
+    )
+    counter(f"{NAME}.messages", messages, "{message}", "Messages of connections.")
+    traffic = reading(lambda counts: {"receive": counts.bytes_in, "transmit": counts.bytes_out}, direction)
+    counter(f"{NAME}.io", traffic, "By", "Bytes on the wire, frame headers included.")
+    drops = reading(lambda counts: counts.drops, "policy")
+    text = "Messages not sent to slow peers, by overflow policy."
+    counter(f"{NAME}.dropped_messages", drops, "{message}", text)
+    closes = reading(lambda counts: counts.closed, "code")
+    counter(f"{NAME}.closed_connections", closes, "{connection}", "Connections that ended, by close code.")
+    failures = reading(lambda counts: counts.failed)
+    counter(f"{NAME}.failed_handlers", failures, "{handler}", "Handlers that ended with an error.")

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from enum import IntEnum, auto
 
-import attrs
-
-from ..errors import CloseCode
+from ..errors import CloseCode, CloseReason
 from .errors import ProtocolError
 
 MAX_REASON_BYTES = 123  # a control frame carries 125 bytes, two of them are the code (RFC 6455, 5.5)
@@ -37,30 +35,22 @@ def close_payload(code: int, reason: str = "") -> bytes:
     return code.to_bytes(2, "big") + text
 
 
-@attrs.frozen
-class Close:
-    """A Close frame; ``code`` is 1005 if it carries none."""
-
-    code: int
-    reason: str
-
-
-def read_close(payload: bytes) -> Close:
-    """The Close frame with this ``payload``. Raises ProtocolError if it is malformed."""
+def read_close(payload: bytes) -> CloseReason:
+    """What a Close frame with this ``payload`` says. Raises ProtocolError if it is malformed."""
     if not payload:
-        return Close(CloseCode.NO_STATUS, "")
+        return CloseReason(CloseCode.NO_STATUS)
     if len(payload) == 1:
         raise ProtocolError(CloseCode.PROTOCOL_ERROR, "close frame of one byte")
     code = int.from_bytes(payload[:2], "big")
     if not is_legal_close_code(code):
         raise ProtocolError(CloseCode.PROTOCOL_ERROR, f"close code {code} is not allowed")
     try:
-        return Close(code, payload[2:].decode())
+        return CloseReason(code, payload[2:].decode())
     except UnicodeDecodeError as error:
         raise ProtocolError(CloseCode.INVALID_PAYLOAD, "close reason is not UTF-8") from error
 
 
-def close_reply(close: Close) -> bytes:
+def close_reply(close: CloseReason) -> bytes:
     """The payload of the Close that answers ``close``: the same code and reason, if it has any.
 
     "It typically echos the status code it received" (section 5.5.1); many clients report the reply's reason.

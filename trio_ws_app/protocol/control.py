@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import attrs
 
-from .closing import Close, read_close
+from ..errors import CloseReason
+from .closing import read_close
 
 _PING = 9
 _PONG = 10
@@ -24,7 +25,7 @@ class Pong:
     payload: bytes
 
 
-Control = Ping | Pong | Close
+Control = Ping | Pong | CloseReason  # the last of a Close
 
 
 def read_control(opcode: int, payload: bytes) -> Control:

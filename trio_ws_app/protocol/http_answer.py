@@ -24,19 +24,6 @@ class AnswerWriter:
     with ``expects_end``, the application has not said that it was the last.
     """
 
-    __slots__ = (
-        "_chunked",
-        "_has_body",
-        "_head",
-        "_left",
-        "_old",
-        "begun",
-        "complete",
-        "expects_end",
-        "keep_alive",
-        "status",
-    )
-
     def __init__(self, method: str, version: str, keep_alive: bool) -> None:
         self.keep_alive = keep_alive
         self.status = 0

@@ -16,8 +16,6 @@ class BodyError(Exception):
 class RequestBody:
     """Decodes a body, of a known length or chunked, from what h11 has and what is fed."""
 
-    __slots__ = ("_h11", "_limit", "complete", "size")
-
     def __init__(self, connection: h11.Connection, limit: int | None) -> None:
         self.complete = False
         self.size = 0  # decoded bytes so far

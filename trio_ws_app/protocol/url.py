@@ -38,17 +38,18 @@ class Target:
 
 def parse_url(url: str) -> Target:
     """Take a ``ws://`` or ``wss://`` URL apart. Raises ValueError that says what is wrong with it."""
+    shown = repr(without_secrets(url))
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError as error:
-        raise ValueError(f"{url!r} is no URL: {error}") from None
+    except ValueError:  # its text may have the password
+        raise ValueError(f"{shown} is no URL: its host or port cannot be read") from None
     if parts.scheme not in _DEFAULT_PORTS:
-        raise ValueError(f"{url!r} does not begin with ws:// or wss://")
+        raise ValueError(f"{shown} does not begin with ws:// or wss://")
     if not parts.hostname:
-        raise ValueError(f"{url!r} names no host")
+        raise ValueError(f"{shown} names no host")
     if "#" in url:
-        raise ValueError(f"{url!r} has a fragment, which WebSocket URLs may not have: write # as %23")
+        raise ValueError(f"{shown} has a fragment, which WebSocket URLs may not have: write # as %23")
     return Target(
         secure=parts.scheme == "wss",
         host=_ascii_host(parts.hostname),
@@ -56,6 +57,16 @@ def parse_url(url: str) -> Target:
         resource=quote(parts.path or "/", _SAFE) + (f"?{quote(parts.query, _SAFE)}" if parts.query else ""),
         authorization=None if parts.username is None else _basic(parts.username, parts.password or ""),
     )
+
+
+def without_secrets(url: str) -> str:
+    """The URL without user, password and query, for messages and logs; it need not be a valid one.
+
+    >>> without_secrets("wss://ann:secret@example.com/room?token=abc")
+    'wss://example.com/room'
+    """
+    start, mark, rest = url.partition("?")[0].rpartition("://")
+    return f"{start}{mark}{rest.rpartition('@')[2]}"
 
 
 def _ascii_host(host: str) -> str:

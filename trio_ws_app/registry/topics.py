@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Final, Protocol
+from typing import Final
 
 import attrs
 import trio
@@ -19,7 +19,7 @@ from ..broker.presence import PresenceEvent, Present
 from ..broker.recent import RecentForms
 from ..callbacks import in_own_context
 from ..connection import Connection, Message
-from .fanout import BroadcastResult, Overflow, send_to_members
+from .fanout import BroadcastResult, Receiver, send_to_members
 
 OnGap = Callable[[str, Gap], Message | None]
 OnPresence = Callable[[str, PresenceEvent], Message | None]
@@ -27,15 +27,6 @@ Envelope = Callable[[str, Message, Position | None], Message]
 
 _MAX_EXCLUDED: Final = 20_000  # messages of one topic whose exclusion is remembered until they come back
 _AT_ONCE: Final = 64 * 1024  # bytes that a returning member has missed, and that are sent without waiting
-
-
-class Follower(Protocol):
-    """What follows topics: a member of a registry."""
-
-    @property
-    def connection(self) -> Connection: ...
-    @property
-    def overflow(self) -> Overflow: ...
 
 
 Excluded = Collection[object]  # members or their connections, which do not get a message
@@ -87,8 +78,8 @@ class _Topic:
     envelopes: RecentForms[Message]
     feed: Feed | None = None  # while there are followers
     visits: int = 0  # of blocks that follow, those included that still wait for the acknowledgement
-    followers: dict[Follower, int] = attrs.field(factory=dict)
-    present: dict[Follower, Present] = attrs.field(factory=dict)
+    followers: dict[Receiver, int] = attrs.field(factory=dict)
+    present: dict[Receiver, Present] = attrs.field(factory=dict)
     excluded: dict[str, Excluded] = attrs.field(factory=dict)
 
     def __call__(self, item: Item) -> None:
@@ -132,7 +123,7 @@ class _Topic:
     # -- followers
 
     async def begin(
-        self, feed: Feed, follower: Follower, since: Position | None, last: int, history: History | None
+        self, feed: Feed, follower: Receiver, since: Position | None, last: int, history: History | None
     ) -> Following:
         """Send what the follower has missed, as fast as its peer takes it, then let it have what is live."""
         if follower in self.followers:
@@ -156,7 +147,7 @@ class _Topic:
         self.followers[follower] = self.followers.get(follower, 0) + 1
         return began
 
-    async def _send_missed(self, follower: Follower, recovery: Recovery) -> None:
+    async def _send_missed(self, follower: Receiver, recovery: Recovery) -> None:
         size = sum(cost(item.message) for item in recovery.items if isinstance(item, Delivery))
         for item in recovery.items:
             message = self.message_for(item)
@@ -167,14 +158,14 @@ class _Topic:
             else:
                 await _send(follower.connection, message, at_once=size <= _AT_ONCE)
 
-    def end(self, follower: Follower) -> None:
+    def end(self, follower: Receiver) -> None:
         """Take back one ``begin``, unless ``drop`` has."""
         if follower in self.followers:
             self.followers[follower] -= 1
             if not self.followers[follower]:
                 self.drop(follower)
 
-    def drop(self, follower: Follower) -> None:
+    def drop(self, follower: Receiver) -> None:
         """Take back every ``begin`` of the follower."""
         self.followers.pop(follower, None)
         if not self.followers and self.feed is not None:
@@ -215,7 +206,7 @@ class Topics:
 
     @asynccontextmanager
     async def _presence(
-        self, topic: _Topic, follower: Follower, info: object, linger: float, exclusive: bool
+        self, topic: _Topic, follower: Receiver, info: object, linger: float, exclusive: bool
     ) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             if self._hooks.on_presence is not None:
@@ -232,7 +223,7 @@ class Topics:
     async def follow(
         self,
         name: str,
-        follower: Follower,
+        follower: Receiver,
         since: Position | None = None,
         last: int = 0,
         presence: object = None,
@@ -260,7 +251,7 @@ class Topics:
             if not topic.visits:
                 del self._topics[name]
 
-    def drop(self, name: str, follower: Follower) -> None:
+    def drop(self, name: str, follower: Receiver) -> None:
         """Let a follower have no more messages of a topic, from now on."""
         if (topic := self._topics.get(name)) is not None:
             topic.drop(follower)

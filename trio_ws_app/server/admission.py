@@ -5,20 +5,15 @@ from __future__ import annotations
 import socket
 from contextlib import suppress
 
-import trio
-
 from ..asgi.http_link import HttpLink
 from ..request import Headers
 from ..wire.deadlines import FixedTimeout
-from ..wire.engine import Engine
 from .addresses import Client, Proxies, local_address
+from .core import Core
 from .dispatch import DRAINING, FULL, TOO_MANY, Dispatcher
-from .draining import Stop
-from .limits import HandshakeRates, PendingHandshakes, Places
-from .options import Options
+from .limits import HandshakeRates, PendingHandshakes
 from .pending_handshake import LocalAddress, PendingHandshake
 from .preamble import AnyTransport
-from .statistics import Counters
 from .tls import Secured, note_server_name
 
 _LINGER = 2.0  # seconds for a client to take its answer and close
@@ -31,34 +26,25 @@ _FULL_AT_ONCE = (
 class Admission:
     """Admits clients to the opening handshake, and owns those that are in it."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        nursery: trio.Nursery,
-        options: Options,
-        counters: Counters,
-        stop: Stop,
-    ) -> None:
-        self.settings = options.settings
-        self.serves_http = options.http is not None
-        self.now = engine.now
-        self.open_timeout = FixedTimeout(engine.deadlines, options.settings.open_timeout)
-        self.keep_alive_timeout = FixedTimeout(engine.deadlines, options.settings.keep_alive_timeout)
-        self.linger_timeout = FixedTimeout(engine.deadlines, _LINGER)
-        self.places = Places(options.settings)
-        self.pending = PendingHandshakes(options.settings, self.places)
-        self.proxies = Proxies(options.settings)
-        self._rates = HandshakeRates(options.settings.max_handshakes_per_second)
-        dispatcher = Dispatcher(engine, nursery, options, counters, self.places, stop, self._go_on)
+    def __init__(self, core: Core) -> None:
+        settings, deadlines = core.options.settings, core.engine.deadlines
+        self.core = core
+        self.settings = settings
+        self.serves_http = core.options.http is not None
+        self.now = core.engine.now
+        self.open_timeout = FixedTimeout(deadlines, settings.open_timeout)
+        self.keep_alive_timeout = FixedTimeout(deadlines, settings.keep_alive_timeout)
+        self.linger_timeout = FixedTimeout(deadlines, _LINGER)
+        self.pending = PendingHandshakes(settings, core.places)
+        self.proxies = Proxies(settings)
+        self._rates = HandshakeRates(settings.max_handshakes_per_second)
+        dispatcher = Dispatcher(core, self._go_on)
         self.decide = dispatcher.decide
         self.connections = dispatcher.connections
         self.exchanges = dispatcher.exchanges
-        self._engine = engine
-        self._ssl_context = options.ssl_context
+        self._ssl_context = core.options.ssl_context
         if self._ssl_context is not None and self._ssl_context.sni_callback is None:
             self._ssl_context.sni_callback = note_server_name
-        self._counters = counters
-        self._stop = stop
 
     # -- from the listeners ------------------------------------------------------------------
 
@@ -69,7 +55,7 @@ class Admission:
             self._turn_away(sock)
             return
         local = local_address(sock.getsockname())
-        transport = self._engine.transport(sock.detach())
+        transport = self.core.engine.transport(sock.detach())
         handshake = self.begin(transport, client, local=local)
         try:
             has_header = self.proxies.expect_header(client)
@@ -142,13 +128,13 @@ class Admission:
         return self.proxies.client_of(headers, peer)
 
     def count_refused(self, outcome: str) -> None:
-        self._counters.refused[outcome] += 1
+        self.core.counters.refused[outcome] += 1
 
     def ended(self, handshake: PendingHandshake) -> None:
         self.pending.remove(handshake)
         if handshake.has_place:
             handshake.has_place = False
-            self.places.release(handshake.host)
+            self.core.places.release(handshake.host)
 
     # -- from an exchange --------------------------------------------------------------------
 
@@ -157,7 +143,7 @@ class Admission:
         transport = handshake.transport
         again = self.begin(transport, handshake.peer, handshake.secured, handshake.local, True)
         transport.endpoint = again
-        if exchange.answer.keep_alive and not self._stop.requested.is_set():
+        if exchange.answer.keep_alive and not self.core.stop.requested.is_set():
             again.go_on(exchange.inflow.trailing)
         else:
             again.take_leave()

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 
-import trio
 from trio.lowlevel import enable_ki_protection
 
 from ..asgi.application import websocket_scope
@@ -16,46 +15,37 @@ from ..errors import CloseCode
 from ..request import Request, Response
 from ..wire.connection import WireConnection
 from .connections import Connections
-from .containment import interrupt_in, is_cancelled, says_client_is_gone
-from .draining import Stop
+from .containment import BROKEN, STOPPING, interrupt_in, is_cancelled, says_client_is_gone
+from .core import Core
 from .limits import Host
 from .masking import masked
-from .options import Options
 from .pending_handshake import PendingHandshake
 
 logger = logging.getLogger("trio_ws_app.server")
-
-_BROKEN = Response(500, "internal server error\n")
-_STOPPING = Response(503, "the server stops\n", {"Retry-After": "1"})
 
 Start = Callable[[WireConnection, Host], None]
 Connect = Callable[[PendingHandshake, Request, Start], WireConnection]
 
 
 class AsgiWebSockets:
-    """Runs the application for handshakes, in ``nursery``; ``connect`` accepts one of them."""
+    """Runs the application for handshakes; ``connect`` accepts one of them."""
 
-    def __init__(
-        self, nursery: trio.Nursery, options: Options, connections: Connections, stop: Stop, connect: Connect
-    ) -> None:
-        self._nursery = nursery
-        self._application = options.http
-        self._state = options.state
-        self._cancel_on_disconnect = options.cancel_on_disconnect
+    def __init__(self, core: Core, connections: Connections, connect: Connect) -> None:
+        self._core = core
+        self._application = core.options.http
         self._connections = connections
-        self._stop = stop
         self._connect = connect
 
     def start(self, handshake: PendingHandshake, request: Request) -> None:
         """Have the application answer a handshake that could be accepted."""
-        self._nursery.start_soon(self._serve, handshake, request, name=f"WebSocket {request.path}")
+        self._core.nursery.start_soon(self._serve, handshake, request, name=f"WebSocket {request.path}")
 
     @enable_ki_protection
     async def _serve(self, handshake: PendingHandshake, request: Request) -> None:
         assert self._application is not None
         with ExitStack() as until_end:
             session = self._session(handshake, request, until_end)
-            scope = websocket_scope(request, self._state, session)
+            scope = websocket_scope(request, self._core.options.state, session)
             code: int | None = CloseCode.NORMAL
             try:
                 with session.scope:
@@ -75,7 +65,7 @@ class AsgiWebSockets:
             request.upgrade.headers += headers
             connection = self._connect(handshake, request, self._connections.begin)
             handshake.on_lost = None
-            if self._cancel_on_disconnect:
+            if self._core.options.cancel_on_disconnect:
                 until_end.enter_context(connection.cancel_when_gone(session.scope))
             return connection
 
@@ -97,13 +87,13 @@ class AsgiWebSockets:
             return self._connections.close_code(error, session.connection)
         interrupt = interrupt_in(error)
         if interrupt is not None:
-            self._stop.interrupted(interrupt)
-            handshake.refuse(_STOPPING, "the application has ended the server")
+            self._core.stop.interrupted(interrupt)
+            handshake.refuse(STOPPING, "the application has ended the server")
         elif is_cancelled(error):
-            handshake.refuse(_STOPPING, "draining")
+            handshake.refuse(STOPPING, "draining")
         elif handshake.is_undecided or not all(map(says_client_is_gone, leaves(error))):
             where = {"remote": handshake.client.remote, "path": path}
             text = "%s: the application failed, the WebSocket handshake is answered with 500"
             logger.error(text, path, exc_info=error, extra=where)
-            handshake.refuse(_BROKEN, "the application failed")
+            handshake.refuse(BROKEN, "the application failed")
         return None

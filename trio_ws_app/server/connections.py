@@ -15,10 +15,8 @@ from ..wire.connection import WireConnection
 from ..wire.deadlines import Deadline
 from .access_log import log_closed
 from .containment import close_code_for, interrupt_in
-from .draining import Stop
-from .limits import Host, Places, Users
-from .options import Options
-from .statistics import Counters
+from .core import Core
+from .limits import Host, Users
 
 
 @attrs.frozen
@@ -37,38 +35,28 @@ class _AgeLimit:
 
 
 class Connections:
-    """Runs the handlers in ``nursery``; ``live`` are the connections whose handler has not ended."""
+    """Runs the handlers; ``live`` are the connections whose handler has not ended."""
 
-    def __init__(
-        self,
-        nursery: trio.Nursery,
-        options: Options,
-        counters: Counters,
-        places: Places,
-        users: Users,
-        stop: Stop,
-    ) -> None:
+    def __init__(self, core: Core, users: Users) -> None:
+        options = core.options
         self.live: dict[WireConnection, None] = {}
         self.open: dict[WireConnection, Deadline | None] = {}  # those in the closing handshake too
         self._max_age = options.settings.max_connection_age
-        self._nursery = nursery
         self._handler = options.handler
         self._cancel_on_disconnect = options.cancel_on_disconnect
         self._tracing = options.tracing
-        self._counters = counters
-        self._places = places
-        self._stop = stop
+        self._core = core
         self._users = users
         self._until_none = ParkingLot()
 
     def start(self, connection: WireConnection, host: Host) -> None:
         """Serve ``connection``, for which a place was taken, with a copy of the current context."""
         self.begin(connection, host)
-        self._nursery.start_soon(self._serve, connection, host, name=connection.id)
+        self._core.nursery.start_soon(self._serve, connection, host, name=connection.id)
 
     def begin(self, connection: WireConnection, _host: Host) -> None:
         """The caller serves ``connection``, for which a place was taken, and then calls ``conclude``."""
-        self._counters.accepted += 1
+        self._core.counters.accepted += 1
         self.open[connection] = None
         self.live[connection] = None
         if self._max_age is not None:
@@ -116,7 +104,7 @@ class Connections:
         interrupt = interrupt_in(error)
         if interrupt is None:
             return close_code_for(error, connection)
-        self._stop.interrupted(interrupt)
+        self._core.stop.interrupted(interrupt)
         return CloseCode.GOING_AWAY
 
     def _handler_has_ended(self, connection: WireConnection) -> None:
@@ -124,13 +112,14 @@ class Connections:
         if self._tracing is not None:
             self._tracing.ended(connection)
         if connection.closing.gone_at >= 0:
-            self._counters.cancel_latency.observe(trio.current_time() - connection.closing.gone_at)
+            gone_for = connection.engine.now() - connection.closing.gone_at
+            self._core.counters.cancel_latency.observe(gone_for)
 
     def _has_ended(self, connection: WireConnection, host: Host) -> None:
         if not connection.closing.ended:
             connection.abort("the server ended")
-        self._counters.add(connection)
-        self._places.release(host)
+        self._core.counters.add(connection)
+        self._core.places.release(host)
         self._users.leave(connection.request)
         connection.engine.deadlines.cancel(self.open.pop(connection))
         if not self.open:
@@ -140,7 +129,7 @@ class Connections:
     async def _close(self, connection: WireConnection, code: int) -> None:
         """Send our Close, and wait for the end of the closing handshake; a cancellation only ends that."""
         if code == CloseCode.INTERNAL_ERROR:
-            self._counters.failed += 1
+            self._core.counters.failed += 1
         connection.send_close(code, closed_here=True)
         if not connection.closing.ended:
             with suppress(trio.Cancelled):

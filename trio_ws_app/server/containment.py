@@ -11,10 +11,14 @@ from ..asgi.application import ClientDisconnected
 from ..callbacks import leaves
 from ..errors import CloseCode, ConnectionClosed
 from ..protocol.closing import is_legal_close_code
+from ..request import Response
 from ..wire.connection import WireConnection
 from .masking import masked
 
 logger = logging.getLogger("trio_ws_app.server")
+
+BROKEN = Response(500, "internal server error\n")  # what a request gets for an error of the user's code
+STOPPING = Response(503, "the server stops\n", {"Retry-After": "1"})
 
 # What Starlette raises, and with it FastAPI, for a client that is gone. They have no base class in common.
 _OF_STARLETTE = frozenset({"ClientDisconnect", "WebSocketDisconnect"})

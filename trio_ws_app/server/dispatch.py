@@ -6,7 +6,6 @@ from collections.abc import Callable
 from contextvars import copy_context
 from functools import partial
 
-import trio
 from trio.lowlevel import enable_ki_protection
 
 from ..protocol.deflate import PerMessageDeflate
@@ -15,17 +14,14 @@ from ..protocol.plain_http import asks_for_websocket, http_problem
 from ..protocol.refusal import Refusal
 from ..request import Request, Response
 from ..wire.connection import WireConnection
-from ..wire.engine import Engine
 from .access_log import RefusedOrigins
 from .asgi_websockets import AsgiWebSockets
 from .connections import Connections
-from .draining import Stop
+from .core import Core
 from .exchanges import Exchanges, GoOn
 from .hooks import Hooks
-from .limits import Host, Places, Users
-from .options import Options
+from .limits import Host, Users
 from .pending_handshake import PendingHandshake
-from .statistics import Counters
 
 DRAINING = Response(503, "draining\n", {"Retry-After": "1"})
 FULL = Response(503, "full\n", {"Retry-After": "5"})
@@ -35,39 +31,27 @@ _HEALTHY = Response(200, "ok\n")
 
 
 class Dispatcher:
-    """Decides on requests. Async hooks run in ``nursery``; each connection gets a place and a task.
+    """Decides on requests. Each connection gets a place and a task.
 
     Each request is decided on in a context of its own, a copy of the one in which this was made, and its
     handler gets a copy of that: so it sees what ``process_request`` has set, and no other request does.
     ``go_on`` gets the transport of a request that the application of HTTP has answered.
     """
 
-    def __init__(
-        self,
-        engine: Engine,
-        nursery: trio.Nursery,
-        options: Options,
-        counters: Counters,
-        places: Places,
-        stop: Stop,
-        go_on: GoOn,
-    ) -> None:
+    def __init__(self, core: Core, go_on: GoOn) -> None:
+        options = core.options
+        self._core = core
         self._users = Users(options.settings.max_connections_per_user)
-        self.connections = Connections(nursery, options, counters, places, self._users, stop)
-        self.exchanges = Exchanges(engine, nursery, options, counters, places, stop, go_on)
+        self.connections = Connections(core, self._users)
+        self.exchanges = Exchanges(core, go_on)
         self._asgi_websockets = (
-            AsgiWebSockets(nursery, options, self.connections, stop, self._accept)
-            if options.handler is None
-            else None
+            AsgiWebSockets(core, self.connections, self._accept) if options.handler is None else None
         )
-        self._engine = engine
         self._settings = options.settings
         self._serves_http = options.http is not None
-        self._hooks = Hooks(nursery, options, stop)
+        self._hooks = Hooks(core)
         self._tracing = options.tracing
         self._connection_type = WireConnection if self._tracing is None else self._tracing.connection_type
-        self._places = places
-        self._stop = stop
         self._refused_origins = RefusedOrigins()
         self._context = copy_context()
 
@@ -88,13 +72,13 @@ class Dispatcher:
             return
         problem = upgrade_problem(handshake.head, self._settings)
         if problem is None:
-            handshake.has_place = self._places.take(handshake.host)
+            handshake.has_place = self._core.places.take(handshake.host)
         self._hooks.ask(handshake, request, partial(self._upgrade, handshake, request, problem))
 
     def _answer_to_check(self, path: str, handshake: PendingHandshake) -> Response:
         if path == "/healthz":
             return _HEALTHY
-        if self._stop.requested.is_set():
+        if self._core.stop.requested.is_set():
             return DRAINING
         return self._hooks.readiness(handshake.client.remote)
 
@@ -107,9 +91,9 @@ class Dispatcher:
         problem = http_problem(handshake.head, self._settings)
         if problem is not None:
             handshake.refuse(problem.response, problem.reason)
-        elif self._stop.requested.is_set():
+        elif self._core.stop.requested.is_set():
             self._refuse_http(handshake, request.path, DRAINING, "draining")
-        elif not self._places.take(handshake.host):
+        elif not self._core.places.take(handshake.host):
             self._refuse_http(handshake, request.path, FULL, "full")
         else:
             is_check = request.path in _CHECKS
@@ -132,9 +116,9 @@ class Dispatcher:
         if problem is not None:
             if problem.response.status == 403:
                 origin = request.headers.get("origin", "")
-                self._refused_origins.log(origin, handshake.client.remote, self._engine.now())
+                self._refused_origins.log(origin, handshake.client.remote, self._core.engine.now())
             handshake.refuse(problem.response, problem.reason)
-        elif self._stop.requested.is_set():
+        elif self._core.stop.requested.is_set():
             handshake.refuse(DRAINING, "draining")
         elif not handshake.has_place:
             handshake.refuse(FULL, "full")
@@ -177,7 +161,7 @@ class Dispatcher:
         request.headers.pack()
         deflate = accepted.deflate
         connection = self._connection_type(
-            self._engine,
+            self._core.engine,
             handshake.transport,
             self._settings,
             request,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Iterable
-from math import isnan
 
 import attrs
 import trio
@@ -22,14 +21,8 @@ logger = logging.getLogger("trio_ws_app.server")
 _STUBBORN = 5.0  # seconds after the cancellation until a task that has not ended is named
 
 
-def _not_negative(_shutdown: object, attribute: attrs.Attribute[float], value: float) -> None:
-    if isnan(value) or value < 0:
-        raise ValueError(f"{attribute.name} must not be negative, not {value!r}")
-
-
-def _positive(_shutdown: object, attribute: attrs.Attribute[int | None], value: int | None) -> None:
-    if value is not None and value < 1:
-        raise ValueError(f"{attribute.name} must be at least 1, not {value!r}")
+_is_time = attrs.validators.ge(0.0)
+_is_size = attrs.validators.optional(attrs.validators.ge(1))
 
 
 @attrs.frozen(kw_only=True)
@@ -42,9 +35,9 @@ class Shutdown:
 
     code: int = CloseCode.GOING_AWAY
     reason: str = ""
-    grace_period: float = attrs.field(validator=_not_negative)
-    batch_size: int | None = attrs.field(default=None, validator=_positive)
-    batch_interval: float = attrs.field(default=0.0, validator=_not_negative)
+    grace_period: float = attrs.field(validator=_is_time)
+    batch_size: int | None = attrs.field(default=None, validator=_is_size)
+    batch_interval: float = attrs.field(default=0.0, validator=_is_time)
 
     def __attrs_post_init__(self) -> None:
         close_payload(self.code, self.reason)

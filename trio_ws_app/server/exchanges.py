@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable
 from math import inf
 
-import trio
 from trio.lowlevel import ParkingLot, enable_ki_protection
 
 from ..asgi.application import Scope, http_scope
@@ -17,52 +16,34 @@ from ..protocol.http_answer import AnswerWriter
 from ..protocol.plain_http import keeps_alive
 from ..request import Request, Response
 from ..wire.deadlines import FixedTimeout
-from ..wire.engine import Engine
 from .access_log import log_answered
-from .containment import interrupt_in, is_cancelled, says_client_is_gone
-from .draining import Stop
-from .limits import Host, Places
+from .containment import BROKEN, STOPPING, interrupt_in, is_cancelled, says_client_is_gone
+from .core import Core
+from .limits import Host
 from .masking import masked
-from .options import Options
 from .pending_handshake import PendingHandshake
-from .statistics import Counters
 
 logger = logging.getLogger("trio_ws_app.server")
 
 _WINDOW = 10.0  # seconds over which the rate of a body is measured
-_BROKEN = Response(500, "internal server error\n")
-_STOPPING = Response(503, "the server stops\n", {"Retry-After": "1"})
 
 GoOn = Callable[[PendingHandshake, HttpLink], None]
 
 
 class Exchanges:
-    """Runs ``application`` for requests, in ``nursery``; ``go_on`` gets the transport after the answer."""
+    """Runs the application for requests; ``go_on`` gets the transport after the answer."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        nursery: trio.Nursery,
-        options: Options,
-        counters: Counters,
-        places: Places,
-        stop: Stop,
-        go_on: GoOn,
-    ) -> None:
-        rate = options.settings.min_body_rate
-        self.now = engine.now
-        self.body_window = FixedTimeout(engine.deadlines, None if rate is None else _WINDOW)
-        self.send_timeout = FixedTimeout(engine.deadlines, options.settings.send_timeout)
+    def __init__(self, core: Core, go_on: GoOn) -> None:
+        settings, deadlines = core.options.settings, core.engine.deadlines
+        rate = settings.min_body_rate
+        self.now = core.engine.now
+        self.body_window = FixedTimeout(deadlines, None if rate is None else _WINDOW)
+        self.send_timeout = FixedTimeout(deadlines, settings.send_timeout)
         self.least_of_window = -inf if rate is None else rate * _WINDOW
         self.live: dict[Exchange, Host] = {}  # the host of each whose task has not ended
         self._handshakes: dict[HttpLink, PendingHandshake] = {}  # of those with a transport
-        self._engine = engine
-        self._nursery = nursery
-        self._application = options.http
-        self._state = options.state
-        self._counters = counters
-        self._places = places
-        self._stop = stop
+        self._core = core
+        self._application = core.options.http
         self._go_on = go_on
         self._until_none = ParkingLot()
 
@@ -73,16 +54,17 @@ class Exchanges:
         head, body = handshake.head, handshake.hand_over()
         answer = AnswerWriter(request.method, head.version, keeps_alive(head))
         remote = handshake.client.remote
-        exchange = Exchange(handshake.transport, self, remote, request, answer, body, fallback)
-        scope = http_scope(request, head.version, self._state)
+        exchange = Exchange(handshake.transport, self, remote, request, answer, body)
+        exchange.fallback = fallback
+        scope = http_scope(request, head.version, self._core.options.state)
         self.live[exchange] = handshake.host
         self._handshakes[exchange] = handshake
         exchange.begin(handshake.trailing)
         if exchange.over:
             self._end(exchange)
             return
-        self._engine.woken = True
-        self._nursery.start_soon(self._serve, exchange, scope, name=f"{request.method} {scope['path']}")
+        self._core.engine.woken = True
+        self._core.nursery.start_soon(self._serve, exchange, scope, name=f"{request.method} {scope['path']}")
 
     async def wait_none(self) -> None:
         """Wait until every task has ended."""
@@ -103,7 +85,7 @@ class Exchanges:
             self._end(exchange)
 
     def _end(self, exchange: Exchange) -> None:
-        self._places.release(self.live.pop(exchange))
+        self._core.places.release(self.live.pop(exchange))
         if not self.live:
             self._until_none.unpark_all()
 
@@ -111,14 +93,14 @@ class Exchanges:
         """What the application raises costs its own request (G5); that a client goes is no failure (G6)."""
         interrupt = interrupt_in(error)
         if interrupt is not None:
-            self._stop.interrupted(interrupt)
-            exchange.conclude(_STOPPING)
+            self._core.stop.interrupted(interrupt)
+            exchange.conclude(STOPPING)
         elif is_cancelled(error):
-            exchange.conclude(_STOPPING)
+            exchange.conclude(STOPPING)
         elif not (exchange.gone and all(map(says_client_is_gone, leaves(error)))):
             self._log_failure(error, exchange)
-            self._counters.failed += 1
-            exchange.conclude(_BROKEN)
+            self._core.counters.failed += 1
+            exchange.conclude(BROKEN)
 
     def _log_failure(self, error: BaseException, exchange: Exchange) -> None:
         if exchange.answer.complete:
@@ -132,19 +114,19 @@ class Exchanges:
     # -- from an exchange --------------------------------------------------------------------
 
     def is_stopping(self) -> bool:
-        return self._stop.requested.is_set()
+        return self._core.stop.requested.is_set()
 
     def answered(self, exchange: HttpLink) -> None:
         handshake = self._handshakes.pop(exchange)
         handshake.end_trace(exchange.answer.status)
         if exchange.is_cut_off:
-            self._counters.aborted += 1
+            self._core.counters.aborted += 1
         else:
-            self._counters.answered[exchange.answer.status] += 1
+            self._core.counters.answered[exchange.answer.status] += 1
         log_answered(exchange, self.now())
         self._go_on(handshake, exchange)
 
     def lost(self, exchange: HttpLink) -> None:
         self._handshakes.pop(exchange).end_trace(None)
-        self._counters.aborted += 1
+        self._core.counters.aborted += 1
         log_answered(exchange, self.now())

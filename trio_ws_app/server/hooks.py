@@ -15,30 +15,27 @@ from trio.lowlevel import enable_ki_protection
 
 from ..callbacks import await_interruptible, call_interruptible, refuse_coroutine
 from ..request import Request, Response
-from .containment import interrupt_in, is_cancelled
-from .draining import Stop
+from .containment import BROKEN, STOPPING, interrupt_in, is_cancelled
+from .core import Core
 from .masking import masked
-from .options import Options, ProcessRequest
+from .options import ProcessRequest
 from .pending_handshake import PendingHandshake
 
 logger = logging.getLogger("trio_ws_app.server")
 
 _READY = Response(200, "ready\n")
-_STOPPING = Response(503, "the server stops\n", {"Retry-After": "1"})
-_BROKEN = Response(500, "internal server error\n")
 
 LetPass = Callable[[], None]
 
 
 class Hooks:
-    """Calls the application's hooks in the current context; async ones go on in ``nursery``."""
+    """Calls the application's hooks in the current context; async ones go on in a task."""
 
-    def __init__(self, nursery: trio.Nursery, options: Options, stop: Stop) -> None:
-        self._nursery = nursery
-        self._process_request = options.process_request
-        self._http_hooks = options.http_hooks
-        self._readiness = options.readiness
-        self._stop = stop
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._process_request = core.options.process_request
+        self._http_hooks = core.options.http_hooks
+        self._readiness = core.options.readiness
 
     def readiness(self, remote: str) -> Response:
         """The answer to a readiness check by ``remote``: what the application lacks, if anything."""
@@ -74,7 +71,7 @@ class Hooks:
             if inspect.isawaitable(answer):
                 name = f"process_request for {handshake.client.remote}"
                 go_on = partial(self._ask_next, hooks, handshake, request, let_pass)
-                self._nursery.start_soon(self._wait_for_answer, answer, handshake, go_on, name=name)
+                self._core.nursery.start_soon(self._wait_for_answer, answer, handshake, go_on, name=name)
                 return
             if answer is not None:
                 self._answer(answer, handshake)
@@ -118,8 +115,8 @@ class Hooks:
     def _response_to(self, name: str, remote: str, target: str, error: BaseException) -> Response:
         interrupt = interrupt_in(error)
         if interrupt is not None:
-            self._stop.interrupted(interrupt)
-            return _STOPPING
+            self._core.stop.interrupted(interrupt)
+            return STOPPING
         logger.error(
             "%s: %s failed, the request is answered with 500",
             remote,
@@ -127,4 +124,4 @@ class Hooks:
             exc_info=error,
             extra={"remote": remote, "path": masked(target)},
         )
-        return _BROKEN
+        return BROKEN

@@ -141,12 +141,13 @@ class PendingHandshakes:
 
     def remove(self, handshake: PendingHandshake) -> None:
         """``handshake`` has ended."""
-        group = self._by_host.get(handshake.host, {})
+        host = handshake.host
+        group = self._by_host.get(host, {})
         if handshake not in group:
             return
         del group[handshake]
         if not group:
-            del self._by_host[handshake.host]
+            del self._by_host[host]
         self._count -= 1
         if not self._count:
             self._until_none.unpark_all()

@@ -17,7 +17,6 @@ from ..wire.stream import StreamTransport
 from .addresses import socket_client, stream_client, stream_local_address
 from .admission import Admission
 from .containment import interrupt_in, is_cancelled
-from .draining import Stop
 
 logger = logging.getLogger("trio_ws_app.server")
 
@@ -32,9 +31,9 @@ Listener = trio.abc.Listener[trio.abc.Stream]
 class Acceptor:
     """Accepts from one listener until it is cancelled; the streams' tasks run in ``nursery``."""
 
-    def __init__(self, admission: Admission, stop: Stop, nursery: trio.Nursery) -> None:
+    def __init__(self, admission: Admission, nursery: trio.Nursery) -> None:
         self._admission = admission
-        self._stop = stop
+        self._stop = admission.core.stop
         self._nursery = nursery
         self._failing = False
 
@@ -153,27 +152,18 @@ async def _close_forcefully(resource: trio.abc.AsyncResource) -> None:
 async def open_tcp_listeners(port: int, host: str | None) -> list[trio.SocketListener]:
     """Listen on every address of ``host``, on the same port, also if that is 0. Raises OSError."""
     for _ in range(_ATTEMPTS):
-        first, *others = await trio.open_tcp_listeners(port, host=host)
-        if port or not others:
-            break
-        taken = int(first.socket.getsockname()[1])
-        hosts = [listener.socket.getsockname()[0] for listener in others]
-        for listener in others:
+        listeners = await trio.open_tcp_listeners(port, host=host)
+        ports = [int(listener.socket.getsockname()[1]) for listener in listeners]
+        if len(set(ports)) == 1:
+            return listeners
+        for listener in listeners:
             listener.socket.close()
-        others = []
         try:
-            for address in hosts:
-                others += await trio.open_tcp_listeners(taken, host=address)
-        except BaseException as error:
-            for listener in (first, *others):
-                listener.socket.close()
-            if not isinstance(error, OSError) or error.errno != errno.EADDRINUSE:
+            return await trio.open_tcp_listeners(ports[0], host=host)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
                 raise
-        else:
-            break
-    else:
-        raise OSError(errno.EADDRINUSE, "no port is free on every address")
-    return [first, *others]
+    raise OSError(errno.EADDRINUSE, "no port is free on every address")
 
 
 def detached(listener: trio.SocketListener) -> socket.socket:
@@ -193,12 +183,11 @@ class Entrance:
         listeners: Sequence[Listener],
         sockets: Sequence[socket.socket],
         admission: Admission,
-        stop: Stop,
         nursery: trio.Nursery,
     ) -> None:
         self._listeners = listeners
         self._sockets = sockets
-        self._acceptor = partial(Acceptor, admission, stop, nursery)
+        self._acceptor = partial(Acceptor, admission, nursery)
         self._scope = trio.CancelScope()
 
     async def accept(self) -> None:

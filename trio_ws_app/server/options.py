@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
@@ -10,10 +9,11 @@ from typing import Any
 import attrs
 
 from ..asgi.application import Application
+from ..callbacks import is_async
 from ..connection import Connection
 from ..request import Request, Response
 from ..settings import Settings
-from .tracing import Tracing
+from .tracing import ContainedTracing
 
 Handler = Callable[[Connection], Awaitable[object]]
 """Serves one connection: when it returns, the connection is closed with 1000."""
@@ -40,17 +40,8 @@ class Options:
     cancel_on_disconnect: bool = False
     http: Application | None = None
     http_hooks: Sequence[ProcessRequest] = ()  # those of ``process_request`` that see what ``http`` answers
-    tracing: Tracing | None = None
+    tracing: ContainedTracing | None = None
     state: Mapping[str, Any] = attrs.field(factory=dict)  # that its lifespan has given
-
-
-def is_async(thing: object) -> bool:
-    """Whether calling ``thing`` gives a coroutine: of an async function, partial or not, or ``__call__``."""
-    function = thing
-    while hasattr(function, "func"):
-        function = function.func
-    call = getattr(thing, "__call__", None)  # noqa: B004  # an object with an async __call__
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
 
 
 def check_handler(handler: object) -> None:

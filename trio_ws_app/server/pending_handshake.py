@@ -27,7 +27,7 @@ from .addresses import Client, ip_client
 from .masking import masked
 from .preamble import AnyTransport, Dropped, Preamble
 from .tls import Secured, agreed
-from .tracing import Trace
+from .tracing import ContainedTrace
 
 logger = logging.getLogger("trio_ws_app.handshake")
 
@@ -47,6 +47,9 @@ class Stage(Enum):
     DECIDING = auto()  # the application decides on the request
     ANSWERING = auto()  # an HTTP answer is being written; there will be no WebSocket
     OVER = auto()
+
+
+_DECIDED = (Stage.ANSWERING, Stage.OVER)
 
 
 class Owner(Protocol):
@@ -124,7 +127,7 @@ class PendingHandshake:
         self.has_spoken = False
         self.on_lost: Callable[[], None] | None = None
         self.head = _NO_HEAD  # of the request, once that has come
-        self.trace: Trace | None = None
+        self.trace: ContainedTrace | None = None
         self.secured = secured
         self._owner = owner
         self._reader = RequestReader(owner.settings, http=owner.serves_http)
@@ -275,7 +278,7 @@ class PendingHandshake:
     @property
     def is_undecided(self) -> bool:
         """Whether the client is there and was not answered."""
-        return self._stage not in (Stage.OVER, Stage.ANSWERING)
+        return self._stage not in _DECIDED
 
     def accept(self, request: Request) -> Accepted:
         """The answer 101, and what was agreed on; the handshake is over.
@@ -283,8 +286,7 @@ class PendingHandshake:
         Raises ValueError or TypeError for what ``request.upgrade`` can't have said; it is not over then.
         """
         accepted = accept_request(request, self._owner.settings)
-        self.end_trace(101)
-        self._end()
+        self._end(101)
         return accepted
 
     def refuse(self, response: Response, reason: str) -> None:
@@ -369,14 +371,14 @@ class PendingHandshake:
         self.transport.close(abort=bool(self._out))
         self._tell_lost()
 
-    def _end(self) -> None:
+    def _end(self, status: int | None = None) -> None:
         self._stage = Stage.OVER
         self._preamble = None  # it refers to this
         if self._paused:
             self._paused = False
             self.transport.watch(True, False)
         self._timeout.stop(self)
-        self.end_trace(None)
+        self.end_trace(status)
         self._owner.ended(self)
 
     def end_trace(self, status: int | None) -> None:

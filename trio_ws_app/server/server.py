@@ -11,13 +11,15 @@ from trio.lowlevel import enable_ki_protection
 
 from ..errors import CloseCode
 from ..wire.connection import WireConnection
-from ..wire.engine import Engine, open_engine
+from ..wire.engine import open_engine
 from .admission import Admission
+from .core import Core
 from .draining import Shutdown, Stop, close_all, name_stubborn_tasks
+from .limits import Places
 from .listeners import Entrance, Listener, close_listeners, detached
 from .memory import keep_within
 from .options import Options
-from .statistics import Counters, Statistics
+from .statistics import Statistics
 
 _LET_IN = 2.0  # seconds at most, for clients that have connected before a successor took over
 _SILENT = 0.5  # seconds that a drain waits for clients that have connected and said nothing
@@ -27,23 +29,14 @@ _LINGER = 0.3  # seconds, after the grace period, for clients to take their last
 class Server:
     """A running server; ``serve`` makes it."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        admission: Admission,
-        counters: Counters,
-        stop: Stop,
-        sockets: Sequence[socket.socket],
-        entrance: Entrance,
-    ) -> None:
+    def __init__(self, admission: Admission, sockets: Sequence[socket.socket], entrance: Entrance) -> None:
         self._entrance = entrance
         self.settings = admission.settings
         self.sockets = sockets
         self._port = _tcp_port(sockets)
-        self._engine = engine
         self._admission = admission
-        self._counters = counters
-        self._stop = stop
+        self._core = admission.core
+        self._stop = admission.core.stop
 
     @property
     def port(self) -> int:
@@ -73,9 +66,8 @@ class Server:
 
     def statistics(self) -> Statistics:
         """What the server has counted so far."""
-        admission = self._admission
-        live = list(admission.connections.live)
-        return self._counters.statistics(self._engine, live, len(admission.exchanges.live))
+        live, requests = list(self._admission.connections.live), len(self._admission.exchanges.live)
+        return self._core.counters.statistics(self._core.engine, live, requests)
 
     async def drain(
         self,
@@ -178,16 +170,14 @@ async def run_server(
     try:
         with trio.CancelScope(shield=True):
             async with open_engine() as engine, trio.open_nursery() as background:
-                counters = Counters()
                 async with trio.open_nursery() as nursery:
-                    admission = Admission(engine, nursery, options, counters, stop)
-                    entrance = Entrance(listeners, sockets, admission, stop, background)
+                    core = Core(engine, nursery, options, stop, Places(options.settings))
+                    admission = Admission(core)
+                    entrance = Entrance(listeners, sockets, admission, background)
                     background.start_soon(entrance.accept)
-                    if options.settings.max_memory is not None:
-                        background.start_soon(
-                            keep_within, options.settings.max_memory, admission.connections.open, counters
-                        )
-                    server = Server(engine, admission, counters, stop, sockets, entrance)
+                    if (most := options.settings.max_memory) is not None:
+                        background.start_soon(keep_within, most, admission.connections.open, core.counters)
+                    server = Server(admission, sockets, entrance)
                     task_status.started(server)
                     await server.run_until_stopped(nursery, background)
                 await server.wait_for_last_answers()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from copy import copy
 
 import attrs
 
@@ -79,13 +80,7 @@ class Counters:
 
     def statistics(self, engine: Engine, connections: list[WireConnection], requests: int) -> Statistics:
         """The counts with those of the live connections added."""
-        total = Counters(
-            messages_in=self.messages_in,
-            messages_out=self.messages_out,
-            bytes_in=self.bytes_in,
-            bytes_out=self.bytes_out,
-            dropped=self.dropped,
-        )
+        total = copy(self)
         for connection in connections:
             total._add_traffic(connection)
         return Statistics(

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
+import attrs
+
+from ..callbacks import call_interruptible
 from ..request import Request
 from ..wire.connection import WireConnection
+from .containment import interrupt_in
+
+logger = logging.getLogger("trio_ws_app.server")
 
 
 class Trace(Protocol):
@@ -33,3 +42,54 @@ class Tracing(Protocol):
 
     def ended(self, connection: WireConnection) -> None:
         """The handler has ended."""
+
+
+@contextmanager
+def containing_tracing() -> Iterator[None]:
+    """Log what the block raises: samplers and processors of spans are the application's (G5)."""
+    try:
+        yield
+    except BaseException as error:
+        if interrupt_in(error) is not None:
+            raise
+        logger.error("a handshake or a message could not be traced", exc_info=error)
+
+
+@attrs.frozen
+class ContainedTrace:
+    """A ``Trace`` whose failures are logged."""
+
+    _trace: Trace
+
+    def end(self, status: int | None) -> None:
+        """As for ``Trace``."""
+        with containing_tracing():
+            call_interruptible(self._trace.end, status)
+
+
+@attrs.frozen
+class ContainedTracing:
+    """A ``Tracing`` whose failures are logged and cost nothing but the trace."""
+
+    _tracing: Tracing
+
+    @property
+    def connection_type(self) -> type[WireConnection]:
+        """As for ``Tracing``."""
+        return self._tracing.connection_type
+
+    def begin(self, request: Request) -> ContainedTrace | None:
+        """As for ``Tracing``; None if it failed."""
+        with containing_tracing():
+            return ContainedTrace(call_interruptible(self._tracing.begin, request))
+        return None
+
+    def failed(self, connection: WireConnection, error: BaseException) -> None:
+        """As for ``Tracing``."""
+        with containing_tracing():
+            call_interruptible(self._tracing.failed, connection, error)
+
+    def ended(self, connection: WireConnection) -> None:
+        """As for ``Tracing``."""
+        with containing_tracing():
+            call_interruptible(self._tracing.ended, connection)

@@ -12,7 +12,7 @@ from trio.lowlevel import Task, reschedule
 
 from ..errors import CloseCode, CloseReason
 from ..primitives import encode_frame
-from ..protocol.closing import TRANSITIONS, Close, State, Turn, close_payload, close_reply
+from ..protocol.closing import TRANSITIONS, State, Turn, close_payload, close_reply
 from ..protocol.frames import Opcode
 
 if TYPE_CHECKING:
@@ -99,19 +99,19 @@ class Closing:
         self._inbox.wake()
         self._cancel_scopes()
 
-    def receive_close(self, close: Close) -> None:
+    def receive_close(self, close: CloseReason) -> None:
         """The peer's Close has come. If it is the first of the two, ``reply`` follows, or ``delay_reply``."""
         self.peer_closed = True
         self._turn(Turn.RECEIVE_CLOSE)
         if self.state == _CLOSE_RECEIVED:
             self._blame("peer")
-        self.peer_is_gone(CloseReason(close.code, close.reason))
+        self.peer_is_gone(close)
 
     def reply(self) -> None:
         """Answer the peer's Close with its own code and reason (RFC 6455, section 5.5.1)."""
         reason: Any = self.reason
         self._turn(Turn.SEND_CLOSE)
-        self._queue(close_reply(Close(reason.code, reason.reason)))
+        self._queue(close_reply(reason))
         self._inbox.wake()
 
     def delay_reply(self) -> None:

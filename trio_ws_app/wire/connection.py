@@ -42,7 +42,7 @@ from .transport import Transport
 class WireConnection(Link, Connection):
     """A connection whose bytes go through our own wire; the server makes them."""
 
-    __slots__ = ("_id", "_rate", "_remote", "_request", "_shared_frames", "_subprotocol", "opened_at")
+    __slots__ = ("_rate", "_shared_frames", "id", "opened_at", "remote", "request", "subprotocol")
 
     def __init__(
         self,
@@ -56,29 +56,13 @@ class WireConnection(Link, Connection):
         deflate: PerMessageDeflate | None = None,
     ) -> None:
         super().__init__(engine, transport, settings, deflate)
-        self._id = engine.new_id()
-        self._remote = remote
-        self._request = request
-        self._subprotocol = subprotocol
+        self.id = engine.new_id()
+        self.remote = remote
+        self.request = request
+        self.subprotocol = subprotocol
         self._shared_frames: SharedFrames | None = None
-        self.opened_at = engine.now()
+        self.opened_at = self.last_seen
         self._rate = message_rate(settings, self.opened_at)
-
-    @property
-    def id(self) -> str:
-        return self._id
-
-    @property
-    def remote(self) -> str:
-        return self._remote
-
-    @property
-    def request(self) -> Request:
-        return self._request
-
-    @property
-    def subprotocol(self) -> str | None:
-        return self._subprotocol
 
     @property
     def json(self) -> JsonCodec:
@@ -351,4 +335,4 @@ class WireConnection(Link, Connection):
 
     def __repr__(self) -> str:
         state = State(self.closing.state).name
-        return f"<Connection {self._id} from {self._remote or 'memory'}, {state}>"
+        return f"<Connection {self.id} from {self.remote or 'memory'}, {state}>"

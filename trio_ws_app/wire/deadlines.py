@@ -107,7 +107,7 @@ class FixedTimeout:
     def start(self, waiter: Waiter, now: float) -> None:
         """Call ``waiter.on_timeout(now)`` when the time is over; it begins anew if it has begun before."""
         if self._seconds is not None:
-            self.stop(waiter)  # its place is behind the others now
+            self._waiting.pop(waiter, None)  # its place is behind the others now
             self._waiting[waiter] = when = now + self._seconds
             if not self._running:
                 self._run_until(when)

@@ -17,7 +17,7 @@ from trio.lowlevel import Task, current_task
 
 from ..errors import CloseCode, CloseReason, ConnectionClosed
 from ..primitives import BLOCKED, LOST
-from ..protocol.closing import Close, State
+from ..protocol.closing import State
 from ..protocol.control import Ping, Pong
 from ..protocol.decoder import Decoder
 from ..protocol.errors import ProtocolError
@@ -365,7 +365,7 @@ class Link:
             self._refill()  # a Close may be behind it
         self.sender.write_close()
 
-    def _receive_close(self, close: Close) -> object:
+    def _receive_close(self, close: CloseReason) -> object:
         self.closing.receive_close(close)
         self.engine.woken = True
         if self.closing.state == _GONE:

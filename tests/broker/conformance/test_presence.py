@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
 
 import pytest
 import trio
 from redis_servers import until
 
-from trio_ws_app.broker import AlreadyPresent, Broker, Join, Leave, PresenceEvent
+from trio_ws_app.broker import AlreadyPresent, Broker, Join, Leave, PresenceEvent, open_redis_broker
 
 
 class Panic(BaseException):
@@ -105,6 +106,86 @@ async def test_a_member_that_lingers_may_come_back_unnoticed(broker: Broker, top
             async with broker.join(topic, "ann", linger=0.5):
                 await trio.sleep(0.01)
             await trio.sleep(0.1)
+        assert events == [Join("ann", "ann")]
+        assert await settled(events, 2) == [Join("ann", "ann"), Leave("ann", "ann")]
+
+
+@pytest.fixture
+async def another(request: pytest.FixtureRequest, broker: Broker) -> AsyncIterator[Broker]:
+    """A broker of another process, if there can be one."""
+    if not broker.shared:
+        yield broker
+        return
+    name = "redis_server" if "redis_server" in request.fixturenames else None
+    server = request.getfixturevalue(name) if name else request.getfixturevalue("redis_cluster")[0]
+    async with open_redis_broker(server.url) as other:
+        yield other
+
+
+async def test_a_user_that_returns_takes_the_place_of_its_lingering_member(
+    broker: Broker, another: Broker, topic: str
+) -> None:
+    """In whatever process: it is listed once, nothing is told, and the old member's time does not matter."""
+    events: list[PresenceEvent] = []
+    async with broker.watch_presence(topic, events.append) as roster:
+        async with broker.join(topic, {"key": "ann", "visit": 1}, linger=0.3):
+            pass
+        async with another.join(topic, {"key": "ann", "visit": 2}) as back:
+            assert await another.presence(topic) == await broker.presence(topic) == [back]
+            await trio.sleep(0.5)
+            assert list(roster) == [back]
+            assert [(type(event), event.user) for event in events] == [(Join, "ann")]
+        assert (await settled(events, 2))[1] == Leave("ann", {"key": "ann", "visit": 2})
+
+
+async def test_a_member_does_not_linger_beside_another_of_its_user(
+    broker: Broker, another: Broker, topic: str
+) -> None:
+    """Of two tabs the one that is closed is gone at once; the last one lingers."""
+    events: list[PresenceEvent] = []
+    async with broker.watch_presence(topic, events.append) as roster:
+        async with another.join(topic, "ann", linger=0.5) as last:
+            async with broker.join(topic, "ann", linger=60):
+                await until(lambda: len(roster) == 2)
+            await until(lambda: list(roster) == [last])
+        await trio.sleep(0.1)
+        assert list(roster) == await broker.presence(topic) == [last]
+        assert await settled(events, 2) == [Join("ann", "ann"), Leave("ann", "ann")]
+
+
+async def test_the_place_of_an_only_member_is_kept_for_it(
+    broker: Broker, another: Broker, topic: str
+) -> None:
+    """While it lingers, one that tells the same of itself is let in, and no other."""
+    ann, eve = {"key": "ann", "proof": 1}, {"key": "ann", "proof": 2}
+    async with broker.join(topic, ann, linger=0.5, exclusive=True):
+        with pytest.raises(AlreadyPresent):
+            async with another.join(topic, ann, exclusive=True):
+                pass
+    with pytest.raises(AlreadyPresent):
+        async with another.join(topic, eve, exclusive=True):
+            pass
+    async with another.join(topic, ann, linger=0.5, exclusive=True) as back:
+        assert await broker.presence(topic) == [back]
+    with trio.fail_after(20):
+        while await broker.presence(topic):
+            pass
+    async with broker.join(topic, eve, exclusive=True) as present:
+        assert await another.presence(topic) == [present]
+
+
+async def test_a_user_comes_and_goes_without_end(broker: Broker, another: Broker, topic: str) -> None:
+    """Whichever process it comes to, and whenever, it joins and leaves once."""
+    pace = random.Random(2)
+    events: list[PresenceEvent] = []
+    async with another.watch_presence(topic, events.append) as roster:
+        for visit in range(40):
+            async with pace.choice([broker, another]).join(topic, "ann", linger=2):
+                assert {one.user for one in await broker.presence(topic)} == {"ann"}
+                await trio.sleep(pace.random() / 100)
+            if visit % 2:
+                await trio.sleep(pace.random() / 100)
+        await until(lambda: len(roster) == 1)
         assert events == [Join("ann", "ann")]
         assert await settled(events, 2) == [Join("ann", "ann"), Leave("ann", "ann")]
 

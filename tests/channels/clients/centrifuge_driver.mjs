@@ -82,7 +82,11 @@ if (typeof process !== "undefined") {
   const [{ Centrifuge }, { default: WebSocket }, readline] = await Promise.all(
     [import("centrifuge"), import("ws"), import("node:readline")],
   );
-  const tell = (what) => console.log(JSON.stringify(what));
-  const obey = drive(Centrifuge, process.argv[2], { websocket: WebSocket }, tell);
-  readline.createInterface({ input: process.stdin }).on("line", (line) => obey(JSON.parse(line)));
+  const drivers = new Map();
+  readline.createInterface({ input: process.stdin }).on("line", (line) => {
+    const { client, url, ...order } = JSON.parse(line);
+    const tell = (what) => console.log(JSON.stringify({ client, ...what }));
+    if (!drivers.has(client)) drivers.set(client, drive(Centrifuge, url, { websocket: WebSocket }, tell));
+    drivers.get(client)(order);
+  });
 }

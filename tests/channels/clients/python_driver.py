@@ -6,6 +6,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from typing import Any
 
 import centrifuge
@@ -14,8 +15,11 @@ from centrifuge import Client, ClientEventHandler, Subscription, SubscriptionEve
 DELAYS = {"min": 0.05, "max": 0.5}
 
 
+client_of_task: ContextVar[int] = ContextVar("client_of_task")
+
+
 def tell(event: str, **fields: Any) -> None:
-    print(json.dumps({"event": event, **fields}), flush=True)
+    print(json.dumps({"client": client_of_task.get(), "event": event, **fields}), flush=True)
 
 
 class ClientEvents(ClientEventHandler):
@@ -152,7 +156,8 @@ class Driver:
     async def connect(self) -> None:
         await self.client.connect()
 
-    async def obey(self, number: int, order: str, **fields: Any) -> None:
+    async def obey(self, client: int, number: int, order: str, **fields: Any) -> None:
+        client_of_task.set(client)  # also for the tasks that are begun here
         work: Callable[..., Awaitable[Any]] = getattr(self, order)
         try:
             result = await work(**fields)
@@ -168,10 +173,12 @@ async def main() -> None:
     reader = asyncio.StreamReader()
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    driver = Driver(sys.argv[1])
+    drivers: dict[int, Driver] = {}
     tasks: set[asyncio.Task[None]] = set()
     while line := await reader.readline():
-        task = loop.create_task(driver.obey(**json.loads(line)))
+        order = json.loads(line)
+        driver = drivers.setdefault(order["client"], Driver(order.pop("url")))
+        task = loop.create_task(driver.obey(**order))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 

@@ -11,7 +11,8 @@ import trio
 from ...request import Request, Response
 from ...server.server import Server
 from ...wire.histogram import Histogram
-from .snapshot import SORTS, BrokerState, Query, Snapshot, take_snapshot, to_json
+from .rows import SORTS
+from .snapshot import BrokerState, Query, Snapshot, take_snapshot, to_json
 
 PATH = "/inspect"
 _LAG_INTERVAL = 1.0

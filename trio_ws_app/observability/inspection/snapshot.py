@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import reprlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -18,6 +18,7 @@ from ...server.statistics import Statistics
 from ...server.tasks import Place, TaskNode, task_tree
 from ...wire.connection import WireConnection
 from ...wire.histogram import Distribution
+from .rows import SORTS, ConnectionRow
 
 MAX_INFO = 100  # characters
 _SHORT = reprlib.Repr()  # it contains what a repr raises, too
@@ -36,32 +37,6 @@ class Query:
     filter: str = ""
     limit: int | None = None
     tasks: bool = False
-
-
-@attrs.frozen
-class ConnectionRow:
-    """One connection: counts since it was opened, ``age`` and ``latency`` in seconds, ``queued`` in bytes.
-
-    ``inbox`` messages wait for the handler; ``blocked`` says that the peer takes no more bytes now. ``info``
-    is what the application's registries remember of it, as text.
-    """
-
-    id: str
-    remote: str
-    path: str
-    state: str
-    age: float
-    silent: float
-    messages_in: int
-    messages_out: int
-    bytes_in: int
-    bytes_out: int
-    inbox: int
-    queued: int
-    dropped: int
-    blocked: bool
-    latency: float | None
-    info: str = ""
 
 
 @attrs.frozen
@@ -90,18 +65,6 @@ class Snapshot:
     tasks: TaskNode | None
     matching: int = 0
     broker: BrokerState | None = None
-
-
-SORTS: Mapping[str, Callable[[ConnectionRow], Any]] = {
-    "queued": lambda row: (-row.queued, -row.inbox, -row.bytes_out - row.bytes_in),
-    "age": lambda row: -row.age,
-    "in": lambda row: -row.messages_in,
-    "out": lambda row: -row.messages_out,
-    "bytes": lambda row: -row.bytes_out - row.bytes_in,
-    "dropped": lambda row: -row.dropped,
-    "latency": lambda row: -(row.latency or 0.0),
-    "id": lambda row: row.id,
-}
 
 
 def take_snapshot(

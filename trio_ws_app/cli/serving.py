@@ -1,0 +1,118 @@
+"""``trio-ws-app serve``: options in, a running server, one line on standard output when it listens."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import trio
+from click.core import ParameterSource
+
+from ..errors import UsageError
+from .configuration import Configuration, configure
+from .failure import exit_status
+from .inherited import inherited
+from .init import leave_process_1
+from .listeners import Listening, bind_tcp, bind_unix
+from .log_output import LogFile, LogWriter
+from .log_output import configure as configure_logging
+from .privileges import Owner, become, identity, parse_owner
+from .process import keep_large_buffers, spare_collector
+from .reload import inherited_lifeline, restart_on_change
+from .run import run
+from .shutdown import Shutdown
+from .supervisor import MARGIN
+from .systemd import Notifier, activated_sockets
+from .workers import run_workers
+
+
+def serve(
+    *,
+    reload: bool,
+    host: Sequence[str],
+    port: int,
+    unix: str | None,
+    unix_mode: int | None,
+    unix_owner: str | None,
+    reuse_port: bool,
+    user: str | None,
+    group: str | None,
+    log_level: str,
+    log_format: str,
+    log_file: str | None,
+    **values: Any,
+) -> int:
+    """Serve until a signal ends it. Returns the exit status."""
+    leave_process_1()
+    spare_collector()
+    shutdown, worker, activated = Shutdown(), inherited(), activated_sockets()
+    lifeline = inherited_lifeline() if worker is None else worker.lifeline
+    shutdown.install(supervised=lifeline is not None)
+    if lifeline is not None:
+        shutdown.end_with(lifeline)
+    if reload:
+        restart_on_change(sys.argv[1:], Path.cwd(), shutdown)
+        return 0
+    _expect_one_place(click.get_current_context(), activated is not None)
+    me = identity(user, group) if worker is None else None
+    if worker is not None:
+        listening = Listening(worker.sockets, are_shared=True)
+    elif activated is not None:
+        listening = Listening(activated, are_shared=True)
+    elif unix is not None:
+        listening = _bind_unix(unix, unix_mode, unix_owner, me)
+    else:
+        listening = bind_tcp(host, port, reuse_port=reuse_port)
+    with listening:
+        if me is not None:
+            become(me)
+        notifier, log = Notifier(), LogWriter(file=None if log_file is None else LogFile(log_file))
+        configure_logging(log_level, log_format, log, None if worker is None else worker.number)
+        config = configure(worker, listening, **values)
+        status = _run(config, shutdown, notifier, log, lifeline is not None)
+        shutdown.finish(status)
+        return status
+
+
+def _bind_unix(path: str, mode: int | None, owner: str | None, me: Owner | None) -> Listening:
+    if owner is None:
+        return bind_unix(path, mode, None if path.startswith("@") else me)
+    return bind_unix(path, mode, parse_owner("--unix-owner", owner))
+
+
+def _expect_one_place(context: click.Context, is_activated: bool) -> None:
+    given = [
+        f"--{name}"
+        for name in ("host", "port", "unix")
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT
+    ]
+    if is_activated and given:
+        raise UsageError(f"{given[-1]}: leave it out, since systemd has passed the sockets to listen on")
+    if context.params["unix"] is not None and len(given) > 1:
+        given.remove("--unix")
+        raise UsageError(f"{given[-1]} and --unix exclude each other: give the one to listen on")
+    for name in ("unix_mode", "unix_owner"):
+        if context.params["unix"] is None and context.params[name] is not None:
+            raise UsageError(f"--{name.replace('_', '-')} needs --unix as well")
+
+
+def _run(
+    config: Configuration, shutdown: Shutdown, notifier: Notifier, log: LogWriter, supervised: bool
+) -> int:
+    grace_period = config.settings.grace_period
+    if config.workers > 1 and config.worker is None:
+        shutdown.hold(grace_period, margin=2 * MARGIN)
+        shutdown.reloads = True
+        return trio.run(run_workers, config, shutdown, notifier, sys.argv[1:])
+    shutdown.hold(grace_period)
+    shutdown.reloads = config.certificates is not None and config.worker is None and not supervised
+    keep_large_buffers()
+    try:
+        trio.run(run, config, shutdown, notifier, log)
+    except BaseException as error:
+        log.flush()
+        return exit_status(error, config.target)
+    return 0
