@@ -246,7 +246,7 @@ def _judged(figures: dict[str, float]) -> list[str]:
 
 
 @click.command("topics")
-@click.option("--messages", type=click.IntRange(16), default=20_000, show_default=True)
+@click.option("--messages", type=click.IntRange(20), default=20_000, show_default=True)
 @click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE")
 def command(messages: int, file: Path | None) -> None:
     """Topics with a history and with presence: what they cost beside plain ones."""

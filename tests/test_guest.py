@@ -69,8 +69,10 @@ import asyncio, trio, click  # what others do when they are imported
 import h11, attrs
 before = state()
 import trio_ws_app
+from trio_ws_app import *
 import trio_ws_app.testing
-import trio_ws_app.cli
+import trio_ws_app.cli.serving
+import trio_ws_app.cli.connecting
 import trio_ws_app.apps.chat
 check(before, "imported")
 """

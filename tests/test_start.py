@@ -105,11 +105,7 @@ def test_publish_takes_the_histories_that_there_are() -> None:
     "options",
     [
         "",
-        "--compression",
-        "--log-format json",
-        "--static .",
-        "--control c.sock",
-        "--metrics on",
+        "--compression --log-format json --static . --control c.sock --metrics on",
         "--broker REDIS",
     ],
 )

@@ -96,7 +96,7 @@ if TYPE_CHECKING:
     from .client.connect import connect
     from .client.reconnect import reconnect
     from .concurrency.periodic import call_every
-    from .registry.fanout import BroadcastResult, Overflow, broadcast
+    from .registry.fanout import BroadcastResult, broadcast
     from .registry.groups import Group
     from .registry.opening import open_registry
     from .registry.registry import Member, Registry
@@ -109,6 +109,7 @@ if TYPE_CHECKING:
     from .server.serving import serve
     from .server.statistics import Statistics
     from .settings import Settings
+    from .wire.overflow import Overflow
 else:
     # Few programs need all of these modules, which take longer to import than Trio: each is imported when one
     # of its names is first used. No such name can be a module's too, as ``duplex`` and ``json_messages`` are.
@@ -124,7 +125,7 @@ else:
         "client.connect": "connect",
         "client.reconnect": "reconnect",
         "concurrency.periodic": "call_every",
-        "registry.fanout": "BroadcastResult Overflow broadcast",
+        "registry.fanout": "BroadcastResult broadcast",
         "registry.groups": "Group",
         "registry.opening": "open_registry",
         "registry.registry": "Member Registry",
@@ -137,6 +138,7 @@ else:
         "server.serving": "serve",
         "server.statistics": "Statistics",
         "settings": "Settings",
+        "wire.overflow": "Overflow",
     }
     _MODULES = {name: module for module, names in _LATER.items() for name in names.split()}
 

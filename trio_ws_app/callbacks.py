@@ -11,26 +11,24 @@ import inspect
 from collections.abc import Awaitable, Callable, Iterator
 from contextvars import copy_context
 from functools import partial
-from typing import ParamSpec, TypeGuard, TypeVar
+from typing import TypeGuard, TypeVar, TypeVarTuple
 
 import trio
 from trio.lowlevel import disable_ki_protection
 
-Arguments = ParamSpec("Arguments")
+Arguments = TypeVarTuple("Arguments")
 Result = TypeVar("Result")
 
 
-def in_own_context(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+def in_own_context(function: Callable[[*Arguments], Result]) -> Callable[[*Arguments], Result]:
     """The plain ``function``, to be called in a copy of the current context."""
-    return partial(copy_context().run, call_interruptible, function)  # type: ignore[arg-type]  # it is that
+    return partial(copy_context().run, call_interruptible, function)  # type: ignore[arg-type,return-value]
 
 
 @disable_ki_protection
-def call_interruptible(
-    function: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
-) -> Result:
+def call_interruptible(function: Callable[[*Arguments], Result], *args: *Arguments) -> Result:
     """Call the function in the current context, which has to be one of its own."""
-    return function(*args, **kwargs)
+    return function(*args)
 
 
 @disable_ki_protection

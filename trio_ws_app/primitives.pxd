@@ -11,6 +11,7 @@ cpdef object exit_after(double seconds, bytearray end, int number)
 cpdef bytes encode_frame(int opcode, bytes payload, bint fin=*, bint rsv1=*)
 cpdef bytes unmask(bytearray data, Py_ssize_t start, Py_ssize_t size)
 cpdef str unmask_text(bytearray data, Py_ssize_t start, Py_ssize_t size)
+cpdef object empty(list items)
 cpdef Py_ssize_t held_bytes(object message) except -1
 
 cdef class ArrivingPayload:

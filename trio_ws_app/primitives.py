@@ -10,6 +10,7 @@ import ctypes
 import faulthandler
 import os
 import socket
+from typing import Any
 
 COMPILED = False
 BLOCKED = -1  # nothing now: the caller is told when there may be something again
@@ -97,6 +98,11 @@ def held_bytes(message: str | bytes) -> int:
         return len(message)
     widest = max(message)
     return len(message) * (1 if widest < "\u0100" else 2 if widest < "\U00010000" else 4)
+
+
+def empty(items: list[Any]) -> None:
+    """Remove all items."""
+    items.clear()
 
 
 class ArrivingPayload:

@@ -10,6 +10,7 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, nanosleep, timespec
 from posix.unistd cimport _exit
 from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.list cimport PyList_SetSlice
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 
@@ -147,6 +148,12 @@ cpdef Py_ssize_t held_bytes(object message) except -1:
     if isinstance(message, str):
         return PyUnicode_GET_LENGTH(message) * PyUnicode_KIND(message)
     return len(message)
+
+
+cpdef object empty(list items):
+    """Remove all items."""  # ``items.clear()`` is a call of a Python method, also when it is compiled
+    PyList_SetSlice(items, 0, len(items), <object>NULL)
+    return None
 
 
 cdef class ArrivingPayload:

@@ -21,7 +21,8 @@ from trio_ws_app.broker import (
 from trio_ws_app.broker.delivery import Delivery, Item, Publishing
 from trio_ws_app.broker.feed import Recovery
 from trio_ws_app.broker.memory_history import MemoryHistories
-from trio_ws_app.broker.presence import Roster
+from trio_ws_app.broker.presence import Present, Roster
+from trio_ws_app.broker.redis_presence_view import View
 from trio_ws_app.errors import UsageError
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")
@@ -156,3 +157,36 @@ async def test_a_missing_extra_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "trio_ws_app.broker.redis", None)
     with pytest.raises(UsageError, match=r"pip install 'trio-ws-app\[redis\]'"):
         open_redis_broker("redis://localhost")
+
+
+async def test_a_list_is_read_again_if_events_were_lost_meanwhile() -> None:
+    """What it lacks was among them, and would not be told any more."""
+    async with open_memory_broker() as broker, trio.open_nursery() as nursery, broker.open_feed("t") as feed:
+        ann = Present("p:1", "ann", "Ann")
+        lists = iter([[], [ann]])
+
+        async def snapshot() -> tuple[list[Present], None]:
+            members = next(lists)
+            if not members:
+                feed.deliver([AWAY])
+            await trio.lowlevel.checkpoint()
+            return members, None
+
+        view = View(snapshot, feed, nursery)
+        await view.load()
+        assert list(view.roster) == [ann]
+        view.close()
+
+
+async def test_a_member_that_comes_while_the_list_is_read_is_known() -> None:
+    """It is not in the list, and its coming arrives before the list does."""
+    async with open_memory_broker() as broker, trio.open_nursery() as nursery, broker.open_feed("t") as feed:
+
+        async def snapshot() -> tuple[list[Present], None]:
+            await broker.publish("t", '["+","p:1","ann","Ann"]', history=History(10, 60))
+            return [], None
+
+        view = View(snapshot, feed, nursery)
+        await view.load()
+        assert list(view.roster) == [Present("p:1", "ann", "Ann")]
+        view.close()

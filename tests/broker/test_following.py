@@ -187,6 +187,91 @@ async def test_an_envelope_is_made_once_for_each_message() -> None:
         assert made == ["1", "2", "3"]
 
 
+async def no_function(*_arguments: object) -> str:
+    """An async function, which is no envelope."""
+    return ""
+
+
+def _fail() -> str:
+    raise Panic
+
+
+class Panic(BaseException):
+    """What an extension module in Rust raises when it panics."""
+
+
+BAD_FORMS: dict[str, Callable[[], Any]] = {
+    "raises": lambda: {}["no such key"],
+    "panics": _fail,
+    "none": lambda: None,
+    "a coroutine": no_function,
+    "a number": lambda: 5,
+    "no UTF-8": lambda: "\ud800",
+}
+
+
+@virtual
+@pytest.mark.parametrize("topic", ["room:1", "plain"])
+@pytest.mark.parametrize("form", BAD_FORMS.values(), ids=BAD_FORMS)
+async def test_a_message_that_has_no_envelope_is_a_gap(
+    form: Callable[[], Any], topic: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Followers are told of it, live and when they come back, and are sent those before and after it."""
+
+    def fails(topic: str, message: ws.Message, position: ws.Position | None) -> str:
+        made: str = form() if message == "bad" else envelope(topic, message, position)
+        return made
+
+    async with app(envelope=fails) as (application, server):
+        first = await application.registry.publish(topic, "0")
+        live = await server.connect(f"/?topic={topic}")
+        await wait_all_tasks_blocked()
+        for text in ("1", "bad", "2"):
+            await application.registry.publish(topic, text)
+        assert await receive(live, 3) == ["1", "gap", "2"]
+        if first is not None:
+            for query, recovered in ((f"since={first}", False), ("last=3", None)):
+                back = await server.connect(f"/?topic={topic}&{query}")
+                assert await receive(back, 3) == ["1", "gap", "2"]
+                assert application.began[-1].recovered is recovered
+            newest = await server.connect(f"/?topic={topic}&since={application.began[-1].position}")
+            await application.registry.publish(topic, "3")
+            assert await receive(newest, 1) == ["3"]
+            assert application.began[-1].recovered is True
+    assert {record.levelname for record in caplog.records} == {"ERROR"}
+    assert all("envelope" in record.message for record in caplog.records)
+    caplog.clear()
+
+
+@virtual
+async def test_a_gap_that_comes_while_the_missed_is_sent_is_told() -> None:
+    """What is not kept any more when a member has been sent the first part is not recovered."""
+    sending = trio.Event()
+
+    def tells(topic: str, message: ws.Message, position: ws.Position | None) -> str:
+        if message != "first":
+            sending.set()
+        return envelope(topic, message, position)
+
+    async with app(history={"t": ws.History(20, 300)}, envelope=tells) as (application, server):
+        first = await application.registry.publish("t", "first")
+        for number in range(10):
+            await application.registry.publish("t", f"{number}".ljust(20_000))
+
+        async def publish_more() -> None:
+            await sending.wait()
+            for _ in range(10):
+                await application.registry.publish("t", "more")
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(20):
+                nursery.start_soon(publish_more)
+            back = await server.connect(f"/?topic=t&since={first}")
+            got = await receive(back, 11)
+        assert [str(text).strip() for text in got] == [*map(str, range(10)), "gap"]
+        assert [following.recovered for following in application.began] == [False]
+
+
 @virtual
 async def test_the_most_specific_rule_holds() -> None:
     """Of the patterns that match a topic, the one with the most of its own text."""
@@ -275,6 +360,121 @@ async def test_unsubscribing_while_the_missed_is_sent() -> None:
             await wait_all_tasks_blocked()
             assert broker.statistics().topics == 1
             await member.unsubscribe("t")
+
+
+@virtual
+@pytest.mark.parametrize("ending", ["unsubscribe", "registration"])
+async def test_a_subscription_that_is_over_when_it_begins_is_told(ending: str) -> None:
+    """Also if it is ended in the turn in which it has begun: what has subscribed does not take it to hold."""
+    told: list[str] = []
+    async with ws.open_registry() as registry, connected_pair() as (connection, _peer):
+        for ticks in [*range(10)] * 20:
+            over: list[str] = []
+
+            async def subscribe(member: ws.Member[Any], over: list[str] = over) -> None:
+                try:
+                    await member.subscribe("t")
+                except trio.ClosedResourceError:
+                    told.append(ending)
+                else:
+                    assert not over
+
+            async with trio.open_nursery() as nursery:
+                with registry.register(connection) as member:
+                    nursery.start_soon(subscribe, member)
+                    for _ in range(ticks):
+                        await trio.lowlevel.checkpoint()
+                    if ending == "unsubscribe":
+                        over.append(ending)
+                        try:
+                            await member.unsubscribe("t")
+                        except ValueError:  # it is not subscribed yet
+                            over.clear()
+                over.append("registration")
+    assert told
+
+
+@virtual
+async def test_members_that_linger_leave_with_a_registry_that_closes() -> None:
+    """Those as well whose block ends after the registry's own tasks: it ends as ever."""
+    async with connected_pair() as (connection, _peer), trio.open_nursery() as nursery:
+
+        async def be_slow(registry: ws.Registry[None]) -> None:
+            with registry.register(connection) as member:
+                async with member.follow("t", presence="ann", linger=5):
+                    try:
+                        await trio.sleep_forever()
+                    finally:
+                        with trio.CancelScope(shield=True):
+                            await trio.sleep(1)
+
+        registry: ws.Registry[None]
+        async with ws.open_registry() as registry:
+            nursery.start_soon(be_slow, registry)
+            await wait_all_tasks_blocked()
+            assert await registry.presence_count("t") == 1
+        assert await registry.presence("t") == []
+
+
+@virtual
+async def test_a_second_block_of_a_topic_says_that_it_recovers_nothing() -> None:
+    """The member gets what is live already: what it has missed before cannot come in order any more."""
+    async with (
+        ws.open_registry(history={"t": ws.History(10, 60)}) as registry,
+        connected_pair() as (connection, peer),
+    ):
+        first = await registry.publish("t", "1")
+        second = await registry.publish("t", "2")
+        with registry.register(connection) as member:
+            async with member.follow("t"):
+                async with member.follow("t", since=first) as following:
+                    assert following == ws.Following(False, second)
+                async with member.follow("t") as following:
+                    assert following == ws.Following(None, second)
+                    await registry.publish("t", "3")
+            assert await peer.receive() == "3"
+
+
+@virtual
+async def test_a_member_follows_within_its_registration() -> None:
+    """Before it begins, after it has ended, and while the registry closes, nothing is subscribed."""
+    closing = trio.Event()
+    async with connected_pair() as (connection, _peer), trio.open_nursery() as nursery:
+
+        async def outlive(registry: ws.Registry[None], member: ws.Member[None]) -> None:
+            await closing.wait()
+            await trio.sleep(1)
+            assert not list(registry)
+            with pytest.raises(trio.ClosedResourceError, match="closing"):
+                await member.subscribe("t")
+
+        async def be_slow(registry: ws.Registry[None]) -> None:
+            with registry.register(connection) as member:
+                nursery.start_soon(outlive, registry, member)
+                try:
+                    await trio.sleep_forever()
+                finally:
+                    closing.set()
+                    with trio.CancelScope(shield=True):
+                        await trio.sleep(2)
+
+        registry: ws.Registry[None]
+        async with ws.open_memory_broker() as broker, ws.open_registry(broker=broker) as registry:
+            member = registry.register(connection)
+            with pytest.raises(RuntimeError, match="within the block"):
+                await member.subscribe("t")
+            with pytest.raises(RuntimeError, match="within the block"):
+                member.follow("t")
+            with member:
+                await member.subscribe("t")
+            with pytest.raises(trio.ClosedResourceError):
+                await member.subscribe("t")
+            with pytest.raises(trio.ClosedResourceError):
+                member.follow("t")
+            await wait_all_tasks_blocked()
+            assert broker.statistics().topics == 0
+            nursery.start_soon(be_slow, registry)
+            await wait_all_tasks_blocked()
 
 
 @virtual

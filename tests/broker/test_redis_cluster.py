@@ -13,7 +13,7 @@ from trio_ws_app.broker import Gap, History, RedisTimeouts, Subscription, open_r
 from trio_ws_app.broker.redis_cluster import SLOTS, Layout, discover, slot_of
 from trio_ws_app.broker.redis_url import Address
 
-QUICK = RedisTimeouts(connect=0.5, request=4, ping_interval=0.3, ping=0.3, backoff=0.2)
+QUICK = RedisTimeouts(connect=0.5, request=4, ping_interval=0.3, ping=1, backoff=0.2)
 BOUNDS = (5461, 10923, SLOTS)
 
 

@@ -21,7 +21,7 @@ from trio_ws_app.broker import (
     redis_lease,
 )
 
-QUICK = RedisTimeouts(connect=0.5, request=2, ping_interval=0.3, ping=0.3, backoff=0.1)
+QUICK = RedisTimeouts(connect=0.5, request=2, ping_interval=0.3, ping=1, backoff=0.1)
 KEPT = History(size=10, ttl=60)
 
 # What is put in the place of a key.

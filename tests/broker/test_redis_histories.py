@@ -21,7 +21,7 @@ from trio_ws_app.broker import (
     open_redis_broker,
 )
 
-QUICK = RedisTimeouts(connect=0.5, request=3, ping_interval=0.3, ping=0.3, backoff=0.1)
+QUICK = RedisTimeouts(connect=0.5, request=3, ping_interval=0.3, ping=1, backoff=0.1)
 HISTORY = History(size=100, ttl=60)
 
 

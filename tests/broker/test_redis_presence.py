@@ -205,6 +205,33 @@ async def test_leaving_while_redis_is_away(own_redis: RedisServer, broker: Broke
         assert await other.presence("t") == []
 
 
+@pytest.mark.parametrize("linger", [0.0, 1.0])
+async def test_members_whose_block_outlives_the_broker_leave_with_it(
+    own_redis: RedisServer, broker: Broker, linger: float
+) -> None:
+    """They stay in no list, and the end of their block is no error."""
+    left = trio.Event()
+
+    async def be_there(short: Broker, task_status: trio.TaskStatus[None]) -> None:
+        async with short.join("t", "ann", linger=linger):
+            task_status.started()
+            await left.wait()
+
+    async with trio.open_nursery() as nursery:
+        async with open_redis_broker(own_redis.url, timeouts=QUICK) as short:
+            await nursery.start(be_there, short)
+            assert await users(broker) == ["ann"]
+        assert await users(broker) == (["ann"] if linger else [])
+        left.set()
+        with pytest.raises(BrokerUnavailable, match="closed"):
+            async with short.join("t", "bob"):
+                pass
+    async with broker.join("t", "eve"):  # whose process removes those of the dead
+        with trio.fail_after(20):
+            while await users(broker) != ["eve"]:
+                pass
+
+
 @pytest.mark.slow
 async def test_a_dead_process_whose_topics_are_not_known_holds_up_no_other(
     own_redis: RedisServer, broker: Broker

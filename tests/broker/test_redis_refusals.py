@@ -9,7 +9,7 @@ import trio
 from redis_servers import RedisServer, until
 
 import trio_ws_app as ws
-from trio_ws_app.broker import Broker, BrokerUnavailable, Gap, RedisTimeouts, open_redis_broker
+from trio_ws_app.broker import Broker, BrokerUnavailable, Delivery, Gap, RedisTimeouts, open_redis_broker
 from trio_ws_app.broker.redis_errors import (
     NotInCharge,
     PasswordWanted,
@@ -31,7 +31,7 @@ KINDS = [
     ("WRONGTYPE Operation against a key holding the wrong kind of value", WrongType),
     ("NOPERM this user has no permissions", RedisError),
 ]
-QUICK = RedisTimeouts(connect=0.5, request=1, ping_interval=0.3, ping=0.3, backoff=0.1)
+QUICK = RedisTimeouts(connect=0.5, request=1, ping_interval=0.3, ping=1, backoff=0.1)
 
 
 @pytest.fixture
@@ -89,6 +89,22 @@ async def test_what_was_missed_is_a_gap_if_the_history_is_refused(
             assert isinstance(await anext(messages), Gap)
             await broker.publish("t", "2")
             assert await anext(messages) == "2"
+
+
+async def test_a_history_that_cannot_be_read_is_not_begun_anew(
+    own_redis: RedisServer, broker: Broker
+) -> None:
+    """Publishing is refused then, and nothing that is kept is lost (G11)."""
+    kept = ws.History(size=10, ttl=60)
+    first = await broker.publish("t", "1", history=kept)
+    await rule(own_redis, "-lindex")
+    with pytest.raises(BrokerUnavailable, match="refuses to publish"):
+        await broker.publish("t", "2", history=kept)
+    await rule(own_redis, "+@all")
+    await broker.publish("t", "3", history=kept)
+    assert [
+        item.message for item in await broker.history("t", since=first) if isinstance(item, Delivery)
+    ] == ["3"]
 
 
 async def test_a_topic_that_is_refused_for_a_while_comes_back(own_redis: RedisServer, broker: Broker) -> None:

@@ -10,7 +10,7 @@ from redis_servers import RedisServer, running_redis, until
 
 from trio_ws_app.broker import BrokerUnavailable, Gap, RedisTimeouts, open_redis_broker
 
-QUICK = RedisTimeouts(connect=0.5, request=3, ping_interval=0.3, ping=0.3, backoff=0.2)
+QUICK = RedisTimeouts(connect=0.5, request=3, ping_interval=0.3, ping=1, backoff=0.2)
 
 
 def options(primary: RedisServer) -> list[str]:

@@ -15,9 +15,11 @@ from redis_servers import RedisServer, until
 import trio_ws_app as ws
 from trio_ws_app.broker import Delivery, Item, MemoryBroker, RedisTimeouts
 from trio_ws_app.broker.feed import Feed
-from trio_ws_app.registry.fanout import BroadcastResult, Overflow
+from trio_ws_app.registry.fanout import BroadcastResult
 from trio_ws_app.registry.topics import TopicHooks, Topics
 from trio_ws_app.testing import serve_in_memory
+from trio_ws_app.wire.broadcast import Receiver
+from trio_ws_app.wire.overflow import Overflow
 
 
 @attrs.define(eq=False)
@@ -33,14 +35,13 @@ class FakeConnection:
         self.got.append(message)
 
 
-@attrs.define(eq=False)
-class FakeMember:
-    connection: FakeConnection = attrs.field(factory=FakeConnection)
-    overflow: Overflow = Overflow.DISCONNECT
+class FakeMember(Receiver):
+    """A member of no registry, whose connection remembers what it is sent."""
 
-    @property
-    def got(self) -> list[ws.Message]:
-        return self.connection.got
+    def __init__(self, room: int = 1000) -> None:
+        peer = FakeConnection(room)
+        super().__init__(peer, Overflow.DISCONNECT)  # type: ignore[arg-type]
+        self.got = peer.got
 
 
 class SlowBroker(MemoryBroker):
@@ -209,7 +210,7 @@ async def test_a_slow_follower_costs_only_itself(broker: ws.Broker) -> None:
     """What does not fit is treated as in a broadcast and counted; the others get everything."""
     results: list[BroadcastResult] = []
     topics = topics_on(broker, results)
-    slow, quick = FakeMember(FakeConnection(room=1)), FakeMember()
+    slow, quick = FakeMember(room=1), FakeMember()
     async with topics.follow("t", slow), topics.follow("t", quick):
         await topics.publish("t", "1", ())
         await topics.publish("t", "2", ())

@@ -122,6 +122,16 @@ def test_a_wide_character_makes_its_whole_text_wide(
     assert primitives.held_bytes(message) == size
 
 
+def test_an_emptied_list_is_the_same_list(primitives: ModuleType) -> None:
+    """What refers to the list sees that its items are gone."""
+    items = ["one", "two"]
+    known = items
+    primitives.empty(items)
+    assert known == []
+    known.append("three")
+    assert items == ["three"]
+
+
 @given(st.binary(min_size=1, max_size=100), st.lists(st.integers(0, 40), max_size=20))
 def test_a_payload_may_arrive_in_any_pieces(primitives: ModuleType, payload: bytes, sizes: list[int]) -> None:
     """``ArrivingPayload`` takes what is its own of each piece, and is whole when nothing is missing."""

@@ -75,5 +75,5 @@ async def test_a_topic_without_followers_takes_nothing_from_its_feed() -> None:
         with room.register(connection) as member:
             for _ in range(3):
                 async with member.follow("t"):
-                    assert len(broker._feeds["t"]._sinks) == 2
-            assert len(broker._feeds["t"]._sinks) == 1
+                    assert len(broker._feeds["t"]) == 2
+            assert len(broker._feeds["t"]) == 1

@@ -8,8 +8,9 @@ import pytest
 import trio
 from wire_ends import open_ends
 
-from trio_ws_app.registry.fanout import Encoded, Overflow, send_encoded
+from trio_ws_app.registry.fanout import Encoded, send_encoded
 from trio_ws_app.wire.broadcast import queue_on_all
+from trio_ws_app.wire.overflow import Overflow
 
 MESSAGE = bytes(range(256)) * 4
 

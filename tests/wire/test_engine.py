@@ -21,7 +21,7 @@ import trio_ws_app as ws
 from trio_ws_app.request import Request
 from trio_ws_app.testing import connected_pair
 from trio_ws_app.wire.connection import WireConnection
-from trio_ws_app.wire.engine import open_engine
+from trio_ws_app.wire.engine import Engine, open_engine
 from trio_ws_app.wire.transport import Transport
 
 virtual_time = pytest.mark.usefixtures("autojump_clock")
@@ -156,14 +156,45 @@ async def test_a_flushed_connection_is_not_kept() -> None:
 
 
 async def test_many_connections_are_flushed_though_tasks_get_their_turn() -> None:
-    """More than one turn writes to; none is forgotten."""
+    """A task that waits for its turn does not wait for all of them; none is forgotten."""
     async with open_engine() as engine:
-        settings, request = ws.Settings(), Request("GET", "/")
-        transports = [ScriptedTransport() for _ in range(1500)]
-        for transport in transports:
-            WireConnection(engine, transport, settings, request).send_nowait("x")
+        transports = _written_to(engine, 1500)
+        await trio.lowlevel.checkpoint()
+        written = len([transport for transport in transports if transport.taken])
+        assert 0 < written < 1500
         await trio.testing.wait_all_tasks_blocked()
     assert {transport.taken for transport in transports} == {b"\x81\x01x"}
+
+
+@attrs.define(eq=False)
+class CountingFlushed(trio.abc.Instrument):
+    """Counts, turn by turn, to how many something has been written."""
+
+    transports: list[ScriptedTransport]
+    counts: list[int] = attrs.field(factory=list)
+
+    def before_io_wait(self, timeout: float) -> None:  # noqa: ARG002  # an instrument's signature
+        self.counts.append(len([transport for transport in self.transports if transport.taken]))
+
+
+async def test_many_connections_are_flushed_at_once_while_no_task_waits() -> None:
+    """A thousand do not take another turn, for which Trio would have to be woken."""
+    async with open_engine() as engine:
+        await trio.testing.wait_all_tasks_blocked()
+        counting = CountingFlushed(_written_to(engine, 1000))
+        trio.lowlevel.add_instrument(counting)
+        await trio.sleep(0.01)
+        trio.lowlevel.remove_instrument(counting)
+    assert counting.counts[0] == 1000
+
+
+def _written_to(engine: Engine, count: int) -> list[ScriptedTransport]:
+    """The transports of so many connections, to each of which a message has just been sent."""
+    settings, request = ws.Settings(), Request("GET", "/")
+    transports = [ScriptedTransport() for _ in range(count)]
+    for transport in transports:
+        WireConnection(engine, transport, settings, request).send_nowait("x")
+    return transports
 
 
 class Noting:

@@ -22,14 +22,14 @@ def outbox(room: int = 0, vectored: bool = True) -> Outbox:
 def test_an_outbox_counts_bytes_and_an_overhead() -> None:
     """An empty message is not free, and what is written costs nothing any more."""
     box = outbox()
-    assert box.cost == 0
+    assert box.queued_cost() == 0
     for _ in range(10):
         box.push(encode_frame(2, b""))
-    assert box.cost == 10 * (2 + CHUNK_OVERHEAD)
+    assert box.queued_cost() == 10 * (2 + CHUNK_OVERHEAD)
     write(box, 7)
-    assert box.cost == 13 + 7 * CHUNK_OVERHEAD
+    assert box.queued_cost() == 13 + 7 * CHUNK_OVERHEAD
     assert write(box, 13) == WRITTEN
-    assert box.cost == 0
+    assert box.queued_cost() == 0
     assert box.bytes_out == 20
 
 
@@ -41,7 +41,7 @@ def test_an_outbox_is_bounded_whatever_the_size_of_messages(size: int) -> None:
     frame = encode_frame(2, bytes(size))
     while box.fits(len(frame)):
         box.push(frame)
-    assert LIMIT - len(frame) - CHUNK_OVERHEAD < box.cost <= LIMIT
+    assert LIMIT - len(frame) - CHUNK_OVERHEAD < box.queued_cost() <= LIMIT
 
 
 def test_a_send_waits_while_much_is_queued() -> None:
@@ -102,7 +102,7 @@ def test_an_urgent_chunk_takes_the_place_of_the_one_it_supersedes() -> None:
     first, second = Urgent(b"first "), Urgent(b"second ")
     box.push_urgent(first)
     box.push_urgent(second, first)
-    assert box.cost == 14 + 2 * CHUNK_OVERHEAD
+    assert box.queued_cost() == 14 + 2 * CHUNK_OVERHEAD
     write(box, 3)
     box.push_urgent(Urgent(b"third "), second)
     write(box, 100)
@@ -116,12 +116,12 @@ def test_messages_wait_for_the_end_of_a_streamed_one() -> None:
     box.push_streamed(b"begin ")
     box.push(b"other")
     assert not box.has_room()
-    assert box.cost == 11 + 2 * CHUNK_OVERHEAD
+    assert box.queued_cost() == 11 + 2 * CHUNK_OVERHEAD
     box.push_urgent(Urgent(b"ping "))
     box.push_streamed(b"end ")
     write(box, 100)
     assert taken(box) == b"ping begin end "
-    assert box.cost == 5 + CHUNK_OVERHEAD
+    assert box.queued_cost() == 5 + CHUNK_OVERHEAD
     box.end_stream()
     write(box, 100)
     assert taken(box).endswith(b"end other")
@@ -134,7 +134,7 @@ def test_what_waits_for_a_streamed_message_that_breaks_off_is_dropped() -> None:
     box.push_streamed(b"begin")
     box.push(b"other")
     box.drop_held()
-    assert box.cost == 5 + CHUNK_OVERHEAD
+    assert box.queued_cost() == 5 + CHUNK_OVERHEAD
     box.end_stream()
     write(box, 100)
     assert taken(box) == b"begin"
@@ -149,7 +149,7 @@ def test_an_outbox_whose_transport_is_lost_says_so() -> None:
     assert box.write() == LOST
     box.discard()
     assert box.is_empty()
-    assert box.cost == 0
+    assert box.queued_cost() == 0
 
 
 async def test_an_outbox_that_is_sealed_takes_what_went_before() -> None:

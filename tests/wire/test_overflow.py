@@ -74,7 +74,7 @@ def test_the_latest_frame_takes_the_place_of_an_older_one_with_its_key() -> None
     assert not frames.replace_latest(keyed("a", b"a2 "))
     box.push(keyed("a", b"a2 "))
     assert frames.replace_latest(keyed("b", b"longer "))
-    assert box.cost == 2 + 7 + 3 + 3 * CHUNK_OVERHEAD
+    assert box.queued_cost() == 2 + 7 + 3 + 3 * CHUNK_OVERHEAD
     box.begin_stream()
     box.push(keyed("c", b"c1 "))
     assert frames.replace_latest(keyed("c", b"c2 "))
@@ -90,7 +90,7 @@ def test_a_later_frame_does_not_grow_the_queue_beyond_its_bound() -> None:
     box.push(bytes(500))
     assert not frames.replace_latest(Frame(bytes(1000 - 500 - 2 * CHUNK_OVERHEAD + 1)))
     assert frames.replace_latest(Frame(bytes(1000 - 500 - 2 * CHUNK_OVERHEAD)))
-    assert box.cost == 1000
+    assert box.queued_cost() == 1000
     alone, alone_frames = outbox(1000)
     alone.push(Frame(bytes(100)))
     assert alone_frames.replace_latest(Frame(bytes(2000)))

@@ -191,7 +191,8 @@ class HttpLink:
             self.transport.watch(not self._paused, blocked)
             self._time_sending()
         if not blocked and (self.answer.complete or self._rejected):
-            self._finish()
+            self._finish_parts()
+            self._owner.answered(self)
 
     def _time_sending(self) -> None:
         """Whenever some of it is taken, the client has ``send_timeout`` again."""
@@ -248,10 +249,6 @@ class HttpLink:
         self.gone = True
         self._finish_parts()
         self.scope.cancel()
-
-    def _finish(self) -> None:
-        self._finish_parts()
-        self._owner.answered(self)
 
     def _finish_parts(self) -> None:
         self.over = True

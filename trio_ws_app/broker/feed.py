@@ -6,11 +6,11 @@ import logging
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import attrs
 
-from .delivery import Delivery, Gap, Item, Sink
+from .delivery import Delivery, Gap, Item
 from .history import History
 from .position import Position
 from .tracing import BrokerTracing
@@ -34,49 +34,69 @@ class Recovery:
     position: Position | None
 
 
-class Feed(ABC):
+class Sinks(Generic[Taken]):
+    """What is called with each item of a topic, in the broker's own task: it must not wait."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[Callable[[Taken], object]] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._counts)
+
+    def add(self, sink: Callable[[Taken], object]) -> None:
+        """Have ``sink`` called from now on; one that is added several times is called once for an item."""
+        self._counts[sink] += 1
+
+    def discard(self, sink: Callable[[Taken], object]) -> None:
+        """Take back one ``add``."""
+        self._counts[sink] -= 1
+        if not self._counts[sink]:
+            del self._counts[sink]
+
+    def call(self, items: Iterable[Taken]) -> None:
+        """Call every sink with each item; one that fails is logged and costs the others nothing."""
+        for item in items:
+            for sink in tuple(self._counts):
+                try:
+                    sink(item)
+                except (KeyboardInterrupt, SystemExit):
+                    raise
+                except BaseException:  # a panic of an extension is one, too (G5)
+                    logger.exception("what follows a topic failed to take a message")
+
+
+class Feed(Sinks[Item], ABC):
     """A topic that is subscribed at the broker, within a block ``async with broker.open_feed(topic)``.
 
-    Its sinks are called with every ``Delivery`` and every ``Gap``, in the broker's own task: they must not
-    wait and must not raise.
+    Its sinks are called with every ``Delivery`` and every ``Gap``.
     """
 
     def __init__(self, topic: str, tracing: BrokerTracing | None) -> None:
+        super().__init__()
         self._topic = topic
         self._tracing = tracing
-        self._sinks: Counter[Sink] = Counter()
-
-    def add(self, sink: Sink) -> None:
-        """Have ``sink`` called from now on; one that is added several times is called once for an item."""
-        self._sinks[sink] += 1
-
-    def discard(self, sink: Sink) -> None:
-        """Take back one ``add``."""
-        self._sinks[sink] -= 1
-        if not self._sinks[sink]:
-            del self._sinks[sink]
 
     def deliver(self, items: Iterable[Item]) -> None:
-        """Call every sink with each item; one that fails is logged and costs the others nothing."""
+        """Call every sink with each item, in a span of its own if it is traced."""
         if self._tracing is None:
-            call_sinks(self._sinks, items)
+            self.call(items)
             return
         for item in items:
             if isinstance(item, Gap) or item.traceparent is None:
-                call_sinks(self._sinks, (item,))
-                continue
-            self._deliver_traced(self._tracing, item)
+                self.call((item,))
+            else:
+                self._deliver_traced(self._tracing, item)
 
     def _deliver_traced(self, tracing: BrokerTracing, item: Delivery) -> None:
         delivered = False
         try:
             with tracing.delivering(self._topic, item):
                 delivered = True
-                call_sinks(self._sinks, (item,))
+                self.call((item,))
         except Exception:  # samplers and processors of spans are the application's
             logger.exception("a message could not be traced")
             if not delivered:
-                call_sinks(self._sinks, (item,))
+                self.call((item,))
 
     @abstractmethod
     async def recover(self, since: Position | None, last: int = 0) -> Recovery:
@@ -100,18 +120,6 @@ class Feed(ABC):
         Raises:
             BrokerUnavailable: the broker did not answer within a bounded time.
         """
-
-
-def call_sinks(sinks: Iterable[Callable[[Taken], object]], items: Iterable[Taken]) -> None:
-    """Call every sink with each item; one that fails is logged and costs the others nothing."""
-    for item in items:
-        for sink in tuple(sinks):
-            try:
-                sink(item)
-            except (KeyboardInterrupt, SystemExit):
-                raise
-            except BaseException:  # a panic of an extension is one, too (G5)
-                logger.exception("what follows a topic failed to take a message")
 
 
 def recovery(

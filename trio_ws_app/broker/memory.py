@@ -48,9 +48,7 @@ class MemoryBroker(Broker):
 
     def _accept(self, publishing: Publishing) -> Position | None:
         if publishing.history is None:
-            delivery = Delivery(
-                publishing.message, publishing.publish_id, traceparent=publishing.traceparent
-            )
+            delivery = Delivery(publishing.message, publishing.publish_id, traceparent=publishing.traceparent)
         else:
             delivery = self._histories.record(publishing, publishing.history)
         self._published += 1

@@ -7,21 +7,20 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import attrs
 import trio
 
-from .feed import call_sinks
+from .feed import Sinks
 from .presence import AlreadyPresent, PresenceEvent, PresenceSink, Present, Roster, encoded_info, user_of
 
 
 @attrs.define(eq=False)
 class _Room:
     roster: Roster = attrs.field(factory=Roster)
-    sinks: Counter[PresenceSink] = attrs.field(factory=Counter)
+    sinks: Sinks[PresenceEvent] = attrs.field(factory=Sinks)
     lingering: dict[str, Present] = attrs.field(factory=dict)  # by user, of whom it is the only member
 
     def join(self, present: Present, *, exclusive: bool) -> None:
@@ -29,7 +28,7 @@ class _Room:
         old = self.lingering.get(present.user)
         if exclusive and self.roster.has_user(present.user) and (old is None or old.info != present.info):
             raise AlreadyPresent(present.user)
-        self.tell(self.roster.join(present))
+        self.sinks.call(self.roster.join(present))
         if old is not None:
             self.leave(old)
 
@@ -43,14 +42,11 @@ class _Room:
     def leave(self, present: Present) -> None:
         if self.lingering.get(present.user) is present:
             del self.lingering[present.user]
-        self.tell(self.roster.leave(present.member))
-
-    def tell(self, events: list[PresenceEvent]) -> None:
-        call_sinks(self.sinks, events)
+        self.sinks.call(self.roster.leave(present.member))
 
 
 class MemoryPresence:
-    """The members of each topic. ``nursery`` has a task for each that lingers; without one none does."""
+    """The members of each topic. ``nursery`` has a task for each that lingers, as long as it is open."""
 
     def __init__(self, nursery: trio.Nursery | None) -> None:
         self._nursery = nursery
@@ -69,7 +65,7 @@ class MemoryPresence:
         try:
             yield present
         finally:
-            if linger > 0 and self._nursery is not None:
+            if linger > 0 and self._nursery is not None and not self._nursery.cancel_scope.cancel_called:
                 room.linger(present)
                 self._nursery.start_soon(self._leave_later, topic, room, present, linger)
             else:
@@ -88,13 +84,11 @@ class MemoryPresence:
         """See ``Broker.watch_presence``."""
         await trio.lowlevel.checkpoint()
         room = self._rooms.setdefault(topic, _Room())
-        room.sinks[sink] += 1
+        room.sinks.add(sink)
         try:
             yield room.roster
         finally:
-            room.sinks[sink] -= 1
-            if not room.sinks[sink]:
-                del room.sinks[sink]
+            room.sinks.discard(sink)
             self._forget_empty(topic)
 
     def roster(self, topic: str) -> Roster:

@@ -35,8 +35,7 @@ class RecentForms(Generic[Form]):
         form = self._kept.get(position)
         if form is None:
             form = make(delivery)
-            if isinstance(form, str | bytes):  # an application may make anything
-                self._keep(position, form)
+            self._keep(position, form)
         return form
 
     def _keep(self, position: Position, form: Form) -> None:

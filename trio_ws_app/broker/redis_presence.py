@@ -49,6 +49,7 @@ class RedisPresence:
         self._nursery = nursery
         self._lease = Lease(deployment, self._remove_process, self._join_again)
         self._is_kept = False
+        self._is_closing = False
         self._numbers = itertools.count(1)
         self._topics: dict[bytes, _Topic] = {}
         self._idle = trio.Event()  # when no change is on its way
@@ -75,8 +76,10 @@ class RedisPresence:
     ) -> AsyncGenerator[Present]:
         """See ``Broker.join``."""
         text = encoded_info(info)
+        if self._is_closing:
+            raise BrokerUnavailable("not present: the broker is closed")
         self._keep_lease()
-        member = Member(next(self._numbers), b"")
+        member = Member(next(self._numbers), b"", linger)
         name_here = f"{self._lease.name.decode()}:{member.number}"
         user = user_of(info, name_here)
         member.value = encode_value(user, text)
@@ -87,12 +90,18 @@ class RedisPresence:
             await self._until_done(came)
             yield Present(name_here, user, info)
         finally:
-            if linger > 0 and member.has_come:
-                member.lingers_until = trio.current_time() + linger
-                self._change(topic, member, LINGERS)
-                self._nursery.start_soon(self._leave_later, topic, member)
-            else:
-                self._leave(topic, member)
+            self._end(topic, member)
+
+    def _end(self, topic: _Topic, member: Member) -> None:
+        """The member's block ends, unless the broker has ended before."""
+        if member.number not in topic.members or member.lingers_until is not None:
+            return
+        if member.linger > 0 and member.has_come:
+            member.lingers_until = trio.current_time() + member.linger
+            self._change(topic, member, LINGERS)
+            self._nursery.start_soon(self._leave_later, topic, member)
+        else:
+            self._leave(topic, member)
 
     async def _until_done(self, change: Change) -> None:
         with self._deployment.patience.limit():
@@ -163,9 +172,13 @@ class RedisPresence:
                 await change.done.wait()
 
     async def aclose(self) -> None:
-        """Have Redis know which members have left; those that linger stay as long as they would have."""
+        """Have Redis know that all members have left; those that linger stay as long as they would have."""
+        self._is_closing = True
         if not self._is_kept:
             return
+        for topic in tuple(self._topics.values()):
+            for member in tuple(topic.members.values()):
+                self._end(topic, member)
         now = trio.current_time()
         staying = [member for topic in self._topics.values() for member in topic.members.values()]
         longest = max((member.lingers_until or now for member in staying), default=now)
@@ -198,13 +211,11 @@ class RedisPresence:
             view.visits += 1
             try:
                 await view.load()
-                view.sinks[sink] += 1
+                view.sinks.add(sink)
                 try:
                     yield view.roster
                 finally:
-                    view.sinks[sink] -= 1
-                    if not view.sinks[sink]:
-                        del view.sinks[sink]
+                    view.sinks.discard(sink)
             finally:
                 view.visits -= 1
                 if not view.visits:

@@ -25,6 +25,7 @@ class Member:
 
     number: int
     value: bytes
+    linger: float = 0.0  # seconds
     has_come: bool = False  # Redis knows it
     lingers_until: float | None = None
 

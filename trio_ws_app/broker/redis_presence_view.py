@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Awaitable, Callable
 
 import trio
 
 from .base import BrokerUnavailable
 from .delivery import Delivery, Gap, Item
-from .feed import Feed, call_sinks
+from .feed import Feed, Sinks
 from .position import Position
-from .presence import PresenceEvent, PresenceSink, Present, Roster
+from .presence import PresenceEvent, Present, Roster
 
 Snapshot = tuple[list[Present], Position | None]
 
@@ -24,7 +23,7 @@ class View:
         self, snapshot: Callable[[], Awaitable[Snapshot]], feed: Feed, nursery: trio.Nursery
     ) -> None:
         self.visits = 0
-        self.sinks: Counter[PresenceSink] = Counter()
+        self.sinks: Sinks[PresenceEvent] = Sinks()
         self.roster = Roster()
         self._snapshot = snapshot
         self._feed = feed
@@ -32,6 +31,7 @@ class View:
         self._loading = trio.Lock()
         self._is_loaded = False
         self._epoch: str | None = None  # of the newest event
+        self._gaps = 0  # how often events may have been lost
         self._waiting: list[Delivery] = []  # what has come since the list was asked for
         self._reloading = trio.CancelScope()
         feed.add(self._take)
@@ -45,10 +45,13 @@ class View:
         async with self._loading:
             if self._is_loaded:
                 return
-            members, position = await self._snapshot()
+            gaps = -1
+            while gaps != self._gaps:  # what was read before a gap may lack what was lost in it
+                gaps = self._gaps
+                members, position = await self._snapshot()
             self._is_loaded = True
             self._epoch = _epoch_of(position)
-            self._tell(self.roster.replace(members))
+            self.sinks.call(self.roster.replace(members))
             waiting, self._waiting = self._waiting, []
             for delivery in waiting:
                 if not _is_part(delivery.position, position):
@@ -61,6 +64,7 @@ class View:
             self._reloading = trio.CancelScope()
             self._nursery.start_soon(self._load_again, self._reloading)
         if isinstance(item, Gap):
+            self._gaps += 1
             return
         if self._is_loaded:
             self._apply(item)
@@ -83,12 +87,9 @@ class View:
     def _apply(self, delivery: Delivery) -> None:
         kind, member, *rest = json.loads(delivery.message)
         if kind == "+":
-            self._tell(self.roster.join(Present(member, *rest)))
+            self.sinks.call(self.roster.join(Present(member, *rest)))
         else:
-            self._tell(self.roster.leave(member))
-
-    def _tell(self, events: list[PresenceEvent]) -> None:
-        call_sinks(self.sinks, events)
+            self.sinks.call(self.roster.leave(member))
 
 
 def _epoch_of(position: Position | None) -> str | None:

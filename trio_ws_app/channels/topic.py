@@ -15,8 +15,9 @@ from ..broker.feed import Feed
 from ..broker.presence import Join, PresenceEvent
 from ..connection import Connection
 from ..json_codec import JsonCodec
-from ..registry.fanout import Encoded, Outcome, Overflow, send_encoded
+from ..registry.fanout import Encoded, Outcome, send_encoded
 from ..wire.broadcast import queue_on_all
+from ..wire.overflow import Overflow
 from .publications import ClientInfo, Texts, line, publications_among, push_text
 from .rules import SlowPolicy
 

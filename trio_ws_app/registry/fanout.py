@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from enum import StrEnum
-from typing import Protocol
 
 import attrs
 import trio
@@ -15,23 +14,11 @@ from ..errors import ConnectionClosed
 from ..protocol.closing import State
 from ..protocol.deflate import deflate_once
 from ..protocol.frames import Frame, Opcode, encode_frame
-from ..wire.broadcast import queue_on_all
+from ..wire.broadcast import Receiver, queue_on_all, queue_on_receivers
 from ..wire.connection import WireConnection
+from ..wire.overflow import Overflow
 
 _TEXT, _BINARY = int(Opcode.TEXT), int(Opcode.BINARY)
-
-
-class Overflow(StrEnum):
-    """What happens to a message for a peer whose queue is full."""
-
-    DISCONNECT = "disconnect"
-    """The peer is closed with 1013 and may come back."""
-    DROP_NEWEST = "drop-newest"
-    """This message is not sent to it."""
-    DROP_OLDEST = "drop-oldest"
-    """Queued broadcast messages make room, the oldest first."""
-    LATEST = "latest"
-    """At most one message a key waits: a newer one takes its place."""
 
 
 class Outcome(StrEnum):
@@ -136,31 +123,21 @@ def broadcast(connections: Iterable[Connection], message: Message) -> BroadcastR
     return _tally(len(receivers) - len(rest), outcomes)
 
 
-class Receiver(Protocol):
-    """A connection with an overflow policy of its own: a member of a registry."""
-
-    @property
-    def connection(self) -> Connection: ...
-    @property
-    def overflow(self) -> Overflow: ...
-
-
 def send_to_members(
-    members: Sequence[Receiver], message: Message, key: object = None, exclude: Collection[object] = ()
+    members: Collection[Receiver], message: Message, key: object = None, exclude: Collection[object] = ()
 ) -> BroadcastResult:
     """Send a shared message to the members that are not in ``exclude``, nor their connections."""
     hash(key)  # TypeError for what is no key, before anything is sent
+    receivers = list(members)
     if exclude:
-        members = [one for one in members if one not in exclude and one.connection not in exclude]
-    latest = Overflow.LATEST in [one.overflow for one in members]
-    plain, rest = queue_on_all([one.connection for one in members], message, key, latest)
+        receivers = [one for one in members if one not in exclude and one.connection not in exclude]
+    plain, rest = queue_on_receivers(receivers, message, key)
     if not rest:
-        return BroadcastResult(len(members))
+        return BroadcastResult(len(receivers))
     encoded = Encoded(message, plain)
-    slow = (members[place] for place in rest)
-    return _tally(
-        len(members) - len(rest), [send_encoded(one.connection, encoded, one.overflow) for one in slow]
-    )
+    slow = (receivers[place] for place in rest)
+    outcomes = [send_encoded(one.connection, encoded, one.overflow) for one in slow]
+    return _tally(len(receivers) - len(rest), outcomes)
 
 
 def _tally(sent: int, outcomes: list[Outcome]) -> BroadcastResult:

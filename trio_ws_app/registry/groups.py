@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 from ..connection import Connection, Message
-from .fanout import BroadcastResult, Receiver, send_to_members
+from ..wire.broadcast import Receiver
+from .fanout import BroadcastResult, send_to_members
 
 Joined = TypeVar("Joined", bound=Receiver)
 
@@ -37,7 +38,7 @@ class Group(Generic[Joined]):
         self, message: Message, *, exclude: Collection[Connection | Joined] = (), key: object = None
     ) -> BroadcastResult:
         """Send ``message`` to the members but those in ``exclude``, as ``Registry.broadcast`` does."""
-        return self._count(send_to_members(list(self), message, key, exclude))
+        return self._count(send_to_members(self._groups.members(self.key), message, key, exclude))
 
 
 class Groups(Generic[Joined]):

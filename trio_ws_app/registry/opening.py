@@ -12,7 +12,7 @@ from ..broker.base import Broker
 from ..broker.history import History
 from ..broker.memory import MemoryBroker
 from ..concurrency.background import background
-from .fanout import Overflow
+from ..wire.overflow import Overflow
 from .registry import Member, Registry
 from .topics import Envelope, OnGap, OnPresence, TopicHooks
 
@@ -45,7 +45,8 @@ async def open_registry(
     ``on_gap(topic, gap)`` is called when messages of a topic may have been lost: what it returns is sent
     to the topic's followers, or to the one that returned too late; None sends nothing.
     ``envelope(topic, message, position)`` makes what followers are sent of a message, once a message and
-    process; a client that is sent positions can come back with the last one.
+    process; a client that is sent positions can come back with the last one. If it fails, that is logged, and
+    what ``on_gap`` says of a gap stands in the place of the message.
     ``on_presence(topic, event)``, with a ``Join`` or ``Leave``, says what members that follow with
     ``presence`` are sent of the others; None sends nothing.
 

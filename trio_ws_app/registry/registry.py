@@ -21,7 +21,9 @@ from ..broker.presence import Present
 from ..connection import Connection, Message
 from ..errors import CloseCode
 from ..protocol.closing import close_payload
-from .fanout import BroadcastResult, Overflow, send_to_members
+from ..wire.broadcast import Receiver
+from ..wire.overflow import Overflow
+from .fanout import BroadcastResult, send_to_members
 from .groups import Group, Groups
 from .subscriptions import Subscriptions
 from .topics import Following, TopicHooks, Topics
@@ -29,23 +31,23 @@ from .topics import Following, TopicHooks, Topics
 Info = TypeVar("Info")
 
 
-class Member(Generic[Info]):
+class Member(Receiver, Generic[Info]):
     """One registered connection: what the application knows about it, and the scope of its block.
 
     ``with registry.register(connection, info) as member:`` enters the set and a cancel scope; leaving
     the block, whatever ends it, leaves both (G4).
     """
 
-    __slots__ = ("_registry", "_subscriptions", "connection", "info", "overflow", "scope")
+    __slots__ = ("_is_registered", "_registry", "_subscriptions", "info", "scope")
 
     def __init__(
         self, registry: Registry[Info], connection: Connection, info: Info, overflow: Overflow
     ) -> None:
+        super().__init__(connection, overflow)
         self._registry = registry
-        self.connection = connection
         self.info = info
-        self.overflow = overflow  # what happens to a broadcast that the member's queue has no room for
         self._subscriptions = Subscriptions()
+        self._is_registered: bool | None = None  # before its block
         self.scope = trio.CancelScope()
 
     def __enter__(self) -> Member[Info]:
@@ -105,14 +107,18 @@ class Member(Generic[Info]):
         ``exclusive`` it is the only member of its user.
 
         A live message that does not fit into the member's queue is treated as a broadcast that does not,
-        by its ``overflow`` policy. Following a topic twice at once brings each message once.
+        by its ``overflow`` policy. Following a topic twice at once brings each message once; what the second
+        block asks for of the past is not sent.
 
         Raises:
             BrokerUnavailable: the broker did not acknowledge, or the history could not be read, in time;
                 nothing stays behind then.
             AlreadyPresent: the member's user is present already, and this was to be ``exclusive``.
             ConnectionClosed: the member's connection ended while it was sent what it had missed.
+            trio.ClosedResourceError: the registration has ended.
+            RuntimeError: the registration has not begun.
         """
+        self._check_registered()
         return self._registry._topics.follow(topic, self, since, last, presence, linger, exclusive)
 
     async def subscribe(
@@ -130,9 +136,13 @@ class Member(Generic[Info]):
 
         Raises:
             ValueError: the member has subscribed to the topic already.
-            trio.ClosedResourceError: it was unsubscribed, or the registration ended, before this returned.
+            trio.ClosedResourceError: it was unsubscribed, or the registration ended, before this returned,
+                or the registry is closing.
         """
         block = self.follow(topic, since=since, last=last, presence=presence, linger=linger)
+        await trio.lowlevel.checkpoint_if_cancelled()  # as a registry that is closing cancels its members
+        if self._registry._closing:
+            raise trio.ClosedResourceError("the registry is closing")
         return await self._subscriptions.begin(topic, block, self._registry._background())
 
     async def unsubscribe(self, topic: str) -> None:
@@ -142,6 +152,12 @@ class Member(Generic[Info]):
             ValueError: the member has not subscribed to the topic.
         """
         await self._subscriptions.end(topic)
+
+    def _check_registered(self) -> None:
+        if self._is_registered is None:
+            raise RuntimeError("a member follows topics within the block of its registration")
+        if not self._is_registered:
+            raise trio.ClosedResourceError("the registration has ended")
 
     def _end_subscriptions(self) -> None:
         for topic in self._subscriptions.cancel_all():
@@ -211,7 +227,7 @@ class Registry(Generic[Info]):
         Encodes once, never waits (G10). ``key`` is what the policy ``latest`` compares. Returns how many
         members it was sent to, dropped for, and disconnected.
         """
-        members = list(self._members) if where is None else self.find(where)
+        members = self._members if where is None else self.find(where)
         return self._count(send_to_members(members, message, key, exclude))
 
     def _count(self, result: BroadcastResult) -> BroadcastResult:
@@ -262,6 +278,7 @@ class Registry(Generic[Info]):
     def _enter(self, member: Member[Info]) -> None:
         self._blocks += 1
         self._members[member] = None
+        member._is_registered = True
         if self._closing:
             member.cancel()
 
@@ -280,6 +297,7 @@ class Registry(Generic[Info]):
 
     def _leave(self, member: Member[Info]) -> None:
         self._withdraw(member)
+        member._is_registered = False
         member._end_subscriptions()
         self._blocks -= 1
         if self._closing and not self._blocks:

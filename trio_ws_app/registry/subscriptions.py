@@ -51,7 +51,6 @@ class Subscriptions:
         """
         if topic in self._by_topic:
             raise ValueError(f"the member has subscribed to {topic!r} already")
-        await trio.lowlevel.checkpoint_if_cancelled()
         subscription = self._by_topic[topic] = _Subscription()
         try:
             following: Following | None = await nursery.start(subscription.keep, block)
@@ -59,7 +58,7 @@ class Subscriptions:
             if self._by_topic.get(topic) is subscription:
                 del self._by_topic[topic]
             raise
-        if following is None:
+        if following is None or subscription.scope.cancel_called:
             raise trio.ClosedResourceError(f"{topic!r} was unsubscribed before the subscription began")
         return following
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -10,20 +11,23 @@ from typing import Final
 import attrs
 import trio
 
-from ..broker.base import Broker
+from ..broker.base import Broker, checked
 from ..broker.delivery import Delivery, Gap, Item, cost
 from ..broker.feed import Feed, Recovery
 from ..broker.history import History, HistoryRules
 from ..broker.position import Position
 from ..broker.presence import PresenceEvent, Present
 from ..broker.recent import RecentForms
-from ..callbacks import in_own_context
+from ..callbacks import in_own_context, refuse_coroutine
 from ..connection import Connection, Message
-from .fanout import BroadcastResult, Receiver, send_to_members
+from ..wire.broadcast import Receiver
+from .fanout import BroadcastResult, send_to_members
 
 OnGap = Callable[[str, Gap], Message | None]
 OnPresence = Callable[[str, PresenceEvent], Message | None]
 Envelope = Callable[[str, Message, Position | None], Message]
+
+logger = logging.getLogger("trio_ws_app.registry")
 
 _MAX_EXCLUDED: Final = 20_000  # messages of one topic whose exclusion is remembered until they come back
 _AT_ONCE: Final = 64 * 1024  # bytes that a returning member has missed, and that are sent without waiting
@@ -86,11 +90,11 @@ class _Topic:
         excluded: Excluded = ()
         if isinstance(item, Delivery) and item.publish_id is not None:
             excluded = self.excluded.pop(item.publish_id, ())
-        message = self.message_for(item)
+        message = self.message_for(self.form_of(item))
         if message is not None:
             # The policy "latest" keeps one message for each key: a topic's own, which no broadcast can have.
             key = (_Topic, self.name)
-            self.count(send_to_members(list(self.followers), message, key, excluded))
+            self.count(send_to_members(self.followers, message, key, excluded))
 
     def on_presence(self, event: PresenceEvent) -> None:
         """Tell the followers that are present, apart from the user that comes or goes."""
@@ -100,17 +104,31 @@ class _Topic:
         if message is not None and others:
             self.count(send_to_members(others, message))
 
-    def message_for(self, item: Item) -> Message | None:
-        """What a follower is sent for an item; None if nothing."""
+    def form_of(self, item: Item) -> Message | Gap:
+        """What is made of an item; a Gap if the application fails to."""
         if isinstance(item, Gap):
-            return None if self.hooks.on_gap is None else self.hooks.on_gap(self.name, item)
+            return item
         if self.hooks.envelope is None:
             return item.message
-        return self.envelopes.form_of(item, self._put_into_envelope)
+        try:
+            return self.envelopes.form_of(item, self._put_into_envelope)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:  # a panic of an extension is one, too (G5)
+            logger.exception("a message of %r could not be put into its envelope", self.name)
+            return Gap("a message could not be put into its envelope", 1)
 
     def _put_into_envelope(self, item: Delivery) -> Message:
         assert self.hooks.envelope is not None
-        return self.hooks.envelope(self.name, item.message, item.position)
+        form = self.hooks.envelope(self.name, item.message, item.position)
+        refuse_coroutine(self.hooks.envelope, form, "an envelope is a plain function")
+        return checked(self.name, form)
+
+    def message_for(self, form: Message | Gap) -> Message | None:
+        """What a follower is sent; None if nothing."""
+        if not isinstance(form, Gap):
+            return form
+        return None if self.hooks.on_gap is None else self.hooks.on_gap(self.name, form)
 
     def exclude(self, excluded: Excluded) -> str:
         """Remember the members that do not get the message published with the identity that this returns."""
@@ -126,9 +144,10 @@ class _Topic:
         self, feed: Feed, follower: Receiver, since: Position | None, last: int, history: History | None
     ) -> Following:
         """Send what the follower has missed, as fast as its peer takes it, then let it have what is live."""
-        if follower in self.followers:
+        if follower in self.followers:  # what it has missed cannot come any more before what is live
+            position = (await feed.recover(None)).position
             self.followers[follower] += 1
-            return Following(None, None)
+            return Following(None if since is None else False, position)
         if since is None and not last and history is not None:
             # Read only to know where this begins, so that nothing after it can be missed unnoticed.
             recovery = attrs.evolve(await feed.recover(None, 1), items=())
@@ -136,7 +155,8 @@ class _Topic:
             recovery = await feed.recover(since, last)
         began = Following(recovery.recovered, recovery.position)
         while recovery.items:
-            await self._send_missed(follower, recovery)
+            is_whole = await self._send_missed(follower, recovery)
+            began = attrs.evolve(began, recovered=began.recovered and is_whole)
             if recovery.position is None:
                 break
             recovery = await feed.recover(recovery.position)
@@ -147,16 +167,21 @@ class _Topic:
         self.followers[follower] = self.followers.get(follower, 0) + 1
         return began
 
-    async def _send_missed(self, follower: Receiver, recovery: Recovery) -> None:
+    async def _send_missed(self, follower: Receiver, recovery: Recovery) -> bool:
+        """Send all items; whether there was no gap. A checkpoint only if there are messages among them."""
         size = sum(cost(item.message) for item in recovery.items if isinstance(item, Delivery))
+        is_whole = True
         for item in recovery.items:
-            message = self.message_for(item)
+            form = self.form_of(item)
+            is_whole = is_whole and not isinstance(form, Gap)
+            message = self.message_for(form)
             if message is None:
                 continue
             if isinstance(item, Gap):
                 self.count(send_to_members([follower], message))
             else:
                 await _send(follower.connection, message, at_once=size <= _AT_ONCE)
+        return is_whole
 
     def end(self, follower: Receiver) -> None:
         """Take back one ``begin``, unless ``drop`` has."""

@@ -60,11 +60,8 @@ class Connections:
         self.open[connection] = None
         self.live[connection] = None
         if self._max_age is not None:
-            self._limit_age(connection, self._max_age * random.uniform(0.9, 1.1))
-
-    def _limit_age(self, connection: WireConnection, age: float) -> None:
-        engine = connection.engine
-        self.open[connection] = engine.deadlines.at(engine.now() + age, _AgeLimit(connection))
+            end = self._core.engine.now() + self._max_age * random.uniform(0.9, 1.1)
+            self.open[connection] = self._core.engine.deadlines.at(end, _AgeLimit(connection))
 
     async def wait_none(self) -> None:
         """Wait until there are no connections."""

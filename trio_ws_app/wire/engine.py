@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .sending import Sender
 
 _FLUSHES_A_TURN = 512  # then the other tasks get their turn
+_FLUSHES_WHEN_IDLE = 2048  # if no task waits for its turn; then sockets are read again
 _LATE = 0.1  # seconds after which a deadline was missed because the process stood still
 _TURNS = 10  # until every task that reads or writes a stream has noticed what came during a standstill
 _WATCHING = "watching"
@@ -133,7 +134,7 @@ class Engine(trio.abc.Instrument):
     def before_io_wait(self, timeout: float) -> None:
         """Write out what was queued, whether or not the tasks that queued it come back."""
         try:
-            if self.to_flush and self._flush():
+            if self.to_flush and self._flush(_FLUSHES_A_TURN if timeout == 0 else _FLUSHES_WHEN_IDLE):
                 # Trio has decided already how long it waits, and does not know of the tasks and deadlines
                 # that have come up since, nor of what is left to write.
                 self.wake_scheduler()
@@ -143,9 +144,9 @@ class Engine(trio.abc.Instrument):
             self._fail(error)
         self._in_turn = False
 
-    def _flush(self) -> bool:
-        senders = self.to_flush[:_FLUSHES_A_TURN]
-        del self.to_flush[:_FLUSHES_A_TURN]
+    def _flush(self, most: int) -> bool:
+        senders = self.to_flush[:most]
+        del self.to_flush[:most]
         return flush(senders) or bool(self.to_flush)
 
     # -- waking Trio -------------------------------------------------------------------------

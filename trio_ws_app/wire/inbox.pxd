@@ -1,5 +1,6 @@
 cimport cython
 
+from trio_ws_app.primitives cimport empty
 from trio_ws_app.protocol.decoder cimport Decoder
 
 cdef Py_ssize_t _WORTH_SWEEPING

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from trio.lowlevel import Task, reschedule
 
+from ..primitives import empty
 from ..protocol.errors import ProtocolError
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class Inbox:
 
     def clear(self) -> object:
         """Forget every message."""
-        self.messages.clear()
+        empty(self.messages)
         self._taken = 0
         self._cost = 0
         return None

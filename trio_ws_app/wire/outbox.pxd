@@ -1,5 +1,6 @@
 cimport cython
 
+from trio_ws_app.primitives cimport empty
 from trio_ws_app.wire.transport cimport Transport
 
 cdef Py_ssize_t _JOIN_LIMIT

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from trio.lowlevel import Task, reschedule
 
-from ..primitives import BLOCKED, LOST
+from ..primitives import BLOCKED, LOST, empty
 
 if TYPE_CHECKING:
     from .transport import Transport
@@ -68,13 +68,8 @@ class Outbox:
 
     # -- how much there is -------------------------------------------------------------------
 
-    @property
-    def cost(self) -> int:
-        """Bytes that wait for the peer, and an overhead for each chunk."""
-        return self.queued_cost()
-
     def queued_cost(self) -> int:
-        """As ``cost``."""
+        """Bytes that wait for the peer, and an overhead for each chunk."""
         count = len(self.chunks) - self._first - self._gone_between
         if self.held is not None:
             count += len(self.held)
@@ -282,7 +277,7 @@ class Outbox:
         return None
 
     def _forget_chunks(self) -> object:
-        self.chunks.clear()
+        empty(self.chunks)
         self._first = self._gone_between = self._head_sent = 0
         self._in_frame = False
         self.shifts += 1

@@ -1,14 +1,28 @@
 # cython: annotation_typing=False
-"""What may give way in a full outbox: frames that are shared with other connections."""
+"""What happens where an outbox is full, and what may give way there: frames that many connections share."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from ..protocol.frames import Frame
 
 if TYPE_CHECKING:
     from .outbox import Outbox
+
+
+class Overflow(StrEnum):
+    """What happens to a message for a peer whose queue is full."""
+
+    DISCONNECT = "disconnect"
+    """The peer is closed with 1013 and may come back."""
+    DROP_NEWEST = "drop-newest"
+    """This message is not sent to it."""
+    DROP_OLDEST = "drop-oldest"
+    """Queued broadcast messages make room, the oldest first."""
+    LATEST = "latest"
+    """At most one message a key waits: a newer one takes its place."""
 
 
 class SharedFrames:
