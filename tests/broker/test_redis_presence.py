@@ -199,9 +199,11 @@ async def test_leaving_while_redis_is_away(own_redis: RedisServer, broker: Broke
             async with broker.join("t", "eve"):
                 pass
         own_redis.resume()
-        await until(lambda: len(events) == 2)
+        await until(lambda: Leave("ann", "ann") in events)
         await trio.sleep(0.3)
-        assert events == [Join("ann", "ann"), Leave("ann", "ann")]
+        assert events[:2] == [Join("ann", "ann"), Leave("ann", "ann")]
+        # Redis may be back while a last attempt to let her in is on its way.
+        assert events[2:] in ([], [Join("eve", "eve"), Leave("eve", "eve")])
         assert await other.presence("t") == []
 
 
