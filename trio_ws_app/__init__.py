@@ -113,7 +113,7 @@ if TYPE_CHECKING:
 else:
     # Few programs need all of these modules, which take longer to import than Trio: each is imported when one
     # of its names is first used. No such name can be a module's too, as ``duplex`` and ``json_messages`` are.
-    _PARTS = {"asgi", "auth", "broker", "channels", "client", "protocol", "registry", "server", "testing", "wire"}
+    _PARTS = {"asgi", "auth", "broker", "channels", "client", "protocol", "registry", "server", "testing"}
     _LATER = {
         "asgi.adapter": "from_asgi from_starlette",
         "asgi.quart": "from_quart",
