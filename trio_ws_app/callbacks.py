@@ -13,6 +13,7 @@ from contextvars import copy_context
 from functools import partial
 from typing import TypeGuard, TypeVar, TypeVarTuple
 
+import trio
 from trio.lowlevel import disable_ki_protection
 
 Arguments = TypeVarTuple("Arguments")
@@ -61,3 +62,10 @@ def leaves(error: BaseException) -> Iterator[BaseException]:
             waiting += reversed(part.exceptions)
         else:
             yield part
+
+
+def failure_in(error: BaseException) -> BaseException | None:
+    """What is in ``error`` besides cancellations, if anything."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(trio.Cancelled)[1]
+    return None if isinstance(error, trio.Cancelled) else error

@@ -12,8 +12,8 @@ from typing import Any
 import attrs
 import trio
 
-from .callbacks import is_async
-from .patterns import Channel, Consumer, Item, Producer, call_inline, consumption, production
+from .callbacks import failure_in, is_async, leaves
+from .patterns import Channel, Consumer, Item, Producer, Siblings, call_inline, consumption, production
 
 
 class Side(StrEnum):
@@ -55,27 +55,19 @@ async def duplex(
     Raises:
         TypeError: neither ``consume`` nor ``produce`` was given.
     """
-    consumers: list[Consumer[Item]] = _listed(consume)
-    producers: list[Producer[Item]] = _listed(produce)
-    if not (consumers or producers):
+    if not (_listed(consume) or _listed(produce)):
         raise TypeError("duplex needs consume=, produce=, or both")
-    parts = _Parts(has_consumer=bool(consumers))
+    parts = _Parts()
     try:
-        async with trio.open_nursery() as nursery:
-            parts.scope = nursery.cancel_scope
-            if consumers:
-                part = consumption(channel, _in_turn(consumers), parts.has_producers)
-                first = parts.run(Side.CONSUMER, part)
-            else:
-                first = parts.run(Side.PRODUCER, production(channel, producers.pop(0)))
-            for producer in producers:
-                nursery.start_soon(parts.run, Side.PRODUCER, production(channel, producer))
-            await first
-    except BaseException:
-        parts.cancelled = None  # it is on its way, and must not refer to itself
-        raise
-    finally:
-        parts.raise_failure()  # also instead of a cancellation: an error is not lost
+        async with trio.open_nursery(strict_exception_groups=True) as nursery:
+            try:
+                await parts.start(nursery, channel, _listed(consume), _listed(produce))
+            except BaseException as error:
+                parts.error = error  # the nursery may keep it, as a cancellation of its own
+                raise
+    except BaseExceptionGroup as group:
+        parts.exit = None  # an error is not lost
+        parts.error = _unwrapped(group)
     return parts.result()
 
 
@@ -97,75 +89,65 @@ def _in_turn(consumers: list[Consumer[Item]]) -> Consumer[Item]:
     return give_to_all
 
 
-@attrs.define
-class _Parts:
+class _Parts(Siblings):
     """The parts of one duplex, and how they have ended so far."""
 
-    has_consumer: bool
-    scope: trio.CancelScope = attrs.field(init=False)
-    exit: Exit | None = None
-    errors: tuple[BaseException, ...] = ()
-    cancelled: BaseException | None = None
-    _producing: bool = False
+    __slots__ = ("_has_consumer", "_scope", "error", "exit")
 
-    def has_producers(self) -> bool:
-        """Whether a producer has begun; the consumer's first step comes before that."""
-        return self._producing
+    def __init__(self) -> None:
+        super().__init__()
+        self.exit: Exit | None = None
+        self.error: BaseException | None = None
 
-    async def run(self, side: Side, part: Awaitable[Exception | None]) -> None:
-        """Run one part; note how it ends, and cancel the others."""
-        self._producing = self._producing or side is Side.PRODUCER
-        try:
-            cause = await part
-        except BaseException as error:
-            cancelled = self._take_failure(error)
-            try:
-                if cancelled is not None:
-                    raise cancelled from None
-            finally:
-                del cancelled  # it refers to this frame
-        else:
-            # If the peer is gone, the consumer finishes what has arrived, and then ends everything.
-            if side is Side.CONSUMER or cause is None or not self.has_consumer:
-                self.exit = self.exit or Exit(side, cause)
-                self.scope.cancel()
+    def start(
+        self,
+        nursery: trio.Nursery,
+        channel: Channel[Item],
+        consumers: list[Consumer[Item]],
+        producers: list[Producer[Item]],
+    ) -> Awaitable[None]:
+        """Start every part but one, and return that one, which is for the caller to wait for."""
+        self._scope = nursery.cancel_scope
+        self._has_consumer = bool(consumers)
+        for producer in producers if consumers else producers[1:]:
+            nursery.start_soon(production, channel, producer, self, name="producer")
+        if consumers:
+            return consumption(channel, _in_turn(consumers), self)
+        return production(channel, producers[0], self)
 
-    def _take_failure(self, error: BaseException) -> BaseException | None:
-        """Note what is not a cancellation in ``error``; the cancellation, which goes its way."""
-        cancelled, failure = _split(error)
-        if failure is not None:
-            self.errors += (failure,)
-            self.scope.cancel()
-        elif not self.scope.cancel_called:
-            self.cancelled = error  # from outside
-        return cancelled
+    def consumer_ended(self, cause: Exception) -> None:
+        self._end(Exit(Side.CONSUMER, cause))
 
-    def raise_failure(self) -> None:
-        """Raise the error of the part that failed, or of all that did; it must not refer to itself."""
-        errors, self.errors = self.errors, ()
-        try:
-            if len(errors) == 1:
-                raise errors[0]
-            if errors:
-                raise BaseExceptionGroup("several parts of one duplex failed", errors)
-        finally:
-            del errors
+    def producer_ended(self, cause: Exception | None) -> None:
+        # If the peer is gone, the consumer finishes what has arrived, and then ends everything.
+        if cause is None or not self._has_consumer:
+            self._end(Exit(Side.PRODUCER, cause))
+
+    def _end(self, how: Exit) -> None:
+        self.exit = self.exit or how
+        self._scope.cancel()
 
     def result(self) -> Exit:
-        """How it ended."""
-        if self.exit is None:
-            # A cancellation from outside was taken back, but the parts have ended by it.
-            error, self.cancelled = self.cancelled, None
+        """How it ended. Raises what one of the parts has raised, if nothing else has ended it.
+
+        The parts forget it: it knows the frames that know them.
+        """
+        ended, error = self.exit, self.error
+        self.exit = self.error = None
+        try:
+            if ended is not None:
+                return ended
             assert error is not None
-            try:
-                raise error
-            finally:
-                del error
-        return self.exit
+            raise error
+        finally:
+            del error
 
 
-def _split(error: BaseException) -> tuple[BaseException | None, BaseException | None]:
-    """The cancellation in ``error``, and the rest."""
-    if isinstance(error, BaseExceptionGroup):
-        return error.split(trio.Cancelled)
-    return (error, None) if isinstance(error, trio.Cancelled) else (None, error)
+def _unwrapped(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Of what the parts have raised: the one error, or all of them as one group, or else a cancellation."""
+    failures = [failure for error in group.exceptions if (failure := failure_in(error)) is not None]
+    if not failures:
+        return next(leaves(group))
+    if len(failures) == 1:
+        return failures[0]
+    return BaseExceptionGroup("several parts of one duplex failed", failures)

@@ -36,53 +36,64 @@ async def consume(channel: Channel[Item], consumer: Consumer[Item]) -> None:
         trio.BusyResourceError: another task is receiving.
         TypeError: a plain function returned a coroutine.
     """
-    await consumption(channel, consumer)
+    await consumption(channel, consumer, Siblings())
 
 
-def _never() -> bool:
-    return False
+class Siblings:
+    """What the parts of a duplex know of each other. A part that runs alone has one for itself."""
+
+    __slots__ = ("producing",)
+
+    def __init__(self) -> None:
+        self.producing = False  # a producer has begun; the consumer's first step comes before that
+
+    def consumer_ended(self, cause: Exception) -> None:
+        """The consumer was told by ``cause`` that the channel has ended."""
+
+    def producer_ended(self, cause: Exception | None) -> None:
+        """A producer was told by ``cause`` that the peer is gone; None: it is exhausted."""
 
 
 def consumption(
-    channel: Channel[Item], consumer: Consumer[Item], has_siblings: Callable[[], bool] = _never
-) -> Coroutine[object, object, Exception]:
-    """As ``consume``; the coroutine returns what told of the channel's end.
+    channel: Channel[Item], consumer: Consumer[Item], siblings: Siblings
+) -> Coroutine[object, object, None]:
+    """As ``consume``; tells ``siblings`` what told of the channel's end.
 
-    Once ``has_siblings()``, this side may close the channel: that is a way to end, not a misuse.
+    Once one of them is producing, this side may close the channel: that is a way to end, not a misuse.
     """
     if is_async(consumer):
-        return _receive_all(channel, consumer, has_siblings)
+        return _receive_all(channel, consumer, siblings)
     if isinstance(channel, Connection):
-        return _consume_inline(channel, cast(InlineConsumer[Message], consumer))
-    return _receive_all(channel, partial(call_inline, consumer), has_siblings)
+        return _consume_inline(channel, cast(InlineConsumer[Message], consumer), siblings)
+    return _receive_all(channel, partial(call_inline, consumer), siblings)
 
 
-async def _consume_inline(channel: Connection, consumer: InlineConsumer[Message]) -> Exception:
+async def _consume_inline(channel: Connection, consumer: InlineConsumer[Message], siblings: Siblings) -> None:
     try:
         await channel.consume_inline(consumer)
     except ConnectionClosed as error:
-        return _own_end(channel, error)
-    return _known_end(channel)
+        siblings.consumer_ended(_own_end(channel, error))
+    else:
+        siblings.consumer_ended(_known_end(channel))
 
 
-async def _receive_all(
-    channel: Channel[Item], consumer: AsyncConsumer[Item], has_siblings: Callable[[], bool]
-) -> Exception:
+async def _receive_all(channel: Channel[Item], consumer: AsyncConsumer[Item], siblings: Siblings) -> None:
     begun = False
     while True:
         try:
             message = await channel.receive()
         except trio.EndOfChannel as error:
-            return error
+            return siblings.consumer_ended(error)
         except trio.ClosedResourceError as error:
-            if begun or has_siblings():
-                return error  # closed meanwhile by the consumer or a sibling, which is a way to end
+            if begun or siblings.producing:
+                return siblings.consumer_ended(error)  # a sibling has closed it, or the consumer
             raise
         begun = True
         try:
             await consumer(message)
         except ConnectionClosed as error:
-            return _own_end(channel, error)
+            return siblings.consumer_ended(_own_end(channel, error))
+        del message  # it may be large, and the next one far off
 
 
 async def call_inline(consumer: InlineConsumer[Item], message: Item) -> None:
@@ -115,31 +126,38 @@ async def produce(channel: Channel[Item], producer: Producer[Item]) -> None:
 
     What the producer raises comes out as it is.
     """
-    await production(channel, producer)
+    await production(channel, producer, Siblings())
 
 
-async def production(channel: Channel[Item], producer: Producer[Item]) -> Exception | None:
-    """As ``produce``; returns what told of the peer's end, None for an exhausted producer."""
+async def production(channel: Channel[Item], producer: Producer[Item], siblings: Siblings) -> None:
+    """As ``produce``; tells ``siblings`` how it has ended, unless it raises."""
+    siblings.producing = True
+    cause: Exception | None = None
     with trio.CancelScope() as scope, _cancelled_when_gone(channel, scope):
-        if not isinstance(producer, AsyncIterable):
-            while True:
-                if ended := await _send(channel, await producer()):
-                    return ended
-        # A generator that is left half way is closed here, not by the garbage collector.
-        async with aclosing(producer) if isinstance(producer, AsyncGeneratorType) else nullcontext():
-            async for message in producer:
-                if ended := await _send(channel, message):
-                    return ended
-        if not scope.cancel_called:
-            return None
-    # Only a connection cancels the scope; an outer cancellation does not end up here.
-    assert isinstance(channel, Connection)
-    return _known_end(channel)
+        if isinstance(producer, AsyncIterable):
+            cause = await _send_all(channel, producer)
+        else:
+            while cause is None:
+                cause = await _send(channel, await producer())
+    if cause is None and scope.cancel_called:
+        # Only a connection cancels the scope; an outer cancellation does not end up here.
+        assert isinstance(channel, Connection)
+        cause = _known_end(channel)
+    siblings.producer_ended(cause)
 
 
 def _cancelled_when_gone(channel: object, scope: trio.CancelScope) -> AbstractContextManager[None]:
     """Within the block, cancel ``scope`` when the peer is gone, if the channel can tell (G9)."""
     return channel.cancel_when_gone(scope) if isinstance(channel, Connection) else nullcontext()
+
+
+async def _send_all(channel: Channel[Item], messages: AsyncIterable[Item]) -> Exception | None:
+    # A generator that is left half way is closed here, not by the garbage collector.
+    async with aclosing(messages) if isinstance(messages, AsyncGeneratorType) else nullcontext():
+        async for message in messages:
+            if ended := await _send(channel, message):
+                return ended
+    return None
 
 
 async def _send(channel: Channel[Item], message: Item) -> Exception | None:

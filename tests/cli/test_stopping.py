@@ -122,6 +122,10 @@ def eventually(condition: Callable[[], bool], seconds: float = 10) -> None:
         time.sleep(0.02)
 
 
+def threads(process: int) -> int:
+    return len(os.listdir(f"/proc/{process}/task"))
+
+
 def is_alive(process: int) -> bool:
     try:
         with open(f"/proc/{process}/stat") as file:
@@ -171,10 +175,11 @@ def test_a_second_signal_ends_it_at_once(directory: Path, name: str, options: tu
     """The grace period is cut short, also if the event loop never gets to hear of it."""
     arguments = (f"app:{name}", "--grace-period", "60", *options)
     with serving(*arguments, cwd=directory) as server, connect(server.url, close_timeout=0) as client:
-        client.recv(timeout=10)
+        processes = {server.process.pid, int(client.recv(timeout=10))}
         time.sleep(0.3)
+        before = {process: threads(process) for process in processes}
         server.process.send_signal(signal.SIGTERM)
-        time.sleep(0.2)
+        eventually(lambda: all(threads(process) > before[process] for process in processes))  # the watchdogs
         began = time.monotonic()
         ended = server.stop()
         assert time.monotonic() - began < at_most(1)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import AsyncIterator
 from contextvars import ContextVar
 
+import attrs
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
@@ -139,6 +141,43 @@ async def test_the_consumer_is_one_task_from_beginning_to_end() -> None:
     assert not lock.locked()
 
 
+class Item:
+    """What a channel carries that is not of ours: a weak reference to it can be had."""
+
+
+@attrs.frozen
+class ItemChannel(trio.abc.Channel[Item]):
+    """The receiving end of a memory channel; nothing is sent."""
+
+    receiving: trio.MemoryReceiveChannel[Item]
+
+    async def receive(self) -> Item:
+        return await self.receiving.receive()
+
+    async def send(self, value: Item) -> None:
+        raise NotImplementedError
+
+    async def aclose(self) -> None:
+        self.receiving.close()
+        await trio.lowlevel.checkpoint()
+
+
+async def test_an_idle_consumer_does_not_hold_on_to_the_last_message() -> None:
+    """A message may be large, and there may be many connections that wait for their next one."""
+    consumed: list[weakref.ref[Item]] = []
+    sending, receiving = trio.open_memory_channel[Item](0)
+
+    async def consume(item: Item) -> None:
+        consumed.append(weakref.ref(item))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ws.consume, ItemChannel(receiving), consume)
+        await sending.send(Item())
+        await wait_all_tasks_blocked()
+        assert [reference() for reference in consumed] == [None]
+        sending.close()
+
+
 async def test_a_producer_is_one_task_from_beginning_to_end() -> None:
     """An async callable that is called again and again is called by one task, in one context."""
     lock, seen = trio.Lock(), []
@@ -253,6 +292,7 @@ async def test_cancelled_while_the_consumer_finishes() -> None:
         with trio.move_on_after(5) as scope, pytest.raises(trio.Cancelled):
             await ws.duplex(connection, consume=consume, produce=never)
         assert scope.cancel_called
+        assert not scope.cancelled_caught
 
 
 async def test_an_idle_consumer_that_is_cancelled_receives_no_more() -> None:
@@ -286,6 +326,7 @@ async def test_cancelled_when_only_the_idle_consumer_is_told() -> None:
                     nursery.start_soon(_close_and_cancel, connection, scope)
                     with pytest.raises(trio.Cancelled):
                         await ws.duplex(connection, consume=consume, produce=_flood())
+                assert not scope.cancelled_caught
 
 
 async def _flood() -> AsyncIterator[ws.Message]:
@@ -319,6 +360,7 @@ async def test_a_cancellation_that_is_taken_back_still_ends_both() -> None:
             nursery.start_soon(cancel_and_shield)
             with trio.CancelScope() as outer, trio.CancelScope() as inner, pytest.raises(trio.Cancelled):
                 await ws.duplex(connection, consume=consume, produce=never)
+            assert not outer.cancelled_caught
 
 
 async def test_the_end_of_the_producer_comes_before_a_cancellation() -> None:

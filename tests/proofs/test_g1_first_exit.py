@@ -142,6 +142,40 @@ async def test_the_errors_of_a_plain_consumer_and_its_producer_come_out_together
     assert sorted(type(error).__name__ for error in caught.value.exceptions) == ["KeyError", "ValueError"]
 
 
+async def test_an_error_is_not_hidden_by_the_end_of_a_sibling() -> None:
+    """The producer is exhausted, and the consumer that is cancelled by that fails in its clean-up."""
+
+    async def consume(_message: ws.Message) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise ValueError("a bug")
+
+    async def produce() -> AsyncIterator[ws.Message]:
+        await trio.sleep(1)
+        yield "the only one"
+
+    async with connected_pair() as (connection, peer):
+        await peer.send("hello")
+        with pytest.raises(ValueError, match="a bug"):
+            await ws.duplex(connection, consume=consume, produce=produce())
+
+
+async def test_producers_without_a_consumer() -> None:
+    """All of them send, and the first that is exhausted ends the others."""
+
+    async def produce(*messages: str) -> AsyncIterator[ws.Message]:
+        for message in messages:
+            yield message
+            await trio.sleep(1)
+
+    async with connected_pair() as (connection, peer):
+        ended = await ws.duplex(connection, produce=[produce("a", "b"), produce("c"), produce("d", "e", "f")])
+        received = [await peer.receive() for _ in range(3)]
+    assert sorted(received) == ["a", "c", "d"]
+    assert ended == ws.Exit(ws.Side.PRODUCER, None)
+
+
 async def test_a_generator_is_closed_before_duplex_returns() -> None:
     """An async generator's finally block runs in time, and not when it is collected."""
     log = Log()

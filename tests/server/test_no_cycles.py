@@ -55,12 +55,17 @@ async def break_off(sock: trio.socket.SocketType) -> None:
     reset(sock)
 
 
+async def consume_and_produce(connection: ws.Connection) -> None:
+    await ws.duplex(connection, consume=connection.send, produce=trio.sleep_forever)
+
+
+@pytest.mark.parametrize("handler", [echo, consume_and_produce])
 @pytest.mark.parametrize("leave", [send_close, vanish, break_off])
 async def test_a_connection_is_freed_when_it_has_ended(
-    leave: Callable[[trio.socket.SocketType], Awaitable[None]], before: set[int]
+    leave: Callable[[trio.socket.SocketType], Awaitable[None]], handler: ws.Handler, before: set[int]
 ) -> None:
     """However the client leaves: the collector, which would take a fifth of the time, finds nothing."""
-    async with serving(echo) as server:
+    async with serving(handler) as server:
         for _ in range(3):
             sock = await open_websocket(server.port)
             await leave(sock)

@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 
 import trio
 
+from ..callbacks import failure_in
+
 
 @asynccontextmanager
 async def background() -> AsyncGenerator[trio.Nursery]:
@@ -25,22 +27,15 @@ async def background() -> AsyncGenerator[trio.Nursery]:
             try:
                 yield nursery
             except BaseException as error:
-                failure = _failure_in(error)
+                failure = failure_in(error)
                 if failure is None:
                     raise
             nursery.cancel_scope.cancel()
     except BaseException as error:
-        of_tasks = _failure_in(error)
+        of_tasks = failure_in(error)
         if failure is None:
             raise
         if of_tasks is not None:
             raise BaseExceptionGroup("a block and a task behind it failed", [failure, of_tasks]) from None
     if failure is not None:
         raise failure
-
-
-def _failure_in(error: BaseException) -> BaseException | None:
-    """What is raised besides cancellations, if anything."""
-    if isinstance(error, BaseExceptionGroup):
-        return error.split(trio.Cancelled)[1]
-    return None if isinstance(error, trio.Cancelled) else error
