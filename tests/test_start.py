@@ -63,6 +63,14 @@ def test_each_name_is_imported_from_where_type_checkers_find_it() -> None:
     assert modules == trio_ws_app._MODULES  # type: ignore[attr-defined]  # not for checkers
 
 
+@pytest.mark.parametrize("part", sorted(trio_ws_app._PARTS))  # type: ignore[attr-defined]
+def test_a_part_is_an_attribute_without_an_import_of_its_own(part: str) -> None:
+    """``ws.testing`` and ``ws.auth`` are there, whatever else a program has used."""
+    program = f"import trio_ws_app as ws; print(ws.{part}.__name__, {part!r} in dir(ws))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE)
+    assert done.stdout == f"trio_ws_app.{part} True\n"
+
+
 def test_no_name_that_comes_later_is_a_modules_too() -> None:
     """Importing ``trio_ws_app.duplex`` binds that name in the package to the module."""
     modules = {path.stem for path in PACKAGE.iterdir()}

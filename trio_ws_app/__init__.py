@@ -113,6 +113,7 @@ if TYPE_CHECKING:
 else:
     # Few programs need all of these modules, which take longer to import than Trio: each is imported when one
     # of its names is first used. No such name can be a module's too, as ``duplex`` and ``json_messages`` are.
+    _PARTS = {"asgi", "auth", "broker", "channels", "client", "protocol", "registry", "server", "testing"}
     _LATER = {
         "asgi.adapter": "from_asgi from_starlette",
         "asgi.quart": "from_quart",
@@ -143,6 +144,8 @@ else:
     _MODULES = {name: module for module, names in _LATER.items() for name in names.split()}
 
     def __getattr__(name):
+        if name in _PARTS:
+            return importlib.import_module(f".{name}", __name__)  # which binds the name
         if name not in _MODULES:
             this = sys.modules[__name__]
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=this)
@@ -150,7 +153,7 @@ else:
         return value
 
     def __dir__():
-        return sorted({*globals(), *_MODULES})
+        return sorted({*globals(), *_MODULES, *_PARTS})
 
 
 __all__ = [
