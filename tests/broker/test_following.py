@@ -238,8 +238,9 @@ async def test_a_message_that_has_no_envelope_is_a_gap(
             await application.registry.publish(topic, "3")
             assert await receive(newest, 1) == ["3"]
             assert application.began[-1].recovered is True
-    assert {record.levelname for record in caplog.records} == {"ERROR"}
-    assert all("envelope" in record.message for record in caplog.records)
+    [record] = caplog.records  # however many have come back for it
+    assert record.levelname == "ERROR"
+    assert "envelope" in record.message
     caplog.clear()
 
 

@@ -157,6 +157,18 @@ async def test_members_come_and_go_in_the_place_of_something_else(
     assert events == [Join("ann", "ann"), Leave("ann", "ann")]
 
 
+@pytest.mark.parametrize(
+    "value", ["b", "1:a", "1:a[]", "9:a", "1:a" + "[" * 20_000], ids=lambda value: value[:4]
+)
+async def test_a_member_of_another_form_is_none(own_redis: RedisServer, broker: Broker, value: str) -> None:
+    """Those beside it are there as ever, also for what watches them (G12)."""
+    async with broker.join("t", "ann"):
+        await run(own_redis, "HSET", "ws:members:{t}", "stranger", value)
+        assert [one.user for one in await broker.presence("t")] == ["ann"]
+        async with broker.watch_presence("t", lambda _: None) as roster:
+            assert [one.user for one in roster] == ["ann"]
+
+
 async def test_members_are_counted_anew_if_their_number_is_lost(
     own_redis: RedisServer, broker: Broker
 ) -> None:

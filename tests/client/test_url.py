@@ -56,6 +56,7 @@ def test_what_is_wrong_is_said(url: str, problem: str) -> None:
         ("ann:secret@host", "host"),
         ("ws://ann:secret@host:99999/", "ws://host:99999/"),
         ("ws://ann:secret@", "ws://"),
+        ("ws://ann:secret?secret@host/", "ws://host/"),
     ],
 )
 def test_messages_show_no_secrets(url: str, shown: str) -> None:

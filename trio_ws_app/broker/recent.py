@@ -8,12 +8,12 @@ from typing import Final, Generic, TypeVar
 import attrs
 
 from ..connection import Message
-from .delivery import Delivery, cost
+from .delivery import Delivery, Gap, cost
 from .position import Position
 
 MAX_BYTES: Final = 4 * 1024 * 1024
 
-Form = TypeVar("Form", bound=Message)
+Form = TypeVar("Form", bound=Message | Gap)
 
 
 @attrs.define(eq=False)
@@ -40,7 +40,11 @@ class RecentForms(Generic[Form]):
 
     def _keep(self, position: Position, form: Form) -> None:
         """Keep ``form``, and forget the oldest that there is no room for."""
-        self._bytes += cost(form)
+        self._bytes += _cost(form)
         self._kept[position] = form
         while self._bytes > self.max_bytes:
-            self._bytes -= cost(self._kept.pop(next(iter(self._kept))))
+            self._bytes -= _cost(self._kept.pop(next(iter(self._kept))))
+
+
+def _cost(form: Message | Gap) -> int:
+    return cost(form.reason if isinstance(form, Gap) else form)

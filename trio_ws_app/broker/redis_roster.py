@@ -185,5 +185,5 @@ def _present(member: bytes, value: bytes) -> Present | None:
     try:
         user, info = json.loads(rest[int(length) :])
         return Present(member.decode(), str(user), info)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return None

@@ -42,7 +42,9 @@ def parse_url(url: str) -> Target:
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError:  # its text may have the password
+    except ValueError:  # its text may have the password, and so may what precedes a "?" in one
+        if "@" in url:
+            shown = repr(url.partition("://")[0] + "://" + without_secrets(url.rpartition("@")[2]))
         raise ValueError(f"{shown} is no URL: its host or port cannot be read") from None
     if parts.scheme not in _DEFAULT_PORTS:
         raise ValueError(f"{shown} does not begin with ws:// or wss://")

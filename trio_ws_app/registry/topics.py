@@ -79,7 +79,7 @@ class _Topic:
     name: str
     hooks: TopicHooks
     count: Callable[[BroadcastResult], object]
-    envelopes: RecentForms[Message]
+    envelopes: RecentForms[Message | Gap]
     feed: Feed | None = None  # while there are followers
     visits: int = 0  # of blocks that follow, those included that still wait for the acknowledgement
     followers: dict[Receiver, int] = attrs.field(factory=dict)
@@ -110,19 +110,20 @@ class _Topic:
             return item
         if self.hooks.envelope is None:
             return item.message
+        return self.envelopes.form_of(item, self._put_into_envelope)
+
+    def _put_into_envelope(self, item: Delivery) -> Message | Gap:
+        """A failure is kept as a form is, so that it is logged once, however many come back for the message."""
+        assert self.hooks.envelope is not None
         try:
-            return self.envelopes.form_of(item, self._put_into_envelope)
+            form = self.hooks.envelope(self.name, item.message, item.position)
+            refuse_coroutine(self.hooks.envelope, form, "an envelope is a plain function")
+            return checked(self.name, form)
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException:  # a panic of an extension is one, too (G5)
             logger.exception("a message of %r could not be put into its envelope", self.name)
             return Gap("a message could not be put into its envelope", 1)
-
-    def _put_into_envelope(self, item: Delivery) -> Message:
-        assert self.hooks.envelope is not None
-        form = self.hooks.envelope(self.name, item.message, item.position)
-        refuse_coroutine(self.hooks.envelope, form, "an envelope is a plain function")
-        return checked(self.name, form)
 
     def message_for(self, form: Message | Gap) -> Message | None:
         """What a follower is sent; None if nothing."""
@@ -227,7 +228,7 @@ class Topics:
         self._count = count
         self._history = HistoryRules(history or {})
         self._topics: dict[str, _Topic] = {}
-        self._envelopes: RecentForms[Message] = RecentForms()
+        self._envelopes: RecentForms[Message | Gap] = RecentForms()
 
     @asynccontextmanager
     async def _presence(
