@@ -113,7 +113,7 @@ class _Topic:
         return self.envelopes.form_of(item, self._put_into_envelope)
 
     def _put_into_envelope(self, item: Delivery) -> Message | Gap:
-        """A failure is kept as a form is, so that it is logged once, however many come back for the message."""
+        """A failure is kept as a form is: it is logged once, however many come back for the message."""
         assert self.hooks.envelope is not None
         try:
             form = self.hooks.envelope(self.name, item.message, item.position)
