@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from math import inf
 
 import attrs
 import pytest
@@ -20,6 +21,7 @@ from wire_ends import ScriptedTransport, open_ends
 import trio_ws_app as ws
 from trio_ws_app.request import Request
 from trio_ws_app.testing import connected_pair
+from trio_ws_app.wire import engine as engine_module
 from trio_ws_app.wire.connection import WireConnection
 from trio_ws_app.wire.engine import Engine, open_engine
 from trio_ws_app.wire.transport import Transport
@@ -155,10 +157,15 @@ async def test_a_flushed_connection_is_not_kept() -> None:
         assert not [connection for connection in alive if connection.engine is engine]
 
 
-async def test_many_connections_are_flushed_though_tasks_get_their_turn() -> None:
+async def test_many_connections_are_flushed_though_tasks_get_their_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A task that waits for its turn does not wait for all of them; none is forgotten."""
+    monkeypatch.setattr(engine_module, "_FLUSH_SECONDS", inf)
     async with open_engine() as engine:
         transports = _written_to(engine, 1500)
+        for transport in transports:
+            transport.wakes_tasks = False
         await trio.lowlevel.checkpoint()
         written = len([transport for transport in transports if transport.taken])
         assert 0 < written < 1500
@@ -177,15 +184,25 @@ class CountingFlushed(trio.abc.Instrument):
         self.counts.append(len([transport for transport in self.transports if transport.taken]))
 
 
-async def test_many_connections_are_flushed_at_once_while_no_task_waits() -> None:
-    """A thousand do not take another turn, for which Trio would have to be woken."""
+@pytest.mark.parametrize(
+    ("seconds", "wakes_tasks", "at_once"),
+    [(inf, False, [1000]), (0.0, False, [512, 1000]), (inf, True, [512, 1000])],
+    ids=["quick", "slow", "with-a-task"],
+)
+async def test_many_connections_are_flushed_at_once_while_no_task_waits(
+    seconds: float, wakes_tasks: bool, at_once: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They take another turn, for which Trio has to be woken, only after some time or if a task is woken."""
+    monkeypatch.setattr(engine_module, "_FLUSH_SECONDS", seconds)
     async with open_engine() as engine:
         await trio.testing.wait_all_tasks_blocked()
         counting = CountingFlushed(_written_to(engine, 1000))
+        for transport in counting.transports:
+            transport.wakes_tasks = wakes_tasks
         trio.lowlevel.add_instrument(counting)
         await trio.sleep(0.01)
         trio.lowlevel.remove_instrument(counting)
-    assert counting.counts[0] == 1000
+    assert counting.counts[: len(at_once)] == at_once
 
 
 def _written_to(engine: Engine, count: int) -> list[ScriptedTransport]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from .sending import Sender
 
 _FLUSHES_A_TURN = 512  # then the other tasks get their turn
-_FLUSHES_WHEN_IDLE = 2048  # if no task waits for its turn; then sockets are read again
+_FLUSH_SECONDS = 0.004  # after which sockets are read again, if no task waits for its turn
 _LATE = 0.1  # seconds after which a deadline was missed because the process stood still
 _TURNS = 10  # until every task that reads or writes a stream has noticed what came during a standstill
 _WATCHING = "watching"
@@ -134,7 +135,7 @@ class Engine(trio.abc.Instrument):
     def before_io_wait(self, timeout: float) -> None:
         """Write out what was queued, whether or not the tasks that queued it come back."""
         try:
-            if self.to_flush and self._flush(_FLUSHES_A_TURN if timeout == 0 else _FLUSHES_WHEN_IDLE):
+            if self.to_flush and self._flush(_FLUSH_SECONDS if timeout else 0.0):
                 # Trio has decided already how long it waits, and does not know of the tasks and deadlines
                 # that have come up since, nor of what is left to write.
                 self.wake_scheduler()
@@ -144,10 +145,16 @@ class Engine(trio.abc.Instrument):
             self._fail(error)
         self._in_turn = False
 
-    def _flush(self, most: int) -> bool:
-        senders = self.to_flush[:most]
-        del self.to_flush[:most]
-        return flush(senders) or bool(self.to_flush)
+    def _flush(self, seconds: float) -> bool:
+        """Write to some links, to more within ``seconds``; whether tasks are to run or links are left."""
+        ends, concerned = time.perf_counter() + seconds, False
+        while self.to_flush and not concerned:
+            senders = self.to_flush[:_FLUSHES_A_TURN]
+            del self.to_flush[:_FLUSHES_A_TURN]
+            concerned = flush(senders)
+            if time.perf_counter() >= ends:
+                break
+        return concerned or bool(self.to_flush)
 
     # -- waking Trio -------------------------------------------------------------------------
 
