@@ -53,7 +53,8 @@ def test_a_server_serves_whatever_its_streams_are(options: str, redirection: str
                     assert client.recv(timeout=10) == "hello"
             for descriptor in range(3):
                 target = os.readlink(f"/proc/{process.pid}/fd/{descriptor}")
-                assert target.startswith(("/dev/", "pipe:")), target
+                # A newer libffi keeps its own file open, to read, from before the command line runs.
+                assert target.startswith(("/dev/", "pipe:")) or "libffi" in target
             process.terminate()
             assert process.wait(PATIENCE) == 0
         finally:

@@ -271,7 +271,8 @@ def test_readiness_tells_of_the_broker(own_redis: RedisServer) -> None:
             with urlopen(f"http://127.0.0.1:{server.port}/readyz", timeout=10) as answer:
                 return answer.status, answer.read().decode()
         except HTTPError as refusal:
-            return refusal.code, refusal.read().decode()
+            with refusal:
+                return refusal.code, refusal.read().decode()
 
     with serving("--broker", own_redis.url) as server:
         assert ready() == (200, "ready\n")
