@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import attrs
 import pytest
 import trio
@@ -74,33 +77,40 @@ class FakeFeed:
         self.closed = True
 
 
+@asynccontextmanager
+async def following(routes: Routes) -> AsyncIterator[trio.Event]:
+    """A task that follows the topic beside the block; the event is set once it is subscribed."""
+    subscribed = trio.Event()
+
+    async def follow() -> None:
+        async with routes.open_feed(TOPIC):
+            subscribed.set()
+            await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(follow)
+        await trio.testing.wait_all_tasks_blocked()
+        yield subscribed
+        nursery.cancel_scope.cancel()
+
+
 async def test_an_old_servers_answer_is_not_the_new_ones() -> None:
     """A subscription that moved while it was asked for holds when the new server says so, not the old one."""
     old, new = FakeLink(), FakeLink()
     in_charge = [old]
     feeds: list[FakeFeed] = []
     routes = routes_to(in_charge, feeds)
-    entered = trio.Event()
-
-    async def follow() -> None:
-        async with routes.open_feed(TOPIC):
-            entered.set()
-            await trio.sleep_forever()
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(follow)
-        await trio.testing.wait_all_tasks_blocked()
+    async with following(routes) as subscribed:
         in_charge[0] = new
         routes.place_all()
         old.answer()
         await trio.testing.wait_all_tasks_blocked()
-        assert not entered.is_set()
+        assert not subscribed.is_set()
         new.answer()
         await trio.testing.wait_all_tasks_blocked()
-        assert entered.is_set()
+        assert subscribed.is_set()
         routes.message(new, TOPIC, b"hello")
         assert feeds[0].got == [b"hello"]
-        nursery.cancel_scope.cancel()
     assert [command for command, _ in new.connection.sent] == [b"sunsubscribe"]
     assert len(routes) == 0
 
@@ -111,14 +121,7 @@ async def test_a_move_is_told_once_the_new_server_has_taken_over() -> None:
     in_charge = [old]
     feeds: list[FakeFeed] = []
     routes = routes_to(in_charge, feeds)
-    async with trio.open_nursery() as nursery:
-
-        async def follow() -> None:
-            async with routes.open_feed(TOPIC):
-                await trio.sleep_forever()
-
-        nursery.start_soon(follow)
-        await trio.testing.wait_all_tasks_blocked()
+    async with following(routes):
         old.answer()
         routes.message(old, TOPIC, b"before")
         in_charge[0] = new
@@ -128,7 +131,6 @@ async def test_a_move_is_told_once_the_new_server_has_taken_over() -> None:
         assert feeds[0].got == [b"before"]
         new.answer()
         routes.message(new, TOPIC, b"after")
-        nursery.cancel_scope.cancel()
     assert feeds[0].got == [b"before", Gap("the topic moved to another Redis server"), b"after"]
     assert feeds[0].closed
 
@@ -140,14 +142,7 @@ async def test_a_topic_moves_only_for_a_reason_if_channels_are_not_sharded(why: 
     in_charge = [old]
     feeds: list[FakeFeed] = []
     routes = routes_to(in_charge, feeds, sharded=False)
-    async with trio.open_nursery() as nursery:
-
-        async def follow() -> None:
-            async with routes.open_feed(TOPIC):
-                await trio.sleep_forever()
-
-        nursery.start_soon(follow)
-        await trio.testing.wait_all_tasks_blocked()
+    async with following(routes):
         old.answer()
         in_charge[0] = new
         feeds[0].has_positions = why == "its history was asked for"
@@ -156,5 +151,4 @@ async def test_a_topic_moves_only_for_a_reason_if_channels_are_not_sharded(why: 
         routes.place_all()
         routes.message(old, TOPIC, b"from the old one")
         assert [command for command, _ in new.connection.sent] == ([] if why is None else [b"subscribe"])
-        nursery.cancel_scope.cancel()
     assert feeds[0].got == ([b"from the old one"] if why is None else [])
