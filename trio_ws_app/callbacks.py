@@ -8,7 +8,9 @@ What it raises goes to the caller, whose policy it is.
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial
 from typing import TypeGuard, TypeVar, TypeVarTuple
@@ -69,3 +71,20 @@ def failure_in(error: BaseException) -> BaseException | None:
     if isinstance(error, BaseExceptionGroup):
         return error.split(trio.Cancelled)[1]
     return None if isinstance(error, trio.Cancelled) else error
+
+
+def interrupt_in(error: BaseException) -> KeyboardInterrupt | SystemExit | None:
+    """The KeyboardInterrupt or SystemExit in ``error``: these alone end more than one connection."""
+    found = (leaf for leaf in leaves(error) if isinstance(leaf, KeyboardInterrupt | SystemExit))
+    return next(found, None)
+
+
+@contextmanager
+def contained(logger: logging.Logger, text: str) -> Iterator[None]:
+    """Log what the user's code raises in the block as an ERROR with this text, and go on after it (G5)."""
+    try:
+        yield
+    except BaseException as error:  # a panic of an extension is one, too
+        if interrupt_in(error) is not None:
+            raise
+        logger.error(text, exc_info=error)

@@ -48,11 +48,16 @@ async def test_gaps_that_meet_are_one(items: list[str | Gap], left: list[str | G
     assert [await anext(queue) for _ in left] == left
 
 
+class Panic(BaseException):
+    """What an extension raises that is not written in Python."""
+
+
 class BrokenTracing:
     """Fails before a delivery, or behind it."""
 
-    def __init__(self, before: bool) -> None:
+    def __init__(self, before: bool, error: type[BaseException]) -> None:
         self._before = before
+        self._error = error
 
     @contextmanager
     def publishing(self, _topic: str, _message: object) -> Iterator[str | None]:
@@ -61,9 +66,9 @@ class BrokenTracing:
     @contextmanager
     def delivering(self, _topic: str, _delivery: Delivery) -> Iterator[None]:
         if self._before:
-            raise RuntimeError("no sampler")
+            raise self._error("no sampler")
         yield
-        raise RuntimeError("no exporter")
+        raise self._error("no exporter")
 
     def place(self) -> object:
         return None
@@ -72,10 +77,14 @@ class BrokenTracing:
         return None
 
 
+@pytest.mark.parametrize("error", [RuntimeError, Panic])
 @pytest.mark.parametrize("before", [True, False])
-async def test_tracing_that_fails_costs_no_message(before: bool, caplog: pytest.LogCaptureFixture) -> None:
+async def test_tracing_that_fails_costs_no_message(
+    before: bool, error: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
     """Each arrives once, and each failure is logged (G5)."""
-    async with open_memory_broker(tracing=BrokenTracing(before)) as broker, broker.subscribe("t") as messages:
+    tracing = BrokenTracing(before, error)
+    async with open_memory_broker(tracing=tracing) as broker, broker.subscribe("t") as messages:
         await broker.publish("t", "1")
         await broker.publish("t", "2")
         assert [await anext(messages), await anext(messages)] == ["1", "2"]

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 import trio_ws_app as ws
-from trio_ws_app.server.containment import interrupt_in
+from trio_ws_app.callbacks import interrupt_in
 from trio_ws_app.testing import serve_in_memory
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")

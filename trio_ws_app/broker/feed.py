@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 
 import attrs
 
+from ..callbacks import contained
 from .delivery import Delivery, Gap, Item
 from .history import History
 from .position import Position
@@ -89,14 +90,12 @@ class Feed(Sinks[Item], ABC):
 
     def _deliver_traced(self, tracing: BrokerTracing, item: Delivery) -> None:
         delivered = False
-        try:
-            with tracing.delivering(self._topic, item):
-                delivered = True
-                self.call((item,))
-        except Exception:  # samplers and processors of spans are the application's
-            logger.exception("a message could not be traced")
-            if not delivered:
-                self.call((item,))
+        # Samplers and processors of spans are the application's.
+        with contained(logger, "a message could not be traced"), tracing.delivering(self._topic, item):
+            delivered = True
+            self.call((item,))
+        if not delivered:
+            self.call((item,))
 
     @abstractmethod
     async def recover(self, since: Position | None, last: int = 0) -> Recovery:

@@ -7,9 +7,8 @@ import logging
 import trio
 
 from ..broker.base import BrokerUnavailable
-from ..callbacks import leaves
+from ..callbacks import interrupt_in, leaves
 from ..errors import ConnectionClosed
-from ..server.containment import interrupt_in
 from .client import ConnectedClient
 from .codes import ErrorCode, Refuse
 

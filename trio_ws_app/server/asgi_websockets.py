@@ -10,12 +10,12 @@ from trio.lowlevel import enable_ki_protection
 
 from ..asgi.application import websocket_scope
 from ..asgi.websocket import WebSocketSession
-from ..callbacks import await_interruptible, leaves
+from ..callbacks import await_interruptible, interrupt_in, leaves
 from ..errors import CloseCode
 from ..request import Request, Response
 from ..wire.connection import WireConnection
 from .connections import Connections
-from .containment import BROKEN, STOPPING, interrupt_in, is_cancelled, says_client_is_gone
+from .containment import BROKEN, STOPPING, is_cancelled, says_client_is_gone
 from .core import Core
 from .limits import Host
 from .masking import masked

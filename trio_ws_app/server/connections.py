@@ -9,12 +9,12 @@ import attrs
 import trio
 from trio.lowlevel import ParkingLot, enable_ki_protection
 
-from ..callbacks import await_interruptible
+from ..callbacks import await_interruptible, interrupt_in
 from ..errors import CloseCode
 from ..wire.connection import WireConnection
 from ..wire.deadlines import Deadline
 from .access_log import log_closed
-from .containment import close_code_for, interrupt_in
+from .containment import close_code_for
 from .core import Core
 from .limits import Host, Users
 

@@ -24,12 +24,6 @@ STOPPING = Response(503, "the server stops\n", {"Retry-After": "1"})
 _OF_STARLETTE = frozenset({"ClientDisconnect", "WebSocketDisconnect"})
 
 
-def interrupt_in(error: BaseException) -> KeyboardInterrupt | SystemExit | None:
-    """The KeyboardInterrupt or SystemExit in ``error``: these alone end more than one connection."""
-    found = (leaf for leaf in leaves(error) if isinstance(leaf, KeyboardInterrupt | SystemExit))
-    return next(found, None)
-
-
 def is_cancelled(error: BaseException) -> bool:
     """Whether ``error`` is nothing but the cancellation of the task that has caught it."""
     return trio.current_effective_deadline() == -inf and all(

@@ -11,13 +11,13 @@ from trio.lowlevel import ParkingLot, enable_ki_protection
 from ..asgi.application import Scope, http_scope
 from ..asgi.exchange import Exchange
 from ..asgi.http_link import HttpLink
-from ..callbacks import await_interruptible, leaves
+from ..callbacks import await_interruptible, interrupt_in, leaves
 from ..protocol.http_answer import AnswerWriter
 from ..protocol.plain_http import keeps_alive
 from ..request import Request, Response
 from ..wire.deadlines import FixedTimeout
 from .access_log import log_answered
-from .containment import BROKEN, STOPPING, interrupt_in, is_cancelled, says_client_is_gone
+from .containment import BROKEN, STOPPING, is_cancelled, says_client_is_gone
 from .core import Core
 from .limits import Host
 from .masking import masked

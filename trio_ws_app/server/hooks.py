@@ -13,9 +13,9 @@ from functools import partial
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ..callbacks import await_interruptible, call_interruptible, refuse_coroutine
+from ..callbacks import await_interruptible, call_interruptible, interrupt_in, refuse_coroutine
 from ..request import Request, Response
-from .containment import BROKEN, STOPPING, interrupt_in, is_cancelled
+from .containment import BROKEN, STOPPING, is_cancelled
 from .core import Core
 from .masking import masked
 from .options import ProcessRequest

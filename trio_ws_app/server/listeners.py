@@ -12,11 +12,11 @@ from functools import partial
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ..callbacks import leaves
+from ..callbacks import interrupt_in, leaves
 from ..wire.stream import StreamTransport
 from .addresses import socket_client, stream_client, stream_local_address
 from .admission import Admission
-from .containment import interrupt_in, is_cancelled
+from .containment import is_cancelled
 
 logger = logging.getLogger("trio_ws_app.server")
 

@@ -10,9 +10,9 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ..asgi.lifespan import open_lifespan
+from ..callbacks import interrupt_in
 from ..settings import Settings
 from .app import App, as_app, hooks_in
-from .containment import interrupt_in
 from .draining import Stop
 from .listeners import Listener, open_tcp_listeners
 from .options import Handler, Options, ProcessRequest, Readiness, always_ready

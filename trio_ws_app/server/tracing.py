@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 import attrs
 
-from ..callbacks import call_interruptible
+from ..callbacks import call_interruptible, contained
 from ..request import Request
 from ..wire.connection import WireConnection
-from .containment import interrupt_in
 
 logger = logging.getLogger("trio_ws_app.server")
 
@@ -44,15 +42,9 @@ class Tracing(Protocol):
         """The handler has ended."""
 
 
-@contextmanager
-def containing_tracing() -> Iterator[None]:
-    """Log what the block raises: samplers and processors of spans are the application's (G5)."""
-    try:
-        yield
-    except BaseException as error:
-        if interrupt_in(error) is not None:
-            raise
-        logger.error("a handshake or a message could not be traced", exc_info=error)
+def containing_tracing() -> AbstractContextManager[None]:
+    """Log what the block raises: samplers and processors of spans are the application's."""
+    return contained(logger, "a handshake or a message could not be traced")
 
 
 @attrs.frozen
