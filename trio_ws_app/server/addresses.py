@@ -102,16 +102,14 @@ class Proxies:
         self._are_trusted = bool(settings.trusted_proxies)
         self._proxy_protocol = settings.proxy_protocol
 
-    def expect_header(self, peer: Client) -> bool:
-        """Whether ``peer`` has to begin with a PROXY header.
+    def connected(self, peer: Client) -> tuple[Client, bool]:
+        """``peer`` as limits count it, and whether it has to begin with a PROXY header.
 
-        Only trusted proxies do, if any are named; it must not be guessed from what comes (section 2).
+        It is not counted by its address if it may speak for others. Only trusted proxies begin with a header,
+        if any are named; it must not be guessed from what comes (section 2).
         """
-        return self._proxy_protocol and (not self._are_trusted or self.trust(peer))
-
-    def uncounted(self, peer: Client) -> Client:
-        """``peer``, not counted by its address if it may speak for others."""
-        return attrs.evolve(peer, group=None) if self.expect_header(peer) else self.counted(peer)
+        has_header = self._proxy_protocol and (not self._are_trusted or self.trust(peer))
+        return (attrs.evolve(peer, group=None) if has_header else self.counted(peer)), has_header
 
     def counted(self, client: Client) -> Client:
         """``client``, which a proxy has named, not counted by its address if that is a proxy's too."""
