@@ -155,9 +155,9 @@ class Dispatcher:
             handshake.transport,
             self._settings,
             request,
-            remote=handshake.client.remote,
-            subprotocol=accepted.subprotocol,
-            deflate=None if deflate is None else PerMessageDeflate(deflate, self._settings.max_message_size),
+            handshake.client.remote,
+            accepted.subprotocol,
+            None if deflate is None else PerMessageDeflate(deflate, self._settings.max_message_size),
         )
         handshake.transport.endpoint = connection
         start(connection, handshake.host)
