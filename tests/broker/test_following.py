@@ -604,7 +604,7 @@ async def test_members_in_two_processes_heal_and_come_back(own_redis: RedisServe
     ):
         ann = await server.connect("/?topic=room:1")
         await until(lambda: len(application.began) == 1)
-        await trio.to_thread.run_sync(own_redis.cli, "CLIENT", "KILL", "TYPE", "pubsub")
+        await own_redis.run("CLIENT", "KILL", "TYPE", "pubsub")
         for number in range(10):
             last = await application.registry.publish("room:1", str(number))
         assert await receive(ann, 10) == [str(number) for number in range(10)]
