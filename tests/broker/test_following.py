@@ -109,7 +109,7 @@ async def test_a_client_that_comes_back_too_late_is_told() -> None:
 
 @virtual
 async def test_a_newcomer_begins_with_the_newest() -> None:
-    """``last`` sends the newest messages that are kept, and nothing where nothing is kept."""
+    """``last`` sends the newest messages that are kept, and nothing if nothing is kept."""
     async with app() as (application, server):
         for number in range(5):
             await application.registry.publish("room:1", str(number))

@@ -186,7 +186,7 @@ def _listens(port: int) -> bool:
 
 
 async def test_no_server_listens() -> None:
-    """Opening a broker where nothing listens fails at once, with one line that names the place."""
+    """Opening a broker fails at once if nothing listens, with one line that names the place."""
     port = free_port()
     with pytest.raises(BrokerUnavailable, match=f"127.0.0.1:{port}"), trio.fail_after(20):
         async with open_redis_broker(f"redis://127.0.0.1:{port}"):
