@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 import trio
+from panic import Panic
 
 from trio_ws_app.broker import (
     Gap,
@@ -46,10 +47,6 @@ async def test_gaps_that_meet_are_one(items: list[str | Gap], left: list[str | G
     for item in [*items, "last"]:
         queue.put(item if isinstance(item, Gap) else Delivery(item))
     assert [await anext(queue) for _ in left] == left
-
-
-class Panic(BaseException):
-    """What an extension raises that is not written in Python."""
 
 
 class BrokenTracing:

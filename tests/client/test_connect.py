@@ -13,6 +13,7 @@ import pytest
 import trio
 import trio.testing
 import trustme
+from running import PATIENCE
 from scripted_server import OK, ScriptedServer, frame, running, unmasked
 
 import trio_ws_app as ws
@@ -556,7 +557,7 @@ async def test_a_server_that_hangs_up_during_the_tls_handshake() -> None:
     async with trio.open_nursery() as nursery:
         listeners = await nursery.start(partial(trio.serve_tcp, hang_up, 0, host="127.0.0.1"))
         port = listeners[0].socket.getsockname()[1]
-        with trio.fail_after(20), pytest.raises(ws.ConnectionClosed, match="TLS handshake") as caught:
+        with trio.fail_after(PATIENCE), pytest.raises(ws.ConnectionClosed, match="TLS handshake") as caught:
             async with ws.connect(f"wss://127.0.0.1:{port}"):
                 pytest.fail("there is no connection")
         nursery.cancel_scope.cancel()
@@ -566,6 +567,6 @@ async def test_a_server_that_hangs_up_during_the_tls_handshake() -> None:
 async def test_a_server_that_speaks_no_tls() -> None:
     """What OpenSSL says of it comes out, without a broken resource around it."""
     async with serving() as address:
-        with trio.fail_after(20), pytest.raises(ssl.SSLError, match="WRONG_VERSION_NUMBER"):
+        with trio.fail_after(PATIENCE), pytest.raises(ssl.SSLError, match="WRONG_VERSION_NUMBER"):
             async with ws.connect(f"wss://{address}"):
                 pytest.fail("there is no connection")

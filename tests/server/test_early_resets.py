@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import trio
 import trustme
+from running import PATIENCE
 from serving import get, serving
 
 AUTHORITY = trustme.CA()
@@ -52,7 +53,7 @@ async def test_one_that_is_gone_already(
         for _ in range(3):
             connect_and_reset(server.port, data)
             await trio.sleep(0.01)
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE):
             assert await is_served(server.port, encrypted)
     assert [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")] == []
 

@@ -14,6 +14,7 @@ import pytest
 import trio
 import trio.testing
 import trustme
+from running import PATIENCE
 from serving import get, serving, upgrade
 
 import trio_ws_app as ws
@@ -291,7 +292,7 @@ async def test_a_proxy_header_has_a_time(data: bytes, caplog: pytest.LogCaptureF
     settings = ws.Settings(proxy_protocol=True, open_timeout=0.1)
     async with serving(whereabouts, settings=settings) as server, await open_from(server.port) as stream:
         await stream.send_all(data or b"P")
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE):
             assert await stream.receive_some() == b""
     assert not caplog.records
 
