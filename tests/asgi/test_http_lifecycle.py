@@ -148,7 +148,7 @@ async def test_a_server_that_stops_lets_requests_end(how: str) -> None:
 async def test_requests_that_do_not_end_are_cancelled_after_the_grace_period(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """503 where no answer has begun; an answer that has begun is cut off. No error is logged."""
+    """503 if no answer has begun; an answer that has begun is cut off. No error is logged."""
 
     async def app(scope: Any, _receive: Any, send: Any) -> None:
         if scope["path"] == "/stream":

@@ -41,7 +41,7 @@ AWAY = Gap("Redis was away")
     ],
 )
 async def test_gaps_that_meet_are_one(items: list[str | Gap], left: list[str | Gap]) -> None:
-    """Its number is the sum, or unknown where one of them is; the queue holds one message of this size."""
+    """Its number is the sum, or unknown if one of them is; the queue holds one message of this size."""
     queue = Subscription("t", Recovery(None, (), None), overflow="drop-oldest", max_queue_bytes=100)
     for item in [*items, "last"]:
         queue.put(item if isinstance(item, Gap) else Delivery(item))

@@ -25,7 +25,7 @@ async def test_other_programs_take_part(redis_server: RedisServer) -> None:
     """``redis-cli PUBLISH`` reaches subscribers here, and texts published here are plain for others."""
     async with open_redis_broker(redis_server.url) as broker:
         async with broker.subscribe("news") as messages:
-            published = await trio.to_thread.run_sync(redis_server.cli, "PUBLISH", "news", "Grüße")
+            published = await redis_server.run("PUBLISH", "news", "Grüße")
             assert published == "1"
             await expect(messages, "Grüße")
         listener = ["redis-cli", "-p", str(redis_server.port), "--csv", "SUBSCRIBE", "news"]
@@ -58,7 +58,7 @@ async def test_a_topic_is_subscribed_once_for_all_subscriptions(own_redis: Redis
     async with open_redis_broker(own_redis.url) as broker:
 
         async def subscribers() -> str:
-            return await trio.to_thread.run_sync(own_redis.cli, "PUBSUB", "NUMSUB", "t")
+            return await own_redis.run("PUBSUB", "NUMSUB", "t")
 
         async with broker.subscribe("t"):
             async with broker.subscribe("t"), broker.subscribe("t"):
@@ -70,11 +70,11 @@ async def test_a_topic_is_subscribed_once_for_all_subscriptions(own_redis: Redis
 
 async def test_nothing_is_left_at_redis(own_redis: RedisServer) -> None:
     """When the broker's block ends, its connections are gone from the server."""
-    before = await trio.to_thread.run_sync(own_redis.cli, "CLIENT", "LIST", "TYPE", "pubsub")
+    before = await own_redis.run("CLIENT", "LIST", "TYPE", "pubsub")
     async with open_redis_broker(own_redis.url) as broker, broker.subscribe("t"):
-        clients = await trio.to_thread.run_sync(own_redis.cli, "CLIENT", "LIST")
+        clients = await own_redis.run("CLIENT", "LIST")
         assert clients.count("name=trio_ws_app") == 2
-    clients = await trio.to_thread.run_sync(own_redis.cli, "CLIENT", "LIST")
+    clients = await own_redis.run("CLIENT", "LIST")
     assert before == ""
     assert "name=trio_ws_app" not in clients
 
@@ -186,7 +186,7 @@ def _listens(port: int) -> bool:
 
 
 async def test_no_server_listens() -> None:
-    """Opening a broker where nothing listens fails at once, with one line that names the place."""
+    """Opening a broker fails at once if nothing listens, with one line that names the place."""
     port = free_port()
     with pytest.raises(BrokerUnavailable, match=f"127.0.0.1:{port}"), trio.fail_after(20):
         async with open_redis_broker(f"redis://127.0.0.1:{port}"):

@@ -223,7 +223,7 @@ async def test_changes_are_noticed(
 
 
 def test_mistakes_are_raised(tmp_path: Path, authority: trustme.CA) -> None:
-    """At once, where there is nothing to keep."""
+    """At once, since there is nothing to keep."""
     chain, key = write_pair(tmp_path, authority, "localhost")
     with pytest.raises(ValueError, match="needs a certificate"):
         ws.Certificates()
