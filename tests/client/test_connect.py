@@ -13,6 +13,7 @@ import pytest
 import trio
 import trio.testing
 import trustme
+from certificates import presenting, trusting
 from running import PATIENCE
 from scripted_server import OK, ScriptedServer, frame, running, unmasked
 
@@ -511,16 +512,14 @@ def authority() -> trustme.CA:
 
 @asynccontextmanager
 async def serving_tls(authority: trustme.CA) -> AsyncIterator[str]:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
+    context = presenting(authority, "127.0.0.1")
     async with serving(ssl_context=context) as address:
         yield address
 
 
 async def test_tls(authority: trustme.CA) -> None:
     """``wss://`` with a context that trusts the server's authority."""
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
+    context = trusting(authority)
     with assert_nothing_left():
         async with (
             serving_tls(authority) as address,

@@ -5,21 +5,19 @@ from __future__ import annotations
 import errno
 import select
 import socket
-import ssl
 import struct
 from typing import Any
 
 import pytest
 import trio
 import trustme
+from certificates import presenting, trusting
 from running import PATIENCE
 from serving import get, serving
 
 AUTHORITY = trustme.CA()
-CLIENT = ssl.create_default_context()
-AUTHORITY.configure_trust(CLIENT)
-SERVER = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-AUTHORITY.issue_cert("localhost").configure_cert(SERVER)
+CLIENT = trusting(AUTHORITY)
+SERVER = presenting(AUTHORITY, "localhost")
 
 
 async def is_served(port: int, encrypted: bool = False) -> bool:
