@@ -140,11 +140,6 @@ class PendingHandshake:
         self._timeout.start(self, now)
 
     @property
-    def host(self) -> str | None:
-        """What limits count the client by."""
-        return self.client.group
-
-    @property
     def is_idle(self) -> bool:
         """Whether the client has had its answers, and has not begun another request."""
         return self.is_reused and not self.has_spoken and self._stage is Stage.REQUEST
