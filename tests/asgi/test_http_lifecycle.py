@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import trio
+from panic import Panic
 from plain_http import Client, client_of, request, serving
 from trio.testing import wait_all_tasks_blocked
 
@@ -200,10 +201,6 @@ async def test_an_application_may_end_the_server(interrupt: BaseException) -> No
         await serve_until_interrupted()
     assert list(leaves(caught.value)) == [interrupt]
     assert answers == {"/end": 503, "/other": 200}
-
-
-class Panic(BaseException):
-    """What no one expects."""
 
 
 async def test_a_base_exception_costs_its_own_request(caplog: pytest.LogCaptureFixture) -> None:

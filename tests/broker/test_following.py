@@ -12,7 +12,9 @@ from typing import Any
 import attrs
 import pytest
 import trio
+from panic import Panic
 from redis_servers import RedisServer, until
+from running import PATIENCE
 from trio.testing import wait_all_tasks_blocked
 
 import trio_ws_app as ws
@@ -66,7 +68,7 @@ async def app(**options: object) -> AsyncIterator[tuple[App, MemoryServer]]:
 
 
 async def receive(peer: Peer, count: int) -> list[object]:
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE):
         return [json.loads(await peer.receive())[1] for _ in range(count)]
 
 
@@ -194,10 +196,6 @@ async def no_function(*_arguments: object) -> str:
 
 def _fail() -> str:
     raise Panic
-
-
-class Panic(BaseException):
-    """What an extension module in Rust raises when it panics."""
 
 
 BAD_FORMS: dict[str, Callable[[], Any]] = {
@@ -740,10 +738,10 @@ async def test_presence_is_the_same_in_every_process(own_redis: RedisServer) -> 
             async with serve_in_memory(partial(handler, other_room)) as elsewhere:
                 bob = await elsewhere.connect("/?name=bob")
                 assert await bob.receive() == "here"
-                with trio.fail_after(20):
+                with trio.fail_after(PATIENCE):
                     assert await ann.receive() == "bob Join"
                 assert {present.user for present in await room.presence("t")} == {"ann", "bob"}
                 assert await other_room.presence_count("t") == 2
                 await bob.aclose()
-            with trio.fail_after(20):
+            with trio.fail_after(PATIENCE):
                 assert await ann.receive() == "bob Leave"

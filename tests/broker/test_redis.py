@@ -12,6 +12,7 @@ import pytest
 import trio
 import trustme
 from redis_servers import RedisServer, free_port, require_redis, running_redis, until
+from running import PATIENCE
 
 from trio_ws_app.broker import BrokerUnavailable, RedisTimeouts, Subscription, open_redis_broker
 
@@ -188,7 +189,7 @@ def _listens(port: int) -> bool:
 async def test_no_server_listens() -> None:
     """Opening a broker fails at once if nothing listens, with one line that names the place."""
     port = free_port()
-    with pytest.raises(BrokerUnavailable, match=f"127.0.0.1:{port}"), trio.fail_after(20):
+    with pytest.raises(BrokerUnavailable, match=f"127.0.0.1:{port}"), trio.fail_after(PATIENCE):
         async with open_redis_broker(f"redis://127.0.0.1:{port}"):
             pass
 
@@ -208,7 +209,7 @@ async def test_something_else_is_there(answer: bytes) -> None:
         (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
         nursery.start_soon(trio.serve_listeners, serve, [listener])
         port = listener.socket.getsockname()[1]
-        with pytest.raises(BrokerUnavailable, match=f"127.0.0.1:{port}"), trio.fail_after(20):
+        with pytest.raises(BrokerUnavailable, match=f"127.0.0.1:{port}"), trio.fail_after(PATIENCE):
             async with open_redis_broker(f"redis://127.0.0.1:{port}"):
                 pass
         nursery.cancel_scope.cancel()
@@ -216,7 +217,7 @@ async def test_something_else_is_there(answer: bytes) -> None:
 
 async def test_a_silent_server_is_given_up() -> None:
     """A server that accepts and says nothing costs at most the time to connect."""
-    with socket.create_server(("127.0.0.1", 0)) as listener, trio.fail_after(20):
+    with socket.create_server(("127.0.0.1", 0)) as listener, trio.fail_after(PATIENCE):
         url = f"redis://127.0.0.1:{listener.getsockname()[1]}"
         with pytest.raises(BrokerUnavailable, match=r"does not answer within 0\.1 s"):
             async with open_redis_broker(url, timeouts=RedisTimeouts(connect=0.1)):
@@ -228,7 +229,8 @@ async def test_topics_that_redis_refuses() -> None:
     rules = ("default", "on", "nopass", "+@all", "resetchannels", "&allowed:*")
     with running_redis("--user", *rules) as server:
         async with open_redis_broker(server.url) as broker, broker.subscribe("allowed:1") as messages:
-            with pytest.raises(BrokerUnavailable, match="refuses the topic 'secret'"), trio.fail_after(20):
+            refused = pytest.raises(BrokerUnavailable, match="refuses the topic 'secret'")
+            with refused, trio.fail_after(PATIENCE):
                 async with broker.subscribe("secret"):
                     pass
             with pytest.raises(BrokerUnavailable, match="refuses to publish"):

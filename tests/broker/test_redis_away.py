@@ -13,6 +13,7 @@ import trio
 import trio.testing
 from brokers import next_of, until_back
 from redis_servers import RedisServer, until
+from running import PATIENCE
 
 from trio_ws_app.broker import Broker, BrokerUnavailable, Gap, RedisTimeouts, open_redis_broker
 
@@ -125,7 +126,7 @@ async def test_a_publisher_learns_at_once_that_its_connection_broke(own_redis: R
 
     async with open_redis_broker(own_redis.url, timeouts=RedisTimeouts(request=60)) as broker:
         own_redis.pause()
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(publish)
                 await trio.sleep(0.1)
@@ -195,7 +196,7 @@ async def test_a_short_absence_costs_a_publisher_nothing(own_redis: RedisServer,
     await until_away(broker)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(trio.to_thread.run_sync, own_redis.start)
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE):
             for _ in range(10):
                 try:
                     await broker.publish("t", "patient")

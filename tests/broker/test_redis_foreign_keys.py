@@ -6,6 +6,7 @@ import pytest
 import trio
 from brokers import QUICK
 from redis_servers import RedisServer, until
+from running import PATIENCE
 
 from trio_ws_app.broker import (
     AlreadyPresent,
@@ -69,7 +70,7 @@ async def test_who_follows_hears_of_a_history_that_was_replaced_while_redis_was_
         assert await anext(messages) == "1"
         await put(own_redis, "ws:history:{t}", A_HASH)
         await own_redis.run("CLIENT", "KILL", "TYPE", "pubsub")
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE):
             assert isinstance(await anext(messages), Gap)
             await broker.publish("t", "2", history=KEPT)
             assert await anext(messages) == "2"
@@ -179,6 +180,6 @@ async def test_members_come_back_if_the_leases_are_something_else(
     async with broker.join("t", "ann"):
         for key in ("ws:{leases}", "ws:{leases}:dying", "ws:members:{t}", "ws:users:{t}"):
             await put(own_redis, key, A_TEXT)
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE):
             while [one.user for one in await broker.presence("t")] != ["ann"]:
                 pass

@@ -9,6 +9,7 @@ import trio
 import trio.testing
 from brokers import QUICK, until_back
 from redis_servers import RedisServer, running_redis, until
+from running import PATIENCE
 
 from trio_ws_app.broker import (
     Broker,
@@ -264,7 +265,7 @@ async def test_memory_is_what_is_said(own_redis: RedisServer, broker: Broker) ->
         await broker.publish("t", "x" * 1000, history=brief)
     used = int(await own_redis.run("MEMORY", "USAGE", "ws:history:{t}"))
     assert used < 2 * 100 * 1100 + 10_000
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE):
         while await own_redis.run("DBSIZE") != "0":  # noqa: ASYNC110  # keys that are over are counted for a while
             await trio.sleep(0.1)
 

@@ -14,6 +14,7 @@ import pytest
 import trio
 from brokers import QUICK
 from redis_servers import RedisServer, until
+from running import PATIENCE
 
 from trio_ws_app.broker import (
     Broker,
@@ -64,7 +65,7 @@ async def process_with_members(server: RedisServer, count: int) -> AsyncIterator
     process = await trio.lowlevel.open_process(command, stdout=-1)
     assert process.stdout is not None
     try:
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE):
             assert (await process.stdout.receive_some()).startswith(b"present")
         yield process
     finally:
@@ -221,7 +222,7 @@ async def test_members_whose_block_outlives_the_broker_leave_with_it(
             async with short.join("t", "bob"):
                 pass
     async with broker.join("t", "eve"):  # whose process removes those of the dead
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE):
             while await users(broker) != ["eve"]:
                 pass
 
@@ -238,7 +239,7 @@ async def test_a_dead_process_whose_topics_are_not_known_holds_up_no_other(
         async with process_with_members(own_redis, 3) as second:
             assert await users(broker) == ["ann", "member 0", "member 0", "member 1", "member 2"]
             second.kill()
-            with trio.fail_after(20):
+            with trio.fail_after(PATIENCE):
                 while await users(broker) != ["ann", "member 0"]:
                     pass
 

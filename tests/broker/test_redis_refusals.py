@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 from redis_servers import RedisServer, until
+from running import PATIENCE
 
 import trio_ws_app as ws
 from trio_ws_app.broker import Broker, BrokerUnavailable, Delivery, Gap, RedisTimeouts, open_redis_broker
@@ -50,7 +51,7 @@ async def rule(server: RedisServer, *rules: str) -> None:
 async def test_a_refused_join_is_told_at_once(own_redis: RedisServer, broker: Broker) -> None:
     """No member is present then, and the next that comes once it is allowed is."""
     await rule(own_redis, "-hset", "-hsetnx")
-    with trio.fail_after(20), pytest.raises(BrokerUnavailable, match="not present: Redis refuses"):
+    with trio.fail_after(PATIENCE), pytest.raises(BrokerUnavailable, match="not present: Redis refuses"):
         async with broker.join("t", "me"):
             pass
     await rule(own_redis, "+@all")
@@ -76,7 +77,7 @@ async def test_what_was_missed_is_a_gap_if_the_history_is_refused(
         assert await anext(messages) == "1"
         await rule(own_redis, "-lrange")
         await own_redis.run("CLIENT", "KILL", "TYPE", "pubsub")
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE):
             assert isinstance(await anext(messages), Gap)
             await broker.publish("t", "2")
             assert await anext(messages) == "2"
@@ -105,7 +106,7 @@ async def test_a_topic_that_is_refused_for_a_while_comes_back(own_redis: RedisSe
         await own_redis.run("CLIENT", "KILL", "TYPE", "pubsub")
         await until(lambda: "refuses the topic 't'" in (broker.problem or ""))
         await rule(own_redis, "allchannels")
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE):
             assert isinstance(await anext(messages), Gap)
             assert broker.problem is None
             await broker.publish("t", "back")
@@ -120,10 +121,10 @@ async def test_a_history_that_is_not_read_in_time_is_told(own_redis: RedisServer
         broker.subscribe("t") as messages,
     ):
         own_redis.pause()
-        with trio.fail_after(20), pytest.raises(BrokerUnavailable, match="not read"):
+        with trio.fail_after(PATIENCE), pytest.raises(BrokerUnavailable, match="not read"):
             async with broker.subscribe("t", last=1):
                 pass
         own_redis.resume()
         await broker.publish("t", "goes on")
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE):
             assert await anext(messages) == "goes on"

@@ -11,6 +11,7 @@ import pytest
 import trio
 from brokers import QUICK
 from redis_servers import RedisServer, running_redis, running_sentinel, until
+from running import PATIENCE
 
 from trio_ws_app.broker import BrokerUnavailable, Delivery, Gap, History, open_redis_broker
 
@@ -37,7 +38,7 @@ async def test_sentinels_say_where_the_primary_is_also_after_a_failover() -> Non
             assert await anext(messages) == "before"
             assert "name=trio_ws_app" in primary.cli("CLIENT", "LIST")
             primary.kill()
-            with trio.fail_after(20):
+            with trio.fail_after(PATIENCE):
                 assert isinstance(await anext(messages), Gap)
                 await broker.publish("t", "after")
                 assert await anext(messages) == "after"

@@ -17,7 +17,10 @@ Snapshot = tuple[list[Present], Position | None]
 
 
 class View:
-    """Takes the events of ``feed``; ``snapshot()`` has the members, and the position of their last event."""
+    """Takes the events of ``feed``; ``snapshot()`` has the members, and the position of their last event.
+
+    Events are told as they come, also while a list is read; from the list follows what they have not told.
+    """
 
     def __init__(
         self, snapshot: Callable[[], Awaitable[Snapshot]], feed: Feed, nursery: trio.Nursery
@@ -32,7 +35,7 @@ class View:
         self._is_loaded = False
         self._epoch: str | None = None  # of the newest event
         self._gaps = 0  # how often events may have been lost
-        self._waiting: list[Delivery] = []  # what has come since the list was asked for
+        self._events: list[Delivery] = []  # that have come since the list was asked for
         self._reloading = trio.CancelScope()
         feed.add(self._take)
 
@@ -43,40 +46,48 @@ class View:
     async def load(self) -> None:
         """Have a list of the members. Raises BrokerUnavailable."""
         async with self._loading:
-            if self._is_loaded:
-                return
-            gaps = -1
-            while gaps != self._gaps:  # what was read before a gap may lack what was lost in it
-                gaps = self._gaps
+            while not self._is_loaded:  # what was read before a gap may lack what was lost in it
+                gaps, self._events = self._gaps, []
                 members, position = await self._snapshot()
-            self._is_loaded = True
-            self._epoch = _epoch_of(position)
-            self.sinks.call(self.roster.replace(members))
-            waiting, self._waiting = self._waiting, []
-            for delivery in waiting:
-                if not _is_part(delivery.position, position):
-                    self._apply(delivery)
+                self._is_loaded = gaps == self._gaps
+                if self._is_loaded:
+                    self._take_over(members, position)
+
+    def _take_over(self, members: list[Present], position: Position | None) -> None:
+        now = {one.member: one for one in members}
+        for event in self._events:
+            if not _is_part(event.position, position):
+                member, present = _parse(event)
+                if present is None:
+                    now.pop(member, None)
+                else:
+                    now[member] = present
+        self._events = []
+        self._epoch = self._epoch if position is None else position.epoch
+        self.sinks.call(self.roster.replace(now.values()))
 
     def _take(self, item: Item) -> None:
-        if self._is_loaded and (isinstance(item, Gap) or self._begins_anew(item)):
+        if isinstance(item, Gap):
+            self._gaps += 1
+            self._load_again()
+            return
+        epoch = _epoch_of(item.position)
+        if epoch != self._epoch:  # the events before this one are gone from Redis, and perhaps the members
+            self._epoch = epoch
+            self._load_again()
+        if not self._is_loaded:
+            self._events.append(item)
+        member, present = _parse(item)
+        self.sinks.call(self.roster.leave(member) if present is None else self.roster.join(present))
+
+    def _load_again(self) -> None:
+        if self._is_loaded:
             self._is_loaded = False
             self._reloading.cancel()
             self._reloading = trio.CancelScope()
-            self._nursery.start_soon(self._load_again, self._reloading)
-        if isinstance(item, Gap):
-            self._gaps += 1
-            return
-        if self._is_loaded:
-            self._apply(item)
-        else:
-            self._waiting.append(item)
+            self._nursery.start_soon(self._load_until_known, self._reloading)
 
-    def _begins_anew(self, event: Delivery) -> bool:
-        """Whether the events before this one are gone from Redis, and with them perhaps the members."""
-        before, self._epoch = self._epoch, _epoch_of(event.position)
-        return before != self._epoch
-
-    async def _load_again(self, scope: trio.CancelScope) -> None:
+    async def _load_until_known(self, scope: trio.CancelScope) -> None:
         with scope:
             while not self._is_loaded:
                 try:
@@ -84,12 +95,11 @@ class View:
                 except BrokerUnavailable:
                     await trio.sleep(1)
 
-    def _apply(self, delivery: Delivery) -> None:
-        kind, member, *rest = json.loads(delivery.message)
-        if kind == "+":
-            self.sinks.call(self.roster.join(Present(member, *rest)))
-        else:
-            self.sinks.call(self.roster.leave(member))
+
+def _parse(event: Delivery) -> tuple[str, Present | None]:
+    """The name of a member, and what is told of it if it comes."""
+    kind, member, *rest = json.loads(event.message)
+    return member, Present(member, *rest) if kind == "+" else None
 
 
 def _epoch_of(position: Position | None) -> str | None:
