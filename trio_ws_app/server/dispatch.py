@@ -142,12 +142,7 @@ class Dispatcher:
         start: Callable[[WireConnection, Host], None],
     ) -> WireConnection:
         """Answer with 101, and ``start`` the connection. Raises what ``handshake.accept`` raises."""
-        handshake.has_place = False  # it is the connection's from here on
-        try:
-            accepted = handshake.accept(request)
-        except BaseException:
-            handshake.has_place = True
-            raise
+        accepted = handshake.accept(request)
         request.headers.pack()
         deflate = accepted.deflate
         connection = self._connection_type(

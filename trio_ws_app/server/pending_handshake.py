@@ -282,6 +282,7 @@ class PendingHandshake:
         Raises ValueError or TypeError for what ``request.upgrade`` can't have said; it is not over then.
         """
         accepted = accept_request(request, self._owner.settings)
+        self.has_place = False  # it is the connection's from here on
         self._end(101)
         return accepted
 
