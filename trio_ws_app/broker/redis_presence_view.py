@@ -14,6 +14,7 @@ from .position import Position
 from .presence import PresenceEvent, Present, Roster
 
 Snapshot = tuple[list[Present], Position | None]
+_Event = tuple[Position, Present | str]  # who has come, or the name of the member that has gone
 
 
 class View:
@@ -32,7 +33,7 @@ class View:
         self._is_loaded = False
         self._epoch: str | None = None  # of the newest event
         self._gaps = 0  # how often events may have been lost
-        self._waiting: list[Delivery] = []  # what has come since the list was asked for
+        self._waiting: list[_Event] = []  # what has come since the list was asked for
         self._reloading = trio.CancelScope()
         feed.add(self._take)
 
@@ -53,27 +54,29 @@ class View:
             self._epoch = _epoch_of(position)
             self.sinks.call(self.roster.replace(members))
             waiting, self._waiting = self._waiting, []
-            for delivery in waiting:
-                if not _is_part(delivery.position, position):
-                    self._apply(delivery)
+            for event in waiting:
+                if not _is_part(event[0], position):
+                    self._apply(event)
 
     def _take(self, item: Item) -> None:
-        if self._is_loaded and (isinstance(item, Gap) or self._begins_anew(item)):
+        event = None if isinstance(item, Gap) else _event_in(item)
+        if event is None and not isinstance(item, Gap):
+            return  # it is none of ours
+        if self._is_loaded and (event is None or self._begins_anew(event)):
             self._is_loaded = False
             self._reloading.cancel()
             self._reloading = trio.CancelScope()
             self._nursery.start_soon(self._load_again, self._reloading)
-        if isinstance(item, Gap):
+        if event is None:
             self._gaps += 1
-            return
-        if self._is_loaded:
-            self._apply(item)
+        elif self._is_loaded:
+            self._apply(event)
         else:
-            self._waiting.append(item)
+            self._waiting.append(event)
 
-    def _begins_anew(self, event: Delivery) -> bool:
+    def _begins_anew(self, event: _Event) -> bool:
         """Whether the events before this one are gone from Redis, and with them perhaps the members."""
-        before, self._epoch = self._epoch, _epoch_of(event.position)
+        before, self._epoch = self._epoch, event[0].epoch
         return before != self._epoch
 
     async def _load_again(self, scope: trio.CancelScope) -> None:
@@ -84,23 +87,30 @@ class View:
                 except BrokerUnavailable:
                     await trio.sleep(1)
 
-    def _apply(self, delivery: Delivery) -> None:
-        kind, member, *rest = json.loads(delivery.message)
-        if kind == "+":
-            self.sinks.call(self.roster.join(Present(member, *rest)))
+    def _apply(self, event: _Event) -> None:
+        change = event[1]
+        if isinstance(change, Present):
+            self.sinks.call(self.roster.join(change))
         else:
-            self.sinks.call(self.roster.leave(member))
+            self.sinks.call(self.roster.leave(change))
+
+
+def _event_in(delivery: Delivery) -> _Event | None:
+    """What a message tells of a member; None if it is none of ours."""
+    try:
+        kind, member, *rest = json.loads(delivery.message)
+        user, info = rest if kind == "+" else ("", None)
+    except (ValueError, TypeError, RecursionError):
+        return None
+    if delivery.position is None or not isinstance(member, str) or not isinstance(user, str):
+        return None
+    return delivery.position, Present(member, user, info) if kind == "+" else member
 
 
 def _epoch_of(position: Position | None) -> str | None:
     return None if position is None else position.epoch
 
 
-def _is_part(position: Position | None, snapshot: Position | None) -> bool:
+def _is_part(position: Position, snapshot: Position | None) -> bool:
     """Whether an event is one of those that a snapshot is the result of."""
-    return (
-        position is not None
-        and snapshot is not None
-        and position.epoch == snapshot.epoch
-        and position.offset <= snapshot.offset
-    )
+    return snapshot is not None and position.epoch == snapshot.epoch and position.offset <= snapshot.offset
