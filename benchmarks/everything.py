@@ -18,7 +18,6 @@ import ssl
 import statistics
 import struct
 import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -28,13 +27,12 @@ from pathlib import Path
 from urllib.parse import quote
 
 import attrs
-import click
 import trio
 import trustme
 
 import trio_ws_app as ws
 
-from .processes import ROOT, port_of
+from .processes import served
 from .servers.soaked import KEPT, LOST, TOPIC
 
 CLIENTS = 40
@@ -323,29 +321,16 @@ def trial(seconds: float, clients: int, seed: int) -> Iterator[Trial]:
         write_certificate(authority, certificate)
         while not redis.answers():
             time.sleep(0.05)
-        arguments = ["serve", "benchmarks.servers.soaked:resumes", "--port", "0", "--log-format", "json"]
-        arguments += ["--workers", str(WORKERS), "--broker", redis.url, "--tls-cert", str(certificate)]
-        arguments += ["--grace-period", "5", "--restart-batch-size", "10", "--restart-batch-interval", "0.2"]
+        options = ["--workers", str(WORKERS), "--broker", redis.url, "--tls-cert", str(certificate)]
+        options += ["--grace-period", "5", "--restart-batch-size", "10", "--restart-batch-interval", "0.2"]
         log = folder / "log"
-        with log.open("w") as errors:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "trio_ws_app", *arguments],
-                cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, text=True,
-            )  # fmt: skip
-        with process:
-            try:
-                port = port_of(process)
-                if port is None:
-                    raise click.ClickException(f"the server did not start: {log.read_text().strip()}")
-                url = f"wss://127.0.0.1:{port}"
-                tls = ssl.create_default_context()
-                authority.configure_trust(tls)
-                chance = random.Random(seed)
-                yield Trial(process, url, redis, tls, authority, certificate, found, random=chance)
-                process.terminate()
-                found.status = process.wait(30)
-            finally:
-                process.kill()
+        with served("benchmarks.servers.soaked:resumes", options, log) as (process, port):
+            tls = ssl.create_default_context()
+            authority.configure_trust(tls)
+            url, chance = f"wss://127.0.0.1:{port}", random.Random(seed)
+            yield Trial(process, url, redis, tls, authority, certificate, found, random=chance)
+            process.terminate()
+            found.status = process.wait(30)
         records = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
         found.errors += [str(record) for record in records if record["level"] in ("ERROR", "CRITICAL")]
 

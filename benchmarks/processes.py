@@ -6,6 +6,7 @@ import os
 import re
 import resource
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TextIO
 
 import attrs
+import click
 
 from .contenders import Contender
 
@@ -111,6 +113,28 @@ def launched(contender: Contender, arguments: Sequence[str], errors: TextIO) -> 
         yield ServerProcess(process, port)
     finally:
         _stop(process)
+
+
+@contextmanager
+def served(target: str, options: Sequence[str], log: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """Run ``trio-ws-app serve`` for the block, its log in a file; the value is the process and its port.
+
+    Raises:
+        ClickException: it did not get ready.
+    """
+    command = [sys.executable, "-m", "trio_ws_app", "serve", target, "--port", "0", "--log-format", "json"]
+    with log.open("w") as errors:
+        process = subprocess.Popen(
+            [*command, *options], cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, text=True
+        )
+    with process:
+        try:
+            port = port_of(process)
+            if port is None:
+                raise click.ClickException(f"the server did not start: {log.read_text().strip()}")
+            yield process, port
+        finally:
+            process.kill()
 
 
 def port_of(process: subprocess.Popen[str]) -> int | None:

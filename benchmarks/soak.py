@@ -8,7 +8,6 @@ import signal
 import socket
 import statistics
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -26,7 +25,7 @@ from trio_ws_app.observability.inspection.snapshot import Query
 from trio_ws_app.server.tasks import TaskNode
 
 from . import document, everything, report
-from .processes import ROOT, port_of
+from .processes import served
 from .vanishing import RawClient, leave_often
 
 GRACE_SECONDS = 2.0
@@ -106,21 +105,9 @@ def chat() -> Iterator[ChatProcess]:
     """Run the chat for the block."""
     with tempfile.TemporaryDirectory() as folder:
         control, log = Path(folder, "control"), Path(folder, "log")
-        arguments = ["serve", "chat", "--port", "0", "--control", str(control), "--log-format", "json"]
-        arguments += ["--log-level", "warning", "--grace-period", str(GRACE_SECONDS)]
-        with log.open("w") as errors:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "trio_ws_app", *arguments],
-                cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, text=True,
-            )  # fmt: skip
-        with process:
-            try:
-                port = port_of(process)
-                if port is None:
-                    raise click.ClickException(f"the server did not start: {log.read_text().strip()}")
-                yield ChatProcess(process, port, control, log)
-            finally:
-                process.kill()
+        options = ["--control", str(control), "--log-level", "warning", "--grace-period", str(GRACE_SECONDS)]
+        with served("chat", options, log) as (process, port):
+            yield ChatProcess(process, port, control, log)
 
 
 class Talk:

@@ -7,7 +7,6 @@ import re
 import shlex
 import shutil
 import socket
-import ssl
 import subprocess
 import time
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ import kubernetes_validate
 import pytest
 import trustme
 import yaml
+from certificates import trusting
 from running import PATIENCE, serving
 from tls_client import TlsClient, secured
 from websockets.exceptions import InvalidHandshake
@@ -150,8 +150,7 @@ def test_haproxy_tells_where_the_client_is(whereabouts: Path, free_port: int, au
     haproxy = program("haproxy")
     assert haproxy is not None
     authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(whereabouts / "all.pem")
-    trust = ssl.create_default_context()
-    authority.configure_trust(trust)
+    trust = trusting(authority)
     app, proxies = "whereabouts:handler", ["--trusted-proxies", "127.0.0.1"]
     secure = ["--proxy-protocol", "--tls-cert", str(whereabouts / "all.pem")]
     raw_port = two_ports()[1]

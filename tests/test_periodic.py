@@ -147,7 +147,7 @@ async def test_what_the_function_queues_is_written() -> None:
 
 async def test_a_function_that_would_wait_is_refused() -> None:
     """It would never be awaited."""
-    with pytest.raises(TypeError, match="call_every calls plain functions"):
+    with pytest.raises(TypeError, match="has to be a plain function"):
         await ws.call_every(1, trio.sleep)
 
 

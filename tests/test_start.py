@@ -16,7 +16,6 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect, unix_connect
 
 import trio_ws_app
-from trio_ws_app.broker.history import MAX_SIZE
 from trio_ws_app.cli import main
 
 PACKAGE = Path(trio_ws_app.__file__).parent
@@ -101,12 +100,6 @@ def test_help_and_mistakes_need_no_server(arguments: str) -> None:
     modules = modules_of(*COMMAND, *arguments.split())
     assert "trio_ws_app.cli" in modules
     assert not modules & HEAVY
-
-
-def test_publish_takes_the_histories_that_there_are() -> None:
-    """The bound of its option is that of ``History``, which it does not import."""
-    (history,) = (option for option in main.commands["publish"].params if option.name == "history")
-    assert history.type.max == MAX_SIZE  # type: ignore[attr-defined]  # a click.IntRange
 
 
 @pytest.mark.parametrize(

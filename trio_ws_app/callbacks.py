@@ -55,6 +55,18 @@ def refuse_coroutine(function: object, result: object, instead: str) -> None:
         raise TypeError(f"{function!r} returned a coroutine: {instead}")
 
 
+def in_place(function: Callable[[*Arguments], Result]) -> Callable[[*Arguments], Result]:
+    """As ``in_own_context``, for a hook: a call raises TypeError if it returns a coroutine."""
+    call = in_own_context(function)
+
+    def calling(*args: *Arguments) -> Result:
+        result = call(*args)
+        refuse_coroutine(function, result, "it has to be a plain function")
+        return result
+
+    return calling
+
+
 def leaves(error: BaseException) -> Iterator[BaseException]:
     """The errors in a group and in the groups within it; an error that is no group, itself."""
     waiting = [error]  # no recursion: how deep they lie is the user's matter
@@ -79,12 +91,21 @@ def interrupt_in(error: BaseException) -> KeyboardInterrupt | SystemExit | None:
     return next(found, None)
 
 
+def contain(error: BaseException, logger: logging.Logger, text: str) -> None:
+    """Log what the user's code has raised as an ERROR (G5); raise it again if it is to end the program.
+
+    It is for ``except BaseException``, since a panic of an extension is one, and for where each message
+    passes: unlike ``contained``, it costs nothing as long as nothing is raised.
+    """
+    if interrupt_in(error) is not None:
+        raise error
+    logger.error(text, exc_info=error)
+
+
 @contextmanager
 def contained(logger: logging.Logger, text: str) -> Iterator[None]:
-    """Log what the user's code raises in the block as an ERROR with this text, and go on after it (G5)."""
+    """``contain`` what the block raises, and go on after it."""
     try:
         yield
-    except BaseException as error:  # a panic of an extension is one, too
-        if interrupt_in(error) is not None:
-            raise
-        logger.error(text, exc_info=error)
+    except BaseException as error:
+        contain(error, logger, text)

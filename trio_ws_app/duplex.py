@@ -15,6 +15,8 @@ import trio
 from .callbacks import failure_in, is_async, leaves
 from .patterns import Channel, Consumer, Item, Producer, Siblings, call_inline, consumption, production
 
+_SEVERAL = "several parts of one duplex failed"
+
 
 class Side(StrEnum):
     """Which half of a ``duplex``."""
@@ -50,7 +52,7 @@ async def duplex(
     Each part is one task from its beginning to its end: the consumers in the caller's, if there are any,
     each producer in one of its own. Returns after every ``finally`` block has run. One error comes out as
     itself, several as one ExceptionGroup; the peer's Close is no error. When cancelled, all parts are,
-    and are waited for.
+    and are waited for; a cancellation that comes after the first exit does not hide that.
 
     Raises:
         TypeError: neither ``consume`` nor ``produce`` was given.
@@ -63,11 +65,9 @@ async def duplex(
             try:
                 await parts.start(nursery, channel, _listed(consume), _listed(produce))
             except BaseException as error:
-                parts.error = error  # the nursery may keep it, as a cancellation of its own
-                raise
+                parts.failed(error)
     except BaseExceptionGroup as group:
-        parts.exit = None  # an error is not lost
-        parts.error = _unwrapped(group)
+        parts.failed(group.exceptions[0])  # Ctrl-C: it came while the last parts were waited for
     return parts.result()
 
 
@@ -92,12 +92,12 @@ def _in_turn(consumers: list[Consumer[Item]]) -> Consumer[Item]:
 class _Parts(Siblings):
     """The parts of one duplex, and how they have ended so far."""
 
-    __slots__ = ("_has_consumer", "_scope", "error", "exit")
+    __slots__ = ("_failures", "_first", "_has_consumer", "_scope")
 
     def __init__(self) -> None:
         super().__init__()
-        self.exit: Exit | None = None
-        self.error: BaseException | None = None
+        self._first: Exit | BaseException | None = None
+        self._failures: list[BaseException] = []  # what the parts have raised besides cancellations
 
     def start(
         self,
@@ -110,10 +110,16 @@ class _Parts(Siblings):
         self._scope = nursery.cancel_scope
         self._has_consumer = bool(consumers)
         for producer in producers if consumers else producers[1:]:
-            nursery.start_soon(production, channel, producer, self, name="producer")
+            nursery.start_soon(self._produce, channel, producer, name="producer")
         if consumers:
             return consumption(channel, _in_turn(consumers), self)
         return production(channel, producers[0], self)
+
+    async def _produce(self, channel: Channel[Item], producer: Producer[Item]) -> None:
+        try:
+            await production(channel, producer, self)
+        except BaseException as error:
+            self.failed(error)
 
     def consumer_ended(self, cause: Exception) -> None:
         self._end(Exit(Side.CONSUMER, cause))
@@ -123,31 +129,30 @@ class _Parts(Siblings):
         if cause is None or not self._has_consumer:
             self._end(Exit(Side.PRODUCER, cause))
 
-    def _end(self, how: Exit) -> None:
-        self.exit = self.exit or how
-        self._scope.cancel()
+    def failed(self, error: BaseException) -> None:
+        """A part has raised ``error``, or was cancelled."""
+        if (failure := failure_in(error)) is not None:
+            self._failures.append(failure)
+        self._end(error)
+
+    def _end(self, how: Exit | BaseException) -> None:
+        if self._first is None:
+            self._first = how
+            self._scope.cancel()
 
     def result(self) -> Exit:
-        """How it ended. Raises what one of the parts has raised, if nothing else has ended it.
+        """What ended it first. Raises what its parts have raised, or its cancellation if that came first.
 
         The parts forget it: it knows the frames that know them.
         """
-        ended, error = self.exit, self.error
-        self.exit = self.error = None
+        first, failures = self._first, self._failures
+        self._first, self._failures = None, []
         try:
-            if ended is not None:
-                return ended
-            assert error is not None
-            raise error
+            if failures:
+                raise failures[0] if len(failures) == 1 else BaseExceptionGroup(_SEVERAL, failures)
+            if isinstance(first, BaseException):
+                raise next(leaves(first))
+            assert first is not None
+            return first
         finally:
-            del error
-
-
-def _unwrapped(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Of what the parts have raised: the one error, or all of them as one group, or else a cancellation."""
-    failures = [failure for error in group.exceptions if (failure := failure_in(error)) is not None]
-    if not failures:
-        return next(leaves(group))
-    if len(failures) == 1:
-        return failures[0]
-    return BaseExceptionGroup("several parts of one duplex failed", failures)
+            del first, failures

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine
-from contextlib import AbstractContextManager, aclosing, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from types import AsyncGeneratorType
 from typing import TypeVar, cast
@@ -152,11 +152,13 @@ def _cancelled_when_gone(channel: object, scope: trio.CancelScope) -> AbstractCo
 
 
 async def _send_all(channel: Channel[Item], messages: AsyncIterable[Item]) -> Exception | None:
-    # A generator that is left half way is closed here, not by the garbage collector.
-    async with aclosing(messages) if isinstance(messages, AsyncGeneratorType) else nullcontext():
+    try:
         async for message in messages:
             if ended := await _send(channel, message):
                 return ended
+    finally:
+        if isinstance(messages, AsyncGeneratorType):
+            await messages.aclose()  # if it was left half way: not by the garbage collector
     return None
 
 

@@ -11,6 +11,7 @@ import pytest
 import trio
 from fastapi import Depends, FastAPI, WebSocket
 from hypercorn_server import client_of, websocket_app
+from running import PATIENCE
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 
@@ -222,7 +223,7 @@ async def test_a_server_that_raises_for_a_peer_that_is_gone_ends_the_connection(
             await connection.send("hello")
         with pytest.raises(ws.ConnectionClosed):
             connection.send_nowait("hello")
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE):
             await connection.wait_closed()
 
 

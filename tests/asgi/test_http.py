@@ -9,6 +9,7 @@ import pytest
 import starlette.requests
 import trio
 from plain_http import Client, client_of, request, serving
+from running import PATIENCE
 from trio.testing import wait_all_tasks_blocked
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")
@@ -257,7 +258,7 @@ async def test_an_upgrade_may_follow_on_the_same_connection() -> None:
     async with client_of(hello) as client:
         assert (await client.get("/")).status == 200
         await client.say(request("/", *UPGRADE) + b"\x81\x82\0\0\0\0hi")
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE):
             said = b""
             while not said.endswith(b"\x81\x02hi"):
                 said += await client.stream.receive_some(1000)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import trio
+from panic import Panic
 from plain_http import Client, client_of, request, serving
 from trio.testing import wait_all_tasks_blocked
 
@@ -148,7 +149,7 @@ async def test_a_server_that_stops_lets_requests_end(how: str) -> None:
 async def test_requests_that_do_not_end_are_cancelled_after_the_grace_period(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """503 where no answer has begun; an answer that has begun is cut off. No error is logged."""
+    """503 if no answer has begun; an answer that has begun is cut off. No error is logged."""
 
     async def app(scope: Any, _receive: Any, send: Any) -> None:
         if scope["path"] == "/stream":
@@ -200,10 +201,6 @@ async def test_an_application_may_end_the_server(interrupt: BaseException) -> No
         await serve_until_interrupted()
     assert list(leaves(caught.value)) == [interrupt]
     assert answers == {"/end": 503, "/other": 200}
-
-
-class Panic(BaseException):
-    """What no one expects."""
 
 
 async def test_a_base_exception_costs_its_own_request(caplog: pytest.LogCaptureFixture) -> None:

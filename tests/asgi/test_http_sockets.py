@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ import httpx
 import pytest
 import trio
 import trustme
+from certificates import presenting, trusting
 from plain_http import Client, echo, request
 
 import trio_ws_app as ws
@@ -61,10 +61,8 @@ async def returned(scope: Any, receive: Any, send: Any) -> None:
 async def test_large_bodies_go_both_ways_over_tls() -> None:
     """The scope says https, and the connection is used again."""
     authority = trustme.CA()
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("localhost").configure_cert(context)
-    trusted = ssl.create_default_context()
-    authority.configure_trust(trusted)
+    context = presenting(authority, "localhost")
+    trusted = trusting(authority)
     body = bytes(range(256)) * (8 * MIB // 256)
     async with (
         listening(returned, ssl_context=context) as server,

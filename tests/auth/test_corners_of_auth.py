@@ -50,7 +50,7 @@ def test_a_missing_extra_is_said(module: str, call: object, monkeypatch: pytest.
     "entry", ['{"kty": "RSA", "n": "AQAB"}', '{"kty": "OKP", "crv": "Ed25519", "x": "!"}'], ids=["RSA", "OKP"]
 )
 def test_a_key_of_a_set_that_is_damaged_is_refused(entry: str, tmp_path: Path) -> None:
-    """At the start, where there is no older set to keep."""
+    """At the start, when there is no older set to keep."""
     (tmp_path / "keys.json").write_text('{"keys": [' + entry + "]}")
     with pytest.raises(ws.UsageError, match="is none for"):
         auth.JwksFile(str(tmp_path / "keys.json"))

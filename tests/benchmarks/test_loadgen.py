@@ -78,7 +78,7 @@ def test_the_limit_echoes(name: str) -> None:
 
 
 def bun() -> Contender:
-    """The contender, where it is installed."""
+    """The contender, if it is installed."""
     if reason := BY_NAME["bun"].missing():
         pytest.skip(reason)
     return BY_NAME["bun"]

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 import trio
+from panic import Panic
 
 from trio_ws_app.broker import (
     BrokerUnavailable,
@@ -42,15 +43,11 @@ AWAY = Gap("Redis was away")
     ],
 )
 async def test_gaps_that_meet_are_one(items: list[str | Gap], left: list[str | Gap]) -> None:
-    """Its number is the sum, or unknown where one of them is; the queue holds one message of this size."""
+    """Its number is the sum, or unknown if one of them is; the queue holds one message of this size."""
     queue = Subscription("t", Recovery(None, (), None), overflow="drop-oldest", max_queue_bytes=100)
     for item in [*items, "last"]:
         queue.put(item if isinstance(item, Gap) else Delivery(item))
     assert [await anext(queue) for _ in left] == left
-
-
-class Panic(BaseException):
-    """What an extension raises that is not written in Python."""
 
 
 class BrokenTracing:

@@ -12,7 +12,9 @@ from typing import Any
 import attrs
 import pytest
 import trio
+from panic import Panic
 from redis_servers import RedisServer, until
+from running import PATIENCE
 from trio.testing import wait_all_tasks_blocked
 
 import trio_ws_app as ws
@@ -66,7 +68,7 @@ async def app(**options: object) -> AsyncIterator[tuple[App, MemoryServer]]:
 
 
 async def receive(peer: Peer, count: int) -> list[object]:
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE):
         return [json.loads(await peer.receive())[1] for _ in range(count)]
 
 
@@ -109,7 +111,7 @@ async def test_a_client_that_comes_back_too_late_is_told() -> None:
 
 @virtual
 async def test_a_newcomer_begins_with_the_newest() -> None:
-    """``last`` sends the newest messages that are kept, and nothing where nothing is kept."""
+    """``last`` sends the newest messages that are kept, and nothing if nothing is kept."""
     async with app() as (application, server):
         for number in range(5):
             await application.registry.publish("room:1", str(number))
@@ -196,10 +198,6 @@ def _fail() -> str:
     raise Panic
 
 
-class Panic(BaseException):
-    """What an extension module in Rust raises when it panics."""
-
-
 BAD_FORMS: dict[str, Callable[[], Any]] = {
     "raises": lambda: {}["no such key"],
     "panics": _fail,
@@ -242,6 +240,59 @@ async def test_a_message_that_has_no_envelope_is_a_gap(
     assert record.levelname == "ERROR"
     assert "envelope" in record.message
     caplog.clear()
+
+
+BAD_HOOKS = {name: form for name, form in BAD_FORMS.items() if name not in ("none", "no UTF-8")}
+
+
+@virtual
+@pytest.mark.parametrize("form", BAD_HOOKS.values(), ids=BAD_HOOKS)
+async def test_an_on_gap_that_fails_costs_what_it_would_have_said(
+    form: Callable[[], Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each failure is one record; a member that comes back is closed with 1011, the others go on (G5)."""
+    async with (
+        ws.open_memory_broker() as broker,
+        app(broker=broker, history={"t": ws.History(2, 300)}, on_gap=lambda *_: form()) as (made, server),
+    ):
+        first = await made.registry.publish("t", "1")
+        live = await server.connect("/?topic=t")
+        await wait_all_tasks_blocked()
+        async with broker.open_feed("t") as feed:
+            feed.deliver([ws.Gap("the broker was away")])
+        for text in ("2", "3", "4"):
+            await made.registry.publish("t", text)
+        assert [record.levelname for record in caplog.records] == ["ERROR"]
+        late = await server.connect(f"/?topic=t&since={first}")
+        await late.wait_ended()
+        assert late.close_reason == ws.CloseReason(1011)
+        assert await receive(live, 3) == ["2", "3", "4"]
+    assert [record.levelname for record in caplog.records] == ["ERROR"] * 2
+    assert all(record.exc_info for record in caplog.records)
+    caplog.clear()
+
+
+@virtual
+@pytest.mark.parametrize("form", BAD_HOOKS.values(), ids=BAD_HOOKS)
+async def test_an_on_presence_that_fails_costs_what_it_would_have_said(
+    form: Callable[[], Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each failure is one record, and the members stay (G5)."""
+
+    async def handler(registry: ws.Registry[None], connection: ws.Connection) -> None:
+        with registry.register(connection) as member:
+            async with member.follow("t", presence=connection.request.query["name"]):
+                await connection.send("here")
+                await connection.wait_closed()
+
+    async with ws.open_registry(on_presence=lambda *_: form()) as registry:
+        async with serve_in_memory(partial(handler, registry)) as server:
+            for name in ("ann", "bob"):
+                assert await (await server.connect(f"/?name={name}")).receive() == "here"
+            assert await registry.presence_count("t") == 2
+            assert {record.levelname for record in caplog.records} == {"ERROR"}
+            assert len(caplog.records) <= 2  # what is no message fails only when there is another member
+        caplog.clear()
 
 
 @virtual
@@ -551,7 +602,7 @@ async def test_members_in_two_processes_heal_and_come_back(own_redis: RedisServe
     ):
         ann = await server.connect("/?topic=room:1")
         await until(lambda: len(application.began) == 1)
-        await trio.to_thread.run_sync(own_redis.cli, "CLIENT", "KILL", "TYPE", "pubsub")
+        await own_redis.run("CLIENT", "KILL", "TYPE", "pubsub")
         for number in range(10):
             last = await application.registry.publish("room:1", str(number))
         assert await receive(ann, 10) == [str(number) for number in range(10)]
@@ -687,10 +738,10 @@ async def test_presence_is_the_same_in_every_process(own_redis: RedisServer) -> 
             async with serve_in_memory(partial(handler, other_room)) as elsewhere:
                 bob = await elsewhere.connect("/?name=bob")
                 assert await bob.receive() == "here"
-                with trio.fail_after(20):
+                with trio.fail_after(PATIENCE):
                     assert await ann.receive() == "bob Join"
                 assert {present.user for present in await room.presence("t")} == {"ann", "bob"}
                 assert await other_room.presence_count("t") == 2
                 await bob.aclose()
-            with trio.fail_after(20):
+            with trio.fail_after(PATIENCE):
                 assert await ann.receive() == "bob Leave"

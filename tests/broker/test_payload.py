@@ -30,7 +30,7 @@ def test_a_text_is_only_its_utf8(text: str) -> None:
 
 
 def test_foreign_bytes_arrive_as_they_are() -> None:
-    """Unmarked bytes that are no UTF-8 are bytes, also where they begin like a JPEG file."""
+    """Unmarked bytes that are no UTF-8 are bytes, also if they begin like a JPEG file."""
     foreign = (b"\xff\xd8\xff\xe0", b"\x80", b"abc\xfe", b"\xffid:", b"\xffid:\xff\n", b"\xfftp:00-x\n")
     for payload in (*foreign, b"\xfftp:" + TRACEPARENT.encode()):
         assert decode_payload(payload) == Delivery(payload)

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
+from brokers import next_of, until_back
 from redis_servers import RedisServer, until
 from running import PATIENCE
 
-from trio_ws_app.broker import Broker, BrokerUnavailable, Gap, RedisTimeouts, Subscription, open_redis_broker
+from trio_ws_app.broker import Broker, BrokerUnavailable, Gap, RedisTimeouts, open_redis_broker
 
-QUICK = RedisTimeouts(connect=0.3, request=0.3, ping_interval=0.15, ping=0.15, backoff=0.1)
+IMPATIENT = RedisTimeouts(connect=0.3, request=0.3, ping_interval=0.15, ping=0.15, backoff=0.1)
 RESUBSCRIBED_WITHIN = 5.0
 BUSY = 5.0  # what a machine with other work may add
 
@@ -27,25 +28,16 @@ PAUSED: Outage = (RedisServer.pause, RedisServer.resume)
 
 @pytest.fixture
 async def broker(own_redis: RedisServer) -> AsyncIterator[Broker]:
-    async with open_redis_broker(own_redis.url, timeouts=QUICK) as broker:
+    async with open_redis_broker(own_redis.url, timeouts=IMPATIENT) as broker:
         yield broker
-
-
-async def until_back(broker: Broker) -> None:
-    await until(lambda: broker.problem is None)
 
 
 async def until_away(broker: Broker) -> str:
     """Wait until both connections are lost; one notices a pause a little later than the other."""
     await until(lambda: broker.problem is not None)
     problem = str(broker.problem)
-    await trio.sleep(QUICK.ping_interval + QUICK.ping)
+    await trio.sleep(IMPATIENT.ping_interval + IMPATIENT.ping)
     return problem
-
-
-async def next_of(subscription: Subscription) -> str | bytes | Gap:
-    with trio.fail_after(PATIENCE):
-        return await anext(subscription)
 
 
 @pytest.mark.parametrize("outage", [KILLED, PAUSED], ids=["killed", "paused"])
@@ -87,7 +79,7 @@ async def test_publishers_under_load_get_errors_and_never_hang(
         number = 0
         while not stop.is_set():
             number += 1
-            with trio.fail_after(QUICK.request + 1):
+            with trio.fail_after(IMPATIENT.request + 1):
                 try:
                     await broker.publish("load", str(number))
                     accepted.append(number)
@@ -134,7 +126,7 @@ async def test_a_publisher_learns_at_once_that_its_connection_broke(own_redis: R
 
     async with open_redis_broker(own_redis.url, timeouts=RedisTimeouts(request=60)) as broker:
         own_redis.pause()
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(publish)
                 await trio.sleep(0.1)
@@ -192,7 +184,8 @@ async def test_what_has_arrived_counts_before_a_deadline_that_has_passed(
         nursery.start_soon(broker.publish, "t", "hello")
         await trio.testing.wait_all_tasks_blocked()
         own_redis.resume()
-        time.sleep(QUICK.request + QUICK.ping_interval + QUICK.ping)  # noqa: ASYNC251 - this is the point
+        noticed_in = IMPATIENT.ping_interval + IMPATIENT.ping
+        time.sleep(IMPATIENT.request + noticed_in)  # noqa: ASYNC251 - this is the point
     assert broker.statistics().published == 1
     assert broker.problem is None
 
@@ -203,7 +196,7 @@ async def test_a_short_absence_costs_a_publisher_nothing(own_redis: RedisServer,
     await until_away(broker)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(trio.to_thread.run_sync, own_redis.start)
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE):
             for _ in range(10):
                 try:
                     await broker.publish("t", "patient")
@@ -216,7 +209,7 @@ async def test_a_short_absence_costs_a_publisher_nothing(own_redis: RedisServer,
 async def test_subscribing_while_redis_is_away(own_redis: RedisServer, broker: Broker) -> None:
     """A new subscription fails within its bound, leaves nothing, and a later one has no gap to tell."""
     own_redis.kill()
-    with pytest.raises(BrokerUnavailable, match=str(own_redis.port)), trio.fail_after(QUICK.request + 1):
+    with pytest.raises(BrokerUnavailable, match=str(own_redis.port)), trio.fail_after(IMPATIENT.request + 1):
         async with broker.subscribe("t"):
             pass
     assert broker.statistics().topics == 0
@@ -273,7 +266,7 @@ async def test_leaving_while_redis_is_away(own_redis: RedisServer, broker: Broke
 
 async def test_closing_while_redis_is_paused(own_redis: RedisServer) -> None:
     """The broker's block ends at once, whatever Redis does."""
-    async with open_redis_broker(own_redis.url, timeouts=QUICK) as broker, broker.subscribe("t"):
+    async with open_redis_broker(own_redis.url, timeouts=IMPATIENT) as broker, broker.subscribe("t"):
         own_redis.pause()
         await until_away(broker)
         leaving = trio.current_time()

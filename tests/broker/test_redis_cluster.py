@@ -7,13 +7,14 @@ from typing import Any
 import attrs
 import pytest
 import trio
+from brokers import QUICK, next_of
 from redis_servers import RedisServer, running_cluster, until
 
-from trio_ws_app.broker import Gap, History, RedisTimeouts, Subscription, open_redis_broker
+from trio_ws_app.broker import Gap, History, open_redis_broker
 from trio_ws_app.broker.redis_cluster import SLOTS, Layout, discover, slot_of
 from trio_ws_app.broker.redis_url import Address
 
-QUICK = RedisTimeouts(connect=0.5, request=4, ping_interval=0.3, ping=1, backoff=0.2)
+PATIENT = attrs.evolve(QUICK, request=4)  # while a node is away
 BOUNDS = (5461, 10923, SLOTS)
 
 
@@ -23,19 +24,10 @@ def topic_on(node: int) -> str:
     return next(name for name in map(str, range(1000)) if first <= slot_of(name.encode()) < BOUNDS[node])
 
 
-async def next_of(subscription: Subscription) -> str | bytes | Gap:
-    with trio.fail_after(10):
-        return await anext(subscription)
-
-
-async def run(node: RedisServer, *command: str) -> str:
-    return await trio.to_thread.run_sync(node.cli, *command)
-
-
 @pytest.mark.parametrize("topic", ["", "news", "room:1", "{room}:1", "a{b}{c}", "{}x", "a{", "}{", "ü{ß}"])
 async def test_slots_are_redis_own(redis_cluster: list[RedisServer], topic: str) -> None:
     """Our slots are those that Redis computes."""
-    assert await run(redis_cluster[0], "CLUSTER", "KEYSLOT", topic) == str(slot_of(topic.encode()))
+    assert await redis_cluster[0].run("CLUSTER", "KEYSLOT", topic) == str(slot_of(topic.encode()))
 
 
 def test_a_layout_with_holes_has_no_server_for_some_topics() -> None:
@@ -57,7 +49,7 @@ async def test_a_cluster_without_sharded_channels_is_used() -> None:
             for node, topic in enumerate(map(topic_on, range(3))):
                 async with here.subscribe(topic) as messages, here.join(topic, node):
                     position = await there.publish(topic, "1", history=history)
-                    await run(nodes[(node + 1) % 3], "PUBLISH", topic, "2")
+                    await nodes[(node + 1) % 3].run("PUBLISH", topic, "2")
                     assert [await next_of(messages), await next_of(messages)] == ["1", "2"]
                     assert [member.info for member in await there.presence(topic)] == [node]
                 await there.publish(topic, "3", history=history)
@@ -71,17 +63,17 @@ async def test_a_slot_moves_in_a_cluster_without_sharded_channels() -> None:
     topic = topic_on(0)
     with running_cluster("--rename-command", "SPUBLISH", "") as nodes:
         async with (
-            open_redis_broker(nodes[0].url, timeouts=QUICK) as broker,
+            open_redis_broker(nodes[0].url, timeouts=PATIENT) as broker,
             broker.subscribe(topic) as messages,
         ):
-            target = await run(nodes[1], "CLUSTER", "MYID")
+            target = await nodes[1].run("CLUSTER", "MYID")
             sent = []
             for number in range(60):
                 if number == 10:
                     for node in (nodes[1], nodes[0], nodes[2]):
-                        await run(node, "CLUSTER", "SETSLOT", str(slot_of(topic.encode())), "NODE", target)
+                        await node.run("CLUSTER", "SETSLOT", str(slot_of(topic.encode())), "NODE", target)
                     assert await broker.history(topic) == []  # the node that had it says that it has not now
-                await run(nodes[number % 3], "PUBLISH", topic, str(number))
+                await nodes[number % 3].run("PUBLISH", topic, str(number))
                 sent.append(str(number))
             heard = [await next_of(messages) for _ in sent]
             assert sorted(map(str, heard)) == sorted(sent)  # the nodes have no common order
@@ -106,7 +98,7 @@ async def test_a_cluster_that_learns_sharded_channels_is_used_as_before(
     monkeypatch.setattr("trio_ws_app.broker.redis.discover", before)
     monkeypatch.setattr("trio_ws_app.broker.redis_deployment.discover", afterwards)
     async with open_redis_broker(redis_cluster[0].url) as broker, broker.subscribe("news") as messages:
-        await run(redis_cluster[0], "CLIENT", "KILL", "TYPE", "normal")
+        await redis_cluster[0].run("CLIENT", "KILL", "TYPE", "normal")
         with trio.fail_after(10):
             await looked.wait()
         await broker.publish("news", "hello")
@@ -121,9 +113,9 @@ async def test_topics_are_sharded(redis_cluster: list[RedisServer]) -> None:
         for node, topic in enumerate(topics):
             async with broker.subscribe(topic) as messages:
                 for index, server in enumerate(redis_cluster):
-                    channels = await run(server, "PUBSUB", "SHARDCHANNELS", topic)
+                    channels = await server.run("PUBSUB", "SHARDCHANNELS", topic)
                     assert channels == (topic if index == node else "")
-                assert await run(redis_cluster[node], "SPUBLISH", topic, "Grüße") == "1"
+                assert await redis_cluster[node].run("SPUBLISH", topic, "Grüße") == "1"
                 assert await next_of(messages) == "Grüße"
                 await broker.publish(topic, "from here")
                 assert await next_of(messages) == "from here"
@@ -133,13 +125,13 @@ async def test_a_topic_follows_its_slot(own_cluster: list[RedisServer]) -> None:
     """When a slot moves, publishers follow, subscribers follow with a gap, and others notice nothing."""
     moving, staying = topic_on(0), topic_on(2)
     async with (
-        open_redis_broker(own_cluster[0].url, timeouts=QUICK) as broker,
+        open_redis_broker(own_cluster[0].url, timeouts=PATIENT) as broker,
         broker.subscribe(moving) as messages,
         broker.subscribe(staying) as others,
     ):
-        target = await run(own_cluster[1], "CLUSTER", "MYID")
+        target = await own_cluster[1].run("CLUSTER", "MYID")
         for node in (own_cluster[1], own_cluster[0], own_cluster[2]):
-            await run(node, "CLUSTER", "SETSLOT", str(slot_of(moving.encode())), "NODE", target)
+            await node.run("CLUSTER", "SETSLOT", str(slot_of(moving.encode())), "NODE", target)
         await broker.publish(moving, "may be too early")
         gap = await next_of(messages)
         assert isinstance(gap, Gap)
@@ -159,9 +151,9 @@ async def test_a_node_that_crashes_takes_only_its_topics(own_cluster: list[Redis
     """Topics of the other nodes go on without a gap; those of the node have one when it is back."""
     lost, kept = topic_on(0), topic_on(1)
     for node in own_cluster:
-        await run(node, "CONFIG", "SET", "cluster-require-full-coverage", "no")
+        await node.run("CONFIG", "SET", "cluster-require-full-coverage", "no")
     async with (
-        open_redis_broker(own_cluster[0].url, timeouts=QUICK) as broker,
+        open_redis_broker(own_cluster[0].url, timeouts=PATIENT) as broker,
         broker.subscribe(lost) as lost_messages,
         broker.subscribe(kept) as kept_messages,
     ):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 import trio
+from brokers import QUICK
 from redis_servers import RedisServer, until
+from running import PATIENCE
 
 from trio_ws_app.broker import (
     AlreadyPresent,
@@ -17,12 +17,10 @@ from trio_ws_app.broker import (
     Leave,
     Position,
     PresenceEvent,
-    RedisTimeouts,
     open_redis_broker,
     redis_lease,
 )
 
-QUICK = RedisTimeouts(connect=0.5, request=2, ping_interval=0.3, ping=1, backoff=0.1)
 KEPT = History(size=10, ttl=60)
 
 # What is put in the place of a key.
@@ -36,21 +34,11 @@ LONG_POSITIONS += ["4f0c9a-" + "9" * 30 + "-b2e8", "4f0c9a-" + "9" * 5000 + "-b2
 LONG_ENTRIES = [("RPUSH", b"\xffat:%b - -\nhello" % place.encode()) for place in LONG_POSITIONS]
 
 
-@pytest.fixture
-async def broker(own_redis: RedisServer) -> AsyncIterator[Broker]:
-    async with open_redis_broker(own_redis.url, timeouts=QUICK) as broker:
-        yield broker
-
-
-async def run(server: RedisServer, *command: str | bytes) -> str:
-    return await trio.to_thread.run_sync(server.cli, *command)
-
-
 async def put(server: RedisServer, key: str, what: tuple[str | bytes, ...]) -> None:
     """Put something else in the place of a key."""
     command, *values = what
-    await run(server, "DEL", key)
-    await run(server, command, key, *values)
+    await server.run("DEL", key)
+    await server.run(command, key, *values)
 
 
 @pytest.mark.parametrize("what", [A_TEXT, A_LIST, A_HASH, OUR_FORM_ALMOST, *LONG_ENTRIES])
@@ -86,8 +74,8 @@ async def test_who_follows_hears_of_a_history_that_was_replaced_while_redis_was_
         await broker.publish("t", "1", history=KEPT)
         assert await anext(messages) == "1"
         await put(own_redis, "ws:history:{t}", A_HASH)
-        await run(own_redis, "CLIENT", "KILL", "TYPE", "pubsub")
-        with trio.fail_after(20):
+        await own_redis.run("CLIENT", "KILL", "TYPE", "pubsub")
+        with trio.fail_after(PATIENCE):
             assert isinstance(await anext(messages), Gap)
             await broker.publish("t", "2", history=KEPT)
             assert await anext(messages) == "2"
@@ -102,9 +90,9 @@ async def test_an_entry_that_is_none_of_ours_costs_what_is_before_it(
     if place == "LINSERT":
         third = "redis.call('LINDEX', KEYS[1], 2)"
         script = f"return redis.call('LINSERT', KEYS[1], 'BEFORE', {third}, 'stranger')"
-        await run(own_redis, "EVAL", script, "1", "ws:history:{t}")
+        await own_redis.run("EVAL", script, "1", "ws:history:{t}")
     else:
-        await run(own_redis, place, "ws:history:{t}", "stranger")
+        await own_redis.run(place, "ws:history:{t}", "stranger")
     kept: list[str] = {"RPUSH": [], "LPUSH": ["0", "1", "2", "3"], "LINSERT": ["2", "3"]}[place]
     found = await broker.history("t")
     assert [item.message for item in found if not isinstance(item, Gap)] == kept
@@ -171,7 +159,7 @@ async def test_members_come_and_go_in_the_place_of_something_else(
 async def test_a_member_of_another_form_is_none(own_redis: RedisServer, broker: Broker, value: str) -> None:
     """Those beside it are there as ever, also for what watches them (G12)."""
     async with broker.join("t", "ann"):
-        await run(own_redis, "HSET", "ws:members:{t}", "stranger", value)
+        await own_redis.run("HSET", "ws:members:{t}", "stranger", value)
         assert [one.user for one in await broker.presence("t")] == ["ann"]
         async with broker.watch_presence("t", lambda _: None) as roster:
             assert [one.user for one in roster] == ["ann"]
@@ -234,6 +222,6 @@ async def test_members_come_back_if_the_leases_are_something_else(
     async with broker.join("t", "ann"):
         for key in ("ws:{leases}", "ws:{leases}:dying", "ws:members:{t}", "ws:users:{t}"):
             await put(own_redis, key, A_TEXT)
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE):
             while [one.user for one in await broker.presence("t")] != ["ann"]:
                 pass

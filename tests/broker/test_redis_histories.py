@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
+from brokers import QUICK, until_back
 from redis_servers import RedisServer, running_redis, until
+from running import PATIENCE
 
 from trio_ws_app.broker import (
     Broker,
@@ -21,14 +22,7 @@ from trio_ws_app.broker import (
     open_redis_broker,
 )
 
-QUICK = RedisTimeouts(connect=0.5, request=3, ping_interval=0.3, ping=1, backoff=0.1)
 HISTORY = History(size=100, ttl=60)
-
-
-@pytest.fixture
-async def broker(own_redis: RedisServer) -> AsyncIterator[Broker]:
-    async with open_redis_broker(own_redis.url, timeouts=QUICK) as broker:
-        yield broker
 
 
 async def publish(broker: Broker, *numbers: int) -> Position:
@@ -45,14 +39,6 @@ async def take(subscription: Subscription, count: int) -> list[object]:
     return ["gap" if isinstance(item, Gap) else int(item[-5:]) for item in items]
 
 
-async def cli(server: RedisServer, *arguments: str) -> str:
-    return await trio.to_thread.run_sync(server.cli, *arguments)
-
-
-async def until_back(broker: Broker) -> None:
-    await until(lambda: broker.problem is None)
-
-
 async def test_a_topic_heals_itself(own_redis: RedisServer) -> None:
     """What was published while the subscription was lost comes when it is back, once to each subscriber."""
     async with (
@@ -65,7 +51,7 @@ async def test_a_topic_heals_itself(own_redis: RedisServer) -> None:
         assert await take(first, 1) == [1]
         for round_ in range(5):
             start = 2 + 10 * round_
-            await cli(own_redis, "CLIENT", "KILL", "TYPE", "pubsub")
+            await own_redis.run("CLIENT", "KILL", "TYPE", "pubsub")
             await publish(there, *range(start, start + 10))
             await until_back(here)
             assert await take(first, 10) == list(range(start, start + 10))
@@ -86,7 +72,7 @@ async def test_a_topic_with_a_long_history_heals_itself(own_redis: RedisServer) 
         for number in range(1, 1501):
             if number == 1001:
                 assert await take(messages, 1000) == list(range(1, 1001))
-                await cli(own_redis, "CLIENT", "KILL", "TYPE", "pubsub")
+                await own_redis.run("CLIENT", "KILL", "TYPE", "pubsub")
             await there.publish("t", str(number), history=long)
         assert await take(messages, 500) == list(range(1001, 1501))
         assert here.statistics().gaps == 0
@@ -106,7 +92,7 @@ async def test_a_pause_loses_nothing(own_redis: RedisServer, broker: Broker) -> 
 
 async def test_what_the_output_buffer_had_no_room_for_is_read(own_redis: RedisServer) -> None:
     """When Redis cuts a subscriber that is too slow for it, the history has what it threw away."""
-    await cli(own_redis, "CONFIG", "SET", "client-output-buffer-limit", "pubsub 200kb 0 0")
+    await own_redis.run("CONFIG", "SET", "client-output-buffer-limit", "pubsub 200kb 0 0")
     size = 100_000
     async with (
         open_redis_broker(own_redis.url, timeouts=QUICK) as here,
@@ -145,7 +131,7 @@ async def test_a_history_that_is_gone_is_a_gap(own_redis: RedisServer, broker: B
             await until_back(broker)
             assert await take(messages, 1) == ["gap"]
         else:
-            await cli(own_redis, "FLUSHALL")
+            await own_redis.run("FLUSHALL")
         position = await publish(broker, 4)
         assert position.offset == 1
         assert await take(messages, 1) == [4]  # the connection has held: nothing is missing live
@@ -162,9 +148,9 @@ async def test_a_replica_that_lacked_the_newest_is_found_out() -> None:
         many = History(size=1000, ttl=60)
         async with open_redis_broker(url, timeouts=QUICK) as broker, broker.subscribe("t") as messages:
             positions = [await broker.publish("t", str(number), history=many) for number in range(1, 51)]
-            await cli(replica, "REPLICAOF", "127.0.0.1", str(primary.port))
+            await replica.run("REPLICAOF", "127.0.0.1", str(primary.port))
             await until(lambda: "master_link_status:up" in replica.cli("INFO", "replication"))
-            await cli(replica, "REPLICAOF", "NO", "ONE")  # it gets nothing more
+            await replica.run("REPLICAOF", "NO", "ONE")  # it gets nothing more
             positions += [await broker.publish("t", str(number), history=many) for number in range(51, 151)]
             assert await take(messages, 150) == list(range(1, 151))
             primary.kill()
@@ -219,7 +205,7 @@ def aof_files(server: RedisServer) -> list[Path]:
 async def test_scripts_are_loaded_when_missing(own_redis: RedisServer, broker: Broker) -> None:
     """A Redis that has forgotten the script gets it again."""
     await publish(broker, 1)
-    await cli(own_redis, "SCRIPT", "FLUSH")
+    await own_redis.run("SCRIPT", "FLUSH")
     position = await publish(broker, 2)
     assert position.offset == 2
 
@@ -246,7 +232,7 @@ async def test_other_programs_still_publish(own_redis: RedisServer, broker: Brok
     """A plain PUBLISH on a topic with a history is delivered live, without a position, and makes no gap."""
     async with broker.subscribe("t") as messages:
         first = await publish(broker, 1)
-        await cli(own_redis, "PUBLISH", "t", "2")
+        await own_redis.run("PUBLISH", "t", "2")
         assert await take(messages, 2) == [1, 2]
         assert messages.position == first
         await publish(broker, 3)
@@ -265,11 +251,11 @@ async def test_a_storm_of_returns_is_one_read(own_redis: RedisServer, broker: Br
                 assert await take(messages, 1) == [51]
             await trio.sleep(0.5)
 
-    await cli(own_redis, "CONFIG", "RESETSTAT")
+    await own_redis.run("CONFIG", "RESETSTAT")
     async with trio.open_nursery() as nursery:
         for number in range(500):
             nursery.start_soon(come_back, newest if number % 2 else since)
-    assert "cmdstat_lrange:calls=1," in await cli(own_redis, "INFO", "commandstats")
+    assert "cmdstat_lrange:calls=1," in await own_redis.run("INFO", "commandstats")
 
 
 async def test_memory_is_what_is_said(own_redis: RedisServer, broker: Broker) -> None:
@@ -277,16 +263,16 @@ async def test_memory_is_what_is_said(own_redis: RedisServer, broker: Broker) ->
     brief = History(size=100, ttl=0.5)
     for _ in range(1000):
         await broker.publish("t", "x" * 1000, history=brief)
-    used = int(await cli(own_redis, "MEMORY", "USAGE", "ws:history:{t}"))
+    used = int(await own_redis.run("MEMORY", "USAGE", "ws:history:{t}"))
     assert used < 2 * 100 * 1100 + 10_000
-    with trio.fail_after(20):
-        while await cli(own_redis, "DBSIZE") != "0":  # noqa: ASYNC110  # keys that are over are counted for a while
+    with trio.fail_after(PATIENCE):
+        while await own_redis.run("DBSIZE") != "0":  # noqa: ASYNC110  # keys that are over are counted for a while
             await trio.sleep(0.1)
 
 
 async def test_a_reader_without_permission_is_told(own_redis: RedisServer) -> None:
     """Where Redis refuses the history, that is said, and live messages come."""
-    await cli(own_redis, "ACL", "SETUSER", "default", "-lrange")
+    await own_redis.run("ACL", "SETUSER", "default", "-lrange")
     async with open_redis_broker(own_redis.url, timeouts=QUICK) as broker:
         await publish(broker, 0)
         with pytest.raises(BrokerUnavailable, match="the history is not read"):

@@ -12,7 +12,9 @@ from functools import partial
 
 import pytest
 import trio
+from brokers import QUICK
 from redis_servers import RedisServer, until
+from running import PATIENCE
 
 from trio_ws_app.broker import (
     Broker,
@@ -20,12 +22,9 @@ from trio_ws_app.broker import (
     Join,
     Leave,
     PresenceEvent,
-    RedisTimeouts,
     open_redis_broker,
     redis_lease,
 )
-
-QUICK = RedisTimeouts(connect=0.5, request=2, ping_interval=0.5, ping=0.5, backoff=0.1)
 
 MEMBERS = """
 import sys
@@ -66,19 +65,13 @@ async def process_with_members(server: RedisServer, count: int) -> AsyncIterator
     process = await trio.lowlevel.open_process(command, stdout=-1)
     assert process.stdout is not None
     try:
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE):
             assert (await process.stdout.receive_some()).startswith(b"present")
         yield process
     finally:
         process.kill()
         await process.wait()
         await process.stdout.aclose()
-
-
-@pytest.fixture
-async def broker(own_redis: RedisServer) -> AsyncIterator[Broker]:
-    async with open_redis_broker(own_redis.url, timeouts=QUICK) as broker:
-        yield broker
 
 
 def counted(events: list[PresenceEvent]) -> tuple[Counter[str], Counter[str]]:
@@ -115,7 +108,7 @@ async def test_a_killed_process_leaves_within_its_lease(own_redis: RedisServer, 
             assert not joins
             assert leaves == Counter({f"member {number}": 1 for number in range(500)})
         assert await users(broker) == ["ann"]
-    keys = await trio.to_thread.run_sync(own_redis.cli, "KEYS", "*")
+    keys = await own_redis.run("KEYS", "*")
     assert not any(key.startswith(("ws:members", "ws:users", "ws:{leases}:dying")) for key in keys.split())
 
 
@@ -176,7 +169,7 @@ async def test_a_redis_that_lost_everything_is_told_again(
             await trio.sleep(0.5)
             await trio.to_thread.run_sync(own_redis.start)
         else:
-            await trio.to_thread.run_sync(own_redis.cli, "FLUSHALL")
+            await own_redis.run("FLUSHALL")
         await trio.sleep(4)
         expected = sorted(["ann", *(f"member {number}" for number in range(10))])
         assert await users(broker) == expected
@@ -229,7 +222,7 @@ async def test_members_whose_block_outlives_the_broker_leave_with_it(
             async with short.join("t", "bob"):
                 pass
     async with broker.join("t", "eve"):  # whose process removes those of the dead
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE):
             while await users(broker) != ["eve"]:
                 pass
 
@@ -241,12 +234,12 @@ async def test_a_dead_process_whose_topics_are_not_known_holds_up_no_other(
     """Members of one that dies afterwards leave, whatever is in the place of the first one's topics."""
     async with process_with_members(own_redis, 1) as first, broker.join("t", "ann"):
         [name] = {one.member.split(":")[0] for one in await broker.presence("t") if one.user != "ann"}
-        await trio.to_thread.run_sync(own_redis.cli, "SET", f"ws:{{leases}}:{name}", "a text")
+        await own_redis.run("SET", f"ws:{{leases}}:{name}", "a text")
         first.kill()
         async with process_with_members(own_redis, 3) as second:
             assert await users(broker) == ["ann", "member 0", "member 0", "member 1", "member 2"]
             second.kill()
-            with trio.fail_after(20):
+            with trio.fail_after(PATIENCE):
                 while await users(broker) != ["ann", "member 0"]:
                     pass
 
@@ -286,9 +279,9 @@ async def test_being_there_costs_one_command_a_process(own_redis: RedisServer, b
             nursery.start_soon(be_there, number)
         await stack.enter_async_context(broker.watch_presence("topic 1", lambda _: None))
         await trio.sleep(1)
-        await trio.to_thread.run_sync(own_redis.cli, "CONFIG", "RESETSTAT")
+        await own_redis.run("CONFIG", "RESETSTAT")
         await trio.sleep(2)
-        stats = await trio.to_thread.run_sync(own_redis.cli, "INFO", "commandstats")
+        stats = await own_redis.run("INFO", "commandstats")
         calls = {
             re.findall("cmdstat_([a-z]+)", line)[0]: int(line.split("calls=")[1].split(",")[0])
             for line in stats.splitlines()

@@ -19,7 +19,7 @@ from trio_ws_app.broker import (
     open_redis_broker,
 )
 
-QUICK = RedisTimeouts(connect=0.5, request=1, ping_interval=0.2, ping=0.2, backoff=0.05)
+IMPATIENT = RedisTimeouts(connect=0.5, request=1, ping_interval=0.2, ping=0.2, backoff=0.05)
 COUNT = 400
 
 
@@ -88,8 +88,8 @@ async def test_whatever_happens_all_comes_or_a_gap(own_redis: RedisServer, seed:
     pace = random.Random(seed)
     with trio.fail_after(60):
         async with (
-            open_redis_broker(own_redis.url, timeouts=QUICK) as here,
-            open_redis_broker(own_redis.url, timeouts=QUICK) as there,
+            open_redis_broker(own_redis.url, timeouts=IMPATIENT) as here,
+            open_redis_broker(own_redis.url, timeouts=IMPATIENT) as there,
             trio.open_nursery() as nursery,
         ):
             nursery.start_soon(disturb, own_redis, pace)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 import trio
 from redis_servers import RedisServer, until
+from running import PATIENCE
 
 import trio_ws_app as ws
 from trio_ws_app.broker import Broker, BrokerUnavailable, Delivery, Gap, RedisTimeouts, open_redis_broker
@@ -31,13 +30,6 @@ KINDS = [
     ("WRONGTYPE Operation against a key holding the wrong kind of value", WrongType),
     ("NOPERM this user has no permissions", RedisError),
 ]
-QUICK = RedisTimeouts(connect=0.5, request=1, ping_interval=0.3, ping=1, backoff=0.1)
-
-
-@pytest.fixture
-async def broker(own_redis: RedisServer) -> AsyncIterator[Broker]:
-    async with open_redis_broker(own_redis.url, timeouts=QUICK) as broker:
-        yield broker
 
 
 @pytest.mark.parametrize(("reply", "kind"), KINDS, ids=lambda item: str(item).partition(" ")[0])
@@ -53,13 +45,13 @@ def test_a_refusal_without_a_kind_is_its_text() -> None:
 
 
 async def rule(server: RedisServer, *rules: str) -> None:
-    await trio.to_thread.run_sync(server.cli, "ACL", "SETUSER", "default", *rules)
+    await server.run("ACL", "SETUSER", "default", *rules)
 
 
 async def test_a_refused_join_is_told_at_once(own_redis: RedisServer, broker: Broker) -> None:
     """No member is present then, and the next that comes once it is allowed is."""
     await rule(own_redis, "-hset", "-hsetnx")
-    with trio.fail_after(20), pytest.raises(BrokerUnavailable, match="not present: Redis refuses"):
+    with trio.fail_after(PATIENCE), pytest.raises(BrokerUnavailable, match="not present: Redis refuses"):
         async with broker.join("t", "me"):
             pass
     await rule(own_redis, "+@all")
@@ -84,8 +76,8 @@ async def test_what_was_missed_is_a_gap_if_the_history_is_refused(
         await broker.publish("t", "1", history=ws.History(size=10, ttl=60))
         assert await anext(messages) == "1"
         await rule(own_redis, "-lrange")
-        await trio.to_thread.run_sync(own_redis.cli, "CLIENT", "KILL", "TYPE", "pubsub")
-        with trio.fail_after(20):
+        await own_redis.run("CLIENT", "KILL", "TYPE", "pubsub")
+        with trio.fail_after(PATIENCE):
             assert isinstance(await anext(messages), Gap)
             await broker.publish("t", "2")
             assert await anext(messages) == "2"
@@ -111,10 +103,10 @@ async def test_a_topic_that_is_refused_for_a_while_comes_back(own_redis: RedisSe
     """The broker's problem names it meanwhile, and its subscribers are told of the gap."""
     async with broker.subscribe("t") as messages:
         await rule(own_redis, "resetchannels")
-        await trio.to_thread.run_sync(own_redis.cli, "CLIENT", "KILL", "TYPE", "pubsub")
+        await own_redis.run("CLIENT", "KILL", "TYPE", "pubsub")
         await until(lambda: "refuses the topic 't'" in (broker.problem or ""))
         await rule(own_redis, "allchannels")
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE):
             assert isinstance(await anext(messages), Gap)
             assert broker.problem is None
             await broker.publish("t", "back")
@@ -129,10 +121,10 @@ async def test_a_history_that_is_not_read_in_time_is_told(own_redis: RedisServer
         broker.subscribe("t") as messages,
     ):
         own_redis.pause()
-        with trio.fail_after(20), pytest.raises(BrokerUnavailable, match="not read"):
+        with trio.fail_after(PATIENCE), pytest.raises(BrokerUnavailable, match="not read"):
             async with broker.subscribe("t", last=1):
                 pass
         own_redis.resume()
         await broker.publish("t", "goes on")
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE):
             assert await anext(messages) == "goes on"

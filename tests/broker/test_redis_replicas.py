@@ -6,11 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 import trio
+from brokers import QUICK
 from redis_servers import RedisServer, running_redis, until
 
-from trio_ws_app.broker import BrokerUnavailable, Gap, RedisTimeouts, open_redis_broker
-
-QUICK = RedisTimeouts(connect=0.5, request=3, ping_interval=0.3, ping=1, backoff=0.2)
+from trio_ws_app.broker import BrokerUnavailable, Gap, open_redis_broker
 
 
 def options(primary: RedisServer) -> list[str]:

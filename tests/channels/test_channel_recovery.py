@@ -406,7 +406,8 @@ async def test_what_is_lost_at_the_broker_brings_the_client_back() -> None:
         await reader.subscribe()
         await app.publish("stream", 0)
         await reader.read(1)
-        broker._feeds["channel:stream"].deliver([ws.Gap("away")])
+        async with broker.open_feed("channel:stream") as feed:
+            feed.deliver([ws.Gap("away")])
         expected = {"channel": "stream", "code": 2500, "reason": "insufficient state"}
         assert await reader.client.push("unsubscribe") == expected
         assert (await reader.recover(reader.client))["recovered"] is True

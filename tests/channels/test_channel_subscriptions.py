@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import trio
+from panic import Panic
 from protocol_client import ProtocolClient, connected, served
 from trio.testing import wait_all_tasks_blocked
 
@@ -159,9 +160,6 @@ async def test_two_bugs_are_two_records_and_cost_nothing_else(caplog: pytest.Log
 
 async def test_a_panic_is_a_bug_like_any_other(caplog: pytest.LogCaptureFixture) -> None:
     """A BaseException that asks for nothing."""
-
-    class Panic(BaseException):
-        pass
 
     async def handler(_subscription: ws.ChannelSubscription) -> None:
         raise Panic

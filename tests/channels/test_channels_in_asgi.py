@@ -7,6 +7,7 @@ from typing import Any
 import trio
 from hypercorn_server import client_of, websocket_app
 from protocol_client import ProtocolClient
+from running import PATIENCE
 
 import trio_ws_app as ws
 
@@ -37,7 +38,7 @@ async def test_channels_live_in_an_asgi_application() -> None:
         assert (await client.push("pub"))["data"] == 1
         await app.disconnect("", code=3011)
         assert await client.ended() == 3011
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE):
         await over.wait()
     assert app.clients == []
     assert await app.presence("it") == []

@@ -12,7 +12,7 @@ import trustme
 from certificates import write_pair
 
 from trio_ws_app.cli.listeners import bind_tcp, bind_unix
-from trio_ws_app.cli.looking import _require_rich
+from trio_ws_app.cli.looking import look
 from trio_ws_app.cli.observability import configure_observability, configure_tracing
 from trio_ws_app.cli.tls import certificates_for
 from trio_ws_app.cli.top_live import View
@@ -24,12 +24,25 @@ def with_metrics() -> object:
     return configure_observability(None, control=None, control_token=None, metrics="on")
 
 
+def with_top() -> None:
+    look(
+        where=("app.sock",),
+        token=None,
+        sort="id",
+        text="",
+        limit=None,
+        interval=1.0,
+        once=True,
+        as_json=False,
+    )
+
+
 @pytest.mark.parametrize(
     ("missing", "call", "extra"),
     [
         ("trio_ws_app.observability.tracing", configure_tracing, "tracing"),
         ("trio_ws_app.observability.metrics", with_metrics, "metrics"),
-        ("rich", _require_rich, "top"),
+        ("rich", with_top, "top"),
     ],
     ids=["tracing", "metrics", "top"],
 )

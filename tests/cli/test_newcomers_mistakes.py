@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import trio
-from running import Running, run, serving
+from running import PATIENCE, Running, run, serving
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
@@ -143,7 +143,7 @@ async def test_serve_with_an_empty_list_of_listeners_says_so(port: int | None) -
     async def handler(connection: ws.Connection) -> None:
         await connection.receive()
 
-    with trio.fail_after(20), pytest.raises(TypeError, match="listeners= is empty"):
+    with trio.fail_after(PATIENCE), pytest.raises(TypeError, match="listeners= is empty"):
         await ws.serve(handler, port, listeners=[])
 
 
@@ -153,7 +153,7 @@ async def test_serve_without_a_place_to_listen_says_what_it_needs() -> None:
     async def handler(connection: ws.Connection) -> None:
         await connection.receive()
 
-    with trio.fail_after(20), pytest.raises(TypeError, match="serve needs a port, or listeners="):
+    with trio.fail_after(PATIENCE), pytest.raises(TypeError, match="serve needs a port, or listeners="):
         await ws.serve(handler)
 
 

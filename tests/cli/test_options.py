@@ -75,7 +75,7 @@ def test_every_setting_is_an_option_and_a_variable(field: attrs.Attribute[Any]) 
     [("65536", 65536), ("64KiB", 65536), ("64kib", 65536), ("2MiB", 2 << 20), ("none", None)],
 )
 def test_sizes_have_units(text: str, size: int | None) -> None:
-    """A size is a number of bytes, KiB, MiB or GiB, or none where there may be no limit."""
+    """A size is a number of bytes, KiB, MiB or GiB, or none if there may be no limit."""
     assert read("--max-message-size", text) == (Settings(max_message_size=size), "")
 
 

@@ -26,9 +26,15 @@ def test_what_is_published_is_kept_on_request(own_redis: RedisServer) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [("--history", "0"), ("--history", "x"), ("--history", "5", "--ttl", "0")]
+    ("options", "words"),
+    [
+        (("--history", "0"), "--history: a history keeps 1 to 100000 messages, not 0"),
+        (("--history", "x"), "'x' is not a valid integer"),
+        (("--history", "5", "--ttl", "0"), "--history: a history is kept for 0.001 to 1e9 seconds, not 0"),
+    ],
 )
-def test_what_cannot_be_kept_is_refused(options: tuple[str, ...]) -> None:
-    """A bad number is told in the usual way, before anything is published."""
+def test_what_cannot_be_kept_is_refused(options: tuple[str, ...], words: str) -> None:
+    """A bad number is told in one line, before anything is published."""
     ended = run("publish", "t", "x", "--broker", "redis://127.0.0.1:1", *options)
-    assert ended.status == 2
+    assert (ended.status, len(ended.errors.splitlines())) == (2, 1)
+    assert words in ended.errors

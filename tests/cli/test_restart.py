@@ -21,21 +21,13 @@ import trio
 from redis_servers import RedisServer
 from running import COMMAND, PATIENCE, Running, environment, run, serving
 from websockets.sync.client import connect
-from worker_clients import TWO, code_of, process_of
+from worker_clients import NAMES_ITS_PROCESS, TWO, code_of, process_of
 
 import trio_ws_app as ws
 
 APP = """
-import os
-import time
 from contextlib import asynccontextmanager
 import trio_ws_app as ws
-
-async def names_its_process(connection):
-    await connection.send(str(os.getpid()))
-    async for message in connection:
-        if message == "hang":
-            time.sleep(1000)
 
 def numbered(topic, message, position):
     return f"{position} {message}"
@@ -64,7 +56,7 @@ if os.path.exists("hangs"):
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    (tmp_path / "app.py").write_text(APP)
+    (tmp_path / "app.py").write_text(NAMES_ITS_PROCESS + APP)
     return tmp_path
 
 

@@ -6,13 +6,13 @@ import os
 import re
 import signal
 import socket
-import ssl
 import time
 from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
 import trustme
+from certificates import trusting
 from running import at_most, run, serving
 from tls_client import secured
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -159,8 +159,7 @@ def write(directory: Path, authority: trustme.CA, name: str) -> tuple[Path, Path
 def test_tls(tmp_path: Path, authority: trustme.CA) -> None:
     """With a certificate the scheme is wss."""
     chain, key = write(tmp_path, authority, "server")
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
+    context = trusting(authority)
     with serving("echo", "--host", "localhost", "--tls-cert", str(chain), "--tls-key", str(key)) as server:
         assert server.url.startswith("wss://")
         assert server.line().startswith("page at https://")

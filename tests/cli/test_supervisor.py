@@ -13,6 +13,7 @@ from redis_servers import until
 from running import COMMAND, PATIENCE, started
 
 from trio_ws_app.cli import supervisor
+from trio_ws_app.cli.systemd import Notifier
 from trio_ws_app.cli.worker import Team, Worker
 
 NEVER_READY = """
@@ -45,9 +46,9 @@ async def test_a_worker_that_does_not_serve_is_told_of(
     monkeypatch.setattr(supervisor, "SLOW_START", 0.05)
     command = [sys.executable, "-c", "import time; time.sleep(60)"]
     team = Team(command, 1, None, [], stop_timeout=10)
-    async with trio.open_nursery() as nursery:
-        place = supervisor._Place(1, team, nursery)
-        nursery.start_soon(place._start)
+    send, signals = trio.open_memory_channel[int](0)
+    async with send, signals, trio.open_nursery() as nursery:
+        nursery.start_soon(supervisor.supervise, team, signals, Notifier(), lambda: None)
         await until(lambda: "(process" in caplog.text)
         nursery.cancel_scope.cancel()
     assert "does not serve yet, 0.05 s after its start" in caplog.text

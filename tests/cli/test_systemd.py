@@ -17,23 +17,12 @@ from pathlib import Path
 import pytest
 from running import COMMAND, PATIENCE, environment, run, serving, started
 from websockets.sync.client import connect
-from worker_clients import TWO, code_of, process_of
-
-APP = """
-import os
-import time
-
-async def names_its_process(connection):
-    await connection.send(str(os.getpid()))
-    async for message in connection:
-        if message == "hang":
-            time.sleep(1000)
-"""
+from worker_clients import NAMES_ITS_PROCESS, TWO, code_of, process_of
 
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    (tmp_path / "app.py").write_text(APP)
+    (tmp_path / "app.py").write_text(NAMES_ITS_PROCESS)
     return tmp_path
 
 

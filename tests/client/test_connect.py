@@ -13,6 +13,8 @@ import pytest
 import trio
 import trio.testing
 import trustme
+from certificates import presenting, trusting
+from running import PATIENCE
 from scripted_server import OK, ScriptedServer, frame, running, unmasked
 
 import trio_ws_app as ws
@@ -510,16 +512,14 @@ def authority() -> trustme.CA:
 
 @asynccontextmanager
 async def serving_tls(authority: trustme.CA) -> AsyncIterator[str]:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
+    context = presenting(authority, "127.0.0.1")
     async with serving(ssl_context=context) as address:
         yield address
 
 
 async def test_tls(authority: trustme.CA) -> None:
     """``wss://`` with a context that trusts the server's authority."""
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
+    context = trusting(authority)
     with assert_nothing_left():
         async with (
             serving_tls(authority) as address,
@@ -556,7 +556,7 @@ async def test_a_server_that_hangs_up_during_the_tls_handshake() -> None:
     async with trio.open_nursery() as nursery:
         listeners = await nursery.start(partial(trio.serve_tcp, hang_up, 0, host="127.0.0.1"))
         port = listeners[0].socket.getsockname()[1]
-        with trio.fail_after(20), pytest.raises(ws.ConnectionClosed, match="TLS handshake") as caught:
+        with trio.fail_after(PATIENCE), pytest.raises(ws.ConnectionClosed, match="TLS handshake") as caught:
             async with ws.connect(f"wss://127.0.0.1:{port}"):
                 pytest.fail("there is no connection")
         nursery.cancel_scope.cancel()
@@ -566,6 +566,6 @@ async def test_a_server_that_hangs_up_during_the_tls_handshake() -> None:
 async def test_a_server_that_speaks_no_tls() -> None:
     """What OpenSSL says of it comes out, without a broken resource around it."""
     async with serving() as address:
-        with trio.fail_after(20), pytest.raises(ssl.SSLError, match="WRONG_VERSION_NUMBER"):
+        with trio.fail_after(PATIENCE), pytest.raises(ssl.SSLError, match="WRONG_VERSION_NUMBER"):
             async with ws.connect(f"wss://{address}"):
                 pytest.fail("there is no connection")

@@ -435,7 +435,7 @@ async def test_gone_while_the_consumer_works() -> None:
 
 @pytest.mark.parametrize("consumer", [never, print], ids=["async", "plain"])
 async def test_a_producer_that_may_not_begin_is_closed_all_the_same(consumer: ws.Handler) -> None:
-    """A generator that is handed over has ended when duplex does, also where that is cancelled at once."""
+    """A generator that is handed over has ended when duplex does, also if that is cancelled at once."""
     closed = []
 
     async def generate() -> AsyncIterator[ws.Message]:

@@ -1,4 +1,4 @@
-"""Certificates as files, of an authority that only the tests trust."""
+"""Certificates of an authority that only the tests trust, as files and in contexts."""
 
 from __future__ import annotations
 
@@ -25,6 +25,13 @@ def write_authority(directory: Path, authority: trustme.CA) -> str:
     path = directory / "authority.pem"
     authority.cert_pem.write_to_path(path)
     return str(path)
+
+
+def presenting(authority: trustme.CA, *names: str) -> ssl.SSLContext:
+    """A server's context with a certificate of the authority for the names."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert(*names).configure_cert(context)
+    return context
 
 
 def trusting(*authorities: trustme.CA, certificate: trustme.LeafCert | None = None) -> ssl.SSLContext:

@@ -12,6 +12,7 @@ import anycorn
 import hypercorn.trio
 import trio
 from hypercorn.config import Config
+from running import PATIENCE
 
 import trio_ws_app as ws
 
@@ -71,7 +72,7 @@ def websocket_app(serve_websocket: Any) -> Any:
 @asynccontextmanager
 async def client_of(app: Any, path: str = "/", **options: Any) -> AsyncIterator[ws.Connection]:
     """A client of ``app``."""
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE):
         async with hypercorn_serving(app) as port, _connect(port, path, **options) as connection:
             yield connection
 

@@ -85,6 +85,10 @@ class RedisServer:
         done = subprocess.run(command, capture_output=True, check=True, timeout=10)
         return done.stdout.decode().strip()
 
+    async def run(self, *arguments: str | bytes) -> str:
+        """The same, while other tasks go on."""
+        return await trio.to_thread.run_sync(self.cli, *arguments)
+
     def stop(self) -> None:
         if self._process is not None and self._process.poll() is None:
             self.kill()

@@ -8,6 +8,16 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
 
 TWO = ("--workers", "2", "--broker", "none")
+NAMES_ITS_PROCESS = """
+import os
+import time
+
+async def names_its_process(connection):
+    await connection.send(str(os.getpid()))
+    async for message in connection:
+        if message == "hang":
+            time.sleep(1000)
+"""
 
 
 def process_of(client: ClientConnection) -> int:

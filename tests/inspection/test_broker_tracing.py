@@ -21,7 +21,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 from protocol_client import ProtocolClient
 from redis_servers import RedisServer, until
-from running import serving
+from running import PATIENCE, serving
 
 import trio_ws_app as ws
 from trio_ws_app.broker import Broker, MemoryBroker, open_memory_broker, open_redis_broker
@@ -104,7 +104,7 @@ async def test_a_publication_is_one_span_and_its_delivery_another(
         followers = [await stack.enter_async_context(broker.subscribe(topic)) for _ in range(3)]
         with spans.tracing.tracer.start_as_current_span("work") as work:
             await broker.publish(topic, "hé", history=history)
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE):
             assert [await anext(follower) for follower in followers] == ["hé"] * 3
     (published,), (delivered,) = spans.published, spans.delivered
     assert published.parent == work.get_span_context()
@@ -132,7 +132,7 @@ async def test_what_was_missed_still_has_its_trace(open_broker: Open, topic: str
             await broker.publish(topic, message, history=HISTORY, idempotency_key=key)
         traces = [traceparent(span) for span in spans.published]
         async with broker.subscribe(topic, since=first) as missed:
-            with trio.fail_after(20):
+            with trio.fail_after(PATIENCE):
                 found = [(await anext(missed), missed.traceparent) for _ in range(2)]
         kept = await broker.history(topic)
     assert found == [("two", traces[1]), (b"three", traces[2])]
@@ -153,7 +153,7 @@ async def test_each_process_has_one_span_of_a_publication(redis_server: RedisSer
         publisher.subscribe(topic) as own,
     ):
         await publisher.publish(topic, "hello", publish_id="1a")
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE):
             assert [await anext(each) for each in (one, other, third, own)] == ["hello"] * 4
     (published,) = here.published
     for spans in (here, there):
@@ -176,7 +176,7 @@ async def test_redis_holds_no_more_without_tracing(redis_server: RedisServer, to
         assert entry.partition(b"\n")[2] == b"kept"
         redis_server.cli("PUBLISH", topic, "foreign")
         await broker.publish(topic, "traced")
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE):
             found = [(await anext(messages), messages.traceparent is not None) for _ in range(3)]
     assert found == [("kept", False), ("foreign", False), ("traced", True)]
     assert len(spans.delivered) == 1

@@ -22,6 +22,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
+from panic import Panic
 from redis_servers import until
 from running import serving as serving_command
 from websockets.sync.client import connect
@@ -264,10 +265,6 @@ def test_the_command_line_traces_as_the_environment_says() -> None:
         ended = server.stop()
     assert ended.status == 0
     assert {json.loads(line)["level"] for line in ended.errors.splitlines()} == {"INFO"}
-
-
-class Panic(BaseException):
-    """What code in another language raises."""
 
 
 class FailingProcessor(SpanProcessor):

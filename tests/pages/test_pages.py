@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from running import PATIENCE
 
 from trio_ws_app import pages
 from trio_ws_app.apps import BUILT_IN
@@ -114,7 +115,7 @@ async def test_what_is_no_regular_file_is_not_there(site: Path, name: str) -> No
         (site / name).symlink_to("/dev/zero")
     else:
         os.mkfifo(site / name)
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE):
         assert await static_files(site)(get(f"/{name}")) is None
 
 
@@ -122,7 +123,7 @@ async def test_an_index_that_is_a_pipe_is_not_there(site: Path) -> None:
     """A folder's page is looked at like any other."""
     (site / "index.html").unlink()
     os.mkfifo(site / "index.html")
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE):
         assert await static_files(site)(get("/")) is None
 
 

@@ -8,16 +8,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 import trio
+from panic import Panic
 
 import trio_ws_app as ws
 from trio_ws_app.callbacks import interrupt_in
 from trio_ws_app.testing import serve_in_memory
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")
-
-
-class Panic(BaseException):
-    """What an extension module in Rust raises when it panics."""
 
 
 class Unavailable(Exception):

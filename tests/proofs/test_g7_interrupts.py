@@ -11,7 +11,7 @@ import trio
 from trio.testing import MockClock
 
 import trio_ws_app as ws
-from trio_ws_app.testing import MemoryListener, Peer
+from trio_ws_app.testing import MemoryListener, Peer, connected_pair
 
 GRACE = 10.0
 SETTINGS = ws.Settings(grace_period=GRACE)
@@ -112,6 +112,24 @@ def test_ctrl_c_during_a_drain_ends_at_once() -> None:
         program.run(clients)
     assert program.seen == [ws.CloseReason(1012)]
     assert 1 <= program.ended_at < 2
+
+
+def test_ctrl_c_while_a_duplex_of_the_main_task_fails() -> None:
+    """It hides nothing, and is not hidden: what has failed and the interrupt come out together."""
+
+    @trio.lowlevel.enable_ki_protection
+    async def fail(_message: ws.Message) -> None:
+        signal.raise_signal(signal.SIGINT)
+        raise ValueError("a bug")
+
+    async def main() -> None:
+        async with connected_pair() as (connection, peer):
+            await peer.send("hello")
+            with pytest.raises(BaseExceptionGroup) as caught:
+                await ws.duplex(connection, consume=fail, produce=trio.sleep_forever)
+            assert [type(error) for error in caught.value.exceptions] == [ValueError, KeyboardInterrupt]
+
+    trio.run(main)
 
 
 def _interrupt(_message: object) -> None:

@@ -11,6 +11,7 @@ import pytest
 import raw_client
 import trio
 import trustme
+from certificates import presenting, trusting
 
 import trio_ws_app as ws
 from trio_ws_app.testing import MemoryStream, serve_in_memory
@@ -202,12 +203,7 @@ async def test_open_timeout_ends_with_fin(greeting: bytes) -> None:
 async def test_a_tls_handshake_gets_its_time() -> None:
     """It has begun when the server drains; its request gets 503."""
     authority = trustme.CA()
-    server_side, client_side = (
-        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH),
-        ssl.create_default_context(),
-    )
-    authority.issue_cert("localhost").configure_cert(server_side)
-    authority.configure_trust(client_side)
+    server_side, client_side = presenting(authority, "localhost"), trusting(authority)
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     tls = client_side.wrap_bio(incoming, outgoing, server_hostname="localhost")
 

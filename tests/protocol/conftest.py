@@ -38,7 +38,7 @@ def primitives(build: dict[str, ModuleType]) -> ModuleType:
 
 @pytest.fixture
 def both_builds() -> list[ModuleType]:
-    """The decoder's module, uncompiled and compiled; skips where there is no compiler."""
+    """The decoder's module, uncompiled and compiled; skips if there is no compiler."""
     if len(DECODERS) < 2:
         pytest.skip("the decoder is not compiled here")
     return list(DECODERS.values())

@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 import pytest
 import trio
+from panic import Panic
 from serving import upgrade
 
 import trio_ws_app as ws
@@ -148,10 +149,6 @@ def _choose(subprotocol: Any) -> Callable[[ws.Request], None]:
         request.upgrade.subprotocol = subprotocol
 
     return hook
-
-
-class Panic(BaseException):
-    """What an extension in Rust raises."""
 
 
 class NotShown:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import trio
 import trustme
-from certificates import trusting, write_authority, write_pair
+from certificates import presenting, trusting, write_authority, write_pair
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
@@ -95,8 +95,7 @@ async def test_a_request_tells_what_was_agreed_on(tmp_path: Path, authority: tru
 
 async def test_an_ssl_context_of_the_callers_tells_the_name_too(authority: trustme.CA) -> None:
     """Unless it has a callback of its own."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("localhost").configure_cert(context)
+    context = presenting(authority, "localhost")
     async with (
         serving(whole, ssl_context=context) as server,
         ws.connect(f"wss://localhost:{server.port}", ssl_context=trusting(authority)) as client,
@@ -223,7 +222,7 @@ async def test_changes_are_noticed(
 
 
 def test_mistakes_are_raised(tmp_path: Path, authority: trustme.CA) -> None:
-    """At once, where there is nothing to keep."""
+    """At once, since there is nothing to keep."""
     chain, key = write_pair(tmp_path, authority, "localhost")
     with pytest.raises(ValueError, match="needs a certificate"):
         ws.Certificates()

@@ -7,6 +7,7 @@ import ssl
 import pytest
 import trio
 import trustme
+from certificates import presenting, trusting
 from serving import echo, serving
 
 import trio_ws_app as ws
@@ -17,12 +18,10 @@ import trio_ws_app as ws
 async def test_a_hook_sees_the_clients_certificate(sends: bool, foreign: bool) -> None:
     """The verified one, as Python's ssl gives it, over Trio's TLS too; None for a client without."""
     authority, seen = trustme.CA(), list[object]()
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context = presenting(authority, "localhost")
     context.verify_mode = ssl.CERT_OPTIONAL
-    authority.issue_cert("localhost").configure_cert(context)
     authority.configure_trust(context)
-    mine = ssl.create_default_context()
-    authority.configure_trust(mine)
+    mine = trusting(authority)
     if sends:
         authority.issue_cert("ann@example.com").configure_cert(mine)
     app = ws.App(echo, process_request=lambda request: seen.append(request.tls and request.tls.certificate))

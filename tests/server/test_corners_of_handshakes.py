@@ -10,6 +10,7 @@ import raw_client
 import trio
 import trustme
 from certificates import trusting, write_pair
+from running import PATIENCE
 from serving import serving, upgrade
 
 import trio_ws_app as ws
@@ -39,7 +40,7 @@ async def test_an_address_may_open_only_so_many_streams_a_second() -> None:
         ws.connect(f"ws://127.0.0.1:{port}") as client,
         await trio.open_tcp_stream("127.0.0.1", port) as second,
     ):
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE):
             assert await second.receive_some() == b""
         assert server.statistics().refused["too many handshakes"] == 1
         await client.send("hello")
@@ -92,7 +93,7 @@ async def test_a_client_that_leaves_while_a_hook_decides_about_its_long_request_
             await asked.wait()
             await stream.send_all(bytes(5000))
             raw_client.reset(stream.socket)
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE):
             await cancelled.wait()
 
 
@@ -117,7 +118,7 @@ async def test_a_peer_that_resets_its_tls_connection_is_lost(tmp_path: Path) -> 
         await secured.send_all(upgrade())
         await begun.wait()
         raw_client.reset(plain.socket)
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE):
             await ended.wait()
     assert [reason.code for reason in reasons if reason is not None] == [1006]
 
@@ -138,5 +139,5 @@ async def test_a_tls_connection_ends_with_a_close_notify(tmp_path: Path) -> None
             while not received.endswith(b"\x88\x02\x03\xe8"):
                 received += await stream.receive_some()
             await stream.send_all(raw_client.client_frame(8, b"\x03\xe8"))
-            with trio.fail_after(20):
+            with trio.fail_after(PATIENCE):
                 assert await stream.receive_some() == b""  # and not BrokenResourceError

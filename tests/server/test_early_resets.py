@@ -5,20 +5,19 @@ from __future__ import annotations
 import errno
 import select
 import socket
-import ssl
 import struct
 from typing import Any
 
 import pytest
 import trio
 import trustme
+from certificates import presenting, trusting
+from running import PATIENCE
 from serving import get, serving
 
 AUTHORITY = trustme.CA()
-CLIENT = ssl.create_default_context()
-AUTHORITY.configure_trust(CLIENT)
-SERVER = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-AUTHORITY.issue_cert("localhost").configure_cert(SERVER)
+CLIENT = trusting(AUTHORITY)
+SERVER = presenting(AUTHORITY, "localhost")
 
 
 async def is_served(port: int, encrypted: bool = False) -> bool:
@@ -52,7 +51,7 @@ async def test_one_that_is_gone_already(
         for _ in range(3):
             connect_and_reset(server.port, data)
             await trio.sleep(0.01)
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE):
             assert await is_served(server.port, encrypted)
     assert [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")] == []
 

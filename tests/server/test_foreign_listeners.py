@@ -9,16 +9,14 @@ from collections.abc import Callable
 import pytest
 import trio
 import trio.testing
+from panic import Panic
+from running import PATIENCE
 from serving import echo
 
 import trio_ws_app as ws
 from trio_ws_app.testing import MemoryListener, MemoryStream, Peer
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")
-
-
-class Panic(BaseException):
-    """An error of an extension module."""
 
 
 class FailingStream(trio.abc.HalfCloseableStream):
@@ -102,7 +100,7 @@ async def start(nursery: trio.Nursery, *listeners: ForeignListener) -> ws.Server
 
 
 async def is_served(peer: Peer) -> bool:
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE):
         await peer.send("hello")
         return await peer.receive() == "hello"
 

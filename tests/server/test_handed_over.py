@@ -5,6 +5,7 @@ from __future__ import annotations
 import trio
 import trio.testing
 from raw_client import client_frame, open_websocket
+from running import PATIENCE
 from serving import serving
 
 import trio_ws_app as ws
@@ -38,7 +39,7 @@ async def test_the_next_owner_goes_on_receiving_when_the_duplex_ends() -> None:
         sock = await open_websocket(server.port)
         await sock.recv(100)
         await sock.send(client_frame(1, b"one"))
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE):
             await handed_over.wait()
             await sock.send(client_frame(1, b"two"))
             await over.wait()

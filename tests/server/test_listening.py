@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import trio
 import trustme
+from certificates import presenting, trusting
 from serving import answer_to, echo, serving, status_of, upgrade
 
 import trio_ws_app as ws
@@ -59,12 +60,7 @@ async def test_listeners_of_any_kind(tmp_path: Path) -> None:
 async def test_tls_and_plain_text_on_its_port(caplog: pytest.LogCaptureFixture) -> None:
     """TLS clients are served; a client that speaks plain text gets no answer and costs no traceback."""
     authority = trustme.CA()
-    server_side, client_side = (
-        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH),
-        ssl.create_default_context(),
-    )
-    authority.issue_cert("localhost").configure_cert(server_side)
-    authority.configure_trust(client_side)
+    server_side, client_side = presenting(authority, "localhost"), trusting(authority)
     async with serving(ssl_context=server_side) as server:
         async with ws.connect(f"wss://localhost:{server.port}", ssl_context=client_side) as connection:
             large = os.urandom(300_000)
@@ -123,12 +119,7 @@ async def test_a_port_in_use_is_an_os_error() -> None:
 async def test_clients_of_an_ssl_listener_have_an_address() -> None:
     """Limits count by it; it is the socket's below the TLS."""
     authority = trustme.CA()
-    server_side, client_side = (
-        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH),
-        ssl.create_default_context(),
-    )
-    authority.issue_cert("localhost").configure_cert(server_side)
-    authority.configure_trust(client_side)
+    server_side, client_side = presenting(authority, "localhost"), trusting(authority)
     remotes: list[tuple[str, object]] = []
 
     async def handler(connection: ws.Connection) -> None:

@@ -10,6 +10,7 @@ import pytest
 import trio
 import trio.testing
 from raw_client import client_frame, open_websocket, reset
+from running import PATIENCE
 from serving import echo, get, serving, status_of
 
 import trio_ws_app as ws
@@ -36,7 +37,7 @@ def before() -> Iterator[set[int]]:
 
 async def until_none_is_left(before: set[int]) -> None:
     """Wait until nothing of this test's connections exists."""
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE):
         while existing() - before:
             await trio.testing.wait_all_tasks_blocked()
 

@@ -7,6 +7,7 @@ from contextvars import ContextVar
 
 import pytest
 import trio
+from running import PATIENCE
 from serving import serving
 
 import trio_ws_app as ws
@@ -92,7 +93,7 @@ async def test_a_plain_consumer_goes_on_after_a_streamed_message() -> None:
         ws.connect(f"ws://127.0.0.1:{server.port}") as client,
     ):
         await _say(client, 10)
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE):
             assert await client.receive() == "beginend"
             assert [await client.receive() for _ in range(10)] == [bytes(30_000)] * 10
             go_on.set()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import socket
-import ssl
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,6 +13,8 @@ import pytest
 import trio
 import trio.testing
 import trustme
+from certificates import presenting, trusting
+from running import PATIENCE
 from serving import get, serving, upgrade
 
 import trio_ws_app as ws
@@ -291,7 +292,7 @@ async def test_a_proxy_header_has_a_time(data: bytes, caplog: pytest.LogCaptureF
     settings = ws.Settings(proxy_protocol=True, open_timeout=0.1)
     async with serving(whereabouts, settings=settings) as server, await open_from(server.port) as stream:
         await stream.send_all(data or b"P")
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE):
             assert await stream.receive_some() == b""
     assert not caplog.records
 
@@ -299,10 +300,8 @@ async def test_a_proxy_header_has_a_time(data: bytes, caplog: pytest.LogCaptureF
 async def test_tls_follows_a_proxy_header() -> None:
     """Not a byte too many is read before it, even where both come in one piece."""
     authority = trustme.CA()
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("localhost").configure_cert(context)
-    mine = ssl.create_default_context()
-    authority.configure_trust(mine)
+    context = presenting(authority, "localhost")
+    mine = trusting(authority)
     async with serving(whereabouts, settings=SPEAKING, ssl_context=context) as server:
         for header in (VERSION_1, VERSION_2):
             plain = Prefixed(await open_from(server.port), header)

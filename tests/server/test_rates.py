@@ -8,6 +8,7 @@ from contextlib import suppress
 import pytest
 import trio
 from raw_client import client_frame, open_websocket
+from running import PATIENCE
 from serving import answer_to, echo, get, serving, status_of, upgrade
 
 import trio_ws_app as ws
@@ -110,7 +111,7 @@ async def test_a_connection_becomes_old() -> None:
     async with serving(settings=ws.Settings(max_connection_age=0.2)) as server:
         began = trio.current_time()
         async with ws.connect(f"ws://127.0.0.1:{server.port}") as client:
-            with pytest.raises(ws.ConnectionClosed), trio.fail_after(20):
+            with pytest.raises(ws.ConnectionClosed), trio.fail_after(PATIENCE):
                 await client.receive()
             assert client.close_reason is not None
             assert client.close_reason.code == 1012

@@ -35,7 +35,7 @@ async def test_a_running_task_is_noticed(nursery: trio.Nursery) -> None:
 
 
 def test_an_open_socket_is_noticed_outside_a_run() -> None:
-    """Descriptors are compared also where no Trio run is."""
+    """Descriptors are compared also outside of Trio."""
     with pytest.raises(AssertionError, match="socket:"), assert_nothing_left():
         left, right = socket.socketpair()
     left.close()

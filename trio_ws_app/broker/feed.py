@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 
 import attrs
 
+from ..callbacks import contain
 from .delivery import Delivery, Gap, Item
 from .history import History
 from .position import Position
@@ -60,10 +61,8 @@ class Sinks(Generic[Taken]):
             for sink in tuple(self._counts):
                 try:
                     sink(item)
-                except (KeyboardInterrupt, SystemExit):
-                    raise
-                except BaseException:  # a panic of an extension is one, too (G5)
-                    logger.exception("what follows a topic failed to take a message")
+                except BaseException as error:
+                    contain(error, logger, "what follows a topic failed to take a message")
 
 
 class Feed(Sinks[Item], ABC):

@@ -16,7 +16,7 @@ from .redis_cluster import Layout, discover
 from .redis_connection import RedisConnection, Reply
 from .redis_errors import ConnectionLost, NotInCharge, NotSent, RedisError
 from .redis_link import Link
-from .redis_patience import Patience
+from .redis_patience import Patience, pause
 from .redis_url import Address, RedisTimeouts, RedisUrl
 
 logger = logging.getLogger("trio_ws_app.broker")
@@ -191,7 +191,7 @@ class Deployment:
                 self._use_layout(await discover(candidates, self._url, self._timeouts))
             except BrokerUnavailable:
                 self._layout_is_wrong.set()
-            await trio.sleep(random.uniform(self._timeouts.backoff / 2, self._timeouts.backoff))
+            await pause(self._timeouts.backoff)
 
     def _use_layout(self, layout: Layout) -> None:
         assert self._subscriptions is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final, TypeVar
@@ -21,7 +20,7 @@ from .redis_connection import RedisConnection
 from .redis_deployment import CommandFailed
 from .redis_errors import RedisError
 from .redis_history import RedisHistories, unavailable
-from .redis_patience import Patience
+from .redis_patience import Patience, pause
 from .ring import FORK, Ring, RingBudget, after
 from .tracing import BrokerTracing
 
@@ -129,7 +128,7 @@ class RedisFeed(Feed):
             if not 0 < len(entries) < CATCH_UP_SIZE:
                 newest = await self._histories.read(self._channel, count=1)
         except CommandFailed:
-            await trio.sleep(random.uniform(self._backoff / 2, self._backoff))
+            await pause(self._backoff)
             return
         except RedisError:
             entries, newest = [], []  # it refuses, now and later
@@ -181,13 +180,13 @@ class RedisFeed(Feed):
         return recovery(missed, self._merge.ring.newest(last), self._merge.last)
 
     async def _fill(self) -> None:
-        """Read the newest messages into the ring; those who ask meanwhile wait for that."""
+        """Read the newest messages into the ring; a call that comes meanwhile waits for that."""
         self._reads += 1
         self._filled = trio.Event()
         try:
             entries = await self._histories.read(self._channel, count=RING_SIZE)
             while not await self._has_what_was_published():
-                await trio.sleep(random.uniform(self._backoff / 2, self._backoff))
+                await pause(self._backoff)
                 entries = await self._histories.read(self._channel, count=RING_SIZE)
             self._hand_out(self._merge.fill(entries, all_of_it=len(entries) < RING_SIZE))
         finally:

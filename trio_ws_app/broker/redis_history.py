@@ -21,7 +21,7 @@ from .position import Position
 from .redis_cluster import key_for
 from .redis_deployment import CommandFailed, Deployment
 from .redis_errors import RedisError
-from .redis_script import ASK, Script, call_script
+from .redis_script import ASK, Script, call_script, milliseconds
 from .ring import page_of
 
 # The position in an entry, in its parts; nil if there is none. Nothing that may be found in a key fails. What
@@ -145,7 +145,7 @@ class RedisHistories:
         once: tuple[bytes, ...] = ()
         if key is not None:
             keys.append(b"%b:%b" % (key_for(b"done", channel), key.encode()))
-            once = (b"%d" % (1000 * KEYS_ARE_KEPT),)
+            once = (milliseconds(KEYS_ARE_KEPT),)
 
         def arguments() -> tuple[bytes, ...]:
             command = self._deployment.publish_command
@@ -153,7 +153,7 @@ class RedisHistories:
                 payload = encode_payload(message, publishing.publish_id, publishing.traceparent)
                 return command, channel, payload, b"", b"", b"", *once
             payload = encode_kept(message, publishing.publish_id, publishing.traceparent)
-            kept = b"-%d" % history.size, b"%d" % (1000 * history.ttl)
+            kept = b"-%d" % history.size, milliseconds(history.ttl)
             return command, channel, payload, random_tag().encode(), *kept, *once
 
         reply = await call_script(self._deployment, channel, _PUBLISH, keys, arguments, cost(message))
@@ -168,7 +168,7 @@ class RedisHistories:
         keys = [key_for(b"history", channel), key_for(b"epoch", channel)]
 
         def arguments() -> tuple[bytes, ...]:
-            return random_tag().encode(), b"%d" % (1000 * history.ttl)
+            return random_tag().encode(), milliseconds(history.ttl)
 
         reply = await call_script(self._deployment, channel, _RESERVE, keys, arguments, 0)
         assert isinstance(reply, bytes)

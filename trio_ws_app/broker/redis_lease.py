@@ -18,7 +18,7 @@ import trio
 from .memory_history import random_tag
 from .redis_deployment import CommandFailed, Deployment
 from .redis_errors import RedisError
-from .redis_script import OWN, Script, call_script
+from .redis_script import OWN, Script, call_script, milliseconds
 
 LEASE: Final = 15.0  # seconds
 RENEWED_EVERY: Final = 5.0
@@ -121,7 +121,7 @@ class Lease:
         """Note at Redis that the process has members on a topic. Raises CommandFailed and RedisError."""
         if topic not in self._claimed:
             name = self.name
-            await self._call(_CLAIM, (_SLOT, _topics_of(name)), name, _milliseconds(LEASE), topic)
+            await self._call(_CLAIM, (_SLOT, _topics_of(name)), name, milliseconds(LEASE), topic)
             if name == self.name:
                 self._claimed.add(topic)
 
@@ -138,7 +138,7 @@ class Lease:
     async def _renew(self) -> float:
         had_one = bool(self._claimed)
         reply = await self._call(
-            _RENEW, (_SLOT, _DYING), self.name, _milliseconds(LEASE), _milliseconds(2 * RENEWED_EVERY)
+            _RENEW, (_SLOT, _DYING), self.name, milliseconds(LEASE), milliseconds(2 * RENEWED_EVERY)
         )
         assert isinstance(reply, list)
         is_mine, next_end, dying = reply
@@ -165,7 +165,7 @@ class Lease:
     async def give_back(self, linger: float) -> None:
         """End the lease, or let it end in ``linger`` seconds. Raises CommandFailed and RedisError."""
         if self._claimed:
-            await self._call(_GIVE_BACK, (_SLOT, _topics_of(self.name)), self.name, _milliseconds(linger))
+            await self._call(_GIVE_BACK, (_SLOT, _topics_of(self.name)), self.name, milliseconds(linger))
 
     async def _call(self, script: Script, keys: tuple[bytes, ...], *arguments: bytes) -> object:
         return await call_script(self._deployment, _SLOT, script, keys, lambda: arguments, 0)
@@ -173,7 +173,3 @@ class Lease:
 
 def _topics_of(process: bytes) -> bytes:
     return b"ws:{leases}:%b" % process
-
-
-def _milliseconds(seconds: float) -> bytes:
-    return b"%d" % (1000 * seconds)

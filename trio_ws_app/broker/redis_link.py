@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 
 import trio
@@ -10,6 +9,7 @@ import trio
 from .base import BrokerUnavailable
 from .redis_connect import connect
 from .redis_connection import OnMessage, RedisConnection
+from .redis_patience import pause
 from .redis_url import Address, RedisTimeouts, RedisUrl
 
 _FIRST_PAUSE = 0.05
@@ -43,7 +43,7 @@ class Link:
         on_dropped: Callable[[bytes], object],
     ) -> None:
         """Connect, and connect again with growing, randomized pauses, until ``scope`` is cancelled."""
-        pause = _FIRST_PAUSE
+        seconds = _FIRST_PAUSE
         with self.scope:
             while True:
                 try:
@@ -59,9 +59,9 @@ class Link:
                         self.connection = None
                     self._down(f"the connection to Redis at {self.address} is lost: {why}")
                     if trio.current_time() - came_up > timeouts.backoff:
-                        pause = _FIRST_PAUSE
-                await trio.sleep(random.uniform(pause / 2, pause))
-                pause = min(2 * pause, timeouts.backoff)
+                        seconds = _FIRST_PAUSE
+                await pause(seconds)
+                seconds = min(2 * seconds, timeouts.backoff)
 
     def _up(self, connection: RedisConnection) -> None:
         self.connection, self.problem, self.is_lost = connection, None, False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -9,6 +10,11 @@ from typing import Final
 import trio
 
 _TICKS: Final = 20  # in which a time limit is counted
+
+
+async def pause(seconds: float) -> None:
+    """Sleep so long, or down to half of it: not all processes that have lost Redis come back at once."""
+    await trio.sleep(random.uniform(seconds / 2, seconds))
 
 
 class Patience:

@@ -27,6 +27,11 @@ end
 """
 
 
+def milliseconds(seconds: float) -> bytes:
+    """A time as an argument of a script."""
+    return b"%d" % (1000 * seconds)
+
+
 class Script:
     """The source of a script and its digest."""
 

@@ -31,6 +31,8 @@ def look(
     """Print one snapshot of each server, or show them until a key ends it."""
     if as_json and not once:
         raise UsageError("--json needs --once: a live view is for people")
+    if not as_json:
+        _require_rich()
     places = _places(where)
     if once:
         query = Query(sort=sort, filter=text, limit=limit, tasks=True)
@@ -64,14 +66,12 @@ def _print(snapshots: list[Snapshot], as_json: bool) -> None:
         for snapshot in snapshots:
             click.echo(json.dumps(to_json(snapshot)))
         return
-    _require_rich()
     from .top_view import print_once
 
     print_once(snapshots)
 
 
 def _live(places: Callable[[], list[str]], token: str | None, query: Query, interval: float) -> None:
-    _require_rich()
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError("the live view needs a terminal: use --once, or --once --json")
     from .top_live import watch

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from .options import FloatRange, IntRange, variable
+from .options import variable
 
 _EXAMPLES = """\b
 Examples:
@@ -28,13 +28,13 @@ Examples:
 )
 @click.option(
     "--history",
-    type=IntRange(1, 100_000),
+    type=int,
     metavar="N",
     help="Keep the last N messages of the topic for subscribers that come later.",
 )
 @click.option(
     "--ttl",
-    type=FloatRange(0.001, 1e9, max_open=True),
+    type=float,
     default=300.0,
     show_default=True,
     metavar="SECONDS",

@@ -15,7 +15,10 @@ from .broker import OpenBroker, broker_for
 
 def publish(topic: str, message: str, broker: str, history: int | None, ttl: float) -> None:
     """Publish one message, or a line of standard input each, and print how many received it."""
-    kept = None if history is None else History(history, ttl)
+    try:
+        kept = None if history is None else History(history, ttl)
+    except ValueError as problem:
+        raise UsageError(f"--history: {problem}") from None
     trio.run(_publish, topic, message, broker_for(broker), kept)
 
 

@@ -19,11 +19,10 @@ from ..errors import CloseCode, CloseReason, ConnectionClosed, HandshakeRefused,
 from ..observability.escaping import escaped
 from ..protocol.url import without_secrets
 from .conversation import Conversation
-from .errors import PROGRAM
+from .errors import FAILED, PROGRAM
 from .explain import why_not_connected
 from .terminal import Terminal
 
-_FAILED = 1
 _SIGNALLED = 128
 _NORMAL_CODES = (CloseCode.NORMAL, CloseCode.GOING_AWAY, CloseCode.NO_STATUS)
 _NO_CONNECTION = (OSError, trio.TooSlowError, HandshakeRefused, ConnectionClosed)
@@ -84,7 +83,7 @@ class Session:
         try:
             await (self._come_back() if self.keep_on else self._once())
         except _NO_CONNECTION as problem:  # before ValueError, which a certificate's failure also is
-            self._end(why_not_connected(problem, self.url), _FAILED)
+            self._end(why_not_connected(problem, self.url), FAILED)
         except ValueError as problem:
             raise UsageError(str(problem)) from None
 
@@ -119,7 +118,7 @@ class Session:
     def _closed(self, reason: CloseReason | None, by_us: bool) -> None:
         unsent = not by_us and self.conversation.source.has_rest()
         good = reason is not None and reason.code in _NORMAL_CODES and not unsent
-        self._end(f"closed{'' if by_us else ' by the server'}: {reason}", 0 if good else _FAILED)
+        self._end(f"closed{'' if by_us else ' by the server'}: {reason}", 0 if good else FAILED)
 
     def _end(self, text: str, status: int) -> None:
         self._last_words = _one_line(text)

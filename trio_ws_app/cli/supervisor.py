@@ -110,8 +110,7 @@ class _Place:
         with trio.move_on_after(SLOW_START):
             await worker.settled.wait()
         if not worker.settled.is_set():
-            what = f"worker {self.number} (process {worker.process.pid})"
-            logger.warning("%s does not serve yet, %g s after its start", what, SLOW_START)
+            logger.warning("%s does not serve yet, %g s after its start", worker, SLOW_START)
             await worker.settled.wait()
         self.starting = None
         return worker
@@ -136,8 +135,8 @@ class _Place:
                 return
             if worker is self.worker:
                 pause = FIRST_PAUSE if worker.lived_for > LONGEST_PAUSE else pause
-                what = f"worker {self.number} (process {worker.process.pid}) {ended_how(worker.status)}"
-                logger.warning("%s; it is started again in %g s", what, pause)
+                how = ended_how(worker.status)
+                logger.warning("%s %s; it is started again in %g s", worker, how, pause)
                 with trio.move_on_after(pause):
                     await self.team.stopping.wait()
                 pause = min(2 * pause, LONGEST_PAUSE)

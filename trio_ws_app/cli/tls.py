@@ -9,13 +9,13 @@ from ..errors import UsageError
 from ..server.certificates import Certificates, Files
 from ..server.pem import expect_file, load_authority
 
-_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
-
 
 def certificates_for(
     chains: Sequence[str], keys: Sequence[str], client_ca: str | None, minimum_version: str
 ) -> Certificates | None:
     """What ``--tls-cert`` and ``--tls-key`` (PEM files) stand for, or None without them.
+
+    ``minimum_version`` is as in "1.2".
 
     Raises UsageError for a file that is missing, is no PEM, is encrypted, or does not fit its other half.
     """
@@ -27,8 +27,9 @@ def certificates_for(
     for chain, key in files:
         _expect_readable("--tls-cert", chain)
         _expect_readable("--tls-key", key)
+    version = ssl.TLSVersion[f"TLSv{minimum_version.replace('.', '_')}"]
     try:
-        return Certificates(*files, client_ca=client_ca, minimum_version=_VERSIONS[minimum_version])
+        return Certificates(*files, client_ca=client_ca, minimum_version=version)
     except ImportError:
         raise UsageError(
             "more than one --tls-cert needs cryptography: pip install 'trio-ws-app[tls]'"

@@ -61,6 +61,9 @@ class Worker:
     settled: trio.Event = attrs.field(factory=trio.Event)
     ended: trio.Event = attrs.field(factory=trio.Event)
 
+    def __str__(self) -> str:
+        return f"worker {self.number} (process {self.process.pid})"
+
     @property
     def status(self) -> int:
         """The exit status once it has ended, negative for a signal's number."""
@@ -133,8 +136,7 @@ class Worker:
             await sleep_running(self.team.worker_timeout / BEATS)
             silent = silent + 1 if heard == self.beats and not self._has_to_end else 0
             heard = self.beats
-        what = f"worker {self.number} (process {self.process.pid}) hangs"
-        logger.error("%s: its event loop has not turned for %g s", what, self.team.worker_timeout)
+        logger.error("%s hangs: its event loop has not turned for %g s", self, self.team.worker_timeout)
         self.process.send_signal(STACKS)
         await trio.sleep(_TIME_TO_TELL)
         self.process.kill()

@@ -11,7 +11,7 @@ from functools import partial
 
 from ..errors import UsageError
 from .configuration import Configuration
-from .errors import MISTAKE, PROGRAM
+from .errors import FAILED, MISTAKE, PROGRAM
 from .process import say
 from .run import announce
 from .shutdown import CLEAN_UP, Shutdown
@@ -47,7 +47,7 @@ async def run_workers(
                 if problem.status == MISTAKE:
                     return MISTAKE  # the worker has said what is wrong
                 say(f"{PROGRAM}: {problem}", err=True)
-                return 1
+                return FAILED
     return 0
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import trio
 
-from ..callbacks import in_own_context, refuse_coroutine
+from ..callbacks import in_place
 
 
 async def call_every(seconds: float, function: Callable[[int], object]) -> None:
@@ -26,10 +26,10 @@ async def call_every(seconds: float, function: Callable[[int], object]) -> None:
     """
     if not seconds > 0:
         raise ValueError(f"calls need a positive number of seconds between them, not {seconds!r}")
-    call = in_own_context(function)
+    call = in_place(function)
     start = trio.current_time()
     number = 0
     while True:
         number = max(number + 1, int((trio.current_time() - start) / seconds))
         await trio.sleep_until(start + number * seconds)
-        refuse_coroutine(function, call(number), "call_every calls plain functions")
+        call(number)

@@ -49,6 +49,8 @@ async def open_registry(
     what ``on_gap`` says of a gap stands in the place of the message.
     ``on_presence(topic, event)``, with a ``Join`` or ``Leave``, says what members that follow with
     ``presence`` are sent of the others; None sends nothing.
+    These are plain functions. If ``on_gap`` or ``on_presence`` fails, that is logged, and nothing is sent;
+    ``follow`` raises what ``on_gap`` raises about the past of its own member.
 
     Leaving the block closes the members with 1001, cancels their blocks, and waits until the last one
     has left, so nothing that was registered outlives it (G4). That wait is not cancelled: it ends when

@@ -18,7 +18,7 @@ from ..broker.history import History, HistoryRules
 from ..broker.position import Position
 from ..broker.presence import PresenceEvent, Present
 from ..broker.recent import RecentForms
-from ..callbacks import in_own_context, refuse_coroutine
+from ..callbacks import contain, in_place
 from ..connection import Connection, Message
 from ..wire.broadcast import Receiver
 from .fanout import BroadcastResult, send_to_members
@@ -63,9 +63,9 @@ class TopicHooks:
     ) -> TopicHooks:
         """Hooks that are called by the rule for the user's functions."""
         return cls(
-            None if on_gap is None else in_own_context(on_gap),
-            None if envelope is None else in_own_context(envelope),
-            None if on_presence is None else in_own_context(on_presence),
+            None if on_gap is None else in_place(on_gap),
+            None if envelope is None else in_place(envelope),
+            None if on_presence is None else in_place(on_presence),
         )
 
 
@@ -116,13 +116,9 @@ class _Topic:
         """A failure is kept as a form is: it is logged once, however many come back for the message."""
         assert self.hooks.envelope is not None
         try:
-            form = self.hooks.envelope(self.name, item.message, item.position)
-            refuse_coroutine(self.hooks.envelope, form, "an envelope is a plain function")
-            return checked(self.name, form)
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException:  # a panic of an extension is one, too (G5)
-            logger.exception("a message of %r could not be put into its envelope", self.name)
+            return checked(self.name, self.hooks.envelope(self.name, item.message, item.position))
+        except BaseException as error:
+            contain(error, logger, f"a message of {self.name!r} could not be put into its envelope")
             return Gap("a message could not be put into its envelope", 1)
 
     def message_for(self, form: Message | Gap) -> Message | None:

@@ -14,7 +14,7 @@ from ..errors import CloseCode
 from ..wire.connection import WireConnection
 from ..wire.deadlines import Deadline
 from .access_log import log_closed
-from .containment import close_code_for
+from .containment import close_code_for, is_cancelled
 from .core import Core
 from .limits import Host, Users
 
@@ -98,6 +98,8 @@ class Connections:
         """The code to close with after the handler has raised ``error``, or None if it was cancelled."""
         if self._tracing is not None:
             self._tracing.failed(connection, error)
+        if is_cancelled(error):
+            return None
         interrupt = interrupt_in(error)
         if interrupt is None:
             return close_code_for(error, connection)

@@ -31,15 +31,13 @@ def is_cancelled(error: BaseException) -> bool:
     )
 
 
-def close_code_for(error: BaseException, connection: WireConnection) -> int | None:
-    """The code to close with after the handler has raised ``error``; None if it was only cancelled.
+def close_code_for(error: BaseException, connection: WireConnection) -> int:
+    """The code to close with after the handler has raised ``error``, which is no cancellation alone.
 
     A failure becomes one ERROR record with its traceback, and 1011. An error that carries a ``close_code``
     of its own becomes one line, at WARNING, and that code. A ``ConnectionClosed`` of this connection, alone
     or in groups, is no failure but how handlers learn of the peer's Close.
     """
-    if is_cancelled(error):
-        return None
     failures = [leaf for leaf in leaves(error) if not _is_expected(leaf, connection)]
     if not failures:
         return CloseCode.NORMAL

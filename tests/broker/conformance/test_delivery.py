@@ -10,7 +10,7 @@ from trio_ws_app.broker import Broker, Gap, Subscription
 
 
 async def take(subscription: Subscription, count: int) -> list[str | bytes | Gap]:
-    """The next ``count`` items; fails where they do not come."""
+    """The next ``count`` items; fails if they do not come."""
     with trio.fail_after(10):
         return [await anext(subscription) for _ in range(count)]
 

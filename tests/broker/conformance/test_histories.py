@@ -7,6 +7,7 @@ import random
 import attrs
 import pytest
 import trio
+from running import PATIENCE
 
 from trio_ws_app.broker import Broker, Delivery, Gap, History, Position, Subscription
 from trio_ws_app.broker.feed import Recovery
@@ -245,7 +246,7 @@ async def test_text_and_bytes_are_kept_as_they_were(broker: Broker, topic: str) 
     kept = await broker.history(topic)
     assert [item.message for item in kept if isinstance(item, Delivery)] == messages
     async with broker.subscribe(topic, last=len(messages)) as again:
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE):
             assert [await anext(again) for _ in messages] == messages
 
 
@@ -288,7 +289,7 @@ async def test_subscribers_come_and_go_while_much_is_published(broker: Broker, t
             await trio.sleep(pace.random() / 100)
         assert seen == list(range(count))
 
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE):
         start = await broker.publish(topic, "0", history=History(size=1000, ttl=60))
         async with trio.open_nursery() as nursery:
             for _ in range(5):

@@ -8,13 +8,11 @@ from contextlib import AsyncExitStack, suppress
 
 import pytest
 import trio
+from panic import Panic
 from redis_servers import until
+from running import PATIENCE
 
 from trio_ws_app.broker import AlreadyPresent, Broker, Join, Leave, PresenceEvent, open_redis_broker
-
-
-class Panic(BaseException):
-    """What an extension module in Rust raises when it panics."""
 
 
 async def settled(events: list[PresenceEvent], count: int) -> list[PresenceEvent]:
@@ -39,10 +37,10 @@ async def test_members_are_present_within_their_block(broker: Broker, topic: str
             async with broker.join(topic, "eve"):
                 assert len(await broker.presence(topic)) == 3
                 raise KeyError
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE):
             while len(await broker.presence(topic)) > 2:
                 pass
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE):
         while await broker.presence_count(topic):
             pass
     assert await broker.presence(topic) == []
@@ -167,7 +165,7 @@ async def test_the_place_of_an_only_member_is_kept_for_it(
             pass
     async with another.join(topic, ann, linger=0.5, exclusive=True) as back:
         assert await broker.presence(topic) == [back]
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE):
         while await broker.presence(topic):
             pass
     async with broker.join(topic, eve, exclusive=True) as present:
@@ -232,7 +230,7 @@ async def test_topics_are_apart(broker: Broker, topic: str) -> None:
     ):
         assert await broker.presence(topic + "}{") == []
         await broker.publish(topic, "hello")
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE):
             assert await anext(messages) == "hello"
         assert events == []
 
@@ -334,13 +332,13 @@ async def test_a_watcher_that_comes_while_all_change_sees_the_same(broker: Broke
                 await trio.sleep(pace.random() / 20)
                 assert present == {one.user for one in roster}
 
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery, AsyncExitStack():
             for name in "abcde":
                 nursery.start_soon(come_and_go, name)
             for _ in range(3):
                 nursery.start_soon(watch)
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE):
         while await broker.presence(topic):
             pass
 

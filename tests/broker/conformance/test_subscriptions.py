@@ -8,13 +8,9 @@ from functools import partial
 import pytest
 import trio
 import trio.testing
+from brokers import next_of
 
-from trio_ws_app.broker import Broker, Gap, Subscription
-
-
-async def next_of(subscription: Subscription) -> str | bytes | Gap:
-    with trio.fail_after(10):
-        return await anext(subscription)
+from trio_ws_app.broker import Broker, Gap
 
 
 async def test_a_subscription_holds_when_its_block_begins(broker: Broker, topic: str) -> None:

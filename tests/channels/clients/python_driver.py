@@ -177,8 +177,10 @@ async def main() -> None:
     tasks: set[asyncio.Task[None]] = set()
     while line := await reader.readline():
         order = json.loads(line)
-        driver = drivers.setdefault(order["client"], Driver(order.pop("url")))
-        task = loop.create_task(driver.obey(**order))
+        client, url = order["client"], order.pop("url")
+        if client not in drivers:
+            drivers[client] = Driver(url)
+        task = loop.create_task(drivers[client].obey(**order))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
