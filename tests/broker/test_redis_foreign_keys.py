@@ -171,7 +171,7 @@ async def test_a_number_of_members_that_is_none_counts_as_zero(
 ) -> None:
     """The user comes, is taken then, and leaves no trace."""
     async with broker.join("t", "bob"):
-        await run(own_redis, "HSET", "ws:users:{t}", "ann", number)
+        await own_redis.run("HSET", "ws:users:{t}", "ann", number)
         async with broker.join("t", "ann", exclusive=True):
             assert [one.user for one in await broker.presence("t")] == ["bob", "ann"]
             with pytest.raises(AlreadyPresent):
@@ -184,19 +184,22 @@ NO_EVENTS = [b"hello", b"\xff\xfe", b"7", b"[]", b'["+"]', b'["+","p:1"]', b'["+
 NO_EVENTS += [b'["-"]', b'["-","p:1",2]', b'["+",[],"u",1]', b'{"a":1,"b":2}', b"[" * 20_000]
 
 
-async def test_what_is_no_event_tells_of_nobody(own_redis: RedisServer, broker: Broker) -> None:
+async def test_what_is_no_event_tells_of_nobody(
+    own_redis: RedisServer, broker: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
     """Neither to those who watch a topic, nor to those who begin to, and the broker goes on (G12)."""
     events: list[PresenceEvent] = []
     late: list[PresenceEvent] = []
     async with broker.watch_presence("t", events.append), broker.join("t", "ann"):
         for message in NO_EVENTS:
-            await run(own_redis, "PUBLISH", "ws:presence:{t}", message)
+            await own_redis.run("PUBLISH", "ws:presence:{t}", message)
             await broker.publish("ws:presence:{t}", message, history=KEPT)
         async with broker.watch_presence("t", late.append) as roster, broker.join("t", "bob"):
             assert [one.user for one in roster] == ["ann", "bob"]
             await until(lambda: len(events) == 2)
     assert events == [Join("ann", "ann"), Join("bob", "bob")]
     assert late == events[1:]
+    assert not caplog.records
 
 
 async def test_members_are_counted_anew_if_their_number_is_lost(
