@@ -9,12 +9,17 @@ from contextlib import contextmanager
 import pytest
 import trio
 from panic import Panic
+from trio.testing import wait_all_tasks_blocked
 
 from trio_ws_app.broker import (
     BrokerUnavailable,
     Gap,
     History,
+    Join,
+    Leave,
     MemoryBroker,
+    Position,
+    PresenceEvent,
     Subscription,
     memory,
     open_memory_broker,
@@ -231,4 +236,25 @@ async def test_a_member_that_comes_while_the_list_is_read_is_known() -> None:
         view = View(snapshot, feed, nursery)
         await view.load()
         assert list(view.roster) == [Present("p:1", "ann", "Ann")]
+        view.close()
+
+
+async def test_a_member_that_has_gone_when_the_list_is_read_anew_is_told() -> None:
+    """It is not in the list any more, and both its events are older than that (G12)."""
+    async with open_memory_broker() as broker, trio.open_nursery() as nursery, broker.open_feed("t") as feed:
+        newest: Position | None = None
+
+        async def snapshot() -> tuple[list[Present], Position | None]:
+            nonlocal newest
+            if newest is not None:  # the list is read anew for the first event
+                newest = await broker.publish("t", '["-","p:1"]', history=History(10, 60))
+            return [], newest
+
+        events: list[PresenceEvent] = []
+        view = View(snapshot, feed, nursery)
+        view.sinks.add(events.append)
+        await view.load()
+        newest = await broker.publish("t", '["+","p:1","ann","Ann"]', history=History(10, 60))
+        await wait_all_tasks_blocked()
+        assert events == [Join("ann", "Ann"), Leave("ann", "Ann")]
         view.close()

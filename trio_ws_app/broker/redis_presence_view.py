@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable
 
+import attrs
 import trio
 
 from .base import BrokerUnavailable
@@ -14,11 +15,22 @@ from .position import Position
 from .presence import PresenceEvent, Present, Roster
 
 Snapshot = tuple[list[Present], Position | None]
-_Event = tuple[Position, Present | str]  # who has come, or the name of the member that has gone
+
+
+@attrs.frozen
+class _Event:
+    """A member that comes, as ``present``, or goes."""
+
+    position: Position
+    member: str
+    present: Present | None
 
 
 class View:
-    """Takes the events of ``feed``; ``snapshot()`` has the members, and the position of their last event."""
+    """Takes the events of ``feed``; ``snapshot()`` has the members, and the position of their last event.
+
+    Events are told as they come, also while a list is read; from the list follows what they have not told.
+    """
 
     def __init__(
         self, snapshot: Callable[[], Awaitable[Snapshot]], feed: Feed, nursery: trio.Nursery
@@ -33,7 +45,7 @@ class View:
         self._is_loaded = False
         self._epoch: str | None = None  # of the newest event
         self._gaps = 0  # how often events may have been lost
-        self._waiting: list[_Event] = []  # what has come since the list was asked for
+        self._events: list[_Event] = []  # that have come since the list was asked for
         self._reloading = trio.CancelScope()
         feed.add(self._take)
 
@@ -44,42 +56,49 @@ class View:
     async def load(self) -> None:
         """Have a list of the members. Raises BrokerUnavailable."""
         async with self._loading:
-            if self._is_loaded:
-                return
-            gaps = -1
-            while gaps != self._gaps:  # what was read before a gap may lack what was lost in it
-                gaps = self._gaps
+            while not self._is_loaded:  # what was read before a gap may lack what was lost in it
+                gaps, self._events = self._gaps, []
                 members, position = await self._snapshot()
-            self._is_loaded = True
-            self._epoch = _epoch_of(position)
-            self.sinks.call(self.roster.replace(members))
-            waiting, self._waiting = self._waiting, []
-            for event in waiting:
-                if not _is_part(event[0], position):
-                    self._apply(event)
+                self._is_loaded = gaps == self._gaps
+                if self._is_loaded:
+                    self._take_over(members, position)
+
+    def _take_over(self, members: list[Present], position: Position | None) -> None:
+        now = {one.member: one for one in members}
+        for event in self._events:
+            if not _is_part(event.position, position):
+                if event.present is None:
+                    now.pop(event.member, None)
+                else:
+                    now[event.member] = event.present
+        self._events = []
+        self._epoch = self._epoch if position is None else position.epoch
+        self.sinks.call(self.roster.replace(now.values()))
 
     def _take(self, item: Item) -> None:
-        event = None if isinstance(item, Gap) else _event_in(item)
-        if event is None and not isinstance(item, Gap):
-            return  # it is none of ours
-        if self._is_loaded and (event is None or self._begins_anew(event)):
+        if isinstance(item, Gap):
+            self._gaps += 1
+            self._load_again()
+        elif (event := _parse(item)) is not None:
+            self._take_event(event)
+
+    def _take_event(self, event: _Event) -> None:
+        epoch, present = event.position.epoch, event.present
+        if epoch != self._epoch:  # the events before this one are gone from Redis, and perhaps the members
+            self._epoch = epoch
+            self._load_again()
+        if not self._is_loaded:
+            self._events.append(event)
+        self.sinks.call(self.roster.leave(event.member) if present is None else self.roster.join(present))
+
+    def _load_again(self) -> None:
+        if self._is_loaded:
             self._is_loaded = False
             self._reloading.cancel()
             self._reloading = trio.CancelScope()
-            self._nursery.start_soon(self._load_again, self._reloading)
-        if event is None:
-            self._gaps += 1
-        elif self._is_loaded:
-            self._apply(event)
-        else:
-            self._waiting.append(event)
+            self._nursery.start_soon(self._load_until_known, self._reloading)
 
-    def _begins_anew(self, event: _Event) -> bool:
-        """Whether the events before this one are gone from Redis, and with them perhaps the members."""
-        before, self._epoch = self._epoch, event[0].epoch
-        return before != self._epoch
-
-    async def _load_again(self, scope: trio.CancelScope) -> None:
+    async def _load_until_known(self, scope: trio.CancelScope) -> None:
         with scope:
             while not self._is_loaded:
                 try:
@@ -87,28 +106,21 @@ class View:
                 except BrokerUnavailable:
                     await trio.sleep(1)
 
-    def _apply(self, event: _Event) -> None:
-        change = event[1]
-        if isinstance(change, Present):
-            self.sinks.call(self.roster.join(change))
-        else:
-            self.sinks.call(self.roster.leave(change))
 
-
-def _event_in(delivery: Delivery) -> _Event | None:
-    """What a message tells of a member; None if it is none of ours."""
+def _parse(delivery: Delivery) -> _Event | None:
+    """What a message tells; None if it is none of ours, which have positions."""
     try:
-        kind, member, *rest = json.loads(delivery.message)
-        user, info = rest if kind == "+" else ("", None)
-    except (ValueError, TypeError, RecursionError):
+        event = json.loads(delivery.message)
+    except (ValueError, RecursionError):
         return None
-    if delivery.position is None or not isinstance(member, str) or not isinstance(user, str):
+    if delivery.position is None:
         return None
-    return delivery.position, Present(member, user, info) if kind == "+" else member
-
-
-def _epoch_of(position: Position | None) -> str | None:
-    return None if position is None else position.epoch
+    match event:
+        case ["+", str(member), str(user), info]:
+            return _Event(delivery.position, member, Present(member, user, info))
+        case ["-", str(member)]:
+            return _Event(delivery.position, member, None)
+    return None
 
 
 def _is_part(position: Position, snapshot: Position | None) -> bool:
