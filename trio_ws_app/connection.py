@@ -9,7 +9,7 @@ from typing import TypeVar, overload
 
 import trio
 
-from .errors import CloseCode, CloseReason, ConnectionClosed
+from .errors import CloseCode, CloseReason, ConnectionClosed, not_a_message
 from .json_codec import JsonCodec, unchanged
 from .request import Request
 
@@ -18,6 +18,15 @@ Message = str | bytes
 Value = TypeVar("Value")
 
 PLAIN_JSON = JsonCodec()
+
+
+def as_message(thing: object) -> Message:
+    """A message as it is, a bytes-like object as bytes. Raises TypeError for anything else."""
+    if isinstance(thing, str | bytes):
+        return thing
+    if isinstance(thing, bytearray | memoryview):
+        return bytes(thing)
+    raise not_a_message(thing)
 
 
 class Connection(trio.abc.Channel[Message]):

@@ -90,7 +90,10 @@ def _in_turn(consumers: list[Consumer[Item]]) -> Consumer[Item]:
 
 
 class _Parts(Siblings):
-    """The parts of one duplex, and how they have ended so far."""
+    """The parts of one duplex, and how they have ended so far.
+
+    What they raise is kept here: their nursery would describe it and make a group of it, to be taken apart.
+    """
 
     __slots__ = ("_failures", "_first", "_has_consumer", "_scope")
 

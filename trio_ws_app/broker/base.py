@@ -10,7 +10,7 @@ from typing import ClassVar, Final, Literal
 
 import attrs
 
-from ..connection import Message
+from ..connection import Message, as_message
 from ..errors import CloseCode
 from .delivery import Delivery, Gap, Publishing, Sink
 from .feed import Feed
@@ -82,9 +82,10 @@ class Broker(ABC):
             ValueError: the topic, the key or the text holds lone surrogates, which UTF-8 cannot carry.
             TypeError: the message is neither str nor bytes-like.
         """
-        message = checked(topic, message)
+        check_text(topic)
+        message = checked(message)
         if idempotency_key is not None:
-            checked(idempotency_key, "")
+            check_text(idempotency_key)
         publishing = Publishing(topic, message, history, idempotency_key, publish_id)
         if self.tracing is None:
             return await self._publish(publishing)
@@ -127,7 +128,7 @@ class Broker(ABC):
             BrokerUnavailable: the history could not be read within a bounded time.
             ValueError: ``limit`` is negative.
         """
-        checked(topic, "")
+        check_text(topic)
         return await self._history(topic, Page(since, before, limit, reverse))
 
     @abstractmethod
@@ -232,12 +233,14 @@ class Broker(ABC):
                 feed.discard(subscription.put)
 
 
-def checked(topic: str, message: Message) -> Message:
-    """The message as ``str`` or ``bytes``, after a look at what no broker can carry."""
-    topic.encode()
-    if isinstance(message, str):
-        message.encode()
-        return message
-    if isinstance(message, bytes | bytearray | memoryview):
-        return bytes(message)
-    raise TypeError(f"a message is str or bytes, not {type(message).__name__}")
+def check_text(text: str) -> None:
+    """Raise ValueError if UTF-8 cannot carry the text, which no broker can then."""
+    text.encode()
+
+
+def checked(message: object) -> Message:
+    """The message as text or bytes. Raises TypeError if it is neither, ValueError as ``check_text`` does."""
+    carried = as_message(message)
+    if isinstance(carried, str):
+        check_text(carried)
+    return carried

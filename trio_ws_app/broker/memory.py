@@ -10,7 +10,7 @@ from typing import Final
 import trio
 
 from ..concurrency.background import background
-from .base import KEYS_ARE_KEPT, Broker, BrokerStatistics, checked
+from .base import KEYS_ARE_KEPT, Broker, BrokerStatistics, check_text
 from .delivery import Delivery, Gap, Publishing
 from .feed import Feed, Recovery, recovery
 from .history import History, Page
@@ -71,7 +71,7 @@ class MemoryBroker(Broker):
 
     @asynccontextmanager
     async def open_feed(self, topic: str) -> AsyncGenerator[Feed]:
-        checked(topic, "")
+        check_text(topic)
         await trio.lowlevel.checkpoint()
         feed = self._feeds.get(topic)
         if feed is None:
@@ -92,7 +92,7 @@ class MemoryBroker(Broker):
     def join(
         self, topic: str, info: object, *, linger: float = 0.0, exclusive: bool = False
     ) -> AbstractAsyncContextManager[Present]:
-        checked(topic, "")
+        check_text(topic)
         return self._presence.join(topic, info, checked_linger(linger), exclusive)
 
     async def presence(self, topic: str) -> list[Present]:

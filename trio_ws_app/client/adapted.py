@@ -8,8 +8,8 @@ from typing import NoReturn
 
 import trio
 
-from ..connection import Connection, Message
-from ..errors import CloseCode, CloseReason, ConnectionClosed, already_receiving, not_a_message
+from ..connection import Connection, Message, as_message
+from ..errors import CloseCode, CloseReason, ConnectionClosed, already_receiving
 from ..json_codec import JsonCodec
 from ..protocol.closing import close_payload
 from ..request import Request
@@ -109,14 +109,14 @@ class AdaptedConnection(Connection):
     # Sending
 
     async def send(self, message: Message) -> None:
-        message = _checked(message)
+        message = as_message(message)
         await trio.lowlevel.checkpoint_if_cancelled()
         self._raise_if_over()
         if not await self._outbox.deliver(message):
             await self._raise_end()
 
     def send_nowait(self, message: Message) -> None:
-        message = _checked(message)
+        message = as_message(message)
         self._raise_if_over()
         if self._outbox.is_full:
             raise trio.WouldBlock
@@ -232,11 +232,3 @@ class AdaptedConnection(Connection):
         except RuntimeError:  # the nursery has ended, and with it trio-websocket's reader
             self._end()
             raise ConnectionClosed(self.close_reason or _VANISHED, self) from None
-
-
-def _checked(message: Message) -> Message:
-    if isinstance(message, (str, bytes)):
-        return message
-    if isinstance(message, (bytearray, memoryview)):
-        return bytes(message)
-    raise not_a_message(message)

@@ -32,6 +32,10 @@ def close_payload(code: int, reason: str = "") -> bytes:
     text = reason.encode()
     if len(text) > MAX_REASON_BYTES:
         raise ValueError(f"a close reason has at most {MAX_REASON_BYTES} bytes, this one has {len(text)}")
+    return _payload(code, text)
+
+
+def _payload(code: int, text: bytes) -> bytes:
     return code.to_bytes(2, "big") + text
 
 
@@ -55,7 +59,7 @@ def close_reply(close: CloseReason) -> bytes:
 
     "It typically echos the status code it received" (section 5.5.1); many clients report the reply's reason.
     """
-    return b"" if close.code == CloseCode.NO_STATUS else close_payload(close.code, close.reason)
+    return b"" if close.code == CloseCode.NO_STATUS else _payload(close.code, close.reason.encode())
 
 
 class State(IntEnum):

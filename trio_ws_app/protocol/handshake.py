@@ -6,8 +6,7 @@ import re
 from binascii import b2a_base64
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha1
-
-import attrs
+from typing import NamedTuple
 
 from ..request import Request
 from ..settings import Settings
@@ -83,8 +82,7 @@ def _malformation(head: RequestHead, fields: Fields, wants_websocket: bool) -> s
     return None
 
 
-@attrs.frozen
-class Accepted:
+class Accepted(NamedTuple):
     """The answer 101, to be sent as it is, and what was agreed on.
 
     ``deflate`` is None if messages are not compressed.

@@ -116,7 +116,7 @@ class _Topic:
         """A failure is kept as a form is: it is logged once, however many come back for the message."""
         assert self.hooks.envelope is not None
         try:
-            return checked(self.name, self.hooks.envelope(self.name, item.message, item.position))
+            return checked(self.hooks.envelope(self.name, item.message, item.position))
         except BaseException as error:
             contain(error, logger, f"a message of {self.name!r} could not be put into its envelope")
             return Gap("a message could not be put into its envelope", 1)

@@ -6,8 +6,8 @@ import socket
 from collections.abc import Sequence
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import NamedTuple
 
-import attrs
 import trio
 
 from ..protocol.forwarded import hops
@@ -18,8 +18,7 @@ _MAPPED = bytes(10) + b"\xff\xff"  # before an IPv4 address in IPv6's form (RFC 
 _NETWORK = 8  # bytes of the IPv6 address that name the network; the others its owner chooses
 
 
-@attrs.frozen
-class Client:
+class Client(NamedTuple):
     """``remote`` is text; ``address`` is None if the client has no IP address, as on a Unix socket.
 
     ``group`` is what limits count by: the IPv4 address, or the /64 network of an IPv6 address, all of which
@@ -102,21 +101,19 @@ class Proxies:
         self._are_trusted = bool(settings.trusted_proxies)
         self._proxy_protocol = settings.proxy_protocol
 
-    def expect_header(self, peer: Client) -> bool:
-        """Whether ``peer`` has to begin with a PROXY header.
+    def connected(self, peer: Client) -> tuple[Client, bool]:
+        """``peer`` as limits count it, and whether it has to begin with a PROXY header.
 
-        Only trusted proxies do, if any are named; it must not be guessed from what comes (section 2).
+        It is not counted by its address if it may speak for others. Only trusted proxies begin with a header,
+        if any are named; it must not be guessed from what comes (section 2).
         """
-        return self._proxy_protocol and (not self._are_trusted or self.trust(peer))
-
-    def uncounted(self, peer: Client) -> Client:
-        """``peer``, not counted by its address if it may speak for others."""
-        return attrs.evolve(peer, group=None) if self.expect_header(peer) else self.counted(peer)
+        has_header = self._proxy_protocol and (not self._are_trusted or self.trust(peer))
+        return (peer._replace(group=None) if has_header else self.counted(peer)), has_header
 
     def counted(self, client: Client) -> Client:
         """``client``, which a proxy has named, not counted by its address if that is a proxy's too."""
         if client.group is not None and self.trust(client):
-            return attrs.evolve(client, group=None)
+            return client._replace(group=None)
         return client
 
     def trust(self, client: Client) -> bool:

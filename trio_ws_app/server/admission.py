@@ -6,7 +6,6 @@ import socket
 from contextlib import suppress
 
 from ..asgi.http_link import HttpLink
-from ..request import Headers
 from ..wire.deadlines import FixedTimeout
 from .addresses import Client, Proxies, local_address
 from .core import Core
@@ -37,7 +36,8 @@ class Admission:
         self.linger_timeout = FixedTimeout(deadlines, _LINGER)
         self.pending = PendingHandshakes(settings, core.places)
         self.proxies = Proxies(settings)
-        self._rates = HandshakeRates(settings.max_handshakes_per_second)
+        self.client_of = self.proxies.client_of
+        self._rates = HandshakeRates(settings.max_handshakes_per_second, self.now)
         dispatcher = Dispatcher(core, self._go_on)
         self.decide = dispatcher.decide
         self.connections = dispatcher.connections
@@ -50,7 +50,7 @@ class Admission:
 
     def admit_socket(self, sock: socket.socket, client: Client) -> None:
         """A client has connected; its non-blocking socket is ours from here on."""
-        client = self.proxies.uncounted(client)
+        client, has_header = self.proxies.connected(client)
         if not self.let_begin(client):
             self._turn_away(sock)
             return
@@ -58,7 +58,6 @@ class Admission:
         transport = self.core.engine.transport(sock.detach())
         handshake = self.begin(transport, client, local=local)
         try:
-            has_header = self.proxies.expect_header(client)
             if has_header or self._ssl_context is not None:
                 handshake.begin_with_preamble(has_header, self._ssl_context)
             transport.start(handshake)
@@ -71,7 +70,7 @@ class Admission:
 
     def let_begin(self, client: Client) -> bool:
         """Whether ``client`` may begin an opening handshake; if need be instead of another one."""
-        return self._rates.admit(client.group, self.now()) and self.pending.make_room(client.group)
+        return self._rates.admit(client.group) and self.pending.make_room(client.group)
 
     def begin(
         self,
@@ -121,11 +120,8 @@ class Admission:
         self.pending.add(handshake)
         if is_crowded:
             handshake.end_with(FULL, "too many handshakes")
-        elif not self._rates.admit(client.group, self.now()):
+        elif not self._rates.admit(client.group):
             handshake.end_with(TOO_MANY, "too many handshakes")
-
-    def client_of(self, headers: Headers, peer: Client) -> tuple[Client, str | None]:
-        return self.proxies.client_of(headers, peer)
 
     def count_refused(self, outcome: str) -> None:
         self.core.counters.refused[outcome] += 1

@@ -86,8 +86,6 @@ class Dispatcher:
 
     def _exchange(self, handshake: PendingHandshake, request: Request) -> None:
         """Have the application of HTTP answer; health checks are answered here if it has none."""
-        if not handshake.is_undecided:
-            return
         problem = http_problem(handshake.head, self._settings)
         if problem is not None:
             handshake.refuse(problem.response, problem.reason)
@@ -111,8 +109,6 @@ class Dispatcher:
     # -- the upgrade -------------------------------------------------------------------------
 
     def _upgrade(self, handshake: PendingHandshake, request: Request, problem: Refusal | None) -> None:
-        if not handshake.is_undecided:
-            return
         if problem is not None:
             if problem.response.status == 403:
                 origin = request.headers.get("origin", "")
@@ -124,21 +120,15 @@ class Dispatcher:
             handshake.refuse(FULL, "full")
         elif self._asgi_websockets is not None:
             self._asgi_websockets.start(handshake, request)
-        elif not self._enter(handshake, request):
-            handshake.refuse(TOO_MANY, "too many connections of this user")
         else:
             self._connect(handshake, request)
 
-    def _enter(self, handshake: PendingHandshake, request: Request) -> bool:
-        try:
-            return self._users.enter(request)
-        except BaseException as error:  # the user's id, and its hash, are code of the application
-            self._hooks.failed("process_request", handshake, error)
-            return False
-
     def _connect(self, handshake: PendingHandshake, request: Request) -> None:
         try:
-            self._accept(handshake, request, self.connections.start)
+            if self._users.enter(request):  # the user's id, and its hash, are code of the application
+                self._accept(handshake, request, self.connections.start)
+            else:
+                handshake.refuse(TOO_MANY, "too many connections of this user")
         except BaseException as error:
             if not handshake.is_undecided:
                 raise  # it is the connection's already
@@ -165,9 +155,9 @@ class Dispatcher:
             handshake.transport,
             self._settings,
             request,
-            remote=handshake.client.remote,
-            subprotocol=accepted.subprotocol,
-            deflate=None if deflate is None else PerMessageDeflate(deflate, self._settings.max_message_size),
+            handshake.client.remote,
+            accepted.subprotocol,
+            None if deflate is None else PerMessageDeflate(deflate, self._settings.max_message_size),
         )
         handshake.transport.endpoint = connection
         start(connection, handshake.host)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 from collections import Counter
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -29,14 +29,16 @@ Host = str | None  # an IP address or an IPv6 network; None for what is not coun
 class HandshakeRates:
     """How often each host may begin an opening handshake."""
 
-    def __init__(self, rate: float | None) -> None:
+    def __init__(self, rate: float | None, now: Callable[[], float]) -> None:
         self._rate = rate
+        self._now = now
         self._buckets: dict[str, Bucket] = {}  # the one that was used last is the last
 
-    def admit(self, host: Host, now: float) -> bool:
+    def admit(self, host: Host) -> bool:
         """Whether a client at ``host`` may begin one now, which is counted."""
         if self._rate is None or host is None:
             return True
+        now = self._now()
         bucket = self._buckets.pop(host, None) or Bucket(self._rate, now)
         self._buckets[host] = bucket
         admitted = bucket.take(now)

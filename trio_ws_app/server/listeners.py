@@ -111,7 +111,7 @@ class Acceptor:
     @enable_ki_protection
     async def _carry(self, stream: trio.abc.Stream) -> None:
         """Carry the bytes of one stream; what it raises ends it alone (G5)."""
-        client = self._admission.proxies.uncounted(stream_client(stream))
+        client, has_header = self._admission.proxies.connected(stream_client(stream))
         if not self._admission.let_begin(client):
             self._admission.count_refused("too many handshakes")
             await _close_forcefully(stream)
@@ -120,7 +120,7 @@ class Acceptor:
         secured = stream if isinstance(stream, trio.SSLStream) else None
         local = stream_local_address(stream)
         handshake = self._admission.begin(transport, client, secured, local)
-        if secured is None and self._admission.proxies.expect_header(client):
+        if secured is None and has_header:
             handshake.begin_with_preamble(True, None)
         try:
             await transport.run(handshake)

@@ -243,8 +243,9 @@ class PendingHandshake:
             client, scheme = self._owner.client_of(head.headers, self.peer)
             if client is not self.client:
                 self._owner.identified(self, client)
-            if self.is_undecided:
-                self._owner.decide(self, self._request(head, client, scheme))
+                if not self.is_undecided:
+                    return
+            self._owner.decide(self, self._request(head, client, scheme))
 
     def _request(self, head: RequestHead, client: Client, scheme: str | None) -> Request:
         tls = None if self.secured is None else agreed(self.secured)

@@ -2,6 +2,7 @@ from trio_ws_app.wire.inbox cimport Inbox
 from trio_ws_app.wire.outbox cimport Outbox
 from trio_ws_app.wire.transport cimport Transport
 
+cdef int _CLOSE
 cdef int _OPEN
 cdef int _CLOSE_RECEIVED
 cdef int _CLOSE_SENT

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .timeouts import Timeouts
     from .transport import Transport
 
+_CLOSE = int(Opcode.CLOSE)
 _OPEN, _CLOSE_RECEIVED, _CLOSE_SENT, _GONE = map(int, State)
 
 
@@ -129,7 +130,7 @@ class Closing:
     def _queue(self, payload: bytes) -> object:
         """Queue our Close behind what waits; a streamed message can't be completed any more."""
         self._outbox.drop_held()
-        self._outbox.push_streamed(encode_frame(int(Opcode.CLOSE), payload))
+        self._outbox.push_streamed(encode_frame(_CLOSE, payload))
         self._timeouts.limit_closing(self._now())
         return None
 

@@ -50,7 +50,6 @@ class WireConnection(Link, Connection):
         transport: Transport,
         settings: Settings,
         request: Request,
-        *,
         remote: str = "",
         subprotocol: str | None = None,
         deflate: PerMessageDeflate | None = None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum, auto
+from math import inf
 
 import attrs
 from trio.lowlevel import Task, reschedule
@@ -51,10 +52,10 @@ class Keepalive:
             return Verdict.ASK
         return Verdict.ALIVE
 
-    def next_check(self, last_seen: float, now: float) -> float | None:
-        """When to judge it again; None: never."""
+    def next_check(self, last_seen: float, now: float) -> float:
+        """When to judge it again; infinity: never."""
         if self.interval is None:
-            return None
+            return inf
         if self._asked_at is None:
             return last_seen + self.interval
         if self.timeout is None or now >= self._asked_at + self.timeout:

@@ -118,7 +118,7 @@ class Timeouts:
         # A message that begins has no deadline of its own: it is found late at the next check after that.
         begun = now if self.message_since is None else self.message_since
         message = inf if since is not None else _end(begun, settings.message_timeout)
-        return min(write, message, inf if alive is None else alive)
+        return min(write, message, alive)
 
     def at(self, when: float) -> None:
         """Have the waiter called at ``when``; a deadline that was set for later is taken back."""
