@@ -38,20 +38,23 @@ def traced(begin: Callable[[], AbstractContextManager[Value]]) -> Iterator[Value
 
     Its value is None if it could not be entered. Samplers and processors of spans are the application's.
     """
-    span, value, error = None, None, None
+    span, value = None, None
     with _logged():
         entering = begin()
         value = entering.__enter__()
         span = entering
     try:
         yield value
-    except BaseException as raised:
-        error = raised
+    except BaseException as error:
+        _end(span, error)
         raise
-    finally:
-        if span is not None:
-            with _logged():
-                span.__exit__(type(error) if error else None, error, error.__traceback__ if error else None)
+    _end(span, None)
+
+
+def _end(span: AbstractContextManager[object] | None, error: BaseException | None) -> None:
+    if span is not None:
+        with _logged():
+            span.__exit__(type(error) if error else None, error, error.__traceback__ if error else None)
 
 
 def _logged() -> AbstractContextManager[None]:
