@@ -18,9 +18,6 @@ def problems(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
     return [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-GREETINGS = (b"", b"\x16\x03\x01", b"SSH-2.0-x\r\n", b"GET / HT", b"GET / HTTP/1.1\r\n\r\n", bytes(99))
-
-
 async def echo_or_fail(connection: ws.Connection) -> None:
     async for message in connection:
         if message == "fail":

@@ -48,7 +48,6 @@ function drive(Centrifuge, url, options, tell) {
     subscribe,
     subscribeToMany({ channels }) { channels.forEach((channel) => subscribe({ channel })); },
     unsubscribe({ channel }) { subscriptions.get(channel).unsubscribe(); },
-    resubscribe({ channel }) { subscriptions.get(channel).subscribe(); },
     publish({ channel, data }) { return subscriptions.get(channel).publish(data); },
     async presence({ channel }) {
       const { clients } = await subscriptions.get(channel).presence();
@@ -63,7 +62,6 @@ function drive(Centrifuge, url, options, tell) {
       return publications.map(({ data }) => data);
     },
     async rpc({ method, data }) { return (await client.rpc(method, data)).data; },
-    send({ data }) { return client.send(data); },
     giveToken({ token }) { tokens.shift()(token); },
     disconnect() { client.disconnect(); },
     connect() { client.connect(); },

@@ -126,9 +126,6 @@ class Driver:
     async def unsubscribe(self, channel: str) -> None:
         await self.subscriptions[channel].unsubscribe()
 
-    async def resubscribe(self, channel: str) -> None:
-        await self.subscriptions[channel].subscribe()
-
     async def publish(self, channel: str, data: Any) -> None:
         await self.subscriptions[channel].publish(data)
 
