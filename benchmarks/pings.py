@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import select
 import socket
-import subprocess
-import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,13 +15,10 @@ import attrs
 import click
 
 from . import report
+from .frames import upgrade_request
 from .idle import most_connections
-from .processes import ROOT, port_of, raise_descriptor_limit
+from .processes import raise_descriptor_limit, served
 
-REQUEST = (
-    b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
-)
 PING, PONG, MASKED = 0x89, 0x8A, 0x80
 SOURCES = 200  # addresses of loopback that clients come from: one has only so many ports
 SHOWN = (15_000, 100_000, 1_000_000)
@@ -58,19 +54,12 @@ class Slopes:
 @contextmanager
 def serving(ping_interval: float) -> Iterator[tuple[int, int]]:
     """A server of the command line for the block: its port and its process."""
-    arguments = ["serve", "benchmarks.servers.soaked:waits", "--port", "0", "--log-level", "warning"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "trio_ws_app", *arguments, "--ping-interval", str(ping_interval)],
-        cwd=ROOT, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    with process:
-        try:
-            port = port_of(process)
-            if port is None:
-                raise click.ClickException("the server did not start")
-            yield port, process.pid
-        finally:
-            process.kill()
+    options = ["--log-level", "warning", "--ping-interval", str(ping_interval)]
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        served("benchmarks.servers.soaked:waits", options, Path(folder, "log")) as (process, port),
+    ):
+        yield port, process.pid
 
 
 class Clients:
@@ -90,7 +79,7 @@ class Clients:
         for number in range(count):
             source = (f"127.0.{1 + number % SOURCES}.1", 0)
             sock = socket.create_connection(("127.0.0.1", self._port), source_address=source)
-            sock.sendall(REQUEST)
+            sock.sendall(upgrade_request("/"))
             while b"\r\n\r\n" not in sock.recv(4096):
                 pass
             self._sockets[sock.fileno()] = sock

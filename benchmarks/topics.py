@@ -28,7 +28,6 @@ MEMBERS = 10_000
 ROOM = (1000, 100, 0.0)  # clients, messages that each has missed, and the seconds within which they come back
 STORM = (10_000, 10, 10.0)
 FOLLOWERS = 100
-_CLIENTS = Path(__file__).with_name("servers") / "returning_clients.py"
 
 # Each figure with what it shall be at most (or, for joins, at least).
 LIMITS = {
@@ -148,12 +147,17 @@ async def following(url: str, count: int) -> dict[str, float]:
 
         server: ws.Server = await nursery.start(ws.serve, handler, 0)
         nursery.start_soon(publish)
-        arguments = ["benchmarks.servers.following_clients", server.port, FOLLOWERS, 2 * count, len(MESSAGE)]
-        command = [sys.executable, "-m", *map(str, arguments)]
-        done = await trio.run_process(command, capture_stdout=True, cwd=ROOT)
+        printed = await _run_clients("following", server.port, FOLLOWERS, 2 * count, len(MESSAGE))
         nursery.cancel_scope.cancel()
-    took = [arrived - sent for arrived, sent in zip(json.loads(done.stdout), times, strict=True)]
+    took = [arrived - sent for arrived, sent in zip(json.loads(printed), times, strict=True)]
     return _percentiles("followers", took[::2], took[1::2])
+
+
+async def _run_clients(kind: str, *arguments: object) -> bytes:
+    """Run a program of clients in ``servers``; what it has printed."""
+    command = [sys.executable, "-m", f"benchmarks.servers.{kind}_clients", *map(str, arguments)]
+    done = await trio.run_process(command, capture_stdout=True, cwd=ROOT)
+    return bytes(done.stdout)
 
 
 def _percentiles(name: str, plain: list[float], kept: list[float]) -> dict[str, float]:
@@ -192,9 +196,8 @@ async def recovery(url: str, clients: int, missed: int, seconds: float) -> tuple
     async with ws.open_redis_broker(url) as broker, serving(broker) as port:
         positions = [await broker.publish("t", MESSAGE, history=HISTORY) for _ in range(missed + 1)]
         before = await redis.calls("lrange")
-        arguments = [_CLIENTS, port, positions[0], clients, missed, len(MESSAGE), seconds]
-        done = await trio.run_process([sys.executable, *map(str, arguments)], capture_stdout=True)
-        return float(done.stdout), float(await redis.calls("lrange") - before)
+        printed = await _run_clients("returning", port, positions[0], clients, missed, len(MESSAGE), seconds)
+        return float(printed), float(await redis.calls("lrange") - before)
 
 
 async def returning(url: str) -> dict[str, float]:

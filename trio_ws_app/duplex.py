@@ -63,7 +63,7 @@ async def duplex(
     try:
         async with trio.open_nursery(strict_exception_groups=True) as nursery:
             try:
-                await parts.start(nursery, channel, _listed(consume), _listed(produce))
+                parts.ended(await parts.start(nursery, channel, _listed(consume), _listed(produce)))
             except BaseException as error:
                 parts.failed(error)
     except BaseExceptionGroup as group:
@@ -108,7 +108,7 @@ class _Parts(Siblings):
         channel: Channel[Item],
         consumers: list[Consumer[Item]],
         producers: list[Producer[Item]],
-    ) -> Awaitable[None]:
+    ) -> Awaitable[Exception | None]:
         """Start every part but one, and return that one, which is for the caller to wait for."""
         self._scope = nursery.cancel_scope
         self._has_consumer = bool(consumers)
@@ -116,21 +116,22 @@ class _Parts(Siblings):
             nursery.start_soon(self._produce, channel, producer, name="producer")
         if consumers:
             return consumption(channel, _in_turn(consumers), self)
-        return production(channel, producers[0], self)
+        return production(channel, producers[0])
 
     async def _produce(self, channel: Channel[Item], producer: Producer[Item]) -> None:
+        self.producing = True
         try:
-            await production(channel, producer, self)
+            cause = await production(channel, producer)
         except BaseException as error:
             self.failed(error)
+        else:
+            # If the peer is gone, the consumer finishes what has arrived, and then ends everything.
+            if cause is None or not self._has_consumer:
+                self._end(Exit(Side.PRODUCER, cause))
 
-    def consumer_ended(self, cause: Exception) -> None:
-        self._end(Exit(Side.CONSUMER, cause))
-
-    def producer_ended(self, cause: Exception | None) -> None:
-        # If the peer is gone, the consumer finishes what has arrived, and then ends everything.
-        if cause is None or not self._has_consumer:
-            self._end(Exit(Side.PRODUCER, cause))
+    def ended(self, cause: Exception | None) -> None:
+        """The part in the caller's task has ended, since it was told so by ``cause`` or is exhausted."""
+        self._end(Exit(Side.CONSUMER if self._has_consumer else Side.PRODUCER, cause))
 
     def failed(self, error: BaseException) -> None:
         """A part has raised ``error``, or was cancelled."""

@@ -40,59 +40,55 @@ async def consume(channel: Channel[Item], consumer: Consumer[Item]) -> None:
 
 
 class Siblings:
-    """What the parts of a duplex know of each other. A part that runs alone has one for itself."""
+    """What a consumer knows of the other parts of its duplex. One that runs alone has this for itself."""
 
     __slots__ = ("producing",)
 
     def __init__(self) -> None:
         self.producing = False  # a producer has begun; the consumer's first step comes before that
 
-    def consumer_ended(self, cause: Exception) -> None:
-        """The consumer was told by ``cause`` that the channel has ended."""
-
-    def producer_ended(self, cause: Exception | None) -> None:
-        """A producer was told by ``cause`` that the peer is gone; None: it is exhausted."""
-
 
 def consumption(
     channel: Channel[Item], consumer: Consumer[Item], siblings: Siblings
-) -> Coroutine[object, object, None]:
-    """As ``consume``; tells ``siblings`` what told of the channel's end.
+) -> Coroutine[object, object, Exception]:
+    """As ``consume``; returns what told of the channel's end.
 
-    Once one of them is producing, this side may close the channel: that is a way to end, not a misuse.
+    Once one of the ``siblings`` is producing, this side may close the channel: that is a way to end, not a
+    misuse.
     """
     if is_async(consumer):
         return _receive_all(channel, consumer, siblings)
     if isinstance(channel, Connection):
-        return _consume_inline(channel, cast(InlineConsumer[Message], consumer), siblings)
+        return _consume_inline(channel, cast(InlineConsumer[Message], consumer))
     return _receive_all(channel, partial(call_inline, consumer), siblings)
 
 
-async def _consume_inline(channel: Connection, consumer: InlineConsumer[Message], siblings: Siblings) -> None:
+async def _consume_inline(channel: Connection, consumer: InlineConsumer[Message]) -> Exception:
     try:
         await channel.consume_inline(consumer)
     except ConnectionClosed as error:
-        siblings.consumer_ended(_own_end(channel, error))
-    else:
-        siblings.consumer_ended(_known_end(channel))
+        return _own_end(channel, error)
+    return _known_end(channel)
 
 
-async def _receive_all(channel: Channel[Item], consumer: AsyncConsumer[Item], siblings: Siblings) -> None:
+async def _receive_all(
+    channel: Channel[Item], consumer: AsyncConsumer[Item], siblings: Siblings
+) -> Exception:
     begun = False
     while True:
         try:
             message = await channel.receive()
         except trio.EndOfChannel as error:
-            return siblings.consumer_ended(error)
+            return error
         except trio.ClosedResourceError as error:
             if begun or siblings.producing:
-                return siblings.consumer_ended(error)  # a sibling has closed it, or the consumer
+                return error  # a sibling has closed it, or the consumer
             raise
         begun = True
         try:
             await consumer(message)
         except ConnectionClosed as error:
-            return siblings.consumer_ended(_own_end(channel, error))
+            return _own_end(channel, error)
         del message  # it may be large, and the next one far off
 
 
@@ -126,12 +122,11 @@ async def produce(channel: Channel[Item], producer: Producer[Item]) -> None:
 
     What the producer raises comes out as it is.
     """
-    await production(channel, producer, Siblings())
+    await production(channel, producer)
 
 
-async def production(channel: Channel[Item], producer: Producer[Item], siblings: Siblings) -> None:
-    """As ``produce``; tells ``siblings`` how it has ended, unless it raises."""
-    siblings.producing = True
+async def production(channel: Channel[Item], producer: Producer[Item]) -> Exception | None:
+    """As ``produce``; returns what told that the peer is gone, None if the iterable is exhausted."""
     cause: Exception | None = None
     with trio.CancelScope() as scope, _cancelled_when_gone(channel, scope):
         if isinstance(producer, AsyncIterable):
@@ -143,7 +138,7 @@ async def production(channel: Channel[Item], producer: Producer[Item], siblings:
         # Only a connection cancels the scope; an outer cancellation does not end up here.
         assert isinstance(channel, Connection)
         cause = _known_end(channel)
-    siblings.producer_ended(cause)
+    return cause
 
 
 def _cancelled_when_gone(channel: object, scope: trio.CancelScope) -> AbstractContextManager[None]:

@@ -11,8 +11,7 @@ import socket
 import sys
 import time
 
-HEAD = "GET /?since={} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-KEY = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+from ..frames import upgrade_request
 
 connected: list[socket.socket] = []  # those that have all, and stay
 
@@ -26,7 +25,7 @@ def main(port: int, position: str, clients: int, messages: int, size: int, secon
         while (early := start + seconds * number / clients - time.perf_counter()) > 0:
             read(waiting, expected, early)
         client = socket.create_connection(("127.0.0.1", port))
-        client.sendall((HEAD.format(position) + KEY).encode())
+        client.sendall(upgrade_request(f"/?since={position}"))
         client.setblocking(False)
         waiting.register(client, selectors.EVENT_READ, bytearray())
     while waiting.get_map():
@@ -35,7 +34,7 @@ def main(port: int, position: str, clients: int, messages: int, size: int, secon
 
 
 def read(waiting: selectors.BaseSelector, expected: int, timeout: float | None) -> None:
-    """Read what has come within ``timeout``, and forget who has all that it expects."""
+    """Read what has come within ``timeout``, and forget the clients that have all that they expect."""
     for key, _ in waiting.select(timeout):
         assert isinstance(key.fileobj, socket.socket)
         data = key.fileobj.recv(1 << 20)

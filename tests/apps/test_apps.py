@@ -245,6 +245,27 @@ async def test_counter_is_one_value_for_all_servers() -> None:
             assert json.loads((await told(peer))[-1]) == {"value": 75, "people": 1}
 
 
+async def test_counter_counts_only_what_it_has_published() -> None:
+    """What other programs publish on its topic adds nothing, also for a server that starts later."""
+    strange = ("junk", b"\xff", "7", "{}", '{"add": 1}', '{"add": 1, "value": 5, "at": "now"}', "[" * 20_000)
+    strange += ('{"add": 1e999, "value": 5, "at": null}', '{"add": [], "value": 5, "at": null}')
+    kept = ws.History(size=100, ttl=60)
+    async with ws.open_memory_broker() as broker, counter(broker) as first, serve_in_memory(first) as server:
+        one = await server.connect()
+        for number in ("+1", "+2"):
+            for message in strange:
+                await broker.publish("counter", message, history=kept)
+            await one.send(number)
+            assert json.loads((await told(one))[-1])["value"] == int(number) * (int(number) + 1) // 2
+        for message in strange:
+            await broker.publish("counter", message, history=kept)
+        async with counter(broker) as second, serve_in_memory(second) as later:
+            two = await later.connect()
+            assert json.loads((await told(two))[-1]) == {"value": 3, "people": 2}
+            await one.send("+1")
+            assert json.loads((await told(two))[-1])["value"] == 4
+
+
 async def test_ticker_sends_twice_a_second_until_the_peer_is_gone() -> None:
     """The producer runs on the clock, and its connection ends with the peer."""
     with trio.fail_after(60):

@@ -12,6 +12,7 @@ from panic import Panic
 from trio.testing import wait_all_tasks_blocked
 
 from trio_ws_app.broker import (
+    BrokerUnavailable,
     Gap,
     History,
     Join,
@@ -55,15 +56,19 @@ async def test_gaps_that_meet_are_one(items: list[str | Gap], left: list[str | G
 
 
 class BrokenTracing:
-    """Fails before a delivery, or behind it."""
+    """Fails before a publishing and a delivery, or behind them."""
 
     def __init__(self, before: bool, error: type[BaseException]) -> None:
         self._before = before
         self._error = error
 
     @contextmanager
-    def publishing(self, _topic: str, _message: object) -> Iterator[str | None]:
+    def publishing(self, topic: str, _message: object) -> Iterator[str | None]:
+        if self._before and topic == "p":
+            raise self._error("no sampler")
         yield f"00-{'1' * 32}-{'1' * 16}-01"
+        if topic == "p":
+            raise self._error("no exporter")
 
     @contextmanager
     def delivering(self, _topic: str, _delivery: Delivery) -> Iterator[None]:
@@ -91,6 +96,37 @@ async def test_tracing_that_fails_costs_no_message(
         await broker.publish("t", "2")
         assert [await anext(messages), await anext(messages)] == ["1", "2"]
     assert [record.message for record in caplog.records] == ["a message could not be traced"] * 2
+
+
+@pytest.mark.parametrize("error", [RuntimeError, Panic])
+@pytest.mark.parametrize("before", [True, False])
+async def test_tracing_that_fails_costs_no_publishing(
+    before: bool, error: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its publisher hears of nothing, the failure is logged, and the message arrives (G5)."""
+    got: list[str | bytes] = []
+    async with (
+        open_memory_broker(tracing=BrokenTracing(before, error)) as broker,
+        broker.open_feed("p") as feed,
+    ):
+        feed.add(lambda item: got.append(item.message) if isinstance(item, Delivery) else None)
+        await broker.publish("p", "1", history=History(10, 60))
+    assert got == ["1"]
+    assert {record.message for record in caplog.records} == {"a message could not be traced"}
+
+
+class BrokenBroker(MemoryBroker):
+    """Publishes nothing."""
+
+    async def _publish(self, publishing: Publishing) -> None:
+        raise BrokerUnavailable(publishing.topic)
+
+
+async def test_a_publishing_that_fails_is_told_beside_tracing_that_fails() -> None:
+    """By its own error."""
+    for topic in ("p", "t"):
+        with pytest.raises(BrokerUnavailable, match=topic):
+            await BrokenBroker(tracing=BrokenTracing(topic == "p", RuntimeError)).publish(topic, "1")
 
 
 async def test_a_key_is_kept_for_five_minutes() -> None:

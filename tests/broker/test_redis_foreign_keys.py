@@ -15,6 +15,7 @@ from trio_ws_app.broker import (
     History,
     Join,
     Leave,
+    Position,
     PresenceEvent,
     open_redis_broker,
     redis_lease,
@@ -27,6 +28,10 @@ A_TEXT = ("SET", "a text")
 A_LIST = ("RPUSH", "one", "two")
 A_HASH = ("HSET", "field", "value")
 OUR_FORM_ALMOST = ("RPUSH", b"\xffat:4f0c9a-1-b2e8 - -\nhello", b"\xffat:4f0c9a-2 hello")
+# Positions with a part that is longer than those of ours.
+LONG_POSITIONS = [f"{'a' * 33}-1-b2e8", f"4f0c9a-1-{'b' * 33}", "4f0c9a-" + "9" * 15 + "-b2e8"]
+LONG_POSITIONS += ["4f0c9a-" + "9" * 30 + "-b2e8", "4f0c9a-" + "9" * 5000 + "-b2e8"]
+LONG_ENTRIES = [("RPUSH", b"\xffat:%b - -\nhello" % place.encode()) for place in LONG_POSITIONS]
 
 
 async def put(server: RedisServer, key: str, what: tuple[str | bytes, ...]) -> None:
@@ -36,7 +41,7 @@ async def put(server: RedisServer, key: str, what: tuple[str | bytes, ...]) -> N
     await server.run(command, key, *values)
 
 
-@pytest.mark.parametrize("what", [A_TEXT, A_LIST, A_HASH, OUR_FORM_ALMOST])
+@pytest.mark.parametrize("what", [A_TEXT, A_LIST, A_HASH, OUR_FORM_ALMOST, *LONG_ENTRIES])
 async def test_a_history_begins_anew_in_the_place_of_something_else(
     own_redis: RedisServer, broker: Broker, what: tuple[str | bytes, ...]
 ) -> None:
@@ -102,7 +107,9 @@ async def test_an_entry_that_is_none_of_ours_costs_what_is_before_it(
 
 
 @pytest.mark.parametrize("key", ["ws:done:{t}:once", "ws:epoch:{t}"])
-@pytest.mark.parametrize("what", [A_TEXT, A_LIST, A_HASH])
+@pytest.mark.parametrize(
+    "what", [A_TEXT, A_LIST, A_HASH, ("SET", "a" * 33), *(("SET", place) for place in LONG_POSITIONS[:-2])]
+)
 async def test_keys_beside_a_history_may_be_anything(
     own_redis: RedisServer, broker: Broker, key: str, what: tuple[str | bytes, ...]
 ) -> None:
@@ -114,6 +121,7 @@ async def test_keys_beside_a_history_may_be_anything(
             await put(own_redis, key, what)
     first = await broker.publish("t", "1", history=KEPT, idempotency_key="once")
     assert first is not None
+    assert Position.parse(str(first)) == first
     assert first.offset == 1
     assert await broker.publish("t", "1", history=KEPT, idempotency_key="once") == first
     assert len(await broker.history("t")) == 1
@@ -155,6 +163,43 @@ async def test_a_member_of_another_form_is_none(own_redis: RedisServer, broker: 
         assert [one.user for one in await broker.presence("t")] == ["ann"]
         async with broker.watch_presence("t", lambda _: None) as roster:
             assert [one.user for one in roster] == ["ann"]
+
+
+@pytest.mark.parametrize("number", ["", "x", "-1", "1e3", "9" * 400])
+async def test_a_number_of_members_that_is_none_counts_as_zero(
+    own_redis: RedisServer, broker: Broker, number: str
+) -> None:
+    """The user comes, is taken then, and leaves no trace."""
+    async with broker.join("t", "bob"):
+        await own_redis.run("HSET", "ws:users:{t}", "ann", number)
+        async with broker.join("t", "ann", exclusive=True):
+            assert [one.user for one in await broker.presence("t")] == ["bob", "ann"]
+            with pytest.raises(AlreadyPresent):
+                async with broker.join("t", "ann", exclusive=True):
+                    pass
+    await until(lambda: own_redis.cli("EXISTS", "ws:users:{t}") == "0")
+
+
+NO_EVENTS = [b"hello", b"\xff\xfe", b"7", b"[]", b'["+"]', b'["+","p:1"]', b'["+","p:1",5,6]', b'["-",{}]']
+NO_EVENTS += [b'["-"]', b'["-","p:1",2]', b'["+",[],"u",1]', b'{"a":1,"b":2}', b"[" * 20_000]
+
+
+async def test_what_is_no_event_tells_of_nobody(
+    own_redis: RedisServer, broker: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither to those who watch a topic, nor to those who begin to, and the broker goes on (G12)."""
+    events: list[PresenceEvent] = []
+    late: list[PresenceEvent] = []
+    async with broker.watch_presence("t", events.append), broker.join("t", "ann"):
+        for message in NO_EVENTS:
+            await own_redis.run("PUBLISH", "ws:presence:{t}", message)
+            await broker.publish("ws:presence:{t}", message, history=KEPT)
+        async with broker.watch_presence("t", late.append) as roster, broker.join("t", "bob"):
+            assert [one.user for one in roster] == ["ann", "bob"]
+            await until(lambda: len(events) == 2)
+    assert events == [Join("ann", "ann"), Join("bob", "bob")]
+    assert late == events[1:]
+    assert not caplog.records
 
 
 async def test_members_are_counted_anew_if_their_number_is_lost(

@@ -161,6 +161,43 @@ async def test_a_failure_is_noted_at_its_message(handler: ws.Handler) -> None:
     assert [event.name for event in span.events] == ["exception"]
 
 
+class Unspeakable(Exception):
+    """An error that has no text."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+async def unspeakable(connection: ws.Connection) -> None:
+    async for _ in connection:
+        raise Unspeakable
+
+
+async def unspeakable_inline(connection: ws.Connection) -> None:
+    def consume(_message: ws.Message) -> None:
+        raise Unspeakable
+
+    await ws.consume(connection, consume)
+
+
+@pytest.mark.parametrize("handler", [unspeakable, unspeakable_inline])
+async def test_a_failure_that_cannot_be_noted_is_the_handlers_all_the_same(
+    handler: ws.Handler, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is logged as if nothing were traced, and beside it why it is not in the trace (G5)."""
+    async with traced(handler) as server:
+        async with ws.connect(server.url) as client:
+            await client.send("go")
+            with pytest.raises(ws.ConnectionClosed) as closed:
+                await client.receive()
+        assert closed.value.reason.code == 1011
+        await server.spans(SpanKind.CONSUMER, 1)
+    traced_badly, failed = [record.exc_info for record in caplog.records if record.levelname == "ERROR"]
+    assert traced_badly is not None
+    assert failed is not None
+    assert failed[0] is Unspeakable
+
+
 def _refuse(_request: ws.Request) -> ws.Response:
     return ws.Response(403, "no\n")
 

@@ -75,12 +75,12 @@ class Total:
     async def read(self) -> None:
         """Find the sum: the newest change's value, and what was added since that was true."""
         self.position = None
-        for newest in deliveries(await self.broker.history(TOPIC, limit=1, reverse=True)):
-            change = json.loads(newest.message)
-            at = None if change["at"] is None else ws.Position.parse(change["at"])
-            added = deliveries(await self.broker.history(TOPIC, since=at))
-            self.value = change["value"] + sum(json.loads(one.message)["add"] for one in added)
-            self.position = added[-1].position if added else newest.position
+        for newest in deliveries(await self.broker.history(TOPIC, reverse=True)):
+            if (change := Change.of(newest.message)) is not None:
+                added = deliveries(await self.broker.history(TOPIC, since=change.at))
+                self.value = change.value + sum(number_in(one.message) for one in added)
+                self.position = added[-1].position if added else newest.position
+                break
 
     async def follow(self, changed: Callable[[], object]) -> None:
         """Add what is published, for ever, and call ``changed()`` each time."""
@@ -90,9 +90,34 @@ class Total:
                     if isinstance(change, ws.Gap):
                         await self.read()
                         break
-                    self.value += json.loads(change)["add"]
+                    self.value += number_in(change)
                     self.position = messages.position
                     changed()
+
+
+@attrs.frozen
+class Change:
+    """What is added, and the value at an earlier position."""
+
+    add: int
+    value: int
+    at: ws.Position | None
+
+    @classmethod
+    def of(cls, message: ws.Message) -> "Change | None":
+        """The change that was published; None for what another program has published on the topic."""
+        try:
+            fields = json.loads(message)
+            at = None if fields["at"] is None else ws.Position.parse(fields["at"])
+            return cls(int(fields["add"]), int(fields["value"]), at)
+        except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError):
+            return None
+
+
+def number_in(message: ws.Message) -> int:
+    """What a message adds."""
+    change = Change.of(message)
+    return 0 if change is None else change.add
 
 
 def deliveries(page: list[ws.Delivery | ws.Gap]) -> list[ws.Delivery]:

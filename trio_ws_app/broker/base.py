@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import ClassVar, Final, Literal
 
 import attrs
@@ -17,7 +18,7 @@ from .history import History, Page
 from .position import Position
 from .presence import PresenceSink, Present, Roster
 from .subscription import Subscription
-from .tracing import BrokerTracing
+from .tracing import BrokerTracing, traced
 
 KEYS_ARE_KEPT: Final = 300.0  # seconds for which an idempotency key prevents a second publishing
 
@@ -88,7 +89,7 @@ class Broker(ABC):
         publishing = Publishing(topic, message, history, idempotency_key, publish_id)
         if self.tracing is None:
             return await self._publish(publishing)
-        with self.tracing.publishing(topic, message) as traceparent:
+        with traced(partial(self.tracing.publishing, topic, message)) as traceparent:
             return await self._publish(attrs.evolve(publishing, traceparent=traceparent))
 
     @abstractmethod

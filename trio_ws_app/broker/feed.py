@@ -6,15 +6,16 @@ import logging
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Generic, TypeVar
 
 import attrs
 
-from ..callbacks import contain, contained
+from ..callbacks import contain
 from .delivery import Delivery, Gap, Item
 from .history import History
 from .position import Position
-from .tracing import BrokerTracing
+from .tracing import BrokerTracing, traced
 
 Taken = TypeVar("Taken")
 
@@ -84,16 +85,8 @@ class Feed(Sinks[Item], ABC):
             if isinstance(item, Gap) or item.traceparent is None:
                 self.call((item,))
             else:
-                self._deliver_traced(self._tracing, item)
-
-    def _deliver_traced(self, tracing: BrokerTracing, item: Delivery) -> None:
-        delivered = False
-        # Samplers and processors of spans are the application's.
-        with contained(logger, "a message could not be traced"), tracing.delivering(self._topic, item):
-            delivered = True
-            self.call((item,))
-        if not delivered:
-            self.call((item,))
+                with traced(partial(self._tracing.delivering, self._topic, item)):
+                    self.call((item,))
 
     @abstractmethod
     async def recover(self, since: Position | None, last: int = 0) -> Recovery:

@@ -24,16 +24,21 @@ from .redis_errors import RedisError
 from .redis_script import ASK, Script, call_script, milliseconds
 from .ring import page_of
 
-# The position in an entry, in its parts; nil if there is none. Nothing that may be found in a key fails.
+# The position in an entry, in its parts; nil if there is none. Nothing that may be found in a key fails. What
+# is longer than the parts of a ``Position`` is none either; a counter has a digit less, so it can go on.
 _PLACE: Final = rb"local place = '^\255at:([0-9a-z]+)%-([1-9]%d*)%-([0-9a-z]+) '"
 _PLACES: Final = (
     _PLACE
     + ASK
     + rb"""
-local function place_of(entry) return string.match(entry or '', place) end
+local function place_of(entry)
+  local epoch, offset, tag = string.match(entry or '', place)
+  if epoch and #epoch <= 32 and #offset <= 14 and #tag <= 32 then return epoch, offset, tag end
+end
 local function newest_place(entries) return place_of(ask('LINDEX', entries, '-1')) end
 local function reserved_epoch(key)
-  return string.match(ask('GET', key) or '', '^[0-9a-z]+$')
+  local epoch = string.match(ask('GET', key) or '', '^[0-9a-z]+$')
+  return epoch and #epoch <= 32 and epoch
 end
 """
 )
@@ -51,7 +56,7 @@ RECORD: Final = (
   if type(newest) == 'string' then
     epoch, offset, previous = string.match(newest, place)
   end
-  if not epoch then
+  if not epoch or #epoch > 32 or #offset > 14 or #previous > 32 then
 """
     + _PLACES
     + rb"""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable
 
+import attrs
 import trio
 
 from .base import BrokerUnavailable
@@ -14,6 +15,15 @@ from .position import Position
 from .presence import PresenceEvent, Present, Roster
 
 Snapshot = tuple[list[Present], Position | None]
+
+
+@attrs.frozen
+class _Event:
+    """A member that comes, as ``present``, or goes."""
+
+    position: Position
+    member: str
+    present: Present | None
 
 
 class View:
@@ -35,7 +45,7 @@ class View:
         self._is_loaded = False
         self._epoch: str | None = None  # of the newest event
         self._gaps = 0  # how often events may have been lost
-        self._events: list[Delivery] = []  # that have come since the list was asked for
+        self._events: list[_Event] = []  # that have come since the list was asked for
         self._reloading = trio.CancelScope()
         feed.add(self._take)
 
@@ -57,11 +67,10 @@ class View:
         now = {one.member: one for one in members}
         for event in self._events:
             if not _is_part(event.position, position):
-                member, present = _parse(event)
-                if present is None:
-                    now.pop(member, None)
+                if event.present is None:
+                    now.pop(event.member, None)
                 else:
-                    now[member] = present
+                    now[event.member] = event.present
         self._events = []
         self._epoch = self._epoch if position is None else position.epoch
         self.sinks.call(self.roster.replace(now.values()))
@@ -70,15 +79,17 @@ class View:
         if isinstance(item, Gap):
             self._gaps += 1
             self._load_again()
-            return
-        epoch = _epoch_of(item.position)
+        elif (event := _parse(item)) is not None:
+            self._take_event(event)
+
+    def _take_event(self, event: _Event) -> None:
+        epoch, present = event.position.epoch, event.present
         if epoch != self._epoch:  # the events before this one are gone from Redis, and perhaps the members
             self._epoch = epoch
             self._load_again()
         if not self._is_loaded:
-            self._events.append(item)
-        member, present = _parse(item)
-        self.sinks.call(self.roster.leave(member) if present is None else self.roster.join(present))
+            self._events.append(event)
+        self.sinks.call(self.roster.leave(event.member) if present is None else self.roster.join(present))
 
     def _load_again(self) -> None:
         if self._is_loaded:
@@ -96,21 +107,22 @@ class View:
                     await trio.sleep(1)
 
 
-def _parse(event: Delivery) -> tuple[str, Present | None]:
-    """The name of a member, and what is told of it if it comes."""
-    kind, member, *rest = json.loads(event.message)
-    return member, Present(member, *rest) if kind == "+" else None
+def _parse(delivery: Delivery) -> _Event | None:
+    """What a message tells; None if it is none of ours, which have positions."""
+    try:
+        event = json.loads(delivery.message)
+    except (ValueError, RecursionError):
+        return None
+    if delivery.position is None:
+        return None
+    match event:
+        case ["+", str(member), str(user), info]:
+            return _Event(delivery.position, member, Present(member, user, info))
+        case ["-", str(member)]:
+            return _Event(delivery.position, member, None)
+    return None
 
 
-def _epoch_of(position: Position | None) -> str | None:
-    return None if position is None else position.epoch
-
-
-def _is_part(position: Position | None, snapshot: Position | None) -> bool:
+def _is_part(position: Position, snapshot: Position | None) -> bool:
     """Whether an event is one of those that a snapshot is the result of."""
-    return (
-        position is not None
-        and snapshot is not None
-        and position.epoch == snapshot.epoch
-        and position.offset <= snapshot.offset
-    )
+    return snapshot is not None and position.epoch == snapshot.epoch and position.offset <= snapshot.offset

@@ -54,16 +54,27 @@ local function split(value)
   local last = colon + tonumber(length)
   return string.sub(value, colon + 1, last), string.sub(value, last + 1)
 end
+local function count(user)
+  local number = string.match(redis.call('HGET', users, user) or '', '^%d+$')
+  return number and #number < 15 and tonumber(number) or 0
+end
+local function add(user, number)
+  local sum = count(user) + number
+  if sum > 0 then
+    redis.call('HSET', users, user, string.format('%d', sum))
+  else
+    redis.call('HDEL', users, user)
+  end
+end
 local function leave(member)
   local value = redis.call('HGET', members, member)
   if not value then return end
   redis.call('HDEL', members, member)
   local user = split(value)
-  if redis.call('HINCRBY', users, user, -1) <= 0 then redis.call('HDEL', users, user) end
+  add(user, -1)
   if redis.call('HGET', lingering, user) == member then redis.call('HDEL', lingering, user) end
   tell('["-","' .. member .. '"]')
 end
-local function count(user) return tonumber(redis.call('HGET', users, user) or '0') end
 local function one_that_lingers(user)
   local member = redis.call('HGET', lingering, user)
   return member and redis.call('HEXISTS', members, member) == 1 and member
@@ -79,7 +90,10 @@ local function linger(member)
   if count(user) > 1 then leave(member) else redis.call('HSET', lingering, user, member) end
 end
 if redis.call('EXISTS', users) == 0 then
-  for _, value in ipairs(redis.call('HVALS', members)) do redis.call('HINCRBY', users, split(value), 1) end
+  for _, value in ipairs(redis.call('HVALS', members)) do
+    local user = split(value)
+    add(user, 1)
+  end
 end
 local i = 6
 while i <= #ARGV do
@@ -94,7 +108,7 @@ while i <= #ARGV do
     else
       local old = one_that_lingers(user)
       redis.call('HSET', members, member, ARGV[i])
-      redis.call('HINCRBY', users, user, 1)
+      add(user, 1)
       tell('["+","' .. member .. '",' .. string.sub(json, 2))
       if old then leave(old) end
     end

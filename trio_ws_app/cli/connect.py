@@ -6,7 +6,10 @@ from typing import Any
 
 import click
 
+from ..settings import Settings
 from .options import FloatRange
+
+_SILENCE = 5.0  # seconds
 
 _EXAMPLES = """\b
 Examples:
@@ -29,13 +32,13 @@ Examples:
     "--wait",
     type=FloatRange(0),
     metavar="SECONDS",
-    help="After the end of the input, wait for answers until the server is silent for so long.  [default: 5; "
-    "inf if the output is a terminal]",
+    help="After the end of the input, wait for answers until the server is silent for so long.  "
+    f"[default: {_SILENCE:g}; inf if the output is a terminal]",
 )
 @click.option(
     "--open-timeout",
     type=FloatRange(0, min_open=True),
-    default=10.0,
+    default=Settings().open_timeout,
     show_default=True,
     metavar="SECONDS",
     help="Time for the connection to open.",
@@ -56,4 +59,4 @@ def connect_command(**values: Any) -> int:
     """
     from .connecting import connect
 
-    return connect(**values)
+    return connect(silence=_SILENCE, **values)

@@ -17,8 +17,6 @@ from .lines import InputLines, OutputLines
 from .session import Session
 from .terminal import Terminal
 
-_SILENCE = 5.0  # seconds
-
 
 def connect(
     *,
@@ -31,8 +29,13 @@ def connect(
     insecure: bool,
     wait: float | None,
     open_timeout: float,
+    silence: float,
 ) -> int:
-    """Converse until one side ends it. Returns the exit status."""
+    """Converse until one side ends it. Returns the exit status.
+
+    After the end of a pipe that is when the server is silent for ``wait`` seconds; without ``wait`` for
+    ``silence`` seconds, or never if the output is a terminal.
+    """
     options: ConnectOptions = {
         "headers": [_header(text) for text in headers],
         "subprotocols": subprotocols,
@@ -45,8 +48,9 @@ def connect(
         conversation = Conversation(terminal, terminal, 0.0)
     else:
         terminal = None
-        silence = wait if wait is not None else inf if sys.stdout.isatty() else _SILENCE
-        conversation = Conversation(InputLines(sys.stdin.fileno()), OutputLines(sys.stdout), silence)
+        if wait is None:
+            wait = inf if sys.stdout.isatty() else silence
+        conversation = Conversation(InputLines(sys.stdin.fileno()), OutputLines(sys.stdout), wait)
     return trio.run(Session(url, options, conversation, keep_on, terminal).run)
 
 

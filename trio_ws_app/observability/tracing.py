@@ -170,9 +170,10 @@ class TracedConnection(WireConnection):
         """Note what the handling of the message has raised, unless that is a normal end."""
         span = self._span
         if span is not None and not isinstance(error, _NORMAL_ENDS):
-            span.record_exception(error)
-            span.set_attribute("error.type", type(error).__qualname__)
-            span.set_status(Status(StatusCode.ERROR, type(error).__name__))
+            with containing_tracing():
+                span.record_exception(error)
+                span.set_attribute("error.type", type(error).__qualname__)
+                span.set_status(Status(StatusCode.ERROR, type(error).__name__))
 
     def end_span(self) -> None:
         """The message is handled."""
