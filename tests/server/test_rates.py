@@ -177,6 +177,16 @@ async def test_handshakes_of_one_address_are_bounded() -> None:
         assert answers == [200, 200, 200, 503]
 
 
+async def test_a_handshake_beyond_the_rate_is_not_decided_on() -> None:
+    """The hook is not asked about it, and it becomes no connection."""
+    asked: list[ws.Request] = []
+    settings = ws.Settings(max_handshakes_per_second=1, trusted_proxies=("127.0.0.1",))
+    async with serving(settings=settings, process_request=asked.append) as server:
+        answers = [await answer_to(server.port, upgrade(X_Forwarded_For="203.0.113.1")) for _ in range(3)]
+        assert [answer.split()[1] for answer in answers] == ["101", "429", "429"]
+        assert len(asked) == server.statistics().accepted == 1
+
+
 def test_the_policy_is_one_of_three() -> None:
     """Another word is a mistake."""
     with pytest.raises(ValueError, match="slow, drop, close"):
