@@ -130,7 +130,7 @@ class Admission:
         self.pending.remove(handshake)
         if handshake.has_place:
             handshake.has_place = False
-            self.core.places.release(handshake.host)
+            self.core.places.release(handshake.client.group)
 
     # -- from an exchange --------------------------------------------------------------------
 

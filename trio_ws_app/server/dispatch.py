@@ -72,7 +72,7 @@ class Dispatcher:
             return
         problem = upgrade_problem(handshake.head, self._settings)
         if problem is None:
-            handshake.has_place = self._core.places.take(handshake.host)
+            handshake.has_place = self._core.places.take(handshake.client.group)
         self._hooks.ask(handshake, request, partial(self._upgrade, handshake, request, problem))
 
     def _answer_to_check(self, path: str, handshake: PendingHandshake) -> Response:
@@ -91,7 +91,7 @@ class Dispatcher:
             handshake.refuse(problem.response, problem.reason)
         elif self._core.stop.requested.is_set():
             self._refuse_http(handshake, request.path, DRAINING, "draining")
-        elif not self._core.places.take(handshake.host):
+        elif not self._core.places.take(handshake.client.group):
             self._refuse_http(handshake, request.path, FULL, "full")
         else:
             is_check = request.path in _CHECKS
@@ -142,12 +142,7 @@ class Dispatcher:
         start: Callable[[WireConnection, Host], None],
     ) -> WireConnection:
         """Answer with 101, and ``start`` the connection. Raises what ``handshake.accept`` raises."""
-        handshake.has_place = False  # it is the connection's from here on
-        try:
-            accepted = handshake.accept(request)
-        except BaseException:
-            handshake.has_place = True
-            raise
+        accepted = handshake.accept(request)
         request.headers.pack()
         deflate = accepted.deflate
         connection = self._connection_type(
@@ -160,7 +155,7 @@ class Dispatcher:
             None if deflate is None else PerMessageDeflate(deflate, self._settings.max_message_size),
         )
         handshake.transport.endpoint = connection
-        start(connection, handshake.host)
+        start(connection, handshake.client.group)
         connection.sender.write_handshake(accepted.response)
         if trailing := handshake.trailing:
             connection.feed(bytearray(trailing), len(trailing))

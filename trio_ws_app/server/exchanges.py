@@ -57,7 +57,7 @@ class Exchanges:
         exchange = Exchange(handshake.transport, self, remote, request, answer, body)
         exchange.fallback = fallback
         scope = http_scope(request, head.version, self._core.options.state)
-        self.live[exchange] = handshake.host
+        self.live[exchange] = handshake.client.group
         self._handshakes[exchange] = handshake
         exchange.begin(handshake.trailing)
         if exchange.over:

@@ -138,12 +138,12 @@ class PendingHandshakes:
 
     def add(self, handshake: PendingHandshake) -> None:
         """``handshake`` has begun."""
-        self._by_host.setdefault(handshake.host, {})[handshake] = None
+        self._by_host.setdefault(handshake.client.group, {})[handshake] = None
         self._count += 1
 
     def remove(self, handshake: PendingHandshake) -> None:
         """``handshake`` has ended."""
-        host = handshake.host
+        host = handshake.client.group
         group = self._by_host.get(host, {})
         if handshake not in group:
             return

@@ -140,11 +140,6 @@ class PendingHandshake:
         self._timeout.start(self, now)
 
     @property
-    def host(self) -> str | None:
-        """What limits count the client by."""
-        return self.client.group
-
-    @property
     def is_idle(self) -> bool:
         """Whether the client has had its answers, and has not begun another request."""
         return self.is_reused and not self.has_spoken and self._stage is Stage.REQUEST
@@ -287,6 +282,7 @@ class PendingHandshake:
         Raises ValueError or TypeError for what ``request.upgrade`` can't have said; it is not over then.
         """
         accepted = accept_request(request, self._owner.settings)
+        self.has_place = False  # it is the connection's from here on
         self._end(101)
         return accepted
 

@@ -17,7 +17,6 @@ from .broadcast import flush
 from .deadlines import Deadlines
 from .histogram import Histogram
 from .poller import BUSY, Poller
-from .transport import SocketTransport
 
 if TYPE_CHECKING:
     from .sending import Sender
@@ -46,6 +45,7 @@ class Engine(trio.abc.Instrument):
         self.ping_latency = Histogram()
         self.drops: Counter[str] = Counter()  # messages that were not sent, by overflow policy
         self._poller = Poller()
+        self.transport = self._poller.transport
         self._ready = 0  # how many endpoints were ready at last
         self.to_flush: list[Sender] = []  # they have something to write; always this list, which they know
         self._in_turn = True  # what is queued now is written when this turn is over
@@ -60,10 +60,6 @@ class Engine(trio.abc.Instrument):
     def new_id(self) -> str:
         """A name for a connection, unique in this process and hardly to be met in another."""
         return f"{self._prefix}-{next(self._numbers)}"
-
-    def transport(self, fd: int) -> SocketTransport:
-        """A transport that owns a connected, non-blocking descriptor; watched from its ``start`` on."""
-        return self._poller.transport(fd)
 
     # -- one task ----------------------------------------------------------------------------
 
