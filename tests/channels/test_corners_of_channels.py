@@ -45,6 +45,9 @@ def application(broker: ws.Broker | None = None, limits: ws.ChannelLimits | None
         "{}",
         '{"what":"explode","code":3000,"user":"ann"}',
         '{"what":"disconnect","code":99,"user":"ann"}',
+        '{"what":"disconnect","code":2500,"user":"ann"}',
+        '{"what":"unsubscribe","code":3000,"user":"ann"}',
+        f'{{"what":"disconnect","code":3000,"user":"ann","reason":"{"x" * 124}"}}',
     ],
 )
 async def test_what_is_no_order_to_the_clients_is_logged(

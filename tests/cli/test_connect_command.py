@@ -163,7 +163,8 @@ def test_a_close_before_the_input_is_sent_is_a_failure(tmp_path: Path) -> None:
     """When the server leaves while lines are left, the exit status is 1 whatever the code."""
     with handling("leaves", tmp_path) as server:
         finished = connect(server.url, text="a line\n" * 100_000)
-    assert finished == Finished(1, "bye\n", "trio-ws-app: closed by the server: 1000 (normal)\n")
+    errors = "trio-ws-app: closed by the server: 1000 (normal); there was more to send\n"
+    assert finished == Finished(1, "bye\n", errors)
 
 
 @pytest.mark.parametrize(
@@ -211,8 +212,12 @@ def test_a_certificate_that_is_not_trusted_is_no_connection(tmp_path: Path) -> N
         refused = connect(url)
         assert (refused.status, refused.output) == (1, "")
         assert re.fullmatch(rf"trio-ws-app: {url} cannot be trusted: .*; --ca FILE .*\n", refused.errors)
-        for trust in (["--ca", write_authority(tmp_path, authority)], ["--insecure"]):
+        trusted = ["--ca", write_authority(tmp_path, authority)]
+        for trust in (trusted, ["--insecure"]):
             assert connect(url, *trust, text="hello\n").output == "hello\n"
+        other_name = connect(f"wss://127.0.0.1:{server.port}", *trusted).errors
+        assert "cannot be trusted: IP address mismatch" in other_name
+        assert "--ca" not in other_name
         assert "if it speaks TLS, write wss://" in connect(f"ws{url[3:]}").errors
 
 

@@ -150,7 +150,9 @@ class Broker(ABC):
             AlreadyPresent: the user is there already, and this was to be ``exclusive``. A member that
                 lingers gives way to one with the same ``info``, and keeps its user's place from others.
             BrokerUnavailable: the broker did not take it in time; nothing stays behind then.
-            TypeError, ValueError: ``info`` is no JSON value, or takes more than 16 KiB.
+            TypeError, ValueError: ``info`` is no JSON value.
+            ValueError: ``info`` takes more than 16 KiB, or its user has lone surrogates; raised by a handler,
+                that closes with 1008.
             ValueError: ``linger`` is no number of seconds from 0 to a million.
         """
 

@@ -5,16 +5,29 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Final
+from typing import ClassVar, Final
 
 import attrs
+
+from ..errors import CloseCode
 
 MAX_INFO: Final = 16 * 1024  # bytes of JSON that are told of one member
 MAX_LINGER: Final = 1e6  # seconds
 
 
 class AlreadyPresent(Exception):
-    """A member that is to be its user's only one is not; the text names the user."""
+    """A member that is to be its user's only one is not; the text names the user.
+
+    Raised by a handler, it closes the connection with 1008 and is no failure.
+    """
+
+    close_code: ClassVar[CloseCode] = CloseCode.POLICY_VIOLATION
+
+
+class InvalidInfo(ValueError):
+    """What is told of a member, such as a name that a client has sent, cannot be told to the others."""
+
+    close_code: ClassVar[CloseCode] = CloseCode.POLICY_VIOLATION
 
 
 @attrs.frozen
@@ -60,11 +73,14 @@ def user_of(info: object, member: str) -> str:
 
 
 def encoded_info(info: object) -> str:
-    """``info`` as JSON. Raises TypeError or ValueError if it is none, and ValueError if it is too long."""
+    """``info`` as JSON. Raises TypeError or ValueError if it is none, and InvalidInfo if it is too long."""
     text = json.dumps(info, separators=(",", ":"), allow_nan=False)
     if len(text) > MAX_INFO:
-        raise ValueError(f"what is told of a member takes {len(text)} bytes; the most is {MAX_INFO}")
-    user_of(info, "").encode()
+        raise InvalidInfo(f"what is told of a member takes {len(text)} bytes; the most is {MAX_INFO}")
+    try:
+        user_of(info, "").encode()
+    except UnicodeEncodeError:
+        raise InvalidInfo("the name of a user has lone surrogates") from None
     return text
 
 

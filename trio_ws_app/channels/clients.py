@@ -11,11 +11,10 @@ import attrs
 from ..broker.delivery import Gap, Item
 from ..json_codec import JsonCodec
 from .client import ConnectedClient
-from .codes import DisconnectCode, Refuse
+from .codes import DisconnectCode, Refuse, disconnection, unsubscription
 from .commands import Fields
 
 _LONG: Final = 1 << 20  # characters; what the broker carries was bounded where it came from
-_ORDERS: Final = ("disconnect", "unsubscribe", "subscribe")
 
 logger = logging.getLogger("trio_ws_app.channels")
 
@@ -39,19 +38,15 @@ class Order:
     def decode(cls, message: str | bytes, codec: JsonCodec) -> Order:
         """Raises an exception for what is none."""
         fields = Fields(codec.loads(message))
-        what, code = fields.text("what"), fields.number("code")
-        if what not in _ORDERS:
+        what, code, reason = fields.text("what"), fields.number("code"), fields.text("reason")
+        if what == "disconnect":
+            disconnection(code, reason or None)
+        elif what == "unsubscribe":
+            unsubscription(code, reason or None)
+        elif what != "subscribe":
             raise ValueError(f"{what!r} is nothing that can be done")
-        if what != "subscribe":
-            Refuse(code)  # raises ValueError for a code that is none
-        return cls(
-            what,
-            fields.text("user", _LONG),
-            fields.text("client"),
-            fields.text("channel", _LONG),
-            code,
-            fields.text("reason"),
-        )
+        user, client = fields.text("user", _LONG), fields.text("client")
+        return cls(what, user, client, fields.text("channel", _LONG), code, reason)
 
 
 class Clients:

@@ -54,8 +54,8 @@ def connect_command(**values: Any) -> int:
     sends is still printed. If the output is a terminal, that goes on until the server or Ctrl-C ends it; if
     another program reads it, until the server has been silent for --wait seconds.
 
-    Exit status: 0 after a normal close, 1 when there is no connection or it ends otherwise, 2 for a
-    mistake in the command.
+    Exit status: 0 after a normal close, 1 when there is no connection, or it ends otherwise or before all
+    of a pipe was sent, 2 for a mistake in the command.
     """
     from .connecting import connect
 

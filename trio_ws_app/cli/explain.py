@@ -10,6 +10,8 @@ from ..errors import ConnectionClosed, HandshakeRefused
 from ..protocol.url import without_secrets
 from ..system_error import system_error
 
+_OTHER_NAME = (62, 64)  # OpenSSL's codes for a certificate of another host or IP address (x509_vfy.h)
+
 
 def why_not_connected(problem: Exception, url: str) -> str:
     """Why there is no connection, in one line."""
@@ -23,7 +25,8 @@ def why_not_connected(problem: Exception, url: str) -> str:
     if isinstance(problem, trio.TooSlowError):
         return f"no connection to {where} in time; --open-timeout gives it more"
     if isinstance(problem, ssl.SSLCertVerificationError):
-        return f"{where} cannot be trusted: {problem.verify_message}; --ca FILE says what to trust"
+        hint = "" if problem.verify_code in _OTHER_NAME else "; --ca FILE says what to trust"
+        return f"{where} cannot be trusted: {problem.verify_message.rstrip('.')}{hint}"
     if isinstance(problem, ssl.SSLError) and problem.reason == "WRONG_VERSION_NUMBER":
         return f"{where} does not speak TLS: write ws:// instead of wss://"
     return f"cannot connect to {where}: {system_error(problem)}"

@@ -118,7 +118,8 @@ class Session:
     def _closed(self, reason: CloseReason | None, by_us: bool) -> None:
         unsent = not by_us and self.conversation.source.has_rest()
         good = reason is not None and reason.code in _NORMAL_CODES and not unsent
-        self._end(f"closed{'' if by_us else ' by the server'}: {reason}", 0 if good else FAILED)
+        how = f"closed{'' if by_us else ' by the server'}: {reason}"
+        self._end(f"{how}; there was more to send" if unsent else how, 0 if good else FAILED)
 
     def _end(self, text: str, status: int) -> None:
         self._last_words = _one_line(text)
