@@ -100,7 +100,13 @@ def test_a_datagram_socket_is_not_replaced(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("host", "words"),
-    [("no-such-host.invalid", "is unknown"), ("203.0.113.1", "is not an address of this machine")],
+    [
+        ("no-such-host.invalid", "is unknown"),
+        ("a..b", "is unknown"),
+        ("a" * 70 + ".b", "is unknown"),
+        ("\udcff", "is unknown"),
+        ("203.0.113.1", "is not an address of this machine"),
+    ],
 )
 def test_a_host_that_is_not_here_is_one_line(host: str, words: str) -> None:
     """It says what to give instead."""

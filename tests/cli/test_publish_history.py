@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import trio
 from redis_servers import RedisServer
-from running import run
+from running import PATIENCE, run
 
 from trio_ws_app.broker import Delivery, open_redis_broker
 
@@ -38,3 +41,30 @@ def test_what_cannot_be_kept_is_refused(options: tuple[str, ...], words: str) ->
     ended = run("publish", "t", "x", "--broker", "redis://127.0.0.1:1", *options)
     assert (ended.status, len(ended.errors.splitlines())) == (2, 1)
     assert words in ended.errors
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("publish", "\udcff", "x", "--broker", "redis://127.0.0.1:1"),
+        ("publish", "t", "\udcff", "--broker", "redis://127.0.0.1:1"),
+        ("token", "\udcff"),
+        ("token", "ann", "--may", "\udcff"),
+    ],
+)
+def test_an_argument_that_is_no_text_is_refused(arguments: tuple[str, ...]) -> None:
+    """Bytes that are not UTF-8 are told in one line, before anything is done."""
+    ended = run(*arguments, TRIO_WS_APP_SECRET="x" * 40)
+    assert (ended.status, len(ended.errors.splitlines())) == (2, 1)
+    assert "it is not UTF-8" in ended.errors
+
+
+def test_a_line_that_is_no_text_is_refused(own_redis: RedisServer) -> None:
+    """It is told with its number; those before it are published, without their ends."""
+    command = [sys.executable, "-m", "trio_ws_app", "publish", "t", "-", "--history", "9"]
+    lines = b"one\r\n\ntwo\n\xff\nthree\n"
+    ended = subprocess.run(
+        [*command, "--broker", own_redis.url], input=lines, capture_output=True, timeout=PATIENCE
+    )
+    assert (ended.returncode, ended.stderr) == (2, b"trio-ws-app: line 4 of the input is not UTF-8\n")
+    assert trio.run(kept, own_redis.url, "t") == ["one", "", "two"]

@@ -61,6 +61,16 @@ def test_a_server_serves_whatever_its_streams_are(options: str, redirection: str
             process.kill()
 
 
+def test_a_closed_input_is_an_empty_one() -> None:
+    """It is no traceback: what goes wrong behind it is told in one line."""
+    command = f"{' '.join(COMMAND)} connect ws://127.0.0.1:1 <&-"
+    done = subprocess.run(
+        ["bash", "-c", command], env=environment(), capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert done.stderr.endswith("Connection refused\n")
+    assert len(done.stderr.splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "status"), [("serve echo --port 70000", 2), ("token ann", 1), ("--version", 1)]
 )

@@ -126,8 +126,11 @@ def _bind_host(host: str, port: int, sockets: list[socket.socket], reuse_port: b
 def _addresses(host: str, port: int) -> Iterator[_Address]:
     host = host.removeprefix("[").removesuffix("]")  # as in a URL
     for name in _BOTH.get(host, (host,)):
-        flags = socket.AI_PASSIVE
-        for family, _, _, _, address in socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=flags):
+        try:
+            found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        except UnicodeError:  # IDNA has no form of it
+            raise socket.gaierror(socket.EAI_NONAME, "no name of a host") from None
+        for family, _, _, _, address in found:
             yield family, (str(address[0]), int(address[1]))
 
 

@@ -32,6 +32,15 @@ class FloatRange(click.FloatRange):
     name = "number"
 
 
+def text(argument: str) -> str:
+    """The type of a text that is sent: an argument may be bytes that are not UTF-8."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        raise click.BadParameter("it is not UTF-8") from None
+    return argument
+
+
 def variable(name: str) -> str:
     """The environment variable that sets an option: ``TRIO_WS_APP_GRACE_PERIOD`` for ``grace_period``."""
     return f"TRIO_WS_APP_{name.upper()}"

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from .options import variable
+from .options import text, variable
 
 _EXAMPLES = """\b
 Examples:
@@ -17,8 +17,8 @@ Examples:
 
 
 @click.command("publish", epilog=_EXAMPLES)
-@click.argument("topic")
-@click.argument("message")
+@click.argument("topic", type=text)
+@click.argument("message", type=text)
 @click.option(
     "--broker",
     required=True,

@@ -11,6 +11,7 @@ import trio
 from ..broker import Broker, BrokerUnavailable, History
 from ..errors import UsageError
 from .broker import OpenBroker, broker_for
+from .lines import InputLines
 
 
 def publish(topic: str, message: str, broker: str, history: int | None, ttl: float) -> None:
@@ -39,9 +40,10 @@ async def _publish(topic: str, message: str, open_broker: OpenBroker, kept: Hist
 
 
 async def _publish_lines(broker: Broker, topic: str, kept: History | None) -> int:
-    count = 0
-    async for line in trio.wrap_file(sys.stdin):
-        await broker.publish(topic, line.rstrip("\n"), history=kept)
+    lines, count = InputLines(sys.stdin.fileno()), 0
+    while (line := await lines.current()) is not None:
+        await broker.publish(topic, line.removesuffix("\r"), history=kept)
+        lines.done()
         count += 1
     return count
 

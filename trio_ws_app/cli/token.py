@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from .options import FloatRange
+from .options import FloatRange, text
 
 _EXAMPLES = """\b
 Examples:
@@ -15,8 +15,10 @@ Examples:
 
 
 @click.command("token", epilog=_EXAMPLES)
-@click.argument("user")
-@click.option("--may", multiple=True, metavar="KIND", help="Events that USER may see; repeat for more.")
+@click.argument("user", type=text)
+@click.option(
+    "--may", type=text, multiple=True, metavar="KIND", help="Events that USER may see; repeat for more."
+)
 @click.option(
     "--hours", type=FloatRange(0, min_open=True), default=24.0, show_default=True,
     help="How long the token is valid.",
