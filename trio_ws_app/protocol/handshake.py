@@ -6,7 +6,8 @@ import re
 from binascii import b2a_base64
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha1
-from typing import NamedTuple
+
+import attrs
 
 from ..request import Request
 from ..settings import Settings
@@ -82,7 +83,8 @@ def _malformation(head: RequestHead, fields: Fields, wants_websocket: bool) -> s
     return None
 
 
-class Accepted(NamedTuple):
+@attrs.frozen
+class Accepted:
     """The answer 101, to be sent as it is, and what was agreed on.
 
     ``deflate`` is None if messages are not compressed.

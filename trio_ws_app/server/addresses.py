@@ -6,8 +6,8 @@ import socket
 from collections.abc import Sequence
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
-from typing import NamedTuple
 
+import attrs
 import trio
 
 from ..protocol.forwarded import hops
@@ -18,7 +18,8 @@ _MAPPED = bytes(10) + b"\xff\xff"  # before an IPv4 address in IPv6's form (RFC 
 _NETWORK = 8  # bytes of the IPv6 address that name the network; the others its owner chooses
 
 
-class Client(NamedTuple):
+@attrs.frozen
+class Client:
     """``remote`` is text; ``address`` is None if the client has no IP address, as on a Unix socket.
 
     ``group`` is what limits count by: the IPv4 address, or the /64 network of an IPv6 address, all of which
@@ -108,12 +109,12 @@ class Proxies:
         if any are named; it must not be guessed from what comes (section 2).
         """
         has_header = self._proxy_protocol and (not self._are_trusted or self.trust(peer))
-        return (peer._replace(group=None) if has_header else self.counted(peer)), has_header
+        return (attrs.evolve(peer, group=None) if has_header else self.counted(peer)), has_header
 
     def counted(self, client: Client) -> Client:
         """``client``, which a proxy has named, not counted by its address if that is a proxy's too."""
         if client.group is not None and self.trust(client):
-            return client._replace(group=None)
+            return attrs.evolve(client, group=None)
         return client
 
     def trust(self, client: Client) -> bool:
