@@ -10,6 +10,8 @@ from redis_servers import RedisServer
 from running import run, serving
 from websockets.sync.client import connect
 
+from trio_ws_app.apps.notifications import Tokens
+
 SECRET = {"TRIO_WS_APP_SECRET": "a long random text"}
 
 
@@ -30,6 +32,22 @@ def test_events_from_a_script_reach_users_that_may_see_them(redis_server: RedisS
         for kind, client in clients:
             assert [client.recv(timeout=10) for _ in range(2)] == [f"to event:{kind}", "to user:ann"]
         assert server.stop().status == 0
+
+
+def test_the_secret_may_be_any_bytes() -> None:
+    """A token is signed with them, as with a text's."""
+    signed = run("token", "ann", TRIO_WS_APP_SECRET="\udcff" * 40)
+    assert (signed.status, signed.errors) == (0, "")
+    user = Tokens(b"\xff" * 40).read(signed.output.strip())
+    assert user is not None
+    assert user.id == "ann"
+
+
+def test_rooms_want_no_short_secret() -> None:
+    """They say in one line what to set; none at all is fine, for guests."""
+    ended = run("serve", "rooms", TRIO_WS_APP_SECRET="abc")
+    assert (ended.status, len(ended.errors.splitlines())) == (2, 1)
+    assert "TRIO_WS_APP_SECRET" in ended.errors
 
 
 @pytest.mark.parametrize("settings", [{}, {"TRIO_WS_APP_SECRET": "abc"}], ids=["none", "short"])

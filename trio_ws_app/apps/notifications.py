@@ -106,7 +106,7 @@ def kinds_of(user: auth.User) -> list[str]:
 class Tokens:
     """Signs tokens; ``read`` and ``verifier`` read them again."""
 
-    def __init__(self, secret: str) -> None:
+    def __init__(self, secret: str | bytes) -> None:
         self._secret = secret
 
     @cached_property
@@ -129,7 +129,7 @@ class Tokens:
     @classmethod
     def from_environment(cls) -> "Tokens":
         """With the secret in ``TRIO_WS_APP_SECRET``; raises UsageError if there is none, or a short one."""
-        secret = os.environ.get("TRIO_WS_APP_SECRET", "")
+        secret = os.environb.get(b"TRIO_WS_APP_SECRET", b"")
         if len(secret) < auth.MIN_SECRET:
             raise ws.UsageError(
                 f"set TRIO_WS_APP_SECRET to a random text of at least {auth.MIN_SECRET} characters; "

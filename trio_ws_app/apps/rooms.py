@@ -22,6 +22,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import trio_ws_app as ws
 from trio_ws_app import auth
+from trio_ws_app.apps.notifications import Tokens
 
 KEPT = ws.History(size=200, ttl=24 * 3600.0)
 REMOVALS = ws.History(size=100, ttl=600.0)
@@ -32,8 +33,7 @@ FORBIDDEN, BAD_REQUEST, EXPIRED, INVALID_TOKEN = 103, 107, 109, 3500
 @asynccontextmanager
 async def rooms(broker: ws.Broker | None = None) -> AsyncGenerator[ws.Handler]:
     """The application: its channels live as long as this block, and as the broker keeps them."""
-    secret = os.environ.get("TRIO_WS_APP_SECRET")
-    verifier = auth.Verifier(auth.secret(secret)) if secret else None
+    verifier = Tokens.from_environment().verifier if os.environ.get("TRIO_WS_APP_SECRET") else None
     channels = ws.Channels()
 
     @channels.connect

@@ -48,13 +48,13 @@ def fetch(where: str, query: Query, token: str | None = None) -> Snapshot:
             connection.request("GET", f"{below}{PATH}?{urlencode(fields)}", headers=headers)
             response = connection.getresponse()
             body = response.read(_MAX_SNAPSHOT)
-    except (OSError, http.client.HTTPException) as problem:
+    except (OSError, http.client.HTTPException, ValueError) as problem:  # ValueError: what can be no URL
         raise UsageError(_unreachable(where, problem)) from None
     if response.status != HTTPStatus.OK:
         raise UsageError(_refused(where, response.status, body))
     try:
         return from_json(json.loads(body))
-    except (ValueError, LookupError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise UsageError(f"{where} answers, but with no snapshot: is it a server of this version?") from None
 
 
