@@ -174,6 +174,7 @@ def test_a_close_before_the_input_is_sent_is_a_failure(tmp_path: Path) -> None:
         (["ws://h", "-H", "nonsense"], 2, "'nonsense' is not like 'Name: value'"),
         (["ws://h", "-H", "Host: x"], 2, "the header host is the handshake's own"),
         (["ws://h", "--subprotocol", "a b"], 2, "'a b' cannot be the name of a subprotocol"),
+        (["ws://h", "--wait", "nan"], 2, "'nan' is not a valid number"),
         (["ws://h", "--insecure"], 2, "--ca and --insecure are for wss://"),
         (["wss://h", "--ca", "/nowhere"], 2, "--ca: cannot use /nowhere: No such file"),
         (["ws://127.0.0.1:1"], 1, "cannot connect to ws://127.0.0.1:1: Connection refused"),

@@ -33,6 +33,7 @@ def test_what_is_published_is_kept_on_request(own_redis: RedisServer) -> None:
     [
         (("--history", "0"), "--history: a history keeps 1 to 100000 messages, not 0"),
         (("--history", "x"), "'x' is not a valid integer"),
+        (("--ttl", "60"), "--ttl is for what --history keeps"),
         (("--history", "5", "--ttl", "0"), "--history: a history is kept for 0.001 to 1e9 seconds, not 0"),
     ],
 )

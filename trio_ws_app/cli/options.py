@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from math import isnan
 from typing import Any, TypeVar, get_args, get_type_hints
 
 import attrs
@@ -27,9 +28,15 @@ class IntRange(click.IntRange):
 
 
 class FloatRange(click.FloatRange):
-    """A number within bounds; what is none is said to be "not a valid number"."""
+    """A number within bounds; what is none, NaN too, is said to be "not a valid number"."""
 
     name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if isnan(number):
+            self.fail(f"{value!r} is not a valid number.", param, ctx)
+        return number
 
 
 def text(argument: str) -> str:

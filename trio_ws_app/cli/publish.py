@@ -8,6 +8,7 @@ import click
 
 from .options import text, variable
 
+TTL = 300.0
 _EXAMPLES = """\b
 Examples:
   trio-ws-app publish news "We are open" --broker redis://localhost:6379
@@ -35,12 +36,10 @@ Examples:
 @click.option(
     "--ttl",
     type=float,
-    default=300.0,
-    show_default=True,
     metavar="SECONDS",
-    help="With --history: keep them this long after the last one.",
+    help=f"With --history: keep them this long after the last one. [default: {TTL:g}]",
 )
-def publish_command(**values: Any) -> None:
+def publish_command(history: int | None, ttl: float | None, **values: Any) -> None:
     """Publish MESSAGE to TOPIC; with - for MESSAGE, every line of standard input.
 
     Every follower of the topic gets it, on every server that was started with the same --broker. How many
@@ -48,4 +47,6 @@ def publish_command(**values: Any) -> None:
     """
     from .publishing import publish
 
-    publish(**values)
+    if ttl is not None and history is None:
+        raise click.UsageError("--ttl is for what --history keeps")
+    publish(history=history, ttl=TTL if ttl is None else ttl, **values)
