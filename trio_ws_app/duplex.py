@@ -15,8 +15,6 @@ import trio
 from .callbacks import failure_in, is_async, leaves
 from .patterns import Channel, Consumer, Item, Producer, Siblings, call_inline, consumption, production
 
-_SEVERAL = "several parts of one duplex failed"
-
 
 class Side(StrEnum):
     """Which half of a ``duplex``."""
@@ -52,7 +50,7 @@ async def duplex(
     Each part is one task from its beginning to its end: the consumers in the caller's, if there are any,
     each producer in one of its own. Returns after every ``finally`` block has run. One error comes out as
     itself, several as one ExceptionGroup; the peer's Close is no error. When cancelled, all parts are,
-    and are waited for; a cancellation that comes after the first exit does not hide that.
+    and are waited for.
 
     Raises:
         TypeError: neither ``consume`` nor ``produce`` was given.
@@ -63,11 +61,13 @@ async def duplex(
     try:
         async with trio.open_nursery(strict_exception_groups=True) as nursery:
             try:
-                parts.ended(await parts.start(nursery, channel, _listed(consume), _listed(produce)))
+                parts.caller_ended(await parts.start(nursery, channel, _listed(consume), _listed(produce)))
             except BaseException as error:
-                parts.failed(error)
+                parts.error = error  # the nursery may keep it, as a cancellation of its own
+                raise
     except BaseExceptionGroup as group:
-        parts.failed(group.exceptions[0])  # Ctrl-C: it came while the last parts were waited for
+        parts.exit = None  # an error is not lost
+        parts.error = _unwrapped(group)
     return parts.result()
 
 
@@ -90,17 +90,14 @@ def _in_turn(consumers: list[Consumer[Item]]) -> Consumer[Item]:
 
 
 class _Parts(Siblings):
-    """The parts of one duplex, and how they have ended so far.
+    """The parts of one duplex, and how they have ended so far."""
 
-    What they raise is kept here: their nursery would describe it and make a group of it, to be taken apart.
-    """
-
-    __slots__ = ("_failures", "_first", "_has_consumer", "_scope")
+    __slots__ = ("_has_consumer", "_scope", "error", "exit")
 
     def __init__(self) -> None:
         super().__init__()
-        self._first: Exit | BaseException | None = None
-        self._failures: list[BaseException] = []  # what the parts have raised besides cancellations
+        self.exit: Exit | None = None
+        self.error: BaseException | None = None
 
     def start(
         self,
@@ -118,45 +115,42 @@ class _Parts(Siblings):
             return consumption(channel, _in_turn(consumers), self)
         return production(channel, producers[0])
 
-    async def _produce(self, channel: Channel[Item], producer: Producer[Item]) -> None:
-        self.producing = True
-        try:
-            cause = await production(channel, producer)
-        except BaseException as error:
-            self.failed(error)
-        else:
-            # If the peer is gone, the consumer finishes what has arrived, and then ends everything.
-            if cause is None or not self._has_consumer:
-                self._end(Exit(Side.PRODUCER, cause))
-
-    def ended(self, cause: Exception | None) -> None:
-        """The part in the caller's task has ended, since it was told so by ``cause`` or is exhausted."""
+    def caller_ended(self, cause: Exception | None) -> None:
+        """The part in the caller's task has ended; ``cause`` has told it so, or it is exhausted."""
         self._end(Exit(Side.CONSUMER if self._has_consumer else Side.PRODUCER, cause))
 
-    def failed(self, error: BaseException) -> None:
-        """A part has raised ``error``, or was cancelled."""
-        if (failure := failure_in(error)) is not None:
-            self._failures.append(failure)
-        self._end(error)
+    async def _produce(self, channel: Channel[Item], producer: Producer[Item]) -> None:
+        self.producing = True
+        cause = await production(channel, producer)
+        # If the peer is gone, the consumer finishes what has arrived, and then ends everything.
+        if cause is None or not self._has_consumer:
+            self._end(Exit(Side.PRODUCER, cause))
 
-    def _end(self, how: Exit | BaseException) -> None:
-        if self._first is None:
-            self._first = how
-            self._scope.cancel()
+    def _end(self, how: Exit) -> None:
+        self.exit = self.exit or how
+        self._scope.cancel()
 
     def result(self) -> Exit:
-        """What ended it first. Raises what its parts have raised, or its cancellation if that came first.
+        """How it ended. Raises what one of the parts has raised, if nothing else has ended it.
 
         The parts forget it: it knows the frames that know them.
         """
-        first, failures = self._first, self._failures
-        self._first, self._failures = None, []
+        ended, error = self.exit, self.error
+        self.exit = self.error = None
         try:
-            if failures:
-                raise failures[0] if len(failures) == 1 else BaseExceptionGroup(_SEVERAL, failures)
-            if isinstance(first, BaseException):
-                raise next(leaves(first))
-            assert first is not None
-            return first
+            if ended is not None:
+                return ended
+            assert error is not None
+            raise error
         finally:
-            del first, failures
+            del error
+
+
+def _unwrapped(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Of what the parts have raised: the one error, or all of them as one group, or else a cancellation."""
+    failures = [failure for error in group.exceptions if (failure := failure_in(error)) is not None]
+    if not failures:
+        return next(leaves(group))
+    if len(failures) == 1:
+        return failures[0]
+    return BaseExceptionGroup("several parts of one duplex failed", failures)

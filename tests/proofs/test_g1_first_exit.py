@@ -244,23 +244,6 @@ async def test_each_of_several_consumers_gets_each_message() -> None:
     assert ended.first is ws.Side.CONSUMER
 
 
-async def test_a_cancellation_after_the_end_does_not_hide_it() -> None:
-    """Cancelled while the last part still cleans up, duplex says how it had ended before."""
-    log = Log()
-
-    async def produce() -> ws.Message:
-        await log.wait_and_clean_up("producer")
-        return ""
-
-    async with connected_pair() as (connection, peer), trio.open_nursery() as nursery:
-        nursery.start_soon(peer.aclose)
-        with trio.move_on_after(CLEAN_UP / 2) as scope:
-            ended = await ws.duplex(connection, consume=log.events.append, produce=produce)
-    assert scope.cancel_called
-    assert log.events == ["producer is clean"]
-    assert ended.first is ws.Side.CONSUMER
-
-
 async def test_a_duplex_without_parts_is_refused() -> None:
     """It would never end."""
     async with connected_pair() as (connection, _peer):
