@@ -10,7 +10,7 @@ from trio.lowlevel import enable_ki_protection
 
 from ..asgi.application import websocket_scope
 from ..asgi.websocket import WebSocketSession
-from ..callbacks import await_interruptible, interrupt_in, leaves
+from ..callbacks import await_interruptible, leaves
 from ..errors import CloseCode
 from ..request import Request, Response
 from ..wire.connection import WireConnection
@@ -85,9 +85,7 @@ class AsgiWebSockets:
         """What the application has raised becomes a close code; before it has accepted, an HTTP answer."""
         if session.connection is not None:
             return self._connections.close_code(error, session.connection)
-        interrupt = interrupt_in(error)
-        if interrupt is not None:
-            self._core.stop.interrupted(interrupt)
+        if self._core.stop.ended_by(error):
             handshake.refuse(STOPPING, "the application has ended the server")
         elif is_cancelled(error):
             handshake.refuse(STOPPING, "draining")

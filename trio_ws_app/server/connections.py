@@ -9,7 +9,7 @@ import attrs
 import trio
 from trio.lowlevel import ParkingLot, enable_ki_protection
 
-from ..callbacks import await_interruptible, interrupt_in
+from ..callbacks import await_interruptible
 from ..errors import CloseCode
 from ..wire.connection import WireConnection
 from ..wire.deadlines import Deadline
@@ -100,11 +100,9 @@ class Connections:
             self._tracing.failed(connection, error)
         if is_cancelled(error):
             return None
-        interrupt = interrupt_in(error)
-        if interrupt is None:
-            return close_code_for(error, connection)
-        self._core.stop.interrupted(interrupt)
-        return CloseCode.GOING_AWAY
+        if self._core.stop.ended_by(error):
+            return CloseCode.GOING_AWAY
+        return close_code_for(error, connection)
 
     def _handler_has_ended(self, connection: WireConnection) -> None:
         del self.live[connection]

@@ -10,6 +10,7 @@ import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
+from ..callbacks import interrupt_in
 from ..concurrency.running_time import sleep_running
 from ..errors import CloseCode
 from ..protocol.closing import close_payload
@@ -72,12 +73,19 @@ class Stop:
         await sleep_running(self.shutdown.grace_period)
         self.grace.cancel()
 
-    def interrupted(self, interrupt: KeyboardInterrupt | SystemExit) -> None:
-        """The user's code, or Ctrl-C, wants the program to end; Ctrl-C while it stops cuts that short."""
+    def ended_by(self, error: BaseException) -> bool:
+        """Whether ``error`` is to end the program: then the server stops, and ``serve`` raises it.
+
+        Ctrl-C while the server stops cuts that short.
+        """
+        interrupt = interrupt_in(error)
+        if interrupt is None:
+            return False
         if isinstance(interrupt, KeyboardInterrupt) and self.requested.is_set():
             self.cut_short()
         self.interrupt = self.interrupt or interrupt
         self.request()
+        return True
 
     @enable_ki_protection
     async def watch(self) -> None:
@@ -94,7 +102,7 @@ class Stop:
         try:
             await self.finished.wait()
         except KeyboardInterrupt as interrupt:
-            self.interrupted(interrupt)
+            self.ended_by(interrupt)
 
 
 async def close_all(connections: Iterable[WireConnection], shutdown: Shutdown) -> None:

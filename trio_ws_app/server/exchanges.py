@@ -11,7 +11,7 @@ from trio.lowlevel import ParkingLot, enable_ki_protection
 from ..asgi.application import Scope, http_scope
 from ..asgi.exchange import Exchange
 from ..asgi.http_link import HttpLink
-from ..callbacks import await_interruptible, interrupt_in, leaves
+from ..callbacks import await_interruptible, leaves
 from ..protocol.http_answer import AnswerWriter
 from ..protocol.plain_http import keeps_alive
 from ..request import Request, Response
@@ -91,11 +91,7 @@ class Exchanges:
 
     def _failed(self, error: BaseException, exchange: Exchange) -> None:
         """What the application raises costs its own request (G5); that a client goes is no failure (G6)."""
-        interrupt = interrupt_in(error)
-        if interrupt is not None:
-            self._core.stop.interrupted(interrupt)
-            exchange.conclude(STOPPING)
-        elif is_cancelled(error):
+        if self._core.stop.ended_by(error) or is_cancelled(error):
             exchange.conclude(STOPPING)
         elif not (exchange.gone and all(map(says_client_is_gone, leaves(error)))):
             self._log_failure(error, exchange)

@@ -13,7 +13,7 @@ from functools import partial
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ..callbacks import await_interruptible, call_interruptible, interrupt_in, refuse_coroutine
+from ..callbacks import await_interruptible, call_interruptible, refuse_coroutine
 from ..request import Request, Response
 from .containment import BROKEN, STOPPING, is_cancelled
 from .core import Core
@@ -113,9 +113,7 @@ class Hooks:
         handshake.refuse(response, f"{name} failed, or has ended the server")
 
     def _response_to(self, name: str, remote: str, target: str, error: BaseException) -> Response:
-        interrupt = interrupt_in(error)
-        if interrupt is not None:
-            self._core.stop.interrupted(interrupt)
+        if self._core.stop.ended_by(error):
             return STOPPING
         logger.error(
             "%s: %s failed, the request is answered with 500",

@@ -97,10 +97,7 @@ class Acceptor:
 
     def _note(self, error: BaseException) -> None:
         """Log the first of several failures in a row."""
-        interrupt = interrupt_in(error)
-        if interrupt is not None:
-            self._stop.interrupted(interrupt)
-        elif self._failing:
+        if self._stop.ended_by(error) or self._failing:
             pass
         elif _is_shortage(error):
             logger.warning("can't accept connections for now: %s", error)
@@ -127,10 +124,8 @@ class Acceptor:
         except BaseException as error:
             if is_cancelled(error):
                 raise
-            interrupt = interrupt_in(error)
-            if interrupt is not None:
-                self._stop.interrupted(interrupt)
-            elif not all(isinstance(leaf, OSError) for leaf in leaves(error)):
+            is_loss = all(isinstance(leaf, OSError) for leaf in leaves(error))
+            if not (self._stop.ended_by(error) or is_loss):
                 logger.error("%s: a stream failed", client.remote, exc_info=error)
             transport.endpoint.failed()
 

@@ -24,6 +24,7 @@ from ..request import Headers, Request, Response
 from ..settings import Settings
 from ..wire.deadlines import FixedTimeout
 from .addresses import Client, ip_client
+from .containment import BROKEN
 from .masking import masked
 from .preamble import AnyTransport, Dropped, Preamble
 from .tls import Secured, agreed
@@ -35,9 +36,7 @@ LocalAddress = tuple[str, int | None] | None  # what the client has connected to
 
 _TOO_SLOW = Response(408, "The request did not come in time.\n")
 _APPLICATION_TOO_SLOW = Response(503, "The application took too long.\n", {"Retry-After": "1"})
-_BROKEN = Response(500, "Internal server error.\n")
 _NO_HEAD = RequestHead("", "", Headers())
-
 
 class Stage(Enum):
     """How far a pending handshake has come."""
@@ -297,7 +296,7 @@ class PendingHandshake:
             logger.exception(
                 "%s: the HTTP answer can't be sent, the client gets 500", self.client.remote, extra=fields
             )
-            response = _BROKEN
+            response = BROKEN
             self._out = encode_response(response, with_body=self._reader.wants_body)
         self.end_trace(response.status)
         self._owner.count_refused(f"HTTP {response.status}")
