@@ -32,7 +32,7 @@ def ssl_error(kind: type[ssl.SSLError], **fields: object) -> ssl.SSLError:
         (HandshakeRefused(404, ws.Headers(), b""), "refuses the connection with HTTP status 404"),
         (ws.ConnectionClosed(ws.CloseReason(1006, "gone")), "ended: "),
         (trio.TooSlowError(), "in time; --open-timeout"),
-        (ssl_error(ssl.SSLCertVerificationError, verify_code=18, verify_message="self-signed"), "; --ca FILE"),
+        (ssl_error(ssl.SSLCertVerificationError, verify_code=18, verify_message="-"), "; --ca FILE"),
         (ssl_error(ssl.SSLError, reason="WRONG_VERSION_NUMBER"), "write ws:// instead of wss://"),
         (ssl_error(ssl.SSLError, reason="OTHER"), "what OpenSSL says"),
         (OSError(111, "x"), "Connection refused"),
