@@ -15,6 +15,7 @@ import pytest
 import trio
 import trio.testing
 from guest_runs import run_as_guest
+from running import PATIENCE
 from trio.testing import MockClock
 from wire_ends import ScriptedTransport, open_ends
 
@@ -175,13 +176,16 @@ async def test_many_connections_are_flushed_though_tasks_get_their_turn(
 
 @attrs.define(eq=False)
 class CountingFlushed(trio.abc.Instrument):
-    """Counts, turn by turn, to how many something has been written."""
+    """Counts, turn by turn, to how many something has been written, until that is all."""
 
     transports: list[ScriptedTransport]
     counts: list[int] = attrs.field(factory=list)
+    all_written: trio.Event = attrs.field(factory=trio.Event)
 
     def before_io_wait(self, timeout: float) -> None:  # noqa: ARG002  # an instrument's signature
         self.counts.append(len([transport for transport in self.transports if transport.taken]))
+        if self.counts[-1] == len(self.transports):
+            trio.lowlevel.current_trio_token().run_sync_soon(self.all_written.set)
 
 
 @pytest.mark.parametrize(
@@ -200,7 +204,8 @@ async def test_many_connections_are_flushed_at_once_while_no_task_waits(
         for transport in counting.transports:
             transport.wakes_tasks = wakes_tasks
         trio.lowlevel.add_instrument(counting)
-        await trio.sleep(0.01)
+        with trio.fail_after(PATIENCE):
+            await counting.all_written.wait()
         trio.lowlevel.remove_instrument(counting)
     assert counting.counts[: len(at_once)] == at_once
 
