@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import trio
 from redis_servers import RedisServer, until
@@ -99,12 +101,19 @@ async def test_a_history_that_cannot_be_read_is_not_begun_anew(
     ] == ["3"]
 
 
+def refused_subscriptions(server: RedisServer) -> int:
+    """How often Redis has refused a topic so far."""
+    found = re.findall(r"cmdstat_s?subscribe:.*rejected_calls=(\d+)", server.cli("INFO", "commandstats"))
+    return sum(map(int, found))
+
+
 async def test_a_topic_that_is_refused_for_a_while_comes_back(own_redis: RedisServer, broker: Broker) -> None:
     """The broker's problem names it meanwhile, and its subscribers are told of the gap."""
     async with broker.subscribe("t") as messages:
-        await rule(own_redis, "resetchannels")
-        await own_redis.run("CLIENT", "KILL", "TYPE", "pubsub")
+        await rule(own_redis, "resetchannels")  # which closes the connection
         await until(lambda: "refuses the topic 't'" in (broker.problem or ""))
+        before = refused_subscriptions(own_redis)
+        await until(lambda: refused_subscriptions(own_redis) > before + 2)
         await rule(own_redis, "allchannels")
         with trio.fail_after(PATIENCE):
             assert isinstance(await anext(messages), Gap)
