@@ -50,6 +50,8 @@ def outcome(mutant: Mutant, scratch: Path) -> str:
     if text.count(mutant.line) != 1:
         return f"survived: {mutant.file} has its line {text.count(mutant.line)} times"
     file.write_text(text.replace(mutant.line, mutant.instead))
+    # Python takes what it has compiled of the last mutant if that has the same size and second.
+    shutil.rmtree(file.parent / "__pycache__", ignore_errors=True)
     try:
         return _run_tests(mutant.tests, scratch)
     finally:
