@@ -195,8 +195,8 @@ async def test_what_is_no_event_tells_of_nobody(
             await own_redis.run("PUBLISH", "ws:presence:{t}", message)
             await broker.publish("ws:presence:{t}", message, history=KEPT)
         async with broker.watch_presence("t", late.append) as roster, broker.join("t", "bob"):
-            assert [one.user for one in roster] == ["ann", "bob"]
             await until(lambda: len(events) == 2)
+            assert [one.user for one in roster] == ["ann", "bob"]
     assert events == [Join("ann", "ann"), Join("bob", "bob")]
     assert late == events[1:]
     assert not caplog.records
