@@ -174,7 +174,7 @@ def test_the_command_line_tunes_its_process(tmp_path: Path) -> None:
 async def test_the_collector_rests_twice(
     autojump_clock: trio.testing.MockClock, enabled: bool, seen: list[bool]
 ) -> None:
-    """After the Close, for a few seconds, and after the grace period; one that was off stays off."""
+    """After the Close, for a few seconds, and after the grace period until the end; one that was off stays off."""
     del autojump_clock
     found = []
     if not enabled:
@@ -185,6 +185,8 @@ async def test_the_collector_rests_twice(
             for _ in range(5):
                 await trio.sleep(4.5)
                 found.append(gc.isenabled())
+            nursery.cancel_scope.cancel()
+        assert gc.isenabled() is enabled
     finally:
         gc.enable()
     assert found == seen
