@@ -174,7 +174,7 @@ def test_the_command_line_tunes_its_process(tmp_path: Path) -> None:
 async def test_the_collector_rests_twice(
     autojump_clock: trio.testing.MockClock, enabled: bool, seen: list[bool]
 ) -> None:
-    """After the Close, for a few seconds, and after the grace period until the end; one that was off stays off."""
+    """After the Close, and after the grace period until the end; one that was off stays off."""
     del autojump_clock
     found = []
     if not enabled:
