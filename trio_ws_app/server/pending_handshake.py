@@ -38,6 +38,7 @@ _TOO_SLOW = Response(408, "The request did not come in time.\n")
 _APPLICATION_TOO_SLOW = Response(503, "The application took too long.\n", {"Retry-After": "1"})
 _NO_HEAD = RequestHead("", "", Headers())
 
+
 class Stage(Enum):
     """How far a pending handshake has come."""
 
