@@ -6,7 +6,7 @@ import binascii
 import itertools
 from bisect import bisect_right
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Final
 
 import attrs
@@ -51,6 +51,7 @@ def slot_of(channel: bytes) -> int:
     return binascii.crc_hqx(tag if opened and closed and tag else channel, 0) % SLOTS
 
 
+@lru_cache(512)  # every message needs two, and a topic may be long
 def key_for(kind: bytes, channel: bytes) -> bytes:
     """A key for a channel, in the slot of the channel, whatever that is made of."""
     if channel and b"}" not in channel:

@@ -21,15 +21,10 @@ class Ring:
         self.size = size
         self._max_bytes = max_bytes
         self._entries: deque[Delivery] = deque()
-        self._bytes = 0
+        self.bytes = 0  # that the messages take, with a fixed cost for each
 
     def __len__(self) -> int:
         return len(self._entries)
-
-    @property
-    def bytes(self) -> int:
-        """What the messages take, with a fixed cost for each."""
-        return self._bytes
 
     @property
     def last(self) -> Position | None:
@@ -43,23 +38,23 @@ class Ring:
     def append(self, entry: Delivery) -> None:
         """Add the message that follows the newest one."""
         self._entries.append(entry)
-        self._bytes += cost(entry.message)
-        while len(self._entries) > self.size or (self._bytes > self._max_bytes and len(self._entries) > 1):
-            self._bytes -= cost(self._entries.popleft().message)
+        self.bytes += cost(entry.message)
+        while len(self._entries) > self.size or (self.bytes > self._max_bytes and len(self._entries) > 1):
+            self.bytes -= cost(self._entries.popleft().message)
 
     def begin_with(self, older: Sequence[Delivery]) -> None:
         """Put what comes before the oldest message before it, as far as there is room."""
         for entry in reversed(older):
             if not self._entries or not self._entries[0].follows(_position(entry)):
                 continue
-            if len(self._entries) >= self.size or self._bytes + cost(entry.message) > self._max_bytes:
+            if len(self._entries) >= self.size or self.bytes + cost(entry.message) > self._max_bytes:
                 return
             self._entries.appendleft(entry)
-            self._bytes += cost(entry.message)
+            self.bytes += cost(entry.message)
 
     def clear(self) -> None:
         self._entries.clear()
-        self._bytes = 0
+        self.bytes = 0
 
     def after(self, position: Position) -> list[Delivery] | None:
         """All messages after ``position``; None unless the ring is known to hold them all."""
@@ -83,8 +78,9 @@ class RingBudget:
 
     def note(self, ring: Ring) -> None:
         """A ring may have changed."""
-        self._total += ring.bytes - self._sizes.get(ring, 0)
-        self._sizes[ring] = ring.bytes
+        size = ring.bytes
+        self._total += size - self._sizes.get(ring, 0)
+        self._sizes[ring] = size
         self._sizes.move_to_end(ring)
         while self._total > self._max_bytes and len(self._sizes) > 1:
             oldest, size = self._sizes.popitem(last=False)
