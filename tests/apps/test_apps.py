@@ -266,6 +266,21 @@ async def test_counter_counts_only_what_it_has_published() -> None:
             assert json.loads((await told(two))[-1])["value"] == 4
 
 
+async def test_counter_goes_on_when_its_history_has_expired() -> None:
+    """A server that knows the value adds to it, and one that starts later knows the sum."""
+    async with ws.open_memory_broker() as broker, counter(broker) as first, serve_in_memory(first) as server:
+        peer = await server.connect()
+        await peer.send("+3")
+        assert json.loads((await told(peer))[-1])["value"] == 3
+        await broker.publish("counter", "not ours", history=ws.History(size=100, ttl=1))
+        await trio.sleep(2)
+        await peer.send("+1")
+        assert json.loads((await told(peer))[-1])["value"] == 4
+        async with counter(broker) as second, serve_in_memory(second) as later:
+            other = await later.connect()
+            assert json.loads((await told(other))[-1])["value"] == 4
+
+
 async def test_ticker_sends_twice_a_second_until_the_peer_is_gone() -> None:
     """The producer runs on the clock, and its connection ends with the peer."""
     with trio.fail_after(60):

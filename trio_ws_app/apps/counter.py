@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import takewhile
 
 import attrs
 import trio
@@ -75,12 +76,13 @@ class Total:
     async def read(self) -> None:
         """Find the sum: the newest change's value, and what was added since that was true."""
         self.position = None
-        for newest in deliveries(await self.broker.history(TOPIC, reverse=True)):
-            if (change := Change.of(newest.message)) is not None:
-                added = deliveries(await self.broker.history(TOPIC, since=change.at))
-                self.value = change.value + sum(number_in(one.message) for one in added)
-                self.position = added[-1].position if added else newest.position
-                break
+        kept = deliveries(await self.broker.history(TOPIC, reverse=True))
+        changes = (Change.of(one.message) for one in kept)
+        newest = next((change for change in changes if change is not None), None)
+        if newest is not None:
+            added = takewhile(lambda one: one.position != newest.at, kept)
+            self.value = newest.value + sum(number_in(one.message) for one in added)
+            self.position = kept[0].position
 
     async def follow(self, changed: Callable[[], object]) -> None:
         """Add what is published, for ever, and call ``changed()`` each time."""
