@@ -76,7 +76,8 @@ class Total:
     async def read(self) -> None:
         """Find the sum: the newest change's value, and what was added since that was true."""
         self.position = None
-        kept = deliveries(await self.broker.history(TOPIC, reverse=True))
+        page = await self.broker.history(TOPIC, reverse=True)
+        kept = [item for item in page if isinstance(item, ws.Delivery)]
         changes = (Change.of(one.message) for one in kept)
         newest = next((change for change in changes if change is not None), None)
         if newest is not None:
@@ -120,7 +121,3 @@ def number_in(message: ws.Message) -> int:
     """What a message adds."""
     change = Change.of(message)
     return 0 if change is None else change.add
-
-
-def deliveries(page: list[ws.Delivery | ws.Gap]) -> list[ws.Delivery]:
-    return [item for item in page if isinstance(item, ws.Delivery)]

@@ -51,7 +51,7 @@ def slot_of(channel: bytes) -> int:
     return binascii.crc_hqx(tag if opened and closed and tag else channel, 0) % SLOTS
 
 
-@lru_cache(512)  # every message needs two, and a topic may be long
+@lru_cache(maxsize=512)  # a message with a history needs two; not more, since a channel may be long
 def key_for(kind: bytes, channel: bytes) -> bytes:
     """A key for a channel, in the slot of the channel, whatever that is made of."""
     if channel and b"}" not in channel:

@@ -78,9 +78,8 @@ class RingBudget:
 
     def note(self, ring: Ring) -> None:
         """A ring may have changed."""
-        size = ring.bytes
-        self._total += size - self._sizes.get(ring, 0)
-        self._sizes[ring] = size
+        self._total += ring.bytes - self._sizes.get(ring, 0)
+        self._sizes[ring] = ring.bytes
         self._sizes.move_to_end(ring)
         while self._total > self._max_bytes and len(self._sizes) > 1:
             oldest, size = self._sizes.popitem(last=False)
