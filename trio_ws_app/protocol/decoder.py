@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 from ..errors import CloseCode
 from ..primitives import ArrivingPayload, held_bytes, unmask, unmask_text
-from .control import Control, read_control
-from .errors import ProtocolError
+from .closing import ProtocolError
 from .frame_rules import FrameRules
+from .frames import Control, read_control
 from .read_ahead import ReadAhead
 
 MESSAGE_OVERHEAD = 80  # what a message that waits takes besides its contents: its object and its place

@@ -7,9 +7,9 @@ Cython compiles this module with the types in ``read_ahead.pxd``.
 from __future__ import annotations
 
 from ..primitives import unmask
-from .control import Control, read_control
-from .errors import ProtocolError
+from .closing import ProtocolError
 from .frame_rules import FrameRules
+from .frames import Control, read_control
 
 _CLOSE = 0x88  # the first byte of a Close
 
