@@ -7,7 +7,7 @@ from collections import deque
 from trio.lowlevel import ParkingLot
 
 from ..primitives import BLOCKED, LOST
-from ..protocol.http_body import RequestBody
+from ..protocol.request_reader import RequestBody
 from ..wire.transport import Transport
 
 MOST_KEPT = 64 * 1024  # bytes of a body, or of the next requests; beyond that nothing more is read

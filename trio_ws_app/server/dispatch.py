@@ -9,9 +9,8 @@ from functools import partial
 from trio.lowlevel import enable_ki_protection
 
 from ..protocol.deflate import PerMessageDeflate
-from ..protocol.handshake import upgrade_problem
-from ..protocol.plain_http import asks_for_websocket, http_problem
-from ..protocol.refusal import Refusal
+from ..protocol.handshake import asks_for_websocket, http_problem, upgrade_problem
+from ..protocol.request_reader import Refusal
 from ..request import Request, Response
 from ..wire.connection import WireConnection
 from .access_log import RefusedOrigins

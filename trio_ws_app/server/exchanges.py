@@ -12,8 +12,8 @@ from ..asgi.application import Scope, http_scope
 from ..asgi.exchange import Exchange
 from ..asgi.http_link import HttpLink
 from ..callbacks import await_interruptible, leaves
+from ..protocol.handshake import keeps_alive
 from ..protocol.http_answer import AnswerWriter
-from ..protocol.plain_http import keeps_alive
 from ..request import Request, Response
 from ..wire.deadlines import FixedTimeout
 from .access_log import log_answered

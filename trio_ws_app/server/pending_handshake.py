@@ -14,12 +14,9 @@ from typing import Protocol
 
 from ..primitives import BLOCKED, LOST
 from ..protocol.handshake import Accepted, accept_request
-from ..protocol.http_body import RequestBody
-from ..protocol.http_response import encode_response
+from ..protocol.http_answer import encode_response
 from ..protocol.proxy_header import Address
-from ..protocol.refusal import Refusal
-from ..protocol.request_head import RequestHead
-from ..protocol.request_reader import RequestReader
+from ..protocol.request_reader import Refusal, RequestBody, RequestHead, RequestReader
 from ..request import Headers, Request, Response
 from ..settings import Settings
 from ..wire.deadlines import FixedTimeout
