@@ -20,8 +20,7 @@ from ..server.options import Handler
 from ..settings import Settings
 from .leftovers import tasks_below
 from .memory import MemoryServer, serve_in_memory
-from .points import on_one_screen
-from .standstill import users_waits
+from .points import on_one_screen, users_waits
 
 if TYPE_CHECKING:
     import httpx
