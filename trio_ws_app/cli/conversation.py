@@ -39,5 +39,25 @@ class Conversation:
         return isinstance(self.source, InputLines) and (self._line is not None or self.source.has_rest())
 
     async def _messages(self, connection: Connection) -> AsyncIterator[str]:
-        while self._line is not None or (line := await anext(self.source, None)) is not None:
+        while (line := await self._current()) is not None:
             yield line
+            self._line = None  # it was sent; otherwise the next connection gets it
+        await self._wait_for_answers(connection)
+        self._said_all = True
+
+    async def _current(self) -> str | None:
+        """The line that is not sent yet, else the next one; None at the end."""
+        if self._line is None:
+            self._line = await anext(self.source, None)
+        return self._line
+
+    async def _wait_for_answers(self, connection: Connection) -> None:
+        """Wait for the round trip of a ping, which no answer can beat, then for silence."""
+        with suppress(ConnectionClosed):
+            await connection.ping()
+        with trio.move_on_after(self.silence) as self._waiting:
+            await trio.sleep_forever()
+
+    async def _show(self, message: Message) -> None:
+        await self.display.write(message if isinstance(message, str) else f"binary {message.hex()}")
+        self._waiting.deadline = trio.current_time() + self.silence
