@@ -116,11 +116,11 @@ def at_most(bound: float | None) -> str:
     return "> 30 s" if bound == float("inf") else f"≤ {bound * 1000:g} ms" if bound < 1 else f"≤ {bound:g} s"
 
 
-def _alarming(text: str, alarming: bool) -> tuple[str, str]:
-    return (text, _ALARM if alarming else "")
+def _alarming(text: str, alarming: bool) -> Text:
+    return Text(text, _ALARM if alarming else "")
 
 
-def _if_any(count: int) -> Cell:
+def _if_any(count: int) -> Text:
     """A count that is in the eye unless it is 0."""
     return _alarming(str(count), count > 0)
 
@@ -129,8 +129,7 @@ def _p99(values: Distribution | None) -> str:
     return at_most(None if values is None else quantile(values, 0.99))
 
 
-Cell = str | tuple[str, str]
-_PROCESS: Sequence[tuple[Column, Callable[[Snapshot, Rates], Cell]]] = (
+_PROCESS: Sequence[tuple[Column, Callable[[Snapshot, Rates], str | Text]]] = (
     (Column("worker", 0, least=6), lambda one, _: escaped(f"{one.worker}{' draining' * one.draining}")),
     (Column("pid", 8), lambda one, _: str(one.pid)),
     (Column("conns", 1), lambda one, _: str(one.statistics.connections)),
@@ -146,7 +145,7 @@ _PROCESS: Sequence[tuple[Column, Callable[[Snapshot, Rates], Cell]]] = (
     (Column("waiting", 12), lambda one, _: size(one.statistics.waiting)),
     (Column("relieved", 13), lambda one, _: _if_any(one.statistics.relieved)),
 )
-_CONNECTION: Sequence[tuple[Column, Callable[[ConnectionRow, Rates], Cell]]] = (
+_CONNECTION: Sequence[tuple[Column, Callable[[ConnectionRow, Rates], str | Text]]] = (
     (Column("connection", 0, least=10), lambda row, _: escaped(row.id)),
     (Column("info", 5, least=12), lambda row, _: escaped(row.info)),
     (Column("address", 11, least=15), lambda row, _: escaped(row.remote)),
