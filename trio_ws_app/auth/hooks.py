@@ -44,9 +44,7 @@ def bearer(
     return process_request
 
 
-def ticket(
-    tickets: Tickets, source: Source | None = None
-) -> Callable[[Request], Awaitable[Response | None]]:
+def ticket(tickets: Tickets, source: Source | None = None) -> Callable[[Request], Awaitable[Response | None]]:
     """A ``process_request`` that lets in requests with an unused ticket; ``user_of`` is its user.
 
     ``source`` is where the ticket is: ``query("ticket")`` if not given.

@@ -75,7 +75,7 @@ class Verifier:
             key = self._keys.find(kid)
             if key is None:
                 raise TokenRefused("the token is signed with a key that is not known")
-            claims: Mapping[str, object] = self._jwt.decode(
+            return self._jwt.decode(
                 token,
                 key.value,
                 algorithms=[key.algorithm],
@@ -92,7 +92,6 @@ class Verifier:
             raise TokenRefused(f"the token is refused: {type(problem).__name__}") from None
         except (ValueError, TypeError, OverflowError, RecursionError):
             raise TokenRefused("this is no token") from None
-        return claims
 
 
 def sign(secret: str | bytes, claims: Mapping[str, object]) -> str:
