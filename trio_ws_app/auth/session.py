@@ -10,8 +10,7 @@ import trio
 
 from ..connection import Connection
 from ..server.options import Handler
-from .tokens import TokenRefused, Verifier
-from .user import User, found_user
+from .tokens import TokenRefused, User, Verifier, found_user
 
 UNAUTHORIZED, TIMED_OUT = 4401, 4408
 
