@@ -21,7 +21,7 @@ from ..observability.inspection.rows import SORTS, ConnectionRow
 from ..observability.inspection.snapshot import Query, Snapshot
 from .terminal import key_by_key
 from .top_tasks import find_node, task_view, tasks_of
-from .top_view import connection_rates, connection_table, facts, header, process_table
+from .top_view import Rates, connection_table, facts, header, process_table, rates
 
 _HELP = ("s sort", "/ filter", "j k choose", "t tasks")
 _TASK_HELP = ("j k scroll", "i internals", "t back")
@@ -38,6 +38,7 @@ class View:
     query: Query
     snapshots: list[Snapshot] = attrs.field(factory=list)
     before: dict[int, Snapshot] = attrs.field(factory=dict)
+    speeds: dict[int | str, Rates] = attrs.field(factory=dict)
     problem: str = ""
     chosen: int = 0
     marked: str | None = None  # the id of the connection that was chosen by hand
@@ -79,6 +80,9 @@ class View:
             for now in snapshots
             if (candidate := shown.get(now.pid)) is not None
         }
+        self.speeds = {}
+        for now in snapshots:
+            self.speeds |= rates(self.before.get(now.pid), now)
         self.snapshots = snapshots
         ids = [row.id for row in self.rows]
         if not self.all_tasks and self.marked in ids:
@@ -126,7 +130,7 @@ class View:
     def _processes(self, console: Console) -> list[Text]:
         most = max(1, console.height // 4 - 1)
         shown = self.snapshots if len(self.snapshots) <= most + 1 else self.snapshots[:most]
-        lines = _lines(console, process_table(shown, self.before))
+        lines = _lines(console, process_table(shown, self.speeds))
         return [*lines, *_more(len(self.snapshots) - len(shown))]
 
     def _connections(self, console: Console, room: int) -> list[Text]:
@@ -139,12 +143,7 @@ class View:
         left = max(2, room - len(tasks) - 1)
         shown = total if total < left else left - 2  # lines for the heading, and for how many more
         start = max(0, self.chosen - shown + 1)
-        speeds = {
-            name: speed
-            for snapshot in self.snapshots
-            for name, speed in connection_rates(self.before.get(snapshot.pid), snapshot).items()
-        }
-        table = connection_table(rows[start : start + shown], chosen, speeds)
+        table = connection_table(rows[start : start + shown], self.speeds, chosen)
         return [*_lines(console, table), *_more(total - len(table.rows)), Text(), *tasks]
 
     def _details(self, console: Console, chosen: str | None) -> list[Text]:
