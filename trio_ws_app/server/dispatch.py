@@ -8,6 +8,7 @@ from functools import partial
 
 from trio.lowlevel import enable_ki_protection
 
+from ..callbacks import call_interruptible
 from ..protocol.deflate import PerMessageDeflate
 from ..protocol.handshake import upgrade_problem
 from ..protocol.plain_http import asks_for_websocket, http_problem
@@ -22,6 +23,7 @@ from .exchanges import Exchanges, GoOn
 from .hooks import Hooks
 from .limits import Host, Users
 from .pending_handshake import PendingHandshake
+from .tracing import containing_tracing
 
 DRAINING = Response(503, "draining\n", {"Retry-After": "1"})
 FULL = Response(503, "full\n", {"Retry-After": "5"})
@@ -62,7 +64,8 @@ class Dispatcher:
 
     def _decide(self, handshake: PendingHandshake, request: Request) -> None:
         if self._tracing is not None:
-            handshake.trace = self._tracing.begin(request)
+            with containing_tracing():
+                handshake.trace = call_interruptible(self._tracing.begin, request)
         if self._serves_http and not asks_for_websocket(handshake.head):
             self._hooks.ask_about_http(handshake, request, partial(self._exchange, handshake, request))
             return

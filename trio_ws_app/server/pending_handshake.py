@@ -12,6 +12,7 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import Protocol
 
+from ..callbacks import call_interruptible
 from ..primitives import BLOCKED, LOST
 from ..protocol.handshake import Accepted, accept_request
 from ..protocol.http_body import RequestBody
@@ -28,7 +29,7 @@ from .containment import BROKEN
 from .masking import masked
 from .preamble import AnyTransport, Dropped, Preamble
 from .tls import Secured, agreed
-from .tracing import ContainedTrace
+from .tracing import Trace, containing_tracing
 
 logger = logging.getLogger("trio_ws_app.handshake")
 
@@ -127,7 +128,7 @@ class PendingHandshake:
         self.has_spoken = False
         self.on_lost: Callable[[], None] | None = None
         self.head = _NO_HEAD  # of the request, once that has come
-        self.trace: ContainedTrace | None = None
+        self.trace: Trace | None = None
         self.secured = secured
         self._owner = owner
         self._reader = RequestReader(owner.settings, http=owner.serves_http)
@@ -382,7 +383,8 @@ class PendingHandshake:
         """The request has had its answer, or will have none."""
         trace, self.trace = self.trace, None
         if trace is not None:
-            trace.end(status)
+            with containing_tracing():
+                call_interruptible(trace.end, status)
 
     def _tell_lost(self) -> None:
         """Cancel what still decides on the request."""
