@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import ip_address, ip_network
 
 import attrs
 import trio
@@ -96,11 +95,8 @@ class Proxies:
     """The proxies that are trusted to say where a client is; what others say is ignored."""
 
     def __init__(self, settings: Settings) -> None:
-        self._networks = _networks(settings.trusted_proxies)
-        self._trusts_unix = UNIX in settings.trusted_proxies
-        self._headers = settings.forwarded_headers
-        self._are_trusted = bool(settings.trusted_proxies)
-        self._proxy_protocol = settings.proxy_protocol
+        self._settings = settings
+        self._networks = [ip_network(text) for text in settings.trusted_proxies if text != UNIX]
 
     def connected(self, peer: Client) -> tuple[Client, bool]:
         """``peer`` as limits count it, and whether it has to begin with a PROXY header.
@@ -108,7 +104,8 @@ class Proxies:
         It is not counted by its address if it may speak for others. Only trusted proxies begin with a header,
         if any are named; it must not be guessed from what comes (section 2).
         """
-        has_header = self._proxy_protocol and (not self._are_trusted or self.trust(peer))
+        settings = self._settings
+        has_header = settings.proxy_protocol and (not settings.trusted_proxies or self.trust(peer))
         return (attrs.evolve(peer, group=None) if has_header else self.counted(peer)), has_header
 
     def counted(self, client: Client) -> Client:
@@ -120,7 +117,7 @@ class Proxies:
     def trust(self, client: Client) -> bool:
         """Whether ``client`` is one of them."""
         if client.address is None:
-            return self._trusts_unix and client.remote == _UNIX.remote
+            return UNIX in self._settings.trusted_proxies and client.remote == _UNIX.remote
         if not self._networks:
             return False
         address = ip_address(client.address[0].partition("%")[0])
@@ -134,7 +131,7 @@ class Proxies:
         """
         client, scheme = peer, None
         if self.trust(peer):
-            for hop in hops(headers.by_name, self._headers):
+            for hop in hops(headers.by_name, self._settings.forwarded_headers):
                 scheme = hop.scheme
                 if hop.host is None:
                     break
@@ -142,7 +139,3 @@ class Proxies:
                 if not self.trust(client):
                     break
         return client, scheme
-
-
-def _networks(texts: Sequence[str]) -> list[IPv4Network | IPv6Network]:
-    return [ip_network(text) for text in texts if text != UNIX]

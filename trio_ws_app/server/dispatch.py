@@ -41,16 +41,15 @@ class Dispatcher:
     """
 
     def __init__(self, core: Core, go_on: GoOn) -> None:
-        options = core.options
         self._core = core
-        self._users = Users(options.settings.max_connections_per_user)
+        self._options = options = core.options
+        self._settings = options.settings
+        self._users = Users(self._settings.max_connections_per_user)
         self.connections = Connections(core, self._users)
         self.exchanges = Exchanges(core, go_on)
         self._asgi_websockets = (
             AsgiWebSockets(core, self.connections, self._accept) if options.handler is None else None
         )
-        self._settings = options.settings
-        self._serves_http = options.http is not None
         self._hooks = Hooks(core)
         self._tracing = options.tracing
         self._connection_type = WireConnection if self._tracing is None else self._tracing.connection_type
@@ -66,8 +65,9 @@ class Dispatcher:
         if self._tracing is not None:
             with containing_tracing():
                 handshake.trace = call_interruptible(self._tracing.begin, request)
-        if self._serves_http and not asks_for_websocket(handshake.head):
-            self._hooks.ask_about_http(handshake, request, partial(self._exchange, handshake, request))
+        if self._options.http is not None and not asks_for_websocket(handshake.head):
+            exchange = partial(self._exchange, handshake, request)
+            self._hooks.ask(iter(self._options.http_hooks), handshake, request, exchange)
             return
         check = _CHECKS.get(request.path)
         if check is not None:
@@ -76,7 +76,8 @@ class Dispatcher:
         problem = upgrade_problem(handshake.head, self._settings)
         if problem is None:
             handshake.has_place = self._core.places.take(handshake.client.group)
-        self._hooks.ask(handshake, request, partial(self._upgrade, handshake, request, problem))
+        upgrade = partial(self._upgrade, handshake, request, problem)
+        self._hooks.ask(iter(self._options.process_request), handshake, request, upgrade)
 
     def _answer_to_check(self, path: str, handshake: PendingHandshake) -> Response:
         if path == "/healthz":
