@@ -6,8 +6,7 @@ import ssl
 from collections.abc import Sequence
 
 from ..errors import UsageError
-from ..server.certificates import Certificates, Files
-from ..server.pem import expect_file, load_authority
+from ..server.certificates import Certificates, Files, expect_file, load_authority
 
 
 def certificates_for(
