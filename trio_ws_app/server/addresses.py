@@ -13,6 +13,8 @@ from ..protocol.forwarded import hops
 from ..request import Headers
 from ..settings import UNIX, Settings
 
+LocalAddress = tuple[str, int | None] | None  # what a client has connected to
+
 _MAPPED = bytes(10) + b"\xff\xff"  # before an IPv4 address in IPv6's form (RFC 4291, section 2.5.5.2)
 _NETWORK = 8  # bytes of the IPv6 address that name the network; the others its owner chooses
 
@@ -71,7 +73,7 @@ def _socket_of(stream: trio.abc.AsyncResource) -> trio.socket.SocketType | None:
 
 
 @lru_cache(maxsize=64)  # few different ones, which many connections hold
-def local_address(address: object) -> tuple[str, int | None] | None:
+def local_address(address: object) -> LocalAddress:
     """The server's end of a connection, as ``getsockname`` gives it: host and port, or a path and None."""
     match address:
         case (str(host), int(port), *_):
@@ -82,7 +84,7 @@ def local_address(address: object) -> tuple[str, int | None] | None:
             return None
 
 
-def stream_local_address(stream: trio.abc.AsyncResource) -> tuple[str, int | None] | None:
+def stream_local_address(stream: trio.abc.AsyncResource) -> LocalAddress:
     """The server's end of ``stream``, None if it has no address."""
     sock = _socket_of(stream)
     try:

@@ -19,7 +19,7 @@ from .access_log import RefusedOrigins
 from .asgi_websockets import AsgiWebSockets
 from .connections import Connections
 from .core import Core
-from .exchanges import Exchanges, GoOn
+from .exchanges import Exchanges
 from .hooks import Hooks
 from .limits import Host, Users
 from .pending_handshake import PendingHandshake
@@ -37,16 +37,15 @@ class Dispatcher:
 
     Each request is decided on in a context of its own, a copy of the one in which this was made, and its
     handler gets a copy of that: so it sees what ``process_request`` has set, and no other request does.
-    ``go_on`` gets the transport of a request that the application of HTTP has answered.
     """
 
-    def __init__(self, core: Core, go_on: GoOn) -> None:
+    def __init__(self, core: Core) -> None:
         self._core = core
         self._options = options = core.options
         self._settings = options.settings
         self._users = Users(self._settings.max_connections_per_user)
         self.connections = Connections(core, self._users)
-        self.exchanges = Exchanges(core, go_on)
+        self.exchanges = Exchanges(core)
         self._asgi_websockets = (
             AsgiWebSockets(core, self.connections, self._accept) if options.handler is None else None
         )
