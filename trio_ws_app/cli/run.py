@@ -16,6 +16,7 @@ import trio
 from ..broker import Broker
 from ..errors import CloseCode
 from ..observability.inspection.snapshot import BrokerState
+from ..primitives import COMPILED
 from ..server.app import App
 from ..server.certificates import Certificates
 from ..server.server import Server
@@ -31,7 +32,6 @@ from .observability import serve_admin
 from .process import rest_collector, say
 from .shutdown import RELOAD, Shutdown
 from .systemd import Notifier
-from .version import report_missing_extensions
 
 RESTART = signal.SIGHUP
 MOST_PLACES = 5
@@ -139,7 +139,8 @@ def announce(config: Configuration) -> None:
         say(f"page at {url_of(first, f'http{tls}')}/")
     for sock in others:
         say(f"also listening on {url_of(sock, f'ws{tls}')}")
-    report_missing_extensions()  # not before: a mistake is one line
+    if not COMPILED:  # an installer hides a compilation that failed; not said before: a mistake is one line
+        logger.info("not compiled, so slower: 'pip install --verbose' says what the compiler met")
     if config.workers > 1 or config.broker_name != NONE:
         logger.info("ready", extra={"workers": config.workers, "broker": config.broker_name})
 
