@@ -11,10 +11,10 @@ import pytest
 import trustme
 from certificates import write_pair
 
+from trio_ws_app.cli.configuration import certificates_for
 from trio_ws_app.cli.listeners import bind_tcp, bind_unix
 from trio_ws_app.cli.looking import look
 from trio_ws_app.cli.observability import configure_observability, configure_tracing
-from trio_ws_app.cli.tls import certificates_for
 from trio_ws_app.cli.top_live import View
 from trio_ws_app.errors import UsageError
 from trio_ws_app.observability.inspection.snapshot import Query

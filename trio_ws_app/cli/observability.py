@@ -16,8 +16,8 @@ from ..observability.inspection.hook import Inspector
 from ..request import Request, Response
 from ..server.options import ProcessRequest
 from ..server.serving import serve
-from .inherited import Inherited
 from .listeners import Listening, bind_tcp, bind_unix, url_of
+from .worker import Inherited
 
 if TYPE_CHECKING:
     from ..observability.tracing import OpenTelemetry

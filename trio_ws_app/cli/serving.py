@@ -14,7 +14,6 @@ from click.core import ParameterSource
 from ..errors import UsageError
 from .configuration import Configuration, configure
 from .failure import exit_status
-from .inherited import inherited
 from .init import leave_process_1
 from .listeners import Listening, bind_tcp, bind_unix
 from .log_output import LogFile, LogWriter
@@ -26,6 +25,7 @@ from .run import run
 from .shutdown import Shutdown
 from .supervisor import MARGIN
 from .systemd import Notifier, activated_sockets
+from .worker import inherited
 from .workers import run_workers
 
 
