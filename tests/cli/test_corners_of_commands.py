@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -78,11 +79,11 @@ def test_a_socket_that_was_left_behind_is_replaced(tmp_path: Path) -> None:
     left = socket.socket(socket.AF_UNIX)
     left.bind(path)
     left.close()
-    with bind_unix(path) as first:
+    with closing(bind_unix(path)) as first:
         first.listen()
         with pytest.raises(UsageError, match=r"listens on the Unix socket .* already"):
             bind_unix(path)
-        with bind_unix(path, replace=True) as second:
+        with closing(bind_unix(path, replace=True)) as second:
             second.listen()
             with socket.socket(socket.AF_UNIX) as client:
                 client.connect(path)

@@ -93,8 +93,8 @@ async def _serve(config: Configuration, app: App, broker: Broker, state: _Run) -
         tracing=config.tracing,
     )
     async with trio.open_nursery() as nursery:
-        for listener in observability.listeners:
-            await nursery.start(serve_admin, listener)
+        for bind, hook in observability.listeners:
+            await nursery.start(serve_admin, bind, hook)
         if observability.measures_lag:
             nursery.start_soon(observability.inspector.measure_lag)
         if config.certificates is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def serve(
         listening = _bind_unix(unix, unix_mode, unix_owner, me)
     else:
         listening = bind_tcp(host, port, reuse_port=reuse_port)
-    with listening:
+    with closing(listening):
         if me is not None:
             become(me)
         notifier, log = Notifier(), LogWriter(file=None if log_file is None else LogFile(log_file))
