@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -102,7 +102,7 @@ def configure(
 
 def _pages(target: str, page: bool, static: str | None) -> list[ProcessRequest]:
     if static is not None:
-        if not Path(static).is_dir():
+        if not os.path.isdir(static):
             raise UsageError(f"--static: there is no directory {static}")
         return [static_files(static)]
     return [page_for(target)] if page and target in BUILT_IN else []

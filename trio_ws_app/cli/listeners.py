@@ -154,44 +154,34 @@ def bind_unix(
     is_abstract = path.startswith(_ABSTRACT)
     if is_abstract and (mode is not None or owner is not None):
         raise UsageError(f"the abstract Unix socket {path} has no file, so neither a mode nor an owner")
-    if not is_abstract:
-        _remove_stale(path, replace)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
+        if not is_abstract:
+            _remove_stale(path, replace)
         sock.bind("\0" + path[1:] if is_abstract else path)
         if mode is not None:
             os.chmod(path, mode)
         if owner is not None:
             os.chown(path, *owner)
+        return Listening([sock], path, file=None if is_abstract else os.lstat(path))
     except OSError as problem:
         sock.close()
         if problem.errno == errno.EADDRINUSE:
             raise UsageError(f"a server listens on the Unix socket {path} already") from None
         raise UsageError(f"cannot listen on the Unix socket {path}: {problem.strerror or problem}") from None
-    return Listening([sock], path, file=None if is_abstract else os.lstat(path))
 
 
 def _remove_stale(path: str, replace: bool) -> None:
     try:
-        if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            raise UsageError(f"cannot listen on the Unix socket {path}: another file has that name")
+        is_socket = stat.S_ISSOCK(os.lstat(path).st_mode)
     except FileNotFoundError:
         return
-    if replace:
-        os.unlink(path)
-        return
+    if not is_socket:
+        raise FileExistsError(errno.EEXIST, "another file has that name")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(_PROBE)
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
+        if replace or probe.connect_ex(path) == errno.ECONNREFUSED:
             os.unlink(path)
-        except TimeoutError:
-            pass
-        except OSError:
-            return
-        else:
-            raise UsageError(f"a server listens on the Unix socket {path} already")
 
 
 def url_of(sock: socket.socket, scheme: str) -> str:
