@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import errno
 import sys
-from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import click
 from click.core import ParameterSource
 
+from ..callbacks import leaves
 from ..errors import UsageError
 from ..observability.escaping import escaped
 from .process import open_standard_streams, say, spare_collector
@@ -42,22 +42,18 @@ class OneLineErrors(click.Group):
                 raise
             _exit_with(f"cannot write the output: {problem.strerror}", FAILED)
         except BaseException as problem:
-            found = list(mistakes(problem))
+            found = mistakes(problem)
             if not found:
                 raise
             _exit_with(str(found[0]))
         sys.exit(result if isinstance(result, int) else 0)
 
 
-def mistakes(problem: BaseException) -> Iterator[UsageError]:
+def mistakes(problem: BaseException) -> list[UsageError]:
     """The caller's mistakes, if nothing else than mistakes went wrong; nurseries wrap them in groups."""
-    if isinstance(problem, UsageError):
-        yield problem
-    elif isinstance(problem, BaseExceptionGroup):
-        _, others = problem.split(UsageError)
-        if others is None:
-            for inner in problem.exceptions:
-                yield from mistakes(inner)
+    parts = list(leaves(problem))
+    found = [part for part in parts if isinstance(part, UsageError)]
+    return found if len(found) == len(parts) else []
 
 
 def _message(problem: click.ClickException) -> str:

@@ -82,17 +82,13 @@ def open_standard_streams() -> None:
 
     Otherwise the next socket or epoll would get that number, and what is printed would go there.
     """
-    for descriptor in range(3):
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(descriptor)
         except OSError:
             _replace(descriptor)
-    if sys.stdin is None:
-        sys.stdin = open(0, closefd=False)  # noqa: SIM115  # open as long as the process is
-    if sys.stdout is None:
-        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
-    if sys.stderr is None:
-        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(descriptor, "w" if descriptor else "r", closefd=False))  # noqa: SIM115
 
 
 def say(line: str, *, err: bool = False) -> None:
