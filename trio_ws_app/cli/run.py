@@ -24,8 +24,7 @@ from ..server.serving import serve
 from ..server.tasks import running_place, users_places
 from .broker import NONE
 from .configuration import Configuration
-from .errors import FAILED
-from .failure import requested_status
+from .errors import FAILED, requested_status
 from .listeners import url_of
 from .log_output import FLUSH_TIMEOUT, LogWriter
 from .observability import serve_admin

@@ -14,7 +14,7 @@ from click.core import ParameterSource
 
 from ..errors import UsageError
 from .configuration import Configuration, configure
-from .failure import exit_status
+from .errors import exit_status
 from .init import leave_process_1
 from .listeners import Listening, bind_tcp, bind_unix
 from .log_output import LogFile, LogWriter

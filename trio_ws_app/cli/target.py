@@ -19,7 +19,7 @@ from ..broker import Broker
 from ..callbacks import is_async
 from ..errors import UsageError
 from ..server.app import App, as_app
-from .failure import own_frames
+from .errors import own_frames
 from .guesses import guess, names_a_file, own_file
 from .shutdown import Stopped
 
