@@ -7,7 +7,6 @@ import signal
 from signal import SIGBUS, SIGFPE, SIGILL, SIGKILL, SIGSEGV, SIGSTOP, SIGTTIN, SIGTTOU
 
 _FIRST = 1
-_NAMES = ("LISTEN_PID", "WATCHDOG_PID")  # say whose sockets and whose watchdog the variables beside them mean
 # Those of the kernel to this process itself, or that it can't wait for.
 _OWN = {SIGKILL, SIGSTOP, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTTIN, SIGTTOU}
 
@@ -26,7 +25,7 @@ def leave_process_1() -> None:
     child = os.fork()
     if child:
         os._exit(_attend(child, waited))
-    for name in _NAMES:
+    for name in ("LISTEN_PID", "WATCHDOG_PID"):  # whose sockets and watchdog those beside them mean
         if os.environ.get(name) == str(_FIRST):
             os.environ[name] = str(os.getpid())
     os.setsid()  # a Ctrl-C in the terminal comes once, from process 1

@@ -25,8 +25,7 @@ LONGEST_REST = 5.0
 # Parameters of glibc's mallopt(3).
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
-_KEPT = 64 * 1024 * 1024
-_LARGEST_ON_HEAP = 16 * 1024 * 1024
+_MIB = 1024 * 1024
 
 
 def keep_large_buffers() -> None:
@@ -37,8 +36,8 @@ def keep_large_buffers() -> None:
     """
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
-        mallopt(_M_MMAP_THRESHOLD, _LARGEST_ON_HEAP)
-        mallopt(_M_TRIM_THRESHOLD, _KEPT)
+        mallopt(_M_MMAP_THRESHOLD, 16 * _MIB)
+        mallopt(_M_TRIM_THRESHOLD, 64 * _MIB)
 
 
 def spare_collector() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -32,7 +31,6 @@ from .process import rest_collector, say
 from .shutdown import RELOAD, Shutdown
 from .systemd import Notifier
 
-RESTART = signal.SIGHUP
 MOST_PLACES = 5
 
 logger = logging.getLogger("trio_ws_app.cli")
@@ -152,7 +150,7 @@ async def _obey(signals: AsyncIterator[int], state: _Run, certificates: Certific
         state.notifier.ready()
         number = await anext(signals)
     if state.server is not None:
-        state.code = CloseCode.SERVICE_RESTART if number == RESTART else CloseCode.GOING_AWAY
+        state.code = CloseCode.SERVICE_RESTART if number == RELOAD else CloseCode.GOING_AWAY
         state.stop_requested.set()
         await anext(signals)
         state.server.cancel()
