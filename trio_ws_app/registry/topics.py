@@ -129,10 +129,11 @@ class _Topic:
         self, feed: Feed, follower: Receiver, since: Position | None, last: int, history: History | None
     ) -> Following:
         """Send what the follower has missed, as fast as its peer takes it, then let it have what is live."""
-        if follower in self.followers:  # what it has missed cannot come any more before what is live
+        if follower in self.followers:
             position = (await feed.recover(None)).position
-            self.followers[follower] += 1
-            return Following(None if since is None else False, position)
+            if follower in self.followers:  # what it has missed cannot come any more before what is live
+                self.followers[follower] += 1
+                return Following(None if since is None else False, position)
         if since is None and not last and history is not None:
             # Read only to know where this begins, so that nothing after it can be missed unnoticed.
             recovery = attrs.evolve(await feed.recover(None, 1), items=())
