@@ -123,8 +123,6 @@ class _Topic:
         self.excluded[publish_id] = tuple(excluded)
         return publish_id
 
-    # -- followers
-
     async def begin(
         self, feed: Feed, follower: Receiver, since: Position | None, last: int, history: History | None
     ) -> Following:
@@ -139,19 +137,18 @@ class _Topic:
             recovery = attrs.evolve(await feed.recover(None, 1), items=())
         else:
             recovery = await feed.recover(since, last)
-        began = Following(recovery.recovered, recovery.position)
+        recovered = recovery.recovered
         while recovery.items:
             is_whole = await self._send_missed(follower, recovery)
-            began = attrs.evolve(began, recovered=began.recovered and is_whole)
+            recovered = recovered and is_whole
             if recovery.position is None:
                 break
             recovery = await feed.recover(recovery.position)
-            began = attrs.evolve(began, position=recovery.position)
         if not self.followers:
             feed.add(self)
             self.feed = feed
         self.followers[follower] = self.followers.get(follower, 0) + 1
-        return began
+        return Following(recovered, recovery.position)
 
     async def _send_missed(self, follower: Receiver, recovery: Recovery) -> bool:
         """Send all items; whether there was no gap. A checkpoint only if there are messages among them."""
