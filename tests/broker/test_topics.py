@@ -123,7 +123,7 @@ async def test_following_twice_brings_each_message_once(broker: ws.Broker) -> No
 
 
 async def test_the_first_block_may_end_while_the_second_begins() -> None:
-    """A member that follows a topic again gets what is live, also if it has left the first block meanwhile."""
+    """Following again while the first block is left gets what is live, as following anew does."""
     broker, member, go_on = SlowBroker(), FakeMember(), trio.Event()
     broker.acknowledge.set()
     topics = topics_on(broker)
