@@ -59,12 +59,19 @@ def _places(where: tuple[str, ...]) -> list[str]:
     places: list[str] = []
     for place in where:
         if os.path.isdir(place):
-            places += sorted(str(path) for path in Path(place).iterdir() if path.is_socket())
+            places += _sockets(Path(place))
         else:
             places.append(place)
     if not places:
         raise UsageError(f"there is no control socket in {' '.join(where)}")
     return places
+
+
+def _sockets(directory: Path) -> list[str]:
+    try:
+        return sorted(str(path) for path in directory.iterdir() if path.is_socket())
+    except OSError as problem:
+        raise UsageError(f"cannot look for control sockets in {directory}: {problem.strerror}") from None
 
 
 def _require_rich() -> None:
