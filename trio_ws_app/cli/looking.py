@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from functools import partial
@@ -41,7 +40,7 @@ def look(
         snapshots = [fetch(place, query, token) for place in places]
         if as_json:
             for snapshot in snapshots:
-                click.echo(json.dumps(to_json(snapshot)))
+                click.echo(to_json(snapshot))
         else:
             from .top_view import print_once
 

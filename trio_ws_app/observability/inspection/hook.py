@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-import json
 from collections.abc import Callable
 
 import trio
@@ -74,8 +73,8 @@ class Inspector:
             return Response(400, f"{problem}\n")
         if snapshot is None:
             return _STARTING
-        body = json.dumps(to_json(snapshot))
-        return Response(200, body, {"Content-Type": "application/json", "Cache-Control": "no-store"})
+        headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+        return Response(200, to_json(snapshot), headers)
 
 
 def parse_query(request: Request) -> Query:
