@@ -21,11 +21,12 @@ import trio
 from hiredis import PushNotification
 
 from .redis_errors import ConnectionLost, NotSent, RedisError, reason_of, refusal
-from .redis_url import RedisTimeouts
+from .redis_patience import RedisTimeouts
 
 Reply = object  # None, int, float, bool, bytes, or a list or dict of these; a RedisError if Redis refuses
 OnReply = Callable[[Reply], object]
 OnMessage = Callable[[bytes, bytes], object]  # channel, payload
+OnDropped = Callable[[bytes], object]  # channel
 
 _INCOMPLETE: Final = object()
 _RECEIVE_SIZE: Final = 64 * 1024
@@ -124,7 +125,7 @@ class RedisConnection:
         self._end = self._end or why
         self._scope.cancel()
 
-    async def run(self, on_message: OnMessage, on_dropped: Callable[[bytes], object]) -> str:
+    async def run(self, on_message: OnMessage, on_dropped: OnDropped) -> str:
         """Carry everything until the connection ends, and return why it did, in one line.
 
         ``on_message`` gets each message, ``on_dropped`` each channel whose subscription Redis ended by
@@ -158,7 +159,7 @@ class RedisConnection:
         self._heard = trio.current_time()
         return data
 
-    async def _read(self, on_message: OnMessage, on_dropped: Callable[[bytes], object]) -> None:
+    async def _read(self, on_message: OnMessage, on_dropped: OnDropped) -> None:
         while True:
             self._parser.feed(await self._receive())
             left, turn_ends = _TURN, time.perf_counter() + _TURN_SECONDS
@@ -176,7 +177,7 @@ class RedisConnection:
                     self._heard = trio.current_time()  # a task that is busy with messages has not lost Redis
                     left, turn_ends = _TURN, time.perf_counter() + _TURN_SECONDS
 
-    def _handle(self, item: Reply, on_dropped: Callable[[bytes], object]) -> None:
+    def _handle(self, item: Reply, on_dropped: OnDropped) -> None:
         if isinstance(item, PushNotification):
             kind, channel = item[:2]
             if not self._expected or self._expected[0].pushed != (kind, channel):
