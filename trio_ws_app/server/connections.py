@@ -9,7 +9,7 @@ import attrs
 import trio
 from trio.lowlevel import ParkingLot, enable_ki_protection
 
-from ..callbacks import await_interruptible
+from ..callbacks import await_interruptible, call_interruptible
 from ..errors import CloseCode
 from ..wire.connection import WireConnection
 from ..wire.deadlines import Deadline
@@ -17,6 +17,7 @@ from .access_log import log_closed
 from .containment import close_code_for, is_cancelled
 from .core import Core
 from .limits import Host, Users
+from .tracing import containing_tracing
 
 
 @attrs.frozen
@@ -97,7 +98,8 @@ class Connections:
     def close_code(self, error: BaseException, connection: WireConnection) -> int | None:
         """The code to close with after the handler has raised ``error``, or None if it was cancelled."""
         if self._tracing is not None:
-            self._tracing.failed(connection, error)
+            with containing_tracing():
+                call_interruptible(self._tracing.failed, connection, error)
         if is_cancelled(error):
             return None
         if self._core.stop.ended_by(error):
@@ -107,7 +109,8 @@ class Connections:
     def _handler_has_ended(self, connection: WireConnection) -> None:
         del self.live[connection]
         if self._tracing is not None:
-            self._tracing.ended(connection)
+            with containing_tracing():
+                call_interruptible(self._tracing.ended, connection)
         if connection.closing.gone_at >= 0:
             gone_for = connection.engine.now() - connection.closing.gone_at
             self._core.counters.cancel_latency.observe(gone_for)

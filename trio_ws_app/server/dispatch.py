@@ -8,6 +8,7 @@ from functools import partial
 
 from trio.lowlevel import enable_ki_protection
 
+from ..callbacks import call_interruptible
 from ..protocol.deflate import PerMessageDeflate
 from ..protocol.handshake import upgrade_problem
 from ..protocol.plain_http import asks_for_websocket, http_problem
@@ -18,10 +19,11 @@ from .access_log import RefusedOrigins
 from .asgi_websockets import AsgiWebSockets
 from .connections import Connections
 from .core import Core
-from .exchanges import Exchanges, GoOn
+from .exchanges import Exchanges
 from .hooks import Hooks
 from .limits import Host, Users
 from .pending_handshake import PendingHandshake
+from .tracing import containing_tracing
 
 DRAINING = Response(503, "draining\n", {"Retry-After": "1"})
 FULL = Response(503, "full\n", {"Retry-After": "5"})
@@ -35,20 +37,18 @@ class Dispatcher:
 
     Each request is decided on in a context of its own, a copy of the one in which this was made, and its
     handler gets a copy of that: so it sees what ``process_request`` has set, and no other request does.
-    ``go_on`` gets the transport of a request that the application of HTTP has answered.
     """
 
-    def __init__(self, core: Core, go_on: GoOn) -> None:
-        options = core.options
+    def __init__(self, core: Core) -> None:
         self._core = core
-        self._users = Users(options.settings.max_connections_per_user)
+        self._options = options = core.options
+        self._settings = options.settings
+        self._users = Users(self._settings.max_connections_per_user)
         self.connections = Connections(core, self._users)
-        self.exchanges = Exchanges(core, go_on)
+        self.exchanges = Exchanges(core)
         self._asgi_websockets = (
             AsgiWebSockets(core, self.connections, self._accept) if options.handler is None else None
         )
-        self._settings = options.settings
-        self._serves_http = options.http is not None
         self._hooks = Hooks(core)
         self._tracing = options.tracing
         self._connection_type = WireConnection if self._tracing is None else self._tracing.connection_type
@@ -62,9 +62,11 @@ class Dispatcher:
 
     def _decide(self, handshake: PendingHandshake, request: Request) -> None:
         if self._tracing is not None:
-            handshake.trace = self._tracing.begin(request)
-        if self._serves_http and not asks_for_websocket(handshake.head):
-            self._hooks.ask_about_http(handshake, request, partial(self._exchange, handshake, request))
+            with containing_tracing():
+                handshake.trace = call_interruptible(self._tracing.begin, request)
+        if self._options.http is not None and not asks_for_websocket(handshake.head):
+            exchange = partial(self._exchange, handshake, request)
+            self._hooks.ask(iter(self._options.http_hooks), handshake, request, exchange)
             return
         check = _CHECKS.get(request.path)
         if check is not None:
@@ -73,7 +75,8 @@ class Dispatcher:
         problem = upgrade_problem(handshake.head, self._settings)
         if problem is None:
             handshake.has_place = self._core.places.take(handshake.client.group)
-        self._hooks.ask(handshake, request, partial(self._upgrade, handshake, request, problem))
+        upgrade = partial(self._upgrade, handshake, request, problem)
+        self._hooks.ask(iter(self._options.process_request), handshake, request, upgrade)
 
     def _answer_to_check(self, path: str, handshake: PendingHandshake) -> Response:
         if path == "/healthz":

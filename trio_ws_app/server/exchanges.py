@@ -27,13 +27,11 @@ logger = logging.getLogger("trio_ws_app.server")
 
 _WINDOW = 10.0  # seconds over which the rate of a body is measured
 
-GoOn = Callable[[PendingHandshake, HttpLink], None]
-
 
 class Exchanges:
-    """Runs the application for requests; ``go_on`` gets the transport after the answer."""
+    """Runs the application for requests."""
 
-    def __init__(self, core: Core, go_on: GoOn) -> None:
+    def __init__(self, core: Core) -> None:
         settings, deadlines = core.options.settings, core.engine.deadlines
         rate = settings.min_body_rate
         self.now = core.engine.now
@@ -44,7 +42,6 @@ class Exchanges:
         self._handshakes: dict[HttpLink, PendingHandshake] = {}  # of those with a transport
         self._core = core
         self._application = core.options.http
-        self._go_on = go_on
         self._until_none = ParkingLot()
 
     def start(
@@ -120,7 +117,7 @@ class Exchanges:
         else:
             self._core.counters.answered[exchange.answer.status] += 1
         log_answered(exchange, self.now())
-        self._go_on(handshake, exchange)
+        handshake.answered(exchange.inflow.trailing, exchange.answer.keep_alive and not self.is_stopping())
 
     def lost(self, exchange: HttpLink) -> None:
         self._handshakes.pop(exchange).end_trace(None)

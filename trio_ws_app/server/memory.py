@@ -50,5 +50,3 @@ def _relieve(most: int, waiting: dict[WireConnection, int]) -> int:
         if total <= most:
             break
     return ended
-
-

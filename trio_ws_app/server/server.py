@@ -31,12 +31,14 @@ class Server:
 
     def __init__(self, admission: Admission, sockets: Sequence[socket.socket], entrance: Entrance) -> None:
         self._entrance = entrance
-        self.settings = admission.settings
+        self.settings = admission.core.options.settings
         self.sockets = sockets
         self._port = _tcp_port(sockets)
         self._admission = admission
         self._core = admission.core
         self._stop = admission.core.stop
+        self._connections = admission.dispatcher.connections
+        self._exchanges = admission.dispatcher.exchanges
 
     @property
     def port(self) -> int:
@@ -48,7 +50,7 @@ class Server:
     @property
     def connections(self) -> frozenset[WireConnection]:
         """The live connections, at this instant."""
-        return frozenset(self._admission.connections.live)
+        return frozenset(self._connections.live)
 
     @property
     def draining(self) -> bool:
@@ -66,7 +68,10 @@ class Server:
 
     def statistics(self) -> Statistics:
         """What the server has counted so far."""
-        live, requests = list(self._admission.connections.live), len(self._admission.exchanges.live)
+        live, requests = (
+            list(self._connections.live),
+            len(self._exchanges.live),
+        )
         return self._core.counters.statistics(self._core.engine, live, requests)
 
     async def drain(
@@ -127,9 +132,9 @@ class Server:
             background.start_soon(self._stop.end_grace)
             await trio.lowlevel.checkpoint_if_cancelled()
             self._admission.drop_idle()
-            await close_all(self._admission.connections.live, self._stop.shutdown)
-            await self._admission.connections.wait_none()
-            await self._admission.exchanges.wait_none()
+            await close_all(self._connections.live, self._stop.shutdown)
+            await self._connections.wait_none()
+            await self._exchanges.wait_none()
             await self._wait_for_handshakes()
         self._admission.refuse_pending()
         nursery.cancel_scope.cancel()
@@ -176,7 +181,9 @@ async def run_server(
                     entrance = Entrance(listeners, sockets, admission, background)
                     background.start_soon(entrance.accept)
                     if (most := options.settings.max_memory) is not None:
-                        background.start_soon(keep_within, most, admission.connections.open, core.counters)
+                        background.start_soon(
+                            keep_within, most, admission.dispatcher.connections.open, core.counters
+                        )
                     server = Server(admission, sockets, entrance)
                     task_status.started(server)
                     await server.run_until_stopped(nursery, background)
