@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import ExitStack
 
 from trio.lowlevel import enable_ki_protection
@@ -17,24 +17,18 @@ from ..wire.connection import WireConnection
 from .connections import Connections
 from .containment import BROKEN, STOPPING, is_cancelled, says_client_is_gone
 from .core import Core
-from .limits import Host
 from .masking import masked
 from .pending_handshake import PendingHandshake
 
 logger = logging.getLogger("trio_ws_app.server")
 
-Start = Callable[[WireConnection, Host], None]
-Connect = Callable[[PendingHandshake, Request, Start], WireConnection]
-
 
 class AsgiWebSockets:
-    """Runs the application for handshakes; ``connect`` accepts one of them."""
+    """Runs the application for handshakes."""
 
-    def __init__(self, core: Core, connections: Connections, connect: Connect) -> None:
+    def __init__(self, core: Core, connections: Connections) -> None:
         self._core = core
-        self._application = core.options.http
         self._connections = connections
-        self._connect = connect
 
     def start(self, handshake: PendingHandshake, request: Request) -> None:
         """Have the application answer a handshake that could be accepted."""
@@ -42,14 +36,15 @@ class AsgiWebSockets:
 
     @enable_ki_protection
     async def _serve(self, handshake: PendingHandshake, request: Request) -> None:
-        assert self._application is not None
+        application = self._core.options.http
+        assert application is not None
         with ExitStack() as until_end:
             session = self._session(handshake, request, until_end)
             scope = websocket_scope(request, self._core.options.state, session)
             code: int | None = CloseCode.NORMAL
             try:
                 with session.scope:
-                    await await_interruptible(self._application(scope, session.receive, session.send))
+                    await await_interruptible(application(scope, session.receive, session.send))
                 if session.connection is None and handshake.is_undecided:
                     raise RuntimeError("the application has neither accepted nor refused the WebSocket")
             except BaseException as error:
@@ -63,7 +58,7 @@ class AsgiWebSockets:
         def accept(subprotocol: str | None, headers: Iterable[tuple[str, str]]) -> WireConnection:
             request.upgrade.subprotocol = subprotocol
             request.upgrade.headers += headers
-            connection = self._connect(handshake, request, self._connections.begin)
+            connection = self._connections.accept(handshake, request)
             handshake.on_lost = None
             if self._core.options.cancel_on_disconnect:
                 until_end.enter_context(connection.cancel_when_gone(session.scope))

@@ -41,7 +41,6 @@ class Exchanges:
         self.live: dict[Exchange, Host] = {}  # the host of each whose task has not ended
         self._handshakes: dict[HttpLink, PendingHandshake] = {}  # of those with a transport
         self._core = core
-        self._application = core.options.http
         self._until_none = ParkingLot()
 
     def start(
@@ -70,10 +69,11 @@ class Exchanges:
 
     @enable_ki_protection
     async def _serve(self, exchange: Exchange, scope: Scope) -> None:
-        assert self._application is not None
+        application = self._core.options.http
+        assert application is not None
         try:
             with exchange.scope:
-                await await_interruptible(self._application(scope, exchange.receive, exchange.send))
+                await await_interruptible(application(scope, exchange.receive, exchange.send))
             if not exchange.answer.complete and not exchange.gone:
                 raise RuntimeError("the application has returned without a whole answer")
         except BaseException as error:
