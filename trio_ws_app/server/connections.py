@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import attrs
 import trio
-from trio.lowlevel import ParkingLot, enable_ki_protection
+from trio.lowlevel import enable_ki_protection
 
 from ..callbacks import await_interruptible, call_interruptible
 from ..errors import CloseCode
@@ -48,7 +48,6 @@ class Connections:
         self.users = Users(core.options.settings.max_connections_per_user)
         self._core = core
         self._options = core.options
-        self._until_none = ParkingLot()
 
     def accept(self, handshake: PendingHandshake, request: Request) -> WireConnection:
         """Answer with 101, and serve the connection if there is a handler, in a copy of the current context.
@@ -86,11 +85,6 @@ class Connections:
         if most is not None:
             end = self._core.engine.now() + most * random.uniform(0.9, 1.1)
             self.open[connection] = self._core.engine.deadlines.at(end, _AgeLimit(connection))
-
-    async def wait_none(self) -> None:
-        """Wait until there are no connections."""
-        while self.open:
-            await self._until_none.park()
 
     @enable_ki_protection
     async def _serve(self, connection: WireConnection, host: Host, handler: Handler) -> None:
@@ -145,7 +139,7 @@ class Connections:
         self.users.leave(connection.request)
         connection.engine.deadlines.cancel(self.open.pop(connection))
         if not self.open:
-            self._until_none.unpark_all()
+            self._core.until_none.unpark_all()
         log_closed(connection)
 
     async def _close(self, connection: WireConnection, code: int) -> None:

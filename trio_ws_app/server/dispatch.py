@@ -13,10 +13,9 @@ from ..protocol.plain_http import asks_for_websocket, http_problem
 from ..protocol.refusal import Refusal
 from ..request import Request, Response
 from .access_log import RefusedOrigins
-from .asgi_websockets import AsgiWebSockets
+from .asgi_tasks import AsgiWebSockets, Exchanges
 from .connections import Connections
 from .core import Core
-from .exchanges import Exchanges
 from .hooks import Hooks
 from .pending_handshake import PendingHandshake
 from .tracing import containing_tracing
