@@ -243,7 +243,7 @@ def test_what_peers_say_is_shown_escaped(capsys: pytest.CaptureFixture[str]) -> 
     )  # fmt: skip
     task = TaskNode(f"task{evil}", Place(f"file{evil}", 1, "function", f"text{evil}"), [])
     console = Console(force_terminal=True, width=400)
-    console.print(top_view.connection_table([row]), top_view.facts(row, f"1{evil}"))
+    console.print(top_view.connection_table([row], {}), top_view.facts(row, f"1{evil}"))
     console.print(top_tasks.task_view(task))
     view = View(Query(), problem=f"problem{evil}")
     console.print(view.draw(console))
