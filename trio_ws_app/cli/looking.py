@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from functools import partial
@@ -41,7 +40,7 @@ def look(
         snapshots = [fetch(place, query, token) for place in places]
         if as_json:
             for snapshot in snapshots:
-                click.echo(json.dumps(to_json(snapshot)))
+                click.echo(to_json(snapshot))
         else:
             from .top_view import print_once
 
@@ -59,12 +58,19 @@ def _places(where: tuple[str, ...]) -> list[str]:
     places: list[str] = []
     for place in where:
         if os.path.isdir(place):
-            places += sorted(str(path) for path in Path(place).iterdir() if path.is_socket())
+            places += _sockets(Path(place))
         else:
             places.append(place)
     if not places:
         raise UsageError(f"there is no control socket in {' '.join(where)}")
     return places
+
+
+def _sockets(directory: Path) -> list[str]:
+    try:
+        return sorted(str(path) for path in directory.iterdir() if path.is_socket())
+    except OSError as problem:
+        raise UsageError(f"cannot look for control sockets in {directory}: {problem.strerror}") from None
 
 
 def _require_rich() -> None:
