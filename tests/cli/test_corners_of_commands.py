@@ -5,16 +5,17 @@ from __future__ import annotations
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import trustme
 from certificates import write_pair
 
+from trio_ws_app.cli.configuration import certificates_for
 from trio_ws_app.cli.listeners import bind_tcp, bind_unix
 from trio_ws_app.cli.looking import look
 from trio_ws_app.cli.observability import configure_observability, configure_tracing
-from trio_ws_app.cli.tls import certificates_for
 from trio_ws_app.cli.top_live import View
 from trio_ws_app.errors import UsageError
 from trio_ws_app.observability.inspection.snapshot import Query
@@ -78,11 +79,11 @@ def test_a_socket_that_was_left_behind_is_replaced(tmp_path: Path) -> None:
     left = socket.socket(socket.AF_UNIX)
     left.bind(path)
     left.close()
-    with bind_unix(path) as first:
+    with closing(bind_unix(path)) as first:
         first.listen()
         with pytest.raises(UsageError, match=r"listens on the Unix socket .* already"):
             bind_unix(path)
-        with bind_unix(path, replace=True) as second:
+        with closing(bind_unix(path, replace=True)) as second:
             second.listen()
             with socket.socket(socket.AF_UNIX) as client:
                 client.connect(path)

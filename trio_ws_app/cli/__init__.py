@@ -6,15 +6,18 @@ mistake and the other commands need not wait for that.
 
 from __future__ import annotations
 
-import click
+import platform
 
+import click
+import trio
+
+from ..primitives import COMPILED
 from .connect import connect_command
-from .errors import OneLineErrors
+from .errors import PROGRAM, OneLineErrors
 from .publish import publish_command
 from .serve import serve_command
 from .token import token_command
 from .top import top_command
-from .version import show_version
 
 _EXAMPLES = """\b
 Examples:
@@ -25,18 +28,19 @@ Examples:
   trio-ws-app top app.sock               look into a server that has --control app.sock
 """
 
-
+_VERSION = (
+    f"{PROGRAM} %(version)s, {'compiled' if COMPILED else 'not compiled'}, "
+    f"{platform.python_implementation()} {platform.python_version()}, Trio {trio.__version__}, "
+    f"{platform.system()} {platform.machine()}"
+)
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 @click.group(cls=OneLineErrors, epilog=_EXAMPLES, context_settings=_CONTEXT)
-@click.option(
-    "--version",
+@click.version_option(
+    package_name=PROGRAM,
+    message=_VERSION,
     help="Show the version, whether it is compiled, and what it runs on.",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=show_version,
 )
 def main() -> None:
     """A WebSocket application server for Trio: one connection is one nursery."""

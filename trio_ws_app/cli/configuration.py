@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import ssl
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -11,16 +12,15 @@ import attrs
 from ..apps import BUILT_IN
 from ..errors import UsageError
 from ..pages import page_for, static_files
-from ..server.certificates import Certificates
+from ..server.certificates import Certificates, Files, expect_file, load_authority
 from ..server.options import ProcessRequest
 from ..settings import Settings
 from .broker import OpenBroker, broker_for, broker_name
-from .inherited import Inherited
 from .listeners import Listening
 from .observability import Observability, configure_observability, configure_tracing
 from .options import settings_from
 from .target import Application, load
-from .tls import certificates_for
+from .worker import Inherited
 
 if TYPE_CHECKING:
     from ..observability.tracing import OpenTelemetry
@@ -101,7 +101,49 @@ def configure(
 
 def _pages(target: str, page: bool, static: str | None) -> list[ProcessRequest]:
     if static is not None:
-        if not Path(static).is_dir():
+        if not os.path.isdir(static):
             raise UsageError(f"--static: there is no directory {static}")
         return [static_files(static)]
     return [page_for(target)] if page and target in BUILT_IN else []
+
+
+def certificates_for(
+    chains: Sequence[str], keys: Sequence[str], client_ca: str | None, minimum_version: str
+) -> Certificates | None:
+    """What ``--tls-cert`` and ``--tls-key`` (PEM files) stand for, or None without them.
+
+    ``minimum_version`` is as in "1.2".
+
+    Raises UsageError for a file that is missing, is no PEM, is encrypted, or does not fit its other half.
+    """
+    if not chains and (keys or client_ca):
+        raise UsageError(f"{'--tls-key' if keys else '--tls-client-ca'} needs --tls-cert as well")
+    if keys and len(keys) != len(chains):
+        raise UsageError(f"give a --tls-key for each --tls-cert: there are {len(keys)} for {len(chains)}")
+    if not chains:
+        return None
+    if client_ca is not None:
+        _expect_readable("--tls-client-ca", [client_ca])
+        try:
+            load_authority(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), client_ca)
+        except ssl.SSLError as problem:
+            raise UsageError(f"--tls-client-ca: {problem}") from None
+    _expect_readable("--tls-cert", chains)
+    _expect_readable("--tls-key", keys)
+    files: list[Files] = list(zip(chains, keys, strict=True)) if keys else [(chain, None) for chain in chains]
+    version = ssl.TLSVersion[f"TLSv{minimum_version.replace('.', '_')}"]
+    try:
+        return Certificates(*files, client_ca=client_ca, minimum_version=version)
+    except ImportError:
+        needs = "more than one --tls-cert needs cryptography: pip install 'trio-ws-app[tls]'"
+        raise UsageError(needs) from None
+    except (OSError, ValueError) as problem:
+        raise UsageError(str(problem)) from None
+
+
+def _expect_readable(option: str, paths: Sequence[str]) -> None:
+    for path in paths:
+        try:
+            expect_file(path)
+        except OSError as problem:
+            raise UsageError(f"{option}: cannot read {path}: {problem.strerror}") from None

@@ -1,15 +1,19 @@
-"""Every mistake of the caller's is one line on standard error and exit status 2."""
+"""What becomes of errors: a line on standard error, the application's own frames, and the exit status."""
 
 from __future__ import annotations
 
 import errno
+import os
 import sys
-from collections.abc import Iterator
+import traceback
+from functools import cache
 from typing import Any, NoReturn
 
 import click
+import trio
 from click.core import ParameterSource
 
+from ..callbacks import leaves
 from ..errors import UsageError
 from ..observability.escaping import escaped
 from .process import open_standard_streams, say, spare_collector
@@ -18,6 +22,12 @@ PROGRAM = "trio-ws-app"
 FAILED = 1
 MISTAKE = 2
 INTERRUPTED = 130
+
+_PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
+_APPS = _PACKAGE + "apps" + os.sep
+
+# A BaseException of the application's own is a failure: a panic in Rust arrives as one.
+_NO_FAILURES = (UsageError, SystemExit, KeyboardInterrupt, trio.Cancelled)
 
 
 class OneLineErrors(click.Group):
@@ -42,22 +52,18 @@ class OneLineErrors(click.Group):
                 raise
             _exit_with(f"cannot write the output: {problem.strerror}", FAILED)
         except BaseException as problem:
-            found = list(mistakes(problem))
+            found = mistakes(problem)
             if not found:
                 raise
             _exit_with(str(found[0]))
         sys.exit(result if isinstance(result, int) else 0)
 
 
-def mistakes(problem: BaseException) -> Iterator[UsageError]:
+def mistakes(problem: BaseException) -> list[UsageError]:
     """The caller's mistakes, if nothing else than mistakes went wrong; nurseries wrap them in groups."""
-    if isinstance(problem, UsageError):
-        yield problem
-    elif isinstance(problem, BaseExceptionGroup):
-        _, others = problem.split(UsageError)
-        if others is None:
-            for inner in problem.exceptions:
-                yield from mistakes(inner)
+    parts = list(leaves(problem))
+    found = [part for part in parts if isinstance(part, UsageError)]
+    return found if len(found) == len(parts) else []
 
 
 def _message(problem: click.ClickException) -> str:
@@ -72,3 +78,76 @@ def _message(problem: click.ClickException) -> str:
 def _exit_with(message: str, status: int = MISTAKE) -> NoReturn:
     say(f"{PROGRAM}: {escaped(' '.join(message.split()))}", err=True)
     sys.exit(status)
+
+
+def exit_status(error: BaseException, target: str) -> int:
+    """The exit status for what came out of the event loop; failures are printed.
+
+    ``SystemExit`` means what it says, also when it comes in groups. Raises ``error`` if nothing but
+    mistakes of the caller's is in it.
+    """
+    parts = list(leaves(error))
+    failures = [part for part in parts if not isinstance(part, _NO_FAILURES)]
+    for failure in failures:
+        say(f"{PROGRAM}: {target} failed: {_described(failure)}", err=True)
+    requests = [part for part in parts if isinstance(part, SystemExit | KeyboardInterrupt)]
+    if requests:
+        if isinstance(code := getattr(requests[0], "code", None), str):
+            say(escaped(code), err=True)
+        return requested_status(requests[0])
+    if failures:
+        return FAILED
+    raise error
+
+
+def requested_status(request: SystemExit | KeyboardInterrupt) -> int:
+    """The exit status that is asked for, as the interpreter reads it: nothing is 0, and a text is 1."""
+    if isinstance(request, KeyboardInterrupt):
+        return INTERRUPTED
+    if isinstance(request.code, str):
+        return FAILED
+    return request.code or 0
+
+
+def _described(error: BaseException) -> str:
+    """The exception in one line, then where it comes from, then the same of what caused it."""
+    texts, told = [_described_alone(error)], {id(error)}
+    # One that is raised out of its group is in what caused it.
+    while (cause := _cause(error)) is not None and id(cause) not in told:
+        texts.append(f"after {_described_alone(cause)}")
+        told.add(id(cause))
+        error = cause
+    return "\n".join(texts)
+
+
+def _described_alone(error: BaseException) -> str:
+    line = escaped("".join(traceback.format_exception_only(error)).strip())
+    frames = "".join(traceback.format_list(own_frames(error))).rstrip()
+    return f"{line}\n{frames}" if frames else line
+
+
+def _cause(error: BaseException) -> BaseException | None:
+    """What ``error`` was raised from, or while it was handled; of a group, the first failure in it."""
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    parts = () if cause is None else leaves(cause)
+    return next((part for part in parts if not isinstance(part, trio.Cancelled)), None)
+
+
+def own_frames(error: BaseException) -> list[traceback.FrameSummary]:
+    """The application's frames; all of them if there is none of those, since then the fault may be ours."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return [frame for frame in frames if _is_own(frame.filename)] or list(frames)
+
+
+def _is_own(file: str) -> bool:
+    if file.startswith(_PACKAGE):
+        return file.startswith(_APPS)
+    return not file.startswith(_not_the_applications())
+
+
+@cache
+def _not_the_applications() -> tuple[str, ...]:
+    import sysconfig
+
+    libraries = (sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+    return *(path + os.sep for path in (os.path.dirname(trio.__file__), *libraries)), "<frozen "

@@ -17,7 +17,7 @@ def own_file(name: str) -> str:
     with suppress(OSError, ValueError, SyntaxError):
         defined = compile(Path(f"{module}.py").read_bytes(), module, "exec").co_names  # it is not run
         usual = [name for name in _USUAL_NAMES if name in defined]
-        return f": did you mean {_dotted(module)}:{(usual or ['name'])[0]}?"
+        return f": did you mean {module.replace('/', '.')}:{(usual or ['name'])[0]}?"
     return ""
 
 
@@ -27,7 +27,7 @@ def names_a_file(path: str, name: str) -> str:
     folder, _, last = module.rpartition("/")
     if module.startswith((".", "/")):
         return f"a target is no path: run this in {folder or '/'}, with {last}:{name}"
-    return f"a target is no path: the module is {_dotted(module)}:{name}"
+    return f"a target is no path: the module is {module.replace('/', '.')}:{name}"
 
 
 def guess(name: str, known: Iterable[str], prefix: str = "") -> str:
@@ -35,7 +35,3 @@ def guess(name: str, known: Iterable[str], prefix: str = "") -> str:
     by_lower = {name.lower(): name for name in known}
     near = difflib.get_close_matches(name.lower(), by_lower, 1)
     return f": did you mean {prefix}{by_lower[near[0]]}?" if near else ""
-
-
-def _dotted(module: str) -> str:
-    return module.replace("/", ".")

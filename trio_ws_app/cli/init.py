@@ -4,20 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+from signal import SIGBUS, SIGFPE, SIGILL, SIGKILL, SIGSEGV, SIGSTOP, SIGTTIN, SIGTTOU
 
 _FIRST = 1
-_NAMES = ("LISTEN_PID", "WATCHDOG_PID")  # say whose sockets and whose watchdog the variables beside them mean
 # Those of the kernel to this process itself, or that it can't wait for.
-_OWN = {
-    signal.SIGKILL,
-    signal.SIGSTOP,
-    signal.SIGSEGV,
-    signal.SIGBUS,
-    signal.SIGFPE,
-    signal.SIGILL,
-    signal.SIGTTIN,
-    signal.SIGTTOU,
-}
+_OWN = {SIGKILL, SIGSTOP, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTTIN, SIGTTOU}
 
 
 def leave_process_1() -> None:
@@ -34,7 +25,7 @@ def leave_process_1() -> None:
     child = os.fork()
     if child:
         os._exit(_attend(child, waited))
-    for name in _NAMES:
+    for name in ("LISTEN_PID", "WATCHDOG_PID"):  # whose sockets and watchdog those beside them mean
         if os.environ.get(name) == str(_FIRST):
             os.environ[name] = str(os.getpid())
     os.setsid()  # a Ctrl-C in the terminal comes once, from process 1
@@ -48,15 +39,7 @@ def _attend(child: int, waited: set[signal.Signals]) -> int:
         if number != signal.SIGCHLD:
             os.kill(child, number)
             continue
-        while (ended := _next_ended()) is not None:
+        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
             if ended[0] == child:
                 status = os.waitstatus_to_exitcode(ended[1])
                 return status if status >= 0 else 128 - status  # as shells say it
-
-
-def _next_ended() -> tuple[int, int] | None:
-    try:
-        process, status = os.waitpid(-1, os.WNOHANG)
-    except ChildProcessError:
-        return None
-    return (process, status) if process else None

@@ -28,7 +28,7 @@ _Address = tuple[socket.AddressFamily, tuple[str, int]]
 
 @attrs.define
 class Listening:
-    """Bound sockets. The block closes them, and removes the file of a Unix socket.
+    """Bound sockets. ``close`` removes the file of a Unix socket as well.
 
     Unless others accept there too, on the same sockets or at the same address, they are shut down before they
     are closed, since a forked child may have copies of their descriptors.
@@ -39,12 +39,6 @@ class Listening:
     are_shared: bool = attrs.field(default=False, kw_only=True)
     _explain: Callable[[OSError], str] = attrs.field(default=str, kw_only=True)
     _file: os.stat_result | None = attrs.field(default=None, kw_only=True)
-
-    def __enter__(self) -> Listening:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def listen(self) -> None:
         """Begin to listen. Raises UsageError when that is not possible."""
@@ -92,14 +86,13 @@ def bind_tcp(hosts: Sequence[str], port: int, *, reuse_port: bool = False) -> Li
         try:
             for host in hosts:
                 _bind_host(host, port, sockets, reuse_port)
+            break
         except OSError as problem:
             for sock in sockets:
                 sock.close()
             is_taken = port == 0 and problem.errno == errno.EADDRINUSE and sockets
             if not is_taken or attempt == _ATTEMPTS - 1:
                 raise UsageError(_explained(problem, host, port)) from None
-        else:
-            break
     names = " and ".join(hosts)
     return Listening(sockets, are_shared=reuse_port, explain=lambda problem: _explained(problem, names, port))
 
@@ -161,44 +154,34 @@ def bind_unix(
     is_abstract = path.startswith(_ABSTRACT)
     if is_abstract and (mode is not None or owner is not None):
         raise UsageError(f"the abstract Unix socket {path} has no file, so neither a mode nor an owner")
-    if not is_abstract:
-        _remove_stale(path, replace)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
+        if not is_abstract:
+            _remove_stale(path, replace)
         sock.bind("\0" + path[1:] if is_abstract else path)
         if mode is not None:
             os.chmod(path, mode)
         if owner is not None:
             os.chown(path, *owner)
+        return Listening([sock], path, file=None if is_abstract else os.lstat(path))
     except OSError as problem:
         sock.close()
         if problem.errno == errno.EADDRINUSE:
             raise UsageError(f"a server listens on the Unix socket {path} already") from None
         raise UsageError(f"cannot listen on the Unix socket {path}: {problem.strerror or problem}") from None
-    return Listening([sock], path, file=None if is_abstract else os.lstat(path))
 
 
 def _remove_stale(path: str, replace: bool) -> None:
     try:
-        if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            raise UsageError(f"cannot listen on the Unix socket {path}: another file has that name")
+        is_socket = stat.S_ISSOCK(os.lstat(path).st_mode)
     except FileNotFoundError:
         return
-    if replace:
-        os.unlink(path)
-        return
+    if not is_socket:
+        raise FileExistsError(errno.EEXIST, "another file has that name")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(_PROBE)
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
+        if replace or probe.connect_ex(path) == errno.ECONNREFUSED:
             os.unlink(path)
-        except TimeoutError:
-            pass
-        except OSError:
-            return
-        else:
-            raise UsageError(f"a server listens on the Unix socket {path} already")
 
 
 def url_of(sock: socket.socket, scheme: str) -> str:
@@ -207,12 +190,8 @@ def url_of(sock: socket.socket, scheme: str) -> str:
     if sock.family == socket.AF_UNIX:
         name = _ABSTRACT + address[1:].decode() if isinstance(address, bytes) else address
         return f"{scheme}+unix:{name}"
-    return f"{scheme}://{bracketed(address[0])}:{address[1]}"
-
-
-def bracketed(host: str) -> str:
-    """The host as it stands before a port: an IPv6 address in brackets (RFC 3986, section 3.2.2)."""
-    return f"[{host}]" if ":" in host else host
+    host = f"[{address[0]}]" if sock.family == socket.AF_INET6 else address[0]  # RFC 3986, section 3.2.2
+    return f"{scheme}://{host}:{address[1]}"
 
 
 def _explained(problem: OSError, host: str, port: int) -> str:

@@ -10,7 +10,6 @@ import warnings
 from collections import deque
 from contextlib import suppress
 from functools import partial
-from typing import TextIO
 
 from ..errors import UsageError
 from ..observability.logs import JsonFormatter, TextFormatter, add_connection
@@ -171,12 +170,7 @@ def _record(message: str, *arguments: object) -> logging.LogRecord:
 
 
 def _log_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,  # noqa: ARG001  # a showwarning's signature
-    line: str | None = None,  # noqa: ARG001
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object, **__: object
 ) -> None:
     hint = ": write 'await' before the call" if "was never awaited" in str(message) else ""
     place = {"place": f"{filename}:{lineno}"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,8 @@ from ..observability.inspection.hook import Inspector
 from ..request import Request, Response
 from ..server.options import ProcessRequest
 from ..server.serving import serve
-from .inherited import Inherited
 from .listeners import Listening, bind_tcp, bind_unix, url_of
+from .worker import Inherited
 
 if TYPE_CHECKING:
     from ..observability.tracing import OpenTelemetry
@@ -28,23 +29,15 @@ Bind = Callable[[], Listening]
 
 
 @attrs.frozen
-class AdminListener:
-    """Where to listen beside the server's own address, for HTTP alone."""
-
-    bind: Bind
-    hook: ProcessRequest
-
-
-@attrs.frozen
 class Observability:
-    """``hooks`` answer on the server's own port, ``listeners`` beside it.
+    """``hooks`` answer on the server's own port, ``listeners`` beside it, for HTTP alone.
 
     ``measures_lag`` says whether the lag of the event loop is measured, which metrics show.
     """
 
     inspector: Inspector
     hooks: list[ProcessRequest] = attrs.field(factory=list)
-    listeners: list[AdminListener] = attrs.field(factory=list)
+    listeners: list[tuple[Bind, ProcessRequest]] = attrs.field(factory=list)
     measures_lag: bool = False
 
 
@@ -67,7 +60,11 @@ def configure_observability(
         control = own if worker.control else None
         metrics = metrics if metrics == "on" or worker.number == 1 else None
     if control is not None:
-        made.listeners.append(AdminListener(_control_socket(control, replaces), inspector.hook(None)))
+        if control.startswith("@"):
+            text = "--control is a file that this user alone can open, not the abstract socket"
+            raise UsageError(f"{text} {control}")
+        bind = partial(bind_unix, control, mode=0o600, replace=replaces)
+        made.listeners.append((bind, inspector.hook(None)))
     if control_token is not None:
         made.hooks.append(inspector.hook(control_token))
     if metrics is not None:
@@ -75,8 +72,7 @@ def configure_observability(
         if metrics == "on":
             made.hooks.append(hook)
         else:
-            bind = _metrics_socket(metrics, replaces, bool(siblings))
-            made.listeners.append(AdminListener(bind, hook))
+            made.listeners.append((_metrics_socket(metrics, replaces, bool(siblings)), hook))
     return made
 
 
@@ -93,17 +89,11 @@ def configure_tracing() -> OpenTelemetry:
 
 def _metrics_hook(inspector: Inspector, siblings: Sequence[str]) -> ProcessRequest:
     try:
-        from ..observability.inspection.gather import gather
+        from ..observability.inspection.fetch import gather
         from ..observability.metrics import metrics_hook
     except ModuleNotFoundError:
         raise UsageError("--metrics needs prometheus-client: pip install 'trio-ws-app[metrics]'") from None
     return metrics_hook(partial(gather, inspector, siblings))
-
-
-def _control_socket(path: str, replaces: bool) -> Bind:
-    if path.startswith("@"):
-        raise UsageError(f"--control is a file that this user alone can open, not the abstract socket {path}")
-    return partial(bind_unix, path, mode=0o600, replace=replaces)
 
 
 def _metrics_socket(where: str, replaces: bool, has_successor: bool) -> Bind:
@@ -117,13 +107,12 @@ def _metrics_socket(where: str, replaces: bool, has_successor: bool) -> Bind:
 
 
 async def serve_admin(
-    admin: AdminListener, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    bind: Bind, hook: ProcessRequest, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
-    """Answer on the admin listener until cancelled."""
-    with admin.bind() as listening:
-        hooks = [admin.hook, _not_found]
+    """Answer what ``hook`` answers, and 404 to all else, where ``bind`` listens, until cancelled."""
+    with closing(bind()) as listening:
+        start = partial(serve, _unused, listeners=listening.listeners(), process_request=[hook, _not_found])
         async with trio.open_nursery() as nursery:
-            start = partial(serve, _unused, listeners=listening.listeners(), process_request=hooks)
             await nursery.start(start)
             logger.info("also answering at %s", url_of(listening.sockets[0], "http"))
             task_status.started()

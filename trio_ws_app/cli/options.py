@@ -18,7 +18,7 @@ from .errors import mistakes
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 OPTIONS = [field for field in attrs.fields(Settings) if "help" in field.metadata]
-_MULTIPLES = {"gib": 1024**3, "mib": 1024**2, "kib": 1024}
+_MULTIPLES = {"GiB": 1024**3, "MiB": 1024**2, "KiB": 1024}
 
 
 class IntRange(click.IntRange):
@@ -108,9 +108,8 @@ def settings_from(values: Mapping[str, Any]) -> Settings:
 
     Raises UsageError for a value that makes no sense.
     """
-    names = [field.name for field in OPTIONS]
     try:
-        return Settings(**{name: values[name] for name in names})
+        return Settings(**values)
     except ValueError as problem:
         field, _, rest = str(problem).partition(" ")
         raise UsageError(f"{option_name(field)} {rest}") from None
@@ -123,15 +122,10 @@ def shown(value: object, unit: str) -> str:
     if isinstance(value, tuple):
         return ",".join(value)
     if unit == "bytes" and isinstance(value, int):
-        return _shown_size(value)
+        for suffix, multiple in _MULTIPLES.items():
+            if value and value % multiple == 0:
+                return f"{value // multiple}{suffix}"
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _shown_size(size: int) -> str:
-    for suffix, multiple in (("MiB", 1024**2), ("KiB", 1024)):
-        if size >= multiple and size % multiple == 0:
-            return f"{size // multiple}{suffix}"
-    return str(size)
 
 
 def _option(field: attrs.Attribute[Any], kind: Any) -> Callable[[Command], Command]:
@@ -175,6 +169,6 @@ def limit(kind: Any, unit: str) -> Callable[[click.Context, click.Parameter, str
 def _size(text: str) -> int:
     digits = text.strip().lower()
     for suffix, multiple in _MULTIPLES.items():
-        if digits.endswith(suffix):
-            return int(digits.removesuffix(suffix)) * multiple
+        if digits.endswith(suffix.lower()):
+            return int(digits.removesuffix(suffix.lower())) * multiple
     return int(digits)

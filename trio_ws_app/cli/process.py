@@ -25,8 +25,7 @@ LONGEST_REST = 5.0
 # Parameters of glibc's mallopt(3).
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
-_KEPT = 64 * 1024 * 1024
-_LARGEST_ON_HEAP = 16 * 1024 * 1024
+_MIB = 1024 * 1024
 
 
 def keep_large_buffers() -> None:
@@ -37,8 +36,8 @@ def keep_large_buffers() -> None:
     """
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
-        mallopt(_M_MMAP_THRESHOLD, _LARGEST_ON_HEAP)
-        mallopt(_M_TRIM_THRESHOLD, _KEPT)
+        mallopt(_M_MMAP_THRESHOLD, 16 * _MIB)
+        mallopt(_M_TRIM_THRESHOLD, 64 * _MIB)
 
 
 def spare_collector() -> None:
@@ -82,17 +81,13 @@ def open_standard_streams() -> None:
 
     Otherwise the next socket or epoll would get that number, and what is printed would go there.
     """
-    for descriptor in range(3):
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(descriptor)
         except OSError:
             _replace(descriptor)
-    if sys.stdin is None:
-        sys.stdin = open(0, closefd=False)  # noqa: SIM115  # open as long as the process is
-    if sys.stdout is None:
-        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
-    if sys.stderr is None:
-        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(descriptor, "w" if descriptor else "r", closefd=False))  # noqa: SIM115
 
 
 def say(line: str, *, err: bool = False) -> None:

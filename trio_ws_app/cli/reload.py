@@ -40,15 +40,15 @@ def inherited_lifeline() -> int | None:
 
 
 async def _supervise(command: list[str], directory: Path, shutdown: Shutdown) -> None:
-    environment = {name: value for name, value in os.environ.items() if name != variable("reload")}
     with shutdown.receiver() as signals:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_restart_on_change, command, environment, directory)
+            nursery.start_soon(_restart_on_change, command, directory)
             await anext(signals)
             nursery.cancel_scope.cancel()
 
 
-async def _restart_on_change(command: list[str], environment: dict[str, str], directory: Path) -> None:
+async def _restart_on_change(command: list[str], directory: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != variable("reload")}
     while True:
         stamps = dict(_stamps(directory))
         lifeline, held = os.pipe()
@@ -61,7 +61,8 @@ async def _restart_on_change(command: list[str], environment: dict[str, str], di
         )
         os.close(lifeline)
         try:
-            await _changed(directory, stamps)
+            while dict(_stamps(directory)) == stamps:  # noqa: ASYNC110  # files set no event
+                await trio.sleep(INTERVAL)
             say("the code has changed, starting anew", err=True)
             await _end(child, signal.SIGHUP)
         finally:
@@ -78,13 +79,6 @@ async def _end(child: trio.Process, number: signal.Signals) -> None:
         with trio.move_on_after(STOP_TIMEOUT):
             await child.wait()
     child.kill()
-
-
-async def _changed(directory: Path, stamps: dict[str, int]) -> None:
-    while True:
-        await trio.sleep(INTERVAL)
-        if dict(_stamps(directory)) != stamps:
-            return
 
 
 def _stamps(directory: Path) -> Iterator[tuple[str, int]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -16,6 +15,7 @@ import trio
 from ..broker import Broker
 from ..errors import CloseCode
 from ..observability.inspection.snapshot import BrokerState
+from ..primitives import COMPILED
 from ..server.app import App
 from ..server.certificates import Certificates
 from ..server.server import Server
@@ -23,17 +23,14 @@ from ..server.serving import serve
 from ..server.tasks import running_place, users_places
 from .broker import NONE
 from .configuration import Configuration
-from .errors import FAILED
-from .failure import requested_status
+from .errors import FAILED, requested_status
 from .listeners import url_of
 from .log_output import FLUSH_TIMEOUT, LogWriter
 from .observability import serve_admin
 from .process import rest_collector, say
 from .shutdown import RELOAD, Shutdown
 from .systemd import Notifier
-from .version import report_missing_extensions
 
-RESTART = signal.SIGHUP
 MOST_PLACES = 5
 
 logger = logging.getLogger("trio_ws_app.cli")
@@ -93,8 +90,8 @@ async def _serve(config: Configuration, app: App, broker: Broker, state: _Run) -
         tracing=config.tracing,
     )
     async with trio.open_nursery() as nursery:
-        for listener in observability.listeners:
-            await nursery.start(serve_admin, listener)
+        for bind, hook in observability.listeners:
+            await nursery.start(serve_admin, bind, hook)
         if observability.measures_lag:
             nursery.start_soon(observability.inspector.measure_lag)
         if config.certificates is not None:
@@ -139,7 +136,8 @@ def announce(config: Configuration) -> None:
         say(f"page at {url_of(first, f'http{tls}')}/")
     for sock in others:
         say(f"also listening on {url_of(sock, f'ws{tls}')}")
-    report_missing_extensions()  # not before: a mistake is one line
+    if not COMPILED:  # an installer hides a compilation that failed; not said before: a mistake is one line
+        logger.info("not compiled, so slower: 'pip install --verbose' says what the compiler met")
     if config.workers > 1 or config.broker_name != NONE:
         logger.info("ready", extra={"workers": config.workers, "broker": config.broker_name})
 
@@ -152,7 +150,7 @@ async def _obey(signals: AsyncIterator[int], state: _Run, certificates: Certific
         state.notifier.ready()
         number = await anext(signals)
     if state.server is not None:
-        state.code = CloseCode.SERVICE_RESTART if number == RESTART else CloseCode.GOING_AWAY
+        state.code = CloseCode.SERVICE_RESTART if number == RELOAD else CloseCode.GOING_AWAY
         state.stop_requested.set()
         await anext(signals)
         state.server.cancel()

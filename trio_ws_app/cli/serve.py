@@ -33,9 +33,7 @@ Examples:
 """
 
 
-def _mode(_context: click.Context, _parameter: click.Parameter, text: str | None) -> int | None:
-    if text is None:
-        return None
+def _mode(text: str) -> int:
     if not re.fullmatch("[0-7]{3,4}", text):
         raise click.BadParameter(f"{text!r} is not a mode, for example 660.")
     return int(text, 8)
@@ -66,7 +64,7 @@ def _option(name: str, text: str, **attributes: Any) -> Callable[[Command], Comm
 @_option(
     "--unix", "Listen on this Unix socket instead of a port; @NAME for an abstract one.", metavar="PATH"
 )
-@_option("--unix-mode", "Permissions of the Unix socket, such as 660.", metavar="OCTAL", callback=_mode)
+@_option("--unix-mode", "Permissions of the Unix socket, such as 660.", metavar="OCTAL", type=_mode)
 @_option("--unix-owner", "Owner of the Unix socket, as USER, USER:GROUP or :GROUP.", metavar="OWNER")
 @_option(
     "--user",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +14,19 @@ from click.core import ParameterSource
 
 from ..errors import UsageError
 from .configuration import Configuration, configure
-from .failure import exit_status
-from .inherited import inherited
+from .errors import exit_status
 from .init import leave_process_1
 from .listeners import Listening, bind_tcp, bind_unix
 from .log_output import LogFile, LogWriter
 from .log_output import configure as configure_logging
-from .privileges import Owner, become, identity, parse_owner
+from .privileges import become, identity, parse_owner
 from .process import keep_large_buffers, spare_collector
 from .reload import inherited_lifeline, restart_on_change
 from .run import run
 from .shutdown import Shutdown
 from .supervisor import MARGIN
 from .systemd import Notifier, activated_sockets
+from .worker import inherited
 from .workers import run_workers
 
 
@@ -63,10 +64,13 @@ def serve(
     elif activated is not None:
         listening = Listening(activated, are_shared=True)
     elif unix is not None:
-        listening = _bind_unix(unix, unix_mode, unix_owner, me)
+        owner = None if unix.startswith("@") else me
+        if unix_owner is not None:
+            owner = parse_owner("--unix-owner", unix_owner)
+        listening = bind_unix(unix, unix_mode, owner)
     else:
         listening = bind_tcp(host, port, reuse_port=reuse_port)
-    with listening:
+    with closing(listening):
         if me is not None:
             become(me)
         notifier, log = Notifier(), LogWriter(file=None if log_file is None else LogFile(log_file))
@@ -75,12 +79,6 @@ def serve(
         status = _run(config, shutdown, notifier, log, lifeline is not None)
         shutdown.finish(status)
         return status
-
-
-def _bind_unix(path: str, mode: int | None, owner: str | None, me: Owner | None) -> Listening:
-    if owner is None:
-        return bind_unix(path, mode, None if path.startswith("@") else me)
-    return bind_unix(path, mode, parse_owner("--unix-owner", owner))
 
 
 def _expect_one_place(context: click.Context, is_activated: bool) -> None:

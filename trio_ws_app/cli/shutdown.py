@@ -26,8 +26,6 @@ _REPORT = 0.15  # seconds for the watchdog to say what does not end
 _BACKSTOP = 0.25  # later than the watchdog thread
 STACKS = signal.SIGRTMAX  # prints the stacks of all threads
 
-Received = Callable[[int], object]
-
 
 class Stopped(SystemExit):
     """A signal came before the event loop ran, for instance while the target was imported."""
@@ -59,7 +57,7 @@ class Shutdown:
         self._margin = 0.0
         self._count = 0
         self._report: Callable[[], object] = _nothing
-        self._received: Received = _exit
+        self._received: Callable[[int], object] = _exit
         self._early: list[int] = []
         self.reloads = False
         self._began_on_terminal = _is_on_terminal()

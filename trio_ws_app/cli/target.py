@@ -7,8 +7,9 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from operator import attrgetter
 from pathlib import Path
 from typing import TypeGuard
 
@@ -18,7 +19,7 @@ from ..broker import Broker
 from ..callbacks import is_async
 from ..errors import UsageError
 from ..server.app import App, as_app
-from .failure import own_frames
+from .errors import own_frames
 from .guesses import guess, names_a_file, own_file
 from .shutdown import Stopped
 
@@ -52,28 +53,39 @@ def as_application(thing: object, target: str) -> Application:
 
     Raises UsageError for anything else, with what would be right.
     """
+    wanted = "a handler (async def), an App or a function that returns an async context manager of one"
     if isinstance(thing, App):
         return _stateless(thing)
     if is_async(thing):
-        _expect_arguments(thing, 1, _not_a_handler(thing, target))
-        return _stateless(App(thing))
+        if _takes(thing, 1):
+            return _stateless(App(thing))
+        if _is_asgi(thing):
+            text = f"{target} takes scope, receive and send: serve an ASGI application with --asgi"
+            raise UsageError(text)
+        raise UsageError(f"{target} has to take one argument, the connection")
     if inspect.isasyncgenfunction(thing):
         raise UsageError(f"{target} yields: it needs @contextlib.asynccontextmanager above it")
     if not callable(thing):
-        raise UsageError(_no_application(thing, target))
-    _expect_arguments(thing, 0, _wrong_arguments(thing, target), **_broker_argument(thing, None))
-    return _stateful(thing, target)
+        from ..channels import Channels
 
+        if isinstance(thing, Channels):
+            raise UsageError(f"{target} is a Channels: serve what its method app() returns")
+        raise UsageError(f"{target} is {_kind(thing)}, not {wanted}")
+    if not _takes(thing, 0, **_broker_argument(thing, None)):
+        raise UsageError(_wrong_arguments(thing, target))
 
-def _no_application(thing: object, target: str) -> str:
-    from ..channels import Channels
+    @asynccontextmanager
+    async def application(broker: Broker) -> AsyncIterator[App]:
+        context = thing(**_broker_argument(thing, broker))
+        if not isinstance(context, AbstractAsyncContextManager):
+            raise UsageError(f"{target}() returned {_kind(context)}, not {wanted}")
+        async with context as given:
+            if not isinstance(given, App) and not is_async(given):
+                text = f"{target}() has to yield the handler (async def) or an App, not {_kind(given)}"
+                raise UsageError(text)
+            yield as_app(given)
 
-    if isinstance(thing, Channels):
-        return f"{target} is a Channels: serve what its method app() returns"
-    return f"{target} is {_kind(thing)}, not {_WANTED}"
-
-
-_WANTED = "a handler (async def), an App or a function that returns an async context manager of one"
+    return application
 
 
 def as_asgi_application(thing: object, target: str) -> Application:
@@ -83,14 +95,15 @@ def as_asgi_application(thing: object, target: str) -> Application:
 
     Raises UsageError for anything else, with what would be right.
     """
+    wanted = "an ASGI application, which takes scope, receive and send, or a function that returns one"
     if _is_asgi(thing):
         return _stateless(App(http=thing))
     if isinstance(thing, App):
         raise UsageError(f"{target} is an App: serve it without --asgi")
     if not callable(thing):
-        raise UsageError(f"{target} is {_kind(thing)}, not {_WANTED_ASGI}")
-    wrong = f"{target} is not {_WANTED_ASGI}"
-    _expect_arguments(thing, 0, wrong, **_broker_argument(thing, None))
+        raise UsageError(f"{target} is {_kind(thing)}, not {wanted}")
+    if not _takes(thing, 0, **_broker_argument(thing, None)):
+        raise UsageError(f"{target} is not {wanted}")
 
     @asynccontextmanager
     async def application(broker: Broker) -> AsyncIterator[App]:
@@ -103,7 +116,8 @@ def as_asgi_application(thing: object, target: str) -> Application:
     return application
 
 
-_WANTED_ASGI = "an ASGI application, which takes scope, receive and send, or a function that returns one"
+def _stateless(app: App) -> Application:
+    return lambda _broker: nullcontext(app)
 
 
 def _is_asgi(thing: object) -> TypeGuard[AsgiApplication]:
@@ -111,19 +125,11 @@ def _is_asgi(thing: object) -> TypeGuard[AsgiApplication]:
     return callable(thing) and _takes(thing, 3) and not _takes(thing, 0)
 
 
-def _not_a_handler(thing: object, target: str) -> str:
-    if _is_asgi(thing):
-        return f"{target} takes scope, receive and send: serve an ASGI application with --asgi"
-    return f"{target} has to take one argument, the connection"
-
-
 def _built_in(name: str) -> Application:
     if name not in BUILT_IN:
         meant = own_file(name) or guess(name, BUILT_IN)
-        raise UsageError(
-            f"there is no built-in app {name!r}{meant} (built in are {', '.join(BUILT_IN)}; "
-            "your own is package.module:name)"
-        )
+        known = f"built in are {', '.join(BUILT_IN)}; your own is package.module:name"
+        raise UsageError(f"there is no built-in app {name!r}{meant} ({known})")
     return as_application(getattr(importlib.import_module(f"trio_ws_app.apps.{name}"), name), name)
 
 
@@ -133,33 +139,25 @@ def _module(name: str) -> object:
         sys.path.insert(0, directory)
     try:
         return importlib.import_module(name)
-    except ModuleNotFoundError as problem:
-        if problem.name and (name == problem.name or name.startswith(problem.name + ".")):
-            meant = guess(problem.name, (path.stem for path in Path(directory).glob("*.py")))
-            raise UsageError(
-                f"there is no module {problem.name!r} in {directory} or among the installed packages{meant}"
-            ) from None
-        raise UsageError(f"cannot import {name}: {_one_line(problem)}") from None
     except Stopped:
         raise
     except (Exception, SystemExit) as problem:
+        missing = problem.name if isinstance(problem, ModuleNotFoundError) else None
+        if missing and f"{name}.".startswith(f"{missing}."):
+            meant = guess(missing, (path.stem for path in Path(directory).glob("*.py")))
+            where = f"in {directory} or among the installed packages"
+            raise UsageError(f"there is no module {missing!r} {where}{meant}") from None
         raise UsageError(f"cannot import {name}: {_one_line(problem)}") from None
 
 
 def _attribute(module: object, path: str) -> object:
-    found = module
-    for name in path.split("."):
-        try:
-            found = getattr(found, name)
-        except AttributeError:
-            raise UsageError(_no_such_name(module, path)) from None
-    return found
-
-
-def _no_such_name(module: object, path: str) -> str:
-    where = getattr(module, "__name__", "the module")
-    names = [name for name in vars(module) if not name.startswith("_")]
-    return f"module {where!r} has no {path!r}{guess(path, names, f'{where}:')}"
+    try:
+        return attrgetter(path)(module)
+    except AttributeError:
+        where = getattr(module, "__name__", "the module")
+        names = [name for name in vars(module) if not name.startswith("_")]
+        meant = guess(path, names, f"{where}:")
+        raise UsageError(f"module {where!r} has no {path!r}{meant}") from None
 
 
 def _one_line(problem: BaseException) -> str:
@@ -174,12 +172,7 @@ def _one_line(problem: BaseException) -> str:
 
 def _broker_argument(function: Callable[..., object], broker: Broker | None) -> dict[str, Broker | None]:
     """The broker by its name, for a function that has a parameter of that name."""
-    return {"broker": broker} if "broker" in _names(function) else {}
-
-
-def _expect_arguments(thing: object, count: int, otherwise: str, **named: object) -> None:
-    if not _takes(thing, count, **named):
-        raise UsageError(otherwise)
+    return {"broker": broker} if "broker" in inspect.signature(function).parameters else {}
 
 
 def _takes(thing: object, count: int, **named: object) -> bool:
@@ -193,45 +186,19 @@ def _takes(thing: object, count: int, **named: object) -> bool:
 
 def _wrong_arguments(function: Callable[..., object], target: str) -> str:
     """What to change in a function that is no handler and needs more than a broker."""
-    name = target.rpartition(":")[2]
+    parameters = inspect.signature(function).parameters
     needed = [
         parameter.name
-        for parameter in inspect.signature(function).parameters.values()
+        for parameter in parameters.values()
         if parameter.default is parameter.empty
         and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
         and parameter.name != "broker"
     ]
-    is_application = inspect.isasyncgenfunction(inspect.unwrap(function)) or "broker" in _names(function)
+    is_application = inspect.isasyncgenfunction(inspect.unwrap(function)) or "broker" in parameters
     if is_application or len(needed) != 1:
         return f"{target} needs {' and '.join(needed)}: an application's function may take broker and no more"
+    name = target.rpartition(":")[2]
     return f"{target} is not async: write 'async def {name}(connection)'"
-
-
-def _names(function: Callable[..., object]) -> Iterable[str]:
-    return inspect.signature(function).parameters
-
-
-def _stateless(app: App) -> Application:
-    @asynccontextmanager
-    async def application(_broker: Broker) -> AsyncIterator[App]:
-        yield app
-
-    return application
-
-
-def _stateful(function: Callable[..., object], target: str) -> Application:
-    @asynccontextmanager
-    async def application(broker: Broker) -> AsyncIterator[App]:
-        context = function(**_broker_argument(function, broker))
-        if not isinstance(context, AbstractAsyncContextManager):
-            raise UsageError(f"{target}() returned {_kind(context)}, not {_WANTED}")
-        async with context as given:
-            if not isinstance(given, App) and not is_async(given):
-                text = f"{target}() has to yield the handler (async def) or an App, not {_kind(given)}"
-                raise UsageError(text)
-            yield as_app(given)
-
-    return application
 
 
 def _kind(thing: object) -> str:

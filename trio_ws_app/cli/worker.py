@@ -1,22 +1,69 @@
-"""One worker as its supervisor sees it: a process, a socket to hear of it, and how it ends."""
+"""One worker, from within and as its supervisor sees it: what it gets, how it is heard of, how it ends."""
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import signal
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 
 import attrs
 import trio
 
-from ..concurrency.running_time import sleep_running
-from .inherited import BEATS, READY, environment_for
+from ..concurrency.running_time import sleep_running, wait_running
 from .shutdown import RELOAD, STACKS
 
 logger = logging.getLogger("trio_ws_app.supervisor")
 
+_READY, _BEAT = b"1", b"."
+_BEATS = 4  # in the time after which a worker without one counts as hung
+_VARIABLE = "TRIO_WS_APP_WORKER"  # how a process learns that it is a worker
 _TIME_TO_TELL = 1.0  # seconds for a hung worker to print its stacks
+
+
+@attrs.frozen
+class Inherited:
+    """What a worker gets: listening sockets, and a socket whose other end its supervisor holds open.
+
+    ``number`` is its own among ``workers``, from 1. ``control`` is a directory for sockets by which the
+    workers can ask each other, or None. ``replaces`` says whether another one may serve in its place still,
+    until this one does; ``has_successor`` whether others accept on the sockets after the supervisor's end.
+    """
+
+    number: int
+    workers: int
+    control: str | None
+    sockets: list[socket.socket]
+    lifeline: int
+    replaces: bool
+    has_successor: bool
+
+    def announce(self) -> None:
+        """Tell the supervisor that this worker serves."""
+        os.write(self.lifeline, _READY)
+
+    async def beat(self, worker_timeout: float) -> None:
+        """Tell it again and again that the event loop turns."""
+        with socket.socket(fileno=os.dup(self.lifeline)) as sock:
+            while True:
+                with suppress(OSError):  # it does not read just now, or is gone
+                    sock.send(_BEAT, socket.MSG_DONTWAIT)
+                await trio.sleep(worker_timeout / _BEATS)
+
+
+def inherited() -> Inherited | None:
+    """What this process has inherited if it is a worker, else None. To be called once."""
+    text = os.environ.pop(_VARIABLE, None)
+    if text is None:
+        return None
+    told = json.loads(text)
+    for descriptor in (told["lifeline"], *told["sockets"]):
+        os.set_inheritable(descriptor, False)
+    told["sockets"] = [socket.socket(fileno=descriptor) for descriptor in told["sockets"]]
+    return Inherited(**told)
 
 
 @attrs.define(eq=False)
@@ -77,19 +124,20 @@ class Worker:
         ours, theirs = socket.socketpair()
         with ours:
             with theirs:
-                lifeline, sockets = theirs.fileno(), [sock.fileno() for sock in team.listeners]
+                descriptors = [theirs.fileno(), *(sock.fileno() for sock in team.listeners)]
+                inherits = {
+                    "lifeline": descriptors[0],
+                    "sockets": descriptors[1:],
+                    "number": number,
+                    "workers": team.workers,
+                    "control": team.control,
+                    "replaces": replaces,
+                    "has_successor": team.has_successor,
+                }
                 process = await trio.lowlevel.open_process(
                     team.command,
-                    env=environment_for(
-                        lifeline=lifeline,
-                        sockets=sockets,
-                        number=number,
-                        workers=team.workers,
-                        control=team.control,
-                        replaces=replaces,
-                        has_successor=team.has_successor,
-                    ),
-                    pass_fds=[lifeline, *sockets],
+                    env=os.environ | {_VARIABLE: json.dumps(inherits)},
+                    pass_fds=descriptors,
                     start_new_session=True,  # a Ctrl-C in the terminal must not reach a worker twice
                 )
             worker = cls(number, team, process, trio.current_time())
@@ -113,18 +161,12 @@ class Worker:
 
     async def _listen(self, sock: socket.socket) -> None:
         """Note what it says, to its end."""
-        while True:
-            await trio.lowlevel.wait_readable(sock)
-            try:
-                said = sock.recv(4096)
-            except ConnectionResetError:
-                return
-            if not said:
-                return
-            self.beats += len(said)
-            if said.startswith(READY):
-                self.is_ready = True
-                self.settled.set()
+        with suppress(trio.BrokenResourceError):
+            async for said in trio.SocketStream(trio.socket.from_stdlib_socket(sock)):
+                self.beats += len(said)
+                if said.startswith(_READY):
+                    self.is_ready = True
+                    self.settled.set()
 
     async def _watch(self) -> None:
         """Kill it when its event loop has not turned for ``worker_timeout``, once it has served."""
@@ -132,31 +174,23 @@ class Worker:
             return
         await self.settled.wait()
         silent, heard = 0, self.beats
-        while silent <= BEATS:
-            await sleep_running(self.team.worker_timeout / BEATS)
-            silent = silent + 1 if heard == self.beats and not self._has_to_end else 0
+        while silent <= _BEATS:
+            await sleep_running(self.team.worker_timeout / _BEATS)
+            has_to_end = self.is_retiring or self.team.stopping.is_set()
+            silent = silent + 1 if heard == self.beats and not has_to_end else 0
             heard = self.beats
         logger.error("%s hangs: its event loop has not turned for %g s", self, self.team.worker_timeout)
         self.process.send_signal(STACKS)
         await trio.sleep(_TIME_TO_TELL)
         self.process.kill()
 
-    @property
-    def _has_to_end(self) -> bool:
-        return self.is_retiring or self.team.stopping.is_set()
-
     async def retire(self) -> None:
         """Have it close its connections with 1012, and wait for its end; it is killed after that time."""
         self.is_retiring = True
         self.process.send_signal(RELOAD)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._kill_in_time)
+        if not await wait_running(self.ended, self.team.stop_timeout):
+            self.process.kill()
             await self.ended.wait()
-            nursery.cancel_scope.cancel()
-
-    async def _kill_in_time(self) -> None:
-        await sleep_running(self.team.stop_timeout)
-        self.process.kill()
 
     async def _end(self) -> None:
         if self.process.poll() is None:

@@ -6,7 +6,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 
 from ..errors import UsageError
@@ -53,18 +53,23 @@ async def run_workers(
 
 @contextmanager
 def _control_directory(config: Configuration) -> Iterator[str | None]:
-    """The directory of the workers' control sockets, if they need any."""
-    if config.control is not None:
-        made = _make_directory(config.control)
-        try:
-            yield config.control
-        finally:
-            _clean_up(config.control, config.workers, made)
-    elif config.observability.measures_lag:  # metrics are asked for: the worker that answers asks the others
-        with tempfile.TemporaryDirectory() as directory:
+    """The directory of the workers' control sockets, if they need any; for metrics, they ask each other."""
+    path = config.control
+    if path is None:
+        asks = config.observability.measures_lag
+        with tempfile.TemporaryDirectory() if asks else nullcontext() as directory:
             yield directory
-    else:
-        yield None
+        return
+    is_new = _make_directory(path)
+    try:
+        yield path
+    finally:
+        for number in range(1, config.workers + 1):  # those of workers that were killed
+            with suppress(OSError):
+                os.unlink(f"{path}/{number}.sock")
+        if is_new:
+            with suppress(OSError):
+                os.rmdir(path)
 
 
 def _make_directory(path: str) -> bool:
@@ -78,13 +83,3 @@ def _make_directory(path: str) -> bool:
     except OSError as problem:
         raise UsageError(f"--control: cannot make the directory {path}: {problem.strerror}") from None
     return True
-
-
-def _clean_up(directory: str, workers: int, made: bool) -> None:
-    """Remove the sockets of workers that were killed, and a directory that was made for them."""
-    for number in range(1, workers + 1):
-        with suppress(OSError):
-            os.unlink(f"{directory}/{number}.sock")
-    if made:
-        with suppress(OSError):
-            os.rmdir(directory)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from traceback import walk_tb
 
-import attrs
-
+from ..callbacks import leaves
 from .forked import ForkedTrial
 from .points import Place, Point, Report, on_one_screen, users_place
 from .trial import Scenario, Trial, Victim
@@ -67,81 +65,63 @@ def cancel_everywhere(
     points: list[Point] = []
     runs = 0
     for seed in range(schedules):
-        series = _Series(scenario, victim, seed, time_limit)
-        series.count()
-        numbers = range(len(series.points)) if only is None else [only]
-        if not series.points or numbers[-1] >= len(series.points):
-            raise ValueError(f"the scenario has only {len(series.points)} points where it can be cancelled")
+        first = Trial(scenario, victim, seed, time_limit)
+        _run_undisturbed(first)
+        numbers = range(len(first.points)) if only is None else [only]
+        if not first.points or numbers[-1] >= len(first.points):
+            raise ValueError(f"the scenario has only {len(first.points)} points where it can be cancelled")
         if forked and only is None:
-            series.cancel_forked()
+            _cancel_forked(first)
         else:
             for number in numbers:
-                series.cancel(number)
-        points += series.points
+                _cancel(first, number)
+        points += first.points
         runs += 1 + len(numbers)
     return Report(tuple(points), runs)
 
 
-@attrs.define
-class _Series:
-    """Runs of one scenario that are equal up to the point where each is cancelled."""
-
-    scenario: Scenario
-    victim: Victim
-    seed: int
-    time_limit: float
-    points: list[Point] = attrs.field(factory=list)
-    blocks_only: bool = False
-
-    def count(self) -> None:
-        trial = Trial(self.victim)
-        try:
-            trial.run(self.scenario, self.seed, self.time_limit)
-        except Exception as error:
-            message = f"the scenario fails undisturbed: {on_one_screen(_told(error))}"
-            raise CancellationDefect(message, None) from error
-        self.points, self.blocks_only = trial.points, trial.blocks_only
-
-    def cancel(self, number: int) -> None:
-        point = self.points[number]
-        trial = Trial(self.victim, number, self.blocks_only)
-        try:
-            trial.run(self.scenario, self.seed, self.time_limit)
-        except Exception as error:
-            cancelled = self._who_is_cancelled(number)
-            message = f"cancelled at {point}\n{on_one_screen([*map(_line, cancelled), *_told(error)])}"
-            raise CancellationDefect(message, point, cancelled) from error
-        if trial.struck is None or not trial.struck.is_as(point):
-            message = f"the scenario does not repeat itself: instead of {point} it reached {trial.struck}"
-            raise CancellationDefect(message, point)
-
-    def cancel_forked(self) -> None:
-        trial = ForkedTrial(self.victim, blocks_only=self.blocks_only)
-        trial.run(self.scenario, self.seed, self.time_limit)
-        if trial.failure is not None:
-            self.cancel(trial.failure)
-            message = (
-                f"fails in a process of its own, and not here: cancelled at {self.points[trial.failure]}"
-            )
-            raise CancellationDefect(message, self.points[trial.failure])
-
-    def _who_is_cancelled(self, number: int) -> tuple[tuple[str, Place], ...]:
-        trial = Trial(self.victim, number, self.blocks_only)
-        deliveries = trial.trace()
-        with suppress(Exception):
-            trial.run(self.scenario, self.seed, self.time_limit)
-        return deliveries.cancelled()
+def _run_undisturbed(first: Trial) -> None:
+    try:
+        first.run()
+    except Exception as error:
+        message = f"the scenario fails undisturbed: {on_one_screen(_told(error))}"
+        raise CancellationDefect(message, None) from error
 
 
-def _line(cancelled: tuple[str, Place]) -> str:
-    task, (file, line, function) = cancelled
-    return f"  task {task} is cancelled at {file}:{line}, in {function}"
+def _cancel(first: Trial, number: int) -> None:
+    """Repeat the run ``first`` up to the point with this ``number``."""
+    point = first.points[number]
+    trial = Trial(first.scenario, first.victim, first.seed, first.time_limit, number, first.blocks_only)
+    try:
+        trial.run()
+    except Exception as error:
+        cancelled = tuple(trial.cancelled.values())
+        lines = [f"  task {task} is cancelled at {place}" for task, place in cancelled]
+        message = f"cancelled at {point}\n{on_one_screen([*lines, *_told(error)])}"
+        raise CancellationDefect(message, point, cancelled) from error
+    if trial.struck is None or not trial.struck.is_as(point):
+        message = f"the scenario does not repeat itself: instead of {point} it reached {trial.struck}"
+        raise CancellationDefect(message, point)
+
+
+def _cancel_forked(first: Trial) -> None:
+    children = ForkedTrial(
+        first.scenario, first.victim, first.seed, first.time_limit, blocks_only=first.blocks_only
+    )
+    children.run()
+    if children.failure is not None:
+        _cancel(first, children.failure)
+        point = first.points[children.failure]
+        message = f"fails in a process of its own, and not here: cancelled at {point}"
+        raise CancellationDefect(message, point)
 
 
 def _told(error: BaseException) -> list[str]:
     """What went wrong, and where in the user's code, in lines."""
-    if isinstance(error, BaseExceptionGroup):
-        return [line for inner in error.exceptions for line in _told(inner)]
-    text = f"{type(error).__name__}: {error}".splitlines()
-    place = users_place(walk_tb(error.__traceback__))
-    return text if place is None else [*text, f"  at {place[0]}:{place[1]}, in {place[2]}"]
+    lines = []
+    for leaf in leaves(error):
+        lines += f"{type(leaf).__name__}: {leaf}".splitlines()
+        place = users_place(reversed([*walk_tb(leaf.__traceback__)]))
+        if place is not None:
+            lines.append(f"  at {place}")
+    return lines

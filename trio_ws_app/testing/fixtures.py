@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from math import inf
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 import trio
 from trio.testing import MockClock, active_thread_count
 
 from ..broker import Broker, open_memory_broker
+from ..callbacks import leaves
 from ..cli.target import as_application
 from ..concurrency.background import background
 from ..errors import UsageError
@@ -20,8 +21,7 @@ from ..server.options import Handler
 from ..settings import Settings
 from .leftovers import tasks_below
 from .memory import MemoryServer, serve_in_memory
-from .points import on_one_screen
-from .standstill import users_waits
+from .points import on_one_screen, users_waits
 
 if TYPE_CHECKING:
     import httpx
@@ -34,32 +34,29 @@ Application = Handler | App | Callable[..., AbstractAsyncContextManager[Handler 
 
 
 def run_on_virtual_time(
+    fixtures: Mapping[str, Any],
     test: Callable[[], Awaitable[object]],
-    fixture: ServerFixture | None,
+    *,
     clock: trio.abc.Clock | None,
     instruments: Sequence[trio.abc.Instrument],
 ) -> None:
-    """Run a test, and what it serves by ``fixture``; without a clock of its own, time is virtual.
+    """What pytest-trio calls with a test and its fixtures; ``clock`` is one of the test's arguments.
 
-    If a single exception comes out, that is raised, and no group around it.
+    Without a clock among the fixtures, time is virtual too. If a single exception comes out, that is
+    raised, and no group around it.
     """
     __tracebackhide__ = True  # pytest shows the test alone
-    clock = clock or MockClock(autojump_threshold=0)
+    clock = clock or fixtures.get("autojump_clock") or MockClock(autojump_threshold=0)
     if isinstance(clock, MockClock):
         instruments = [*instruments, ThreadsHoldTime(clock)]
     try:
-        trio.run(_run_limited, test, fixture, clock=clock, instruments=instruments)
+        trio.run(_run_limited, test, fixtures.get("ws_server"), clock=clock, instruments=instruments)
         return
     except BaseExceptionGroup as group:
-        error = _only_error(group)
+        error, *others = leaves(group)
+        if others:
+            raise
     raise error  # outside the handler, so that the group is not shown as well
-
-
-def _only_error(error: BaseException) -> BaseException:
-    """What nurseries have wrapped, if it is a single exception."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
 
 
 class ThreadsHoldTime(trio.abc.Instrument):

@@ -9,9 +9,7 @@ from collections import deque
 import attrs
 from trio.lowlevel import Task
 
-from .trial import Scenario, Trial
-
-_FAILED = 1
+from .trial import Trial
 
 
 @attrs.define(eq=False)
@@ -26,25 +24,22 @@ class ForkedTrial(Trial):
     _children: deque[tuple[int, int]] = attrs.field(factory=deque)
     _is_child: bool = False
 
-    async def _perform(self, scenario: Scenario, time_limit: float) -> None:
+    async def _perform(self) -> None:
         try:
-            await super()._perform(scenario, time_limit)
+            await super()._perform()
         except BaseException:
             # Not one step further: the child shares its parent's epoll, and must not tidy it up.
             if self._is_child:
-                os._exit(_FAILED)
+                os._exit(1)
             raise
         if self._is_child:
             os._exit(0)
         while self._children:
             self._wait_for_oldest()
 
-    def _reached(self, task: Task, passes: bool) -> None:
-        if self.blocks_only and not self.blocks:
-            return
+    def _reached(self, task: Task) -> None:
         if self.failure is None and self._split():
-            self._strike(task, passes)
-        self._seen += 1
+            self._strike(task)
 
     def _split(self) -> bool:
         """Whether this is the child."""

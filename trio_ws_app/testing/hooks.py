@@ -13,6 +13,8 @@ from types import FunctionType
 import trio
 import trio._core._run as _trio_run
 
+_SWITCH = "_ALLOW_DETERMINISTIC_SCHEDULING"
+
 _passing: Callable[[], None] | None = None
 _original_checkpoint = FunctionType(
     trio.lowlevel.checkpoint_if_cancelled.__code__, trio.lowlevel.checkpoint_if_cancelled.__globals__
@@ -26,20 +28,17 @@ def repeatable_schedule(seed: int) -> Iterator[None]:
     Trio shuffles the tasks that are ready at the same time. The switch is the one that
     Trio's plugin for Hypothesis sets.
     """
-    before = random.getstate(), _trio_run._r.getstate(), _trio_run._ALLOW_DETERMINISTIC_SCHEDULING
+    trios = vars(_trio_run)
+    before = random.getstate(), _trio_run._r.getstate(), trios[_SWITCH]
     random.seed(seed)
     _trio_run._r.seed(seed)
-    _set_deterministic(True)
+    trios[_SWITCH] = True
     try:
         yield
     finally:
         random.setstate(before[0])
         _trio_run._r.setstate(before[1])
-        _set_deterministic(before[2])
-
-
-def _set_deterministic(value: bool) -> None:
-    vars(_trio_run)["_ALLOW_DETERMINISTIC_SCHEDULING"] = value
+        trios[_SWITCH] = before[2]
 
 
 @contextmanager

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 
 import httpcore
 import httpx
@@ -19,45 +18,12 @@ def http_client(connect: Connect) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=_Transport(connect), base_url="http://memory", timeout=None)
 
 
-class _Transport(httpx.AsyncBaseTransport):
-    """Gives httpx's requests to httpcore, which speaks HTTP on the streams."""
+class _Transport(httpx.AsyncHTTPTransport):
+    """httpx's own, but for where its connections lead; there is no TLS to prepare."""
 
     def __init__(self, connect: Connect) -> None:
+        # httpx has no public way to say this.
         self._pool = httpcore.AsyncConnectionPool(network_backend=_Network(connect))
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        url = request.url
-        target = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
-        with _as_httpx():
-            answer = await self._pool.handle_async_request(
-                httpcore.Request(request.method, target, headers=request.headers.raw, content=request.stream)
-            )
-        return httpx.Response(answer.status, headers=answer.headers, stream=_Body(answer))
-
-    async def aclose(self) -> None:
-        await self._pool.aclose()
-
-
-class _Body(httpx.AsyncByteStream):
-    def __init__(self, answer: httpcore.Response) -> None:
-        self._answer = answer
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        with _as_httpx():
-            async for part in self._answer.aiter_stream():
-                yield part
-
-    async def aclose(self) -> None:
-        await self._answer.aclose()
-
-
-@contextmanager
-def _as_httpx() -> Iterator[None]:
-    """Within the block, httpcore's errors are httpx's of the same names."""
-    try:
-        yield
-    except (httpcore.NetworkError, httpcore.ProtocolError) as error:
-        raise getattr(httpx, type(error).__name__)(str(error)) from error
 
 
 class _Network(httpcore.AsyncNetworkBackend):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import AsyncGenerator, Callable, Iterator, Sized
+from collections.abc import AsyncGenerator, Iterator, Sized
 from contextlib import contextmanager
 from types import AsyncGeneratorType
 from typing import Any
@@ -23,11 +23,11 @@ def assert_nothing_left(*registrations: Sized) -> Iterator[None]:
     """
     tasks, descriptors = _tasks(), _descriptors()
     entries = [len(container) for container in registrations]
-    with _begun_async_generators() as unfinished:
+    with _begun_async_generators() as begun:
         yield
         left = [f"task {task.name}" for task in _tasks() - tasks]
         left += [f"descriptor {number} ({target})" for number, target in _descriptors() - descriptors]
-        left += [f"async generator {name}" for name in unfinished()]
+        left += [f"async generator {made.__qualname__}" for made in begun if made.ag_frame is not None]
         left += [
             f"{len(container) - count} registrations in {container!r}"
             for container, count in zip(registrations, entries, strict=True)
@@ -65,8 +65,8 @@ def _descriptors() -> set[tuple[int, str]]:
 
 
 @contextmanager
-def _begun_async_generators() -> Iterator[Callable[[], list[str]]]:
-    """Give a function that names the async generators begun in the block and not finished."""
+def _begun_async_generators() -> Iterator[list[AsyncGeneratorType[Any, Any]]]:
+    """Give a list to which the async generators that are begun in the block are added."""
     outer = sys.get_asyncgen_hooks()
     begun: list[AsyncGeneratorType[Any, Any]] = []
 
@@ -76,11 +76,8 @@ def _begun_async_generators() -> Iterator[Callable[[], list[str]]]:
         if outer.firstiter is not None:
             outer.firstiter(generator)
 
-    def unfinished() -> list[str]:
-        return [generator.__qualname__ for generator in begun if generator.ag_frame is not None]
-
     sys.set_asyncgen_hooks(firstiter=first_iteration)
     try:
-        yield unfinished
+        yield begun
     finally:
         sys.set_asyncgen_hooks(*outer)

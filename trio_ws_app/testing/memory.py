@@ -168,17 +168,16 @@ async def connected_pair(
     ``capacity`` is how many bytes are on their way in each direction until sending waits. At the end of the
     block both ends are gone, without a closing handshake.
     """
-    give, take = trio.open_memory_channel[Connection](1)
     over = trio.Event()
 
-    async def handler(connection: Connection) -> None:
-        give.send_nowait(connection)
+    async def handler(_: Connection) -> None:
         await over.wait()
 
-    async with serve_in_memory(handler, settings=settings) as server:
-        peer = await server.connect(path, capacity=capacity)
+    async with serve_in_memory(handler, settings=settings) as memory:
+        peer = await memory.connect(path, capacity=capacity)
+        (connection,) = memory.server.connections
         try:
-            yield await take.receive(), peer
+            yield connection, peer
         finally:
             peer.stream.abort()
             over.set()

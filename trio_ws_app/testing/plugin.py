@@ -6,12 +6,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
 import pytest
-import trio
 
 from .cancel_everywhere import CancellationDefect, cancel_everywhere
 from .fixtures import HttpFixture, ServerFixture, run_on_virtual_time, run_with_servers
@@ -50,7 +49,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if item.get_closest_marker(MARK) is not None:
             item.stash[_SCENARIO] = item.obj
         elif _is_for_virtual_time(item) and config.pluginmanager.hasplugin("trio"):
-            item.add_marker(pytest.mark.trio(run=partial(_run_on_virtual_time, item.funcargs)))
+            item.add_marker(pytest.mark.trio(run=partial(run_on_virtual_time, item.funcargs)))
 
 
 def _is_for_virtual_time(item: pytest.Function) -> bool:
@@ -58,19 +57,6 @@ def _is_for_virtual_time(item: pytest.Function) -> bool:
     names = item.fixturenames
     is_argument = "autojump_clock" in inspect.signature(item.obj).parameters
     return "ws_server" in names or ("autojump_clock" in names and not is_argument)
-
-
-def _run_on_virtual_time(
-    fixtures: dict[str, Any],
-    test: Callable[[], Awaitable[object]],
-    *,
-    clock: trio.abc.Clock | None,
-    instruments: Sequence[trio.abc.Instrument],
-) -> None:
-    """What pytest-trio calls with a test and its fixtures; ``clock`` is one of the test's arguments."""
-    __tracebackhide__ = True
-    clock = clock or fixtures.get("autojump_clock")
-    run_on_virtual_time(test, fixtures.get("ws_server"), clock, instruments)
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-trio, and before plugins that refuse async functions

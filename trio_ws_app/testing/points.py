@@ -1,29 +1,45 @@
-"""Where a task can be cancelled: what a point is, and how its place is found in a running task."""
+"""Where a task can be cancelled: what a point is, and how its place is found in a task."""
 
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
+from traceback import StackSummary, walk_stack
 from types import FrameType
+from typing import NamedTuple
 
 import attrs
 import trio
+from trio.lowlevel import Task
 
 _TRIO = str(Path(trio.__file__).parent / "_")[:-1]  # with the separator: trio_websocket is not Trio
 _PACKAGE = str(Path(__file__).parent.parent / "_")[:-1]
 _APPS = str(Path(_PACKAGE) / "apps" / "_")[:-1]
 _MACHINERY = (_TRIO, _PACKAGE, contextlib.__file__)
 _TRIO_WEBSOCKET = str(Path("/trio_websocket/_"))[:-1]
-_KIT = tuple(str(Path(__file__).with_name(name)) for name in ("trial.py", "hooks.py"))
+_KIT = tuple(str(Path(__file__).with_name(name)) for name in ("points.py", "trial.py", "hooks.py"))
 
 _SCREEN = 20  # lines
 _WIDTH = 300
 
-Place = tuple[str, int, str]
-"""File, line and qualified function name."""
+Frames = Iterable[tuple[FrameType, int]]
+"""Each with the line that it is at."""
+
+
+class Place(NamedTuple):
+    """A line of code."""
+
+    file: str
+    line: int
+    function: str
+    """Its qualified name."""
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}, in {self.function}"
 
 
 class Kind(StrEnum):
@@ -64,7 +80,7 @@ class Point:
         return f"{self.function} ({Path(self.file).name})"
 
     def __str__(self) -> str:
-        where = "" if self.kind is Kind.ENDED else f" at {self.file}:{self.line}, in {self.function}"
+        where = "" if self.kind is Kind.ENDED else f" at {Place(self.file, self.line, self.function)}"
         return f"point {self.number}: task {self.task} {self.kind}{where}"
 
 
@@ -91,41 +107,51 @@ def on_one_screen(lines: Sequence[str]) -> str:
     return "\n".join(shown + more)
 
 
-def waiting_place(task: trio.lowlevel.Task) -> Place:
-    """Where ``task`` waits."""
-    return _innermost(reversed([*task.iter_await_frames()]))
+def frames_of(task: Task) -> Frames:
+    """The frames of ``task``, which runs or waits, the innermost first; none if it has ended."""
+    if not task.coro.cr_running:
+        yield from reversed([*task.iter_await_frames()])
+        return
+    for frame, line in walk_stack(sys._getframe()):
+        yield frame, line
+        if frame is task.coro.cr_frame:
+            break
 
 
-def calling_place(frame: FrameType | None) -> Place:
-    """Where the code that ``frame`` belongs to was called from."""
-    return _innermost(calling_frames(frame))
+def place_of(task: Task) -> Place:
+    """Where ``task`` is, if possible outside Trio and this kit."""
+    frames = [*frames_of(task)]
+    if not frames:
+        return Place("", 0, "")
+    return _place(*next(_own(frames), frames[0]))
 
 
-def calling_frames(
-    frame: FrameType | None, outermost: FrameType | None = None
-) -> Iterable[tuple[FrameType, int]]:
-    """``frame`` and those that it was called from, up to ``outermost``."""
-    while frame is not None:
-        yield frame, frame.f_lineno
-        frame = None if frame is outermost else frame.f_back
-
-
-def is_users(frames: Iterable[tuple[FrameType, int]]) -> bool:
-    """Whether the user's code is among ``frames``, and not this package and what it stands on alone."""
-    return any(_is_users_file(frame.f_code.co_filename) for frame, _ in frames)
-
-
-def users_place(frames: Iterable[tuple[FrameType, int]]) -> Place | None:
-    """The innermost place in the user's code, if there is any; ``frames`` begin with the outermost."""
-    users = [(frame, line) for frame, line in frames if _is_users_file(frame.f_code.co_filename)]
-    return _place(*users[-1]) if users else None
+def users_place(frames: Frames) -> Place | None:
+    """The first of ``frames`` in the user's code, and not in this package or what it stands on."""
+    users = (_place(frame, line) for frame, line in frames if _is_users_file(frame.f_code.co_filename))
+    return next(users, None)
 
 
 def _is_users_file(file: str) -> bool:
     return file.startswith(_APPS) or not (file.startswith(_MACHINERY) or _TRIO_WEBSOCKET in file)
 
 
-def own_frames(frames: Iterable[tuple[FrameType, int]]) -> Iterator[tuple[FrameType, int]]:
+def users_waits(tasks: Iterable[Task]) -> list[str]:
+    """Where in the user's code each of ``tasks`` waits that does, in a line."""
+    places = ((task.name, users_place(frames_of(task))) for task in tasks)
+    return [f"  task {name} waits at {place}" for name, place in places if place is not None]
+
+
+def stacks_of(tasks: Iterable[Task]) -> str:
+    """Where each of ``tasks`` waits: the lines of its stack that are not Trio's own."""
+    parts = []
+    for task in tasks:
+        stack = StackSummary.extract(_own(task.iter_await_frames()))
+        parts.append(f"task {task.name} waits here:\n" + "".join(stack.format()))
+    return "\n".join(parts)
+
+
+def _own(frames: Frames) -> Iterator[tuple[FrameType, int]]:
     """Those of ``frames`` that belong neither to Trio nor to this kit."""
     for frame, line in frames:
         file = frame.f_code.co_filename
@@ -133,11 +159,5 @@ def own_frames(frames: Iterable[tuple[FrameType, int]]) -> Iterator[tuple[FrameT
             yield frame, line
 
 
-def _innermost(frames: Iterable[tuple[FrameType, int]]) -> Place:
-    known = list(frames)
-    frame, line = next(own_frames(known), known[0] if known else (None, 0))
-    return ("", 0, "") if frame is None else _place(frame, line)
-
-
 def _place(frame: FrameType, line: int) -> Place:
-    return frame.f_code.co_filename, line, frame.f_code.co_qualname
+    return Place(frame.f_code.co_filename, line, frame.f_code.co_qualname)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from operator import index
 
 import attrs
 import trio
-from trio.lowlevel import ParkingLot, checkpoint, checkpoint_if_cancelled
+from trio.lowlevel import ParkingLot, cancel_shielded_checkpoint, checkpoint, checkpoint_if_cancelled
 
 DEFAULT_CAPACITY = 64 * 1024
 
@@ -33,27 +31,27 @@ class MemoryStream(trio.abc.HalfCloseableStream):
         self._receiving = _Exclusive("another task is receiving")
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        with self._sending.use():
+        with self._sending:
             await self._outgoing.put(bytes(data))
 
     async def wait_send_all_might_not_block(self) -> None:
-        with self._sending.use():
+        with self._sending:
             await self._outgoing.wait_room()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         if max_bytes is not None and index(max_bytes) < 1:
             raise ValueError("max_bytes must be at least 1")
-        with self._receiving.use():
+        with self._receiving:
             return await self._incoming.get(max_bytes)
 
     async def send_eof(self) -> None:
-        with self._sending.use():
+        with self._sending:
             self._outgoing.finish()
             await checkpoint()
 
     async def aclose(self) -> None:
-        self._outgoing.leave_writing()
-        self._incoming.leave_reading()
+        self._outgoing.writer_leaves()
+        self._incoming.reader_leaves()
         await checkpoint()
 
     def is_readable(self) -> bool:
@@ -70,8 +68,7 @@ class MemoryStream(trio.abc.HalfCloseableStream):
 
         What the other end sends fills its buffer, then its sending waits.
         """
-        self._outgoing.freeze()
-        self._incoming.freeze()
+        self._outgoing.frozen = self._incoming.frozen = True
 
     def stall(self) -> None:
         """Stop reading until ``resume``: this end's ``receive_some`` waits whatever has arrived."""
@@ -80,7 +77,7 @@ class MemoryStream(trio.abc.HalfCloseableStream):
     def resume(self) -> None:
         """Read again."""
         self._incoming.stalled = False
-        self._incoming.readers.unpark_all()
+        self._incoming.changed.unpark_all()
 
     def trickle(self) -> None:
         """From now on what this end sends arrives one byte at a time."""
@@ -94,11 +91,10 @@ class Pipe:
     capacity: int
     chunk: int | None = None
     stalled: bool = False
-    readers: ParkingLot = attrs.field(factory=ParkingLot)
-    writers: ParkingLot = attrs.field(factory=ParkingLot)
+    frozen: bool = False
+    changed: ParkingLot = attrs.field(factory=ParkingLot)
     _bytes: bytearray = attrs.field(factory=bytearray)
     _finished: bool = False
-    _frozen: bool = False
     _reset: bool = False
     _reader_left: bool = False
     _writer_left: bool = False
@@ -109,30 +105,30 @@ class Pipe:
         rest = memoryview(data)
         while rest:
             while (room := self.capacity - len(self._bytes)) <= 0:
-                await self.writers.park()
+                await self.changed.park()
                 self._check_writable()
             self._bytes += rest[:room]
             rest = rest[room:]
-            self.readers.unpark_all()
-        await trio.lowlevel.cancel_shielded_checkpoint()
+            self.changed.unpark_all()
+        await cancel_shielded_checkpoint()
 
     async def wait_room(self) -> None:
         await checkpoint()
         self._check_writable()
         while len(self._bytes) >= self.capacity:
-            await self.writers.park()
+            await self.changed.park()
             self._check_writable()
 
     async def get(self, max_bytes: int | None) -> bytes:
         await checkpoint()
         while not self.readable():
-            await self.readers.park()
+            await self.changed.park()
         if self._reset:
             raise trio.BrokenResourceError("the connection was reset")
         size = min(size for size in (len(self._bytes), max_bytes, self.chunk) if size is not None)
         taken = bytes(self._bytes[:size])
         del self._bytes[:size]
-        self.writers.unpark_all()
+        self.changed.unpark_all()
         return taken
 
     def readable(self) -> bool:
@@ -140,39 +136,32 @@ class Pipe:
             raise trio.ClosedResourceError("this stream was closed")
         if self._reset:
             return True
-        return not (self.stalled or self._frozen) and (bool(self._bytes) or self._finished)
+        return not (self.stalled or self.frozen) and (bool(self._bytes) or self._finished)
 
     def _check_writable(self) -> None:
-        if self._writer_left or (self._finished and not self._frozen):
+        if self._writer_left or (self._finished and not self.frozen):
             raise trio.ClosedResourceError("this stream was closed for sending")
-        if self._reset or (self._reader_left and not self._frozen):
+        if self._reset or (self._reader_left and not self.frozen):
             raise trio.BrokenResourceError("the peer is gone")
 
     def finish(self) -> None:
         if self._writer_left:
             raise trio.ClosedResourceError("this stream was closed")
         self._finished = True
-        self._wake()
+        self.changed.unpark_all()
 
-    def leave_writing(self) -> None:
+    def writer_leaves(self) -> None:
         self._writer_left = self._finished = True
-        self._wake()
+        self.changed.unpark_all()
 
-    def leave_reading(self) -> None:
+    def reader_leaves(self) -> None:
         self._reader_left = True
-        self._wake()
+        self.changed.unpark_all()
 
     def reset(self) -> None:
         self._reset = True
         self._bytes.clear()
-        self._wake()
-
-    def freeze(self) -> None:
-        self._frozen = True
-
-    def _wake(self) -> None:
-        self.readers.unpark_all()
-        self.writers.unpark_all()
+        self.changed.unpark_all()
 
 
 @attrs.define(eq=False)
@@ -182,12 +171,10 @@ class _Exclusive:
     message: str
     _busy: bool = False
 
-    @contextmanager
-    def use(self) -> Iterator[None]:
+    def __enter__(self) -> None:
         if self._busy:
             raise trio.BusyResourceError(self.message)
         self._busy = True
-        try:
-            yield
-        finally:
-            self._busy = False
+
+    def __exit__(self, *_: object) -> None:
+        self._busy = False

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from inspect import isawaitable
-from types import FrameType
+from math import inf
 from typing import Literal
 
 import attrs
 import trio
+from outcome import Error
 from trio.lowlevel import RunVar, Task
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
-from .deliveries import Deliveries
 from .hooks import repeatable_schedule, watching_fast_checkpoints
 from .leftovers import assert_nothing_left, tasks_below
-from .points import Kind, Point, calling_frames, calling_place, is_users, waiting_place
-from .standstill import break_up, describe, wait_for_standstill
+from .points import Kind, Place, Point, frames_of, place_of, stacks_of, users_place
 
 Scenario = Callable[[], Awaitable[object]]
 Check = Callable[[], object]
 Victim = Literal["scenario", "task"]
 
 _PARTED = (trio.BrokenResourceError, trio.EndOfChannel)
+_ATTEMPTS = 100
+
+
+class Standstill(BaseException):
+    """Thrown into tasks that wait for ever, to get out of a run that has failed already."""
 
 
 @attrs.define(eq=False)
@@ -32,14 +35,18 @@ class Trial(trio.abc.Instrument):
     """One run of a scenario in which point ``target`` is struck; None strikes nowhere and notes all points.
 
     ``blocks_only`` counts points only while a ``cancelled_here`` block is open, and cancels these blocks.
+    ``cancelled`` has the name and the place of each task that saw the cancellation.
     """
 
+    scenario: Scenario
     victim: Victim
+    seed: int
+    time_limit: float
     target: int | None = None
     blocks_only: bool = False
     points: list[Point] = attrs.field(factory=list)
     struck: Point | None = None
-    deliveries: Deliveries | None = None
+    cancelled: dict[Task, tuple[str, Place]] = attrs.field(factory=dict)
     checks: list[Check] = attrs.field(factory=list)
     blocks: list[trio.CancelScope] = attrs.field(factory=list)
     _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
@@ -50,32 +57,29 @@ class Trial(trio.abc.Instrument):
     _seen: int = 0
     _stuck: str = ""
 
-    def trace(self) -> Deliveries:
-        """Also note where the tasks are cancelled."""
-        self.deliveries = Deliveries(self._names)
-        return self.deliveries
-
-    def run(self, scenario: Scenario, seed: int, time_limit: float) -> None:
-        """Run ``scenario`` in a Trio run of its own; raise what went wrong in it."""
+    def run(self) -> None:
+        """Run the scenario in a Trio run of its own; raise what went wrong in it."""
         clock = MockClock(autojump_threshold=0)
-        with repeatable_schedule(seed), watching_fast_checkpoints(self._passes):
+        with repeatable_schedule(self.seed), watching_fast_checkpoints(self._passes):
             try:
-                trio.run(self._perform, scenario, time_limit, clock=clock, instruments=[self])
+                trio.run(self._perform, clock=clock, instruments=[self])
             except BaseException:
                 if not self._stuck:
                     raise
         if self._stuck:
             raise AssertionError(self._stuck)
 
-    async def _perform(self, scenario: Scenario, time_limit: float) -> None:
+    async def _perform(self) -> None:
         _current.set(self)
         main = trio.lowlevel.current_task()
-        trio.lowlevel.spawn_system_task(self._watch, main, time_limit)
+        trio.lowlevel.spawn_system_task(self._end_standstill, main)
         with assert_nothing_left():
             with self._scope:
-                self._begin(main, getattr(scenario, "__qualname__", repr(scenario)))
+                self._names[main] = getattr(self.scenario, "__qualname__", repr(self.scenario))
+                self._task_scopes[main] = self._scope
+                self._running = True
                 try:
-                    await self._perform_scenario(scenario)
+                    await self._perform_scenario()
                 finally:
                     self._running = False
             for check in self.checks:
@@ -83,27 +87,28 @@ class Trial(trio.abc.Instrument):
                 if isawaitable(result):
                     await result
 
-    async def _perform_scenario(self, scenario: Scenario) -> None:
+    async def _perform_scenario(self) -> None:
         if self.victim != "task":
-            await scenario()
+            await self.scenario()
             return
         try:
-            await scenario()
+            await self.scenario()
         except* _PARTED:
             if self.struck is None:
                 raise
             # else that is how other tasks learn that the struck one has gone
 
-    def _begin(self, main: Task, name: str) -> None:
-        self._names[main] = name
-        self._task_scopes[main] = self._scope
-        self._running = True
-
-    async def _watch(self, main: Task, time_limit: float) -> None:
-        await wait_for_standstill(time_limit)
+    async def _end_standstill(self, main: Task) -> None:
+        """Throw ``Standstill`` into the innermost tasks until all have ended, once the time is over."""
+        await trio.sleep(self.time_limit)
+        await wait_all_tasks_blocked()
         self._running = False
-        self._stuck = f"not over after {time_limit:g} s of virtual time\n{describe(tasks_below(main))}"
-        await break_up(main)
+        self._stuck = f"not over after {self.time_limit:g} s of virtual time\n{stacks_of(tasks_below(main))}"
+        for _ in range(_ATTEMPTS):
+            await wait_all_tasks_blocked()
+            for task in tasks_below(main):
+                if not any(nursery.child_tasks for nursery in task.child_nurseries):
+                    trio.lowlevel.reschedule(task, Error(Standstill()))
 
     def open_block(self, scope: trio.CancelScope) -> None:
         """Cancel ``scope`` instead of everything; the first one makes points before it not count."""
@@ -122,56 +127,76 @@ class Trial(trio.abc.Instrument):
             task.coro = _within(scope, task.coro)  # type: ignore[assignment]  # any coroutine will do
 
     def after_task_step(self, task: Task) -> None:
-        if self._running and task in self._names:
-            frames = () if task.coro.cr_frame is None else task.iter_await_frames()
-            if self._may_strike(task, frames):
-                self._reached(task, False)
+        """``task`` has come to a point. Alone, a task is only cancelled if it has run the user's code."""
+        if not self._running or task not in self._names:
+            return
+        if self.victim == "task" and task not in self._users_tasks:
+            if users_place(frames_of(task)) is None:
+                return
+            self._users_tasks.add(task)
+        if not self.blocks_only or self.blocks:
+            self._reached(task)
+            self._seen += 1
 
     def _passes(self) -> None:
-        if not self._running or (task := trio.lowlevel.current_task()) not in self._names:
-            return
-        if self._may_strike(task, calling_frames(sys._getframe(), task.coro.cr_frame)):
-            self._reached(task, True)
+        self.after_task_step(trio.lowlevel.current_task())
 
-    def _may_strike(self, task: Task, frames: Iterable[tuple[FrameType, int]]) -> bool:
-        """Alone, only a task that has run the user's code: a server's own tasks are never cancelled alone."""
-        if self.victim == "task" and task not in self._users_tasks and is_users(frames):
-            self._users_tasks.add(task)
-        return self.victim != "task" or task in self._users_tasks
-
-    def _reached(self, task: Task, passes: bool) -> None:
-        if self.blocks_only and not self.blocks:
-            return
+    def _reached(self, task: Task) -> None:
         if self.target is None:
-            self.points.append(self._point(task, passes))
+            self.points.append(self._point(task))
         elif self._seen == self.target:
-            self._strike(task, passes)
-        self._seen += 1
+            self._strike(task)
 
-    def _strike(self, task: Task, passes: bool) -> None:
+    def _strike(self, task: Task) -> None:
         self._running = False
+        self.struck = self._point(task)
         trio.lowlevel.remove_instrument(self)
-        self.struck = self._point(task, passes)
-        if self.deliveries is not None:
-            trio.lowlevel.add_instrument(self.deliveries)
+        deliveries = _Deliveries(self._names, self.cancelled)
+        trio.lowlevel.add_instrument(deliveries)
         for scope in self._victims(task):
             scope.cancel()
-        if self.deliveries is not None:
-            self.deliveries.delivered()
+        deliveries.cancelling = False
 
     def _victims(self, task: Task) -> list[trio.CancelScope]:
         if self.victim == "task":
             return [self._task_scopes[task]]
         return self.blocks if self.blocks_only else [self._scope]
 
-    def _point(self, task: Task, passes: bool) -> Point:
-        if passes:
-            kind, place = Kind.PASSES, calling_place(sys._getframe())
-        elif task.coro.cr_frame is not None:
-            kind, place = Kind.WAITS, waiting_place(task)
+    def _point(self, task: Task) -> Point:
+        if task.coro.cr_running:
+            kind = Kind.PASSES
         else:
-            kind, place = Kind.ENDED, waiting_place(task)
-        return Point(self._seen, kind, self._names[task], *place)
+            kind = Kind.ENDED if task.coro.cr_frame is None else Kind.WAITS
+        return Point(self._seen, kind, self._names[task], *place_of(task))
+
+
+@attrs.define(eq=False)
+class _Deliveries(trio.abc.Instrument):
+    """Notes in ``cancelled`` where each of ``names``' tasks is cancelled.
+
+    A task that waits is scheduled by the cancellation itself; one that was about to run sees it where
+    it next gives up control, which is before Trio has waited for anything twice.
+    """
+
+    names: dict[Task, str]
+    cancelled: dict[Task, tuple[str, Place]]
+    cancelling: bool = True
+    _waits: int = 0
+
+    def task_scheduled(self, task: Task) -> None:
+        if self.cancelling and task in self.names:
+            self.cancelled[task] = self.names[task], place_of(task)
+
+    def after_task_step(self, task: Task) -> None:
+        if task not in self.names or task in self.cancelled or task.coro.cr_frame is None:
+            return
+        if trio.current_effective_deadline() == -inf:
+            self.cancelled[task] = self.names[task], place_of(task)
+
+    def before_io_wait(self, timeout: float) -> None:  # noqa: ARG002  # an instrument's signature
+        self._waits += 1
+        if self._waits == 2:
+            trio.lowlevel.remove_instrument(self)
 
 
 _current: RunVar[Trial | None] = RunVar("trio_ws_app.testing.trial", default=None)
