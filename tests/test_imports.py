@@ -16,6 +16,7 @@ LAYERS = [
     "system_error",
     "regular_files",
     "json_codec",
+    "origin",
     "settings",
     "primitives",
     "callbacks",
