@@ -83,13 +83,9 @@ class Headers(Mapping[str, str]):
         return self.by_name.get(name.lower(), ())
 
     def __repr__(self) -> str:
-        return f"Headers({[*self._shown()]!r})"
-
-    def _shown(self) -> Iterator[tuple[str, str]]:
-        """The fields as logs may have them: a token may be in three of them."""
-        for name, values in self.by_name.items():
-            for value in values:
-                yield name, "***" if name in _SECRET_FIELDS else value
+        fields = ((name, value) for name, values in self.by_name.items() for value in values)
+        shown = [(name, "***" if name in _SECRET_FIELDS else value) for name, value in fields]  # in logs
+        return f"Headers({shown!r})"
 
 
 class State(dict[str, Any]):
@@ -107,10 +103,8 @@ class State(dict[str, Any]):
         self[name] = value
 
     def __delattr__(self, name: str) -> None:
-        try:
-            del self[name]
-        except KeyError:
-            raise AttributeError(f"nothing has set {name!r} in this request's state") from None
+        self.__getattr__(name)  # which raises AttributeError if there is none
+        del self[name]
 
 
 @attrs.define
@@ -148,12 +142,10 @@ class TLS:
 class Request:
     """The request that opens a connection (RFC 6455, section 4.1).
 
-    ``target`` is as sent, ``path`` its decoded path; ``query`` maps each name to its last value. ``client``
-    is the IP address and port that it came from, None for a Unix socket or a stream in memory; a trusted
-    proxy says both for its clients, port 0 if not known. ``scheme`` is ``http`` or, over TLS, ``https``;
-    ``tls`` is None without TLS, or if a proxy ends it. ``server`` is the address and port that it came to, or
-    a Unix socket's path and None; None in memory. ``state`` is for the application: what ``process_request``
-    puts there, the handler finds there. ``path_params`` are what ``Routes`` has found in the path.
+    ``target`` is as sent. ``client`` is the IP address and port that it came from, None for a Unix socket or
+    a stream in memory; a trusted proxy says both for its clients, port 0 if not known. ``scheme`` is ``http``
+    or, over TLS, ``https``; ``tls`` is None without TLS, or if a proxy ends it. ``server`` is the address and
+    port that it came to, or a Unix socket's path and None; None in memory.
     """
 
     method: str
@@ -165,7 +157,7 @@ class Request:
     tls: TLS | None = attrs.field(default=None, eq=False, kw_only=True)
     _state: State | None = attrs.field(default=None, init=False, eq=False, repr=False)
     _upgrade: Upgrade | None = attrs.field(default=None, init=False, eq=False, repr=False)
-    _path_params: Mapping[str, Any] | None = attrs.field(default=None, init=False, eq=False, repr=False)
+    _path_params: Mapping[str, Any] = attrs.field(default=_NO_PARAMS, init=False, eq=False, repr=False)
 
     @property
     def certificate(self) -> Mapping[str, object] | None:
@@ -174,7 +166,7 @@ class Request:
 
     @property
     def state(self) -> State:
-        """What the application has set; it is made when it is asked for."""
+        """Values of the application: what ``process_request`` puts here, the handler finds here."""
         if self._state is None:
             object.__setattr__(self, "_state", State())
         assert self._state is not None
@@ -191,7 +183,7 @@ class Request:
     @property
     def path_params(self) -> Mapping[str, Any]:
         """The parameters that ``Routes`` has found in the path, by name and converted; else empty."""
-        return _NO_PARAMS if self._path_params is None else self._path_params
+        return self._path_params
 
     def set_path_params(self, params: Mapping[str, Any]) -> None:
         """Set ``path_params``, which is for what dispatches by path."""
@@ -243,19 +235,6 @@ def _encoded(body: str | bytes) -> bytes:
     return body.encode() if isinstance(body, str) else bytes(body)
 
 
-def _is_status(_response: object, _attribute: object, status: object) -> None:
-    if not isinstance(status, int) or isinstance(status, bool):
-        raise TypeError(f"the status of a Response is an int, not {type(status).__name__}")
-
-
-def _are_fields(_response: object, _attribute: object, headers: object) -> None:
-    if not isinstance(headers, Mapping):
-        raise TypeError(f"the headers of a Response are a mapping, not {type(headers).__name__}")
-    for name, value in headers.items():
-        if not isinstance(name, str) or not isinstance(value, str):
-            raise TypeError(f"the headers of a Response are str by str, which {name!r}: {value!r} is not")
-
-
 @attrs.frozen
 class Response:
     """An HTTP answer instead of a WebSocket: ``Response(401, "who are you?")``.
@@ -267,9 +246,18 @@ class Response:
     Raises TypeError for a status, body or headers of a wrong type.
     """
 
-    status: int = attrs.field(default=200, validator=_is_status)
+    status: int = 200
     body: bytes = attrs.field(default=b"", converter=_encoded)
-    headers: Mapping[str, str] = attrs.field(factory=dict, validator=_are_fields)
+    headers: Mapping[str, str] = attrs.field(factory=dict)
+
+    def __attrs_post_init__(self) -> None:
+        if not isinstance(self.status, int) or isinstance(self.status, bool):
+            raise TypeError(f"the status of a Response is an int, not {type(self.status).__name__}")
+        if not isinstance(self.headers, Mapping):
+            raise TypeError(f"the headers of a Response are a mapping, not {type(self.headers).__name__}")
+        for name, value in self.headers.items():
+            if not isinstance(name, str) or not isinstance(value, str):
+                raise TypeError(f"the headers of a Response are str by str, which {name!r}: {value!r} is not")
 
     @property
     def phrase(self) -> str:
