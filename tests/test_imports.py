@@ -13,7 +13,6 @@ import trio_ws_app
 ROOT = Path(trio_ws_app.__file__).parent
 LAYERS = [
     "errors",
-    "system_error",
     "regular_files",
     "json_codec",
     "origin",
