@@ -20,6 +20,7 @@ LAYERS = [
     "primitives",
     "callbacks",
     "concurrency",
+    "headers",
     "request",
     "connection",
     "patterns",

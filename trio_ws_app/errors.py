@@ -52,12 +52,7 @@ class CloseCode(IntEnum):
         >>> [code.name for code in CloseCode if code.may_reconnect]
         ['GOING_AWAY', 'ABNORMAL', 'SERVICE_RESTART', 'TRY_AGAIN_LATER']
         """
-        return self in _RECONNECTABLE
-
-
-_RECONNECTABLE = frozenset(
-    {CloseCode.GOING_AWAY, CloseCode.ABNORMAL, CloseCode.SERVICE_RESTART, CloseCode.TRY_AGAIN_LATER}
-)
+        return self in (1001, 1006, 1012, 1013)
 
 
 @attrs.frozen

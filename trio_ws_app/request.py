@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any
@@ -11,81 +11,11 @@ from urllib.parse import parse_qsl, unquote
 
 import attrs
 
+from .headers import Headers as Headers  # others import it from here
+
 _PLAIN_PATH = re.compile(r"/[^%?#]*")
-_PROTOCOL = "sec-websocket-protocol"
-_SECRET_FIELDS = frozenset({"authorization", "cookie", _PROTOCOL})
 _NO_PARAMS: Mapping[str, Any] = MappingProxyType({})
 _TARGET = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*)?([^?#]*)(?:\?([^#]*))?")
-
-
-def _by_name(fields: Iterable[Sequence[str]]) -> dict[str, tuple[str, ...]]:
-    values: dict[str, tuple[str, ...]] = {}
-    for name, value in fields:
-        name = name.lower()
-        values[name] = (*values[name], value) if name in values else (value,)
-    return values
-
-
-class Headers(Mapping[str, str]):
-    """HTTP header fields: names compare without case, repeated fields are joined with ``, ``.
-
-    >>> Headers([("Accept", "text/html"), ("accept", "*/*")])["ACCEPT"]
-    'text/html, */*'
-    """
-
-    __slots__ = ("_by_name", "_text")
-
-    def __init__(self, fields: Iterable[tuple[str, str]] = ()) -> None:
-        self._text: str | None = None
-        self._by_name: dict[str, tuple[str, ...]] | None = _by_name(fields)
-
-    @classmethod
-    def from_text(cls, text: str) -> Headers:
-        """The fields of a head that has been checked: a line ``name: value\\r\\n`` for each."""
-        headers = cls.__new__(cls)
-        headers._text = text
-        headers._by_name = None
-        return headers
-
-    @property
-    def by_name(self) -> Mapping[str, tuple[str, ...]]:
-        """Every value of every field, by its name in lower case."""
-        if self._by_name is None:
-            lines = (self._text or "").split("\r\n")[:-1]
-            self._by_name = _by_name([line.split(": ", 1) for line in lines])
-        return self._by_name
-
-    def raw(self) -> list[tuple[bytes, bytes]]:
-        """The fields as bytes, with names in lower case: in the order in which they came, if they came."""
-        if self._text is None:
-            self.pack()
-        lines = (self._text or "").encode("latin-1").split(b"\r\n")[:-1]
-        return [(name.lower(), value) for name, value in (line.split(b": ", 1) for line in lines)]
-
-    def pack(self) -> None:
-        """Keep the fields as one text until they are asked for: a long-lived connection holds on to them."""
-        if self._text is None:
-            fields = ((name, value) for name, values in self.by_name.items() for value in values)
-            self._text = "".join(f"{name}: {value}\r\n" for name, value in fields)
-        self._by_name = None
-
-    def __getitem__(self, name: str) -> str:
-        return ", ".join(self.by_name[name.lower()])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.by_name)
-
-    def __len__(self) -> int:
-        return len(self.by_name)
-
-    def get_all(self, name: str) -> tuple[str, ...]:
-        """Every value of the field, in the order in which they came."""
-        return self.by_name.get(name.lower(), ())
-
-    def __repr__(self) -> str:
-        fields = ((name, value) for name, values in self.by_name.items() for value in values)
-        shown = [(name, "***" if name in _SECRET_FIELDS else value) for name, value in fields]  # in logs
-        return f"Headers({shown!r})"
 
 
 class State(dict[str, Any]):
@@ -192,8 +122,8 @@ class Request:
     @property
     def subprotocols(self) -> tuple[str, ...]:
         """The subprotocols that the client offers, the preferred one first."""
-        tokens = (token.strip() for value in self.headers.get_all(_PROTOCOL) for token in value.split(","))
-        return tuple(token for token in tokens if token)
+        offers = ",".join(self.headers.get_all("sec-websocket-protocol"))
+        return tuple(offer.strip() for offer in offers.split(",") if offer.strip())
 
     @property
     def path(self) -> str:
