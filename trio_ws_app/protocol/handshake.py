@@ -14,9 +14,8 @@ from ..request import Request
 from ..settings import Settings
 from .deflate import DeflateParameters, negotiate
 from .header_lists import has_token, parse_extensions, parse_tokens
-from .http_response import encode_fields
-from .refusal import Refusal, body_refusal
-from .request_head import TARGET, RequestHead
+from .http_answer import encode_fields
+from .request_reader import TARGET, Refusal, RequestHead, body_refusal
 
 Fields = Mapping[str, tuple[str, ...]]
 
