@@ -18,8 +18,7 @@ from ..errors import CloseCode, CloseReason, ConnectionClosed, HandshakeRefused,
 from ..protocol.url import parse_url, without_secrets
 from ..settings import Settings
 from .backoff import Backoff, is_transient
-from .blocks import closing
-from .connect import OpenStream, connect
+from .connect import OpenStream, closing, connect
 
 logger = logging.getLogger("trio_ws_app.client")
 
