@@ -11,6 +11,7 @@ import trio
 import trio_websocket
 
 from ..connection import Message
+from ..primitives import held_bytes
 
 PeerClosed = trio_websocket.ConnectionClosed
 """Raised by a peer's methods once the connection is over."""
@@ -21,7 +22,7 @@ _OVERHEAD = 128  # what a message counts besides its own bytes: an empty one tak
 
 
 def _cost(message: Message) -> int:
-    return len(message) + _OVERHEAD
+    return held_bytes(message) + _OVERHEAD
 
 
 class EndedWith(Protocol):
