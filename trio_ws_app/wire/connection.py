@@ -179,6 +179,8 @@ class WireConnection(Link, Connection):
 
     async def _consume_in_time(self, consumer: Callable[[Message], object]) -> None:
         """As ``consume_inline``, one message after the other."""
+        if self.closing.closed_here:
+            raise trio.ClosedResourceError("this side has closed the connection")
         call = in_own_context(consumer)
         while not self.closing.closed_here:
             while not self.outbox.has_room() and not self.outbox.sealed:
