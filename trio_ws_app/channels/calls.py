@@ -15,8 +15,7 @@ from ..errors import ConnectionClosed
 from .client import ConnectedClient
 from .codes import DisconnectCode, ErrorCode, Refuse
 from .hub import Hub
-from .interface import ChannelClient
-from .people import User
+from .interface import ChannelClient, User
 from .publications import line
 from .queries import page_of, page_text, presence_fields, present, stats_fields
 from .requests import History, Rpc

@@ -19,13 +19,12 @@ from .codes import ErrorCode, Refuse, UnsubscribeCode
 from .entering import Beginning, Joining, find_missed, go_live, ttl
 from .hub import Hub
 from .inbox import Inbox
-from .interface import ChannelSubscription
+from .interface import ChannelSubscription, Grant
 from .places import Place, at_most
 from .places import beginning as place_now
 from .publications import ClientInfo, Publication, line, push_text, with_publications
 from .requests import Since
 from .rules import Rule
-from .tokens import Grant
 from .topic import Topic, present_info
 
 _AT_ONCE: Final = 64 * 1024  # bytes of publications in one reply; more follow as the client takes them
