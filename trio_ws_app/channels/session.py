@@ -25,6 +25,7 @@ from .identity import Identity
 from .interface import ConnectRequest
 from .limits import Rate
 from .publications import line
+from .queries import presence_fields, stats_fields
 from .requests import Command
 from .subscriptions import Subscriptions
 
@@ -152,9 +153,9 @@ class Session:
             case requests.Send():
                 calls.message(request.data, size)
             case requests.Presence():
-                calls.start(number, "presence", partial(calls.presence, request.channel))
+                calls.start(number, "presence", partial(calls.presence, request.channel, presence_fields))
             case requests.PresenceStats():
-                calls.start(number, "presence_stats", partial(calls.presence_stats, request.channel))
+                calls.start(number, "presence_stats", partial(calls.presence, request.channel, stats_fields))
             case requests.History():
                 calls.start(number, "history", partial(calls.history, request))
             case requests.Refresh():
