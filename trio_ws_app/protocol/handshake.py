@@ -9,12 +9,12 @@ from hashlib import sha1
 
 import attrs
 
+from ..origin import origin_allowed
 from ..request import Request
 from ..settings import Settings
 from .deflate import DeflateParameters, negotiate
 from .header_lists import has_token, parse_extensions, parse_tokens
 from .http_response import encode_fields
-from .origin import origin_allowed
 from .refusal import Refusal, body_refusal
 from .request_head import TARGET, RequestHead
 
