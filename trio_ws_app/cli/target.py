@@ -67,7 +67,7 @@ def as_application(thing: object, target: str) -> Application:
         raise UsageError(f"{target} has to take one argument, the connection")
     if inspect.isasyncgenfunction(thing):
         raise UsageError(f"{target} yields: it needs @contextlib.asynccontextmanager above it")
-    if not callable(thing):
+    if not _has_signature(thing):
         from ..channels import Channels
 
         if isinstance(thing, Channels):
@@ -102,7 +102,7 @@ def as_asgi_application(thing: object, target: str) -> Application:
         return _stateless(App(http=thing))
     if isinstance(thing, App):
         raise UsageError(f"{target} is an App: serve it without --asgi")
-    if not callable(thing):
+    if not _has_signature(thing):
         raise UsageError(f"{target} is {_kind(thing)}, not {wanted}")
     if not _takes(thing, 0, **_broker_argument(thing, None)):
         raise UsageError(f"{target} is not {wanted}")
@@ -124,7 +124,7 @@ def _stateless(app: App) -> Application:
 
 def _is_asgi(thing: object) -> TypeGuard[AsgiApplication]:
     """Whether it can be called with a scope, ``receive`` and ``send``."""
-    return callable(thing) and _takes(thing, 3) and not _takes(thing, 0)
+    return _has_signature(thing) and _takes(thing, 3) and not _takes(thing, 0)
 
 
 def _built_in(name: str) -> Application:
@@ -203,10 +203,19 @@ def _broker_argument(function: Callable[..., object], broker: Broker | None) -> 
     return {"broker": broker} if "broker" in inspect.signature(function).parameters else {}
 
 
-def _takes(thing: object, count: int, **named: object) -> bool:
-    """Whether ``thing``, which can be called, takes so many arguments."""
+def _has_signature(thing: object) -> TypeGuard[Callable[..., object]]:
+    """Whether it can be called and says with what, which functions of C may not."""
     try:
-        inspect.signature(thing).bind(*[None] * count, **named)  # type: ignore[arg-type]  # it can be called
+        inspect.signature(thing)  # type: ignore[arg-type]  # of what can't be called it raises TypeError
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _takes(function: Callable[..., object], count: int, **named: object) -> bool:
+    """Whether it takes so many arguments."""
+    try:
+        inspect.signature(function).bind(*[None] * count, **named)
     except TypeError:
         return False
     return True
