@@ -101,15 +101,16 @@ def _run(
     config: Configuration, shutdown: Shutdown, notifier: Notifier, log: LogWriter, supervised: bool
 ) -> int:
     grace_period = config.settings.grace_period
-    if config.workers > 1 and config.worker is None:
-        shutdown.hold(grace_period, margin=2 * MARGIN)
-        shutdown.reloads = True
-        return trio.run(run_workers, config, shutdown, notifier, sys.argv[1:])
-    shutdown.hold(grace_period)
-    shutdown.reloads = config.certificates is not None and config.worker is None and not supervised
-    keep_large_buffers()
     try:
-        trio.run(run, config, shutdown, notifier, log)
+        if config.workers > 1 and config.worker is None:
+            shutdown.hold(grace_period, margin=2 * MARGIN)
+            shutdown.reloads = True
+            trio.run(run_workers, config, shutdown, notifier, sys.argv[1:])
+        else:
+            shutdown.hold(grace_period)
+            shutdown.reloads = config.certificates is not None and config.worker is None and not supervised
+            keep_large_buffers()
+            trio.run(run, config, shutdown, notifier, log)
     except BaseException as error:
         log.flush()
         return exit_status(error, config.target)

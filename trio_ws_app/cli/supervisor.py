@@ -15,6 +15,7 @@ import attrs
 import trio
 
 from ..concurrency.running_time import sleep_running
+from .errors import MISTAKE, PROGRAM
 from .shutdown import AT_ONCE, RELOAD
 from .systemd import Notifier
 from .worker import Team, Worker, ended_how
@@ -27,14 +28,6 @@ LONGEST_PAUSE = 10.0
 SLOW_START = 60.0  # seconds until the log tells of a worker that does not serve
 
 
-class CannotStart(Exception):
-    """A worker ended before it was ready; ``status`` is its exit status, negative for a signal's number."""
-
-    def __init__(self, status: int) -> None:
-        super().__init__(f"a worker {ended_how(status)} before it was ready")
-        self.status = status
-
-
 @attrs.define(eq=False)
 class _Pool:
     """The workers of one supervisor, each with the number of its place; ``nursery`` runs them."""
@@ -42,7 +35,6 @@ class _Pool:
     team: Team
     notifier: Notifier
     nursery: trio.Nursery
-    failure: CannotStart | None = None
     places: dict[int, _Place] = attrs.field(factory=dict)
     reload_requested: trio.Event = attrs.field(factory=trio.Event)
 
@@ -69,12 +61,7 @@ class _Pool:
     async def open_place(self, number: int) -> None:
         """Return when the worker ``number`` is ready, and keep it running from then on."""
         place = self.places[number] = _Place(number, self.team, self.nursery)
-        try:
-            await self.nursery.start(place.keep_occupied)
-        except CannotStart as error:
-            self.failure = error
-            self.team.stopping.set()
-            self.nursery.cancel_scope.cancel()
+        await self.nursery.start(place.keep_occupied)
 
     async def replace_on_request(self) -> None:
         """Replace the workers one by one as often as that is asked for; a failure ends the round."""
@@ -123,11 +110,13 @@ class _Place:
             worker.process.kill()
 
     async def keep_occupied(self, *, task_status: trio.TaskStatus[None]) -> None:
-        """Keep one worker running. The first start has to succeed, else CannotStart is raised."""
+        """Keep one worker running. The first start has to succeed, else SystemExit is raised."""
         pause = FIRST_PAUSE
         worker = self.worker = await self._start()
         if not worker.is_ready and not self.team.stopping.is_set():
-            raise CannotStart(worker.status)
+            # A worker whose caller has made a mistake has said which.
+            text = f"{PROGRAM}: a worker {ended_how(worker.status)} before it was ready"
+            raise SystemExit(MISTAKE if worker.status == MISTAKE else text)
         task_status.started()
         while True:
             await worker.ended.wait()
@@ -175,7 +164,7 @@ async def supervise(
     When cancelled, the workers are stopped with SIGTERM and waited for as long.
 
     Raises:
-        CannotStart: a worker ended before it was ready for the first time; the others are stopped.
+        SystemExit: in a group; a worker ended before it was ready for the first time, the others are stopped.
     """
     async with trio.open_nursery() as outer:
         async with trio.open_nursery() as nursery:
@@ -191,5 +180,3 @@ async def supervise(
                 outer.start_soon(notifier.keep_watchdog)
                 outer.start_soon(pool.replace_on_request)
         outer.cancel_scope.cancel()
-    if pool.failure is not None:
-        raise pool.failure

@@ -11,21 +11,19 @@ from functools import partial
 
 from ..errors import UsageError
 from .configuration import Configuration
-from .errors import FAILED, MISTAKE, PROGRAM
-from .process import say
 from .run import announce
 from .shutdown import CLEAN_UP, Shutdown
-from .supervisor import MARGIN, CannotStart, supervise
+from .supervisor import MARGIN, supervise
 from .systemd import Notifier
 from .worker import Team
 
 
 async def run_workers(
     config: Configuration, shutdown: Shutdown, notifier: Notifier, arguments: Sequence[str]
-) -> int:
+) -> None:
     """Run ``trio-ws-app`` with ``arguments`` in every worker until a signal stops them.
 
-    Returns the exit status: not 0 if a worker cannot start at all, with one line that says so.
+    Raises SystemExit, in a group, if a worker cannot start at all.
     """
     if not os.access(sys.executable, os.X_OK):
         raise UsageError(f"--workers: this user may not run {sys.executable}")
@@ -41,14 +39,7 @@ async def run_workers(
                 config.worker_timeout,
                 config.has_successor,
             )
-            try:
-                await supervise(team, signals, notifier, partial(announce, config))
-            except CannotStart as problem:
-                if problem.status == MISTAKE:
-                    return MISTAKE  # the worker has said what is wrong
-                say(f"{PROGRAM}: {problem}", err=True)
-                return FAILED
-    return 0
+            await supervise(team, signals, notifier, partial(announce, config))
 
 
 @contextmanager
