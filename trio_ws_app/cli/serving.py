@@ -24,10 +24,9 @@ from .process import keep_large_buffers, spare_collector
 from .reload import inherited_lifeline, restart_on_change
 from .run import run
 from .shutdown import Shutdown
-from .supervisor import MARGIN
+from .supervisor import MARGIN, run_workers
 from .systemd import Notifier, activated_sockets
 from .worker import inherited
-from .workers import run_workers
 
 
 def serve(

@@ -8,17 +8,25 @@ when one is busy. It also works for Unix sockets and for a port that the workers
 from __future__ import annotations
 
 import logging
+import os
 import signal
-from collections.abc import AsyncIterator, Callable
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
 
 import attrs
 import trio
 
 from ..concurrency.running_time import sleep_running
+from ..errors import UsageError
+from .configuration import Configuration
 from .errors import MISTAKE, PROGRAM
-from .shutdown import AT_ONCE, RELOAD
+from .run import announce
+from .shutdown import AT_ONCE, CLEAN_UP, RELOAD, Shutdown
 from .systemd import Notifier
-from .worker import Team, Worker, ended_how
+from .worker import Team, Worker
 
 logger = logging.getLogger("trio_ws_app.supervisor")
 
@@ -115,7 +123,7 @@ class _Place:
         worker = self.worker = await self._start()
         if not worker.is_ready and not self.team.stopping.is_set():
             # A worker whose caller has made a mistake has said which.
-            text = f"{PROGRAM}: a worker {ended_how(worker.status)} before it was ready"
+            text = f"{PROGRAM}: a worker {worker.ended_how} before it was ready"
             raise SystemExit(MISTAKE if worker.status == MISTAKE else text)
         task_status.started()
         while True:
@@ -124,8 +132,7 @@ class _Place:
                 return
             if worker is self.worker:
                 pause = FIRST_PAUSE if worker.lived_for > LONGEST_PAUSE else pause
-                how = ended_how(worker.status)
-                logger.warning("%s %s; it is started again in %g s", worker, how, pause)
+                logger.warning("%s %s; it is started again in %g s", worker, worker.ended_how, pause)
                 with trio.move_on_after(pause):
                     await self.team.stopping.wait()
                 pause = min(2 * pause, LONGEST_PAUSE)
@@ -140,8 +147,8 @@ class _Place:
             old, new = self.worker, await self._start()
             if not new.is_ready:
                 if not self.team.stopping.is_set() and not new.is_retiring:
-                    how = ended_how(new.status)
-                    logger.error("worker %d stays as it is: its successor %s", self.number, how)
+                    text = "worker %d stays as it is: its successor %s"
+                    logger.error(text, self.number, new.ended_how)
                 return False
             self.worker = new
         if old is not None:
@@ -180,3 +187,61 @@ async def supervise(
                 outer.start_soon(notifier.keep_watchdog)
                 outer.start_soon(pool.replace_on_request)
         outer.cancel_scope.cancel()
+
+
+async def run_workers(
+    config: Configuration, shutdown: Shutdown, notifier: Notifier, arguments: Sequence[str]
+) -> None:
+    """Run ``trio-ws-app`` with ``arguments`` in every worker until a signal stops them.
+
+    Raises SystemExit, in a group, if a worker cannot start at all.
+    """
+    if not os.access(sys.executable, os.X_OK):
+        raise UsageError(f"--workers: this user may not run {sys.executable}")
+    with shutdown.receiver() as signals:
+        config.listening.listen()
+        with _control_directory(config) as control:
+            team = Team(
+                [sys.executable, "-m", "trio_ws_app", *arguments],
+                config.workers,
+                control,
+                config.listening.sockets,
+                config.settings.grace_period + CLEAN_UP + MARGIN,
+                config.worker_timeout,
+                config.has_successor,
+            )
+            await supervise(team, signals, notifier, partial(announce, config))
+
+
+@contextmanager
+def _control_directory(config: Configuration) -> Iterator[str | None]:
+    """The directory of the workers' control sockets, if they need any; for metrics, they ask each other."""
+    path = config.control
+    if path is None:
+        asks = config.observability.measures_lag
+        with tempfile.TemporaryDirectory() if asks else nullcontext() as directory:
+            yield directory
+        return
+    is_new = _make_directory(path)
+    try:
+        yield path
+    finally:
+        for number in range(1, config.workers + 1):  # those of workers that were killed
+            with suppress(OSError):
+                os.unlink(f"{path}/{number}.sock")
+        if is_new:
+            with suppress(OSError):
+                os.rmdir(path)
+
+
+def _make_directory(path: str) -> bool:
+    """Whether it was not there before."""
+    try:
+        os.mkdir(path, mode=0o700)
+    except FileExistsError:
+        if os.path.isdir(path):
+            return False
+        raise UsageError(f"--control: {path} is not a directory, which several workers need") from None
+    except OSError as problem:
+        raise UsageError(f"--control: cannot make the directory {path}: {problem.strerror}") from None
+    return True
