@@ -17,7 +17,7 @@ from .configuration import Configuration, configure
 from .errors import exit_status
 from .init import leave_process_1
 from .listeners import Listening, bind_tcp, bind_unix
-from .log_output import LogFile, LogWriter
+from .log_output import LogWriter
 from .log_output import configure as configure_logging
 from .privileges import become, identity, parse_owner
 from .process import keep_large_buffers, spare_collector
@@ -72,7 +72,7 @@ def serve(
     with closing(listening):
         if me is not None:
             become(me)
-        notifier, log = Notifier(), LogWriter(file=None if log_file is None else LogFile(log_file))
+        notifier, log = Notifier(), LogWriter(path=log_file)
         configure_logging(log_level, log_format, log, None if worker is None else worker.number)
         config = configure(worker, listening, **values)
         status = _run(config, shutdown, notifier, log, lifeline is not None)
