@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import click
@@ -54,7 +52,7 @@ def serve(
     if lifeline is not None:
         shutdown.end_with(lifeline)
     if reload:
-        restart_on_change(sys.argv[1:], Path.cwd(), shutdown)
+        restart_on_change(shutdown)
         return 0
     _expect_one_place(click.get_current_context(), activated is not None)
     me = identity(user, group) if worker is None else None
@@ -104,7 +102,7 @@ def _run(
         if config.workers > 1 and config.worker is None:
             shutdown.hold(grace_period, margin=2 * MARGIN)
             shutdown.reloads = True
-            trio.run(run_workers, config, shutdown, notifier, sys.argv[1:])
+            trio.run(run_workers, config, shutdown, notifier)
         else:
             shutdown.hold(grace_period)
             shutdown.reloads = config.certificates is not None and config.worker is None and not supervised

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 
@@ -189,10 +189,8 @@ async def supervise(
         outer.cancel_scope.cancel()
 
 
-async def run_workers(
-    config: Configuration, shutdown: Shutdown, notifier: Notifier, arguments: Sequence[str]
-) -> None:
-    """Run ``trio-ws-app`` with ``arguments`` in every worker until a signal stops them.
+async def run_workers(config: Configuration, shutdown: Shutdown, notifier: Notifier) -> None:
+    """Run this command once more in every worker until a signal stops them.
 
     Raises SystemExit, in a group, if a worker cannot start at all.
     """
@@ -202,7 +200,7 @@ async def run_workers(
         config.listening.listen()
         with _control_directory(config) as control:
             team = Team(
-                [sys.executable, "-m", "trio_ws_app", *arguments],
+                [sys.executable, "-m", "trio_ws_app", *sys.argv[1:]],
                 config.workers,
                 control,
                 config.listening.sockets,
