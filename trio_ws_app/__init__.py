@@ -45,71 +45,88 @@ Outgoing connections, and those of others
 UsageError is raised for a mistake in the call. trio_ws_app.testing has what tests of handlers need.
 """
 
+# ruff: noqa: I001  # an alias makes a name public for type checkers too
 import importlib
 import sys
 from typing import TYPE_CHECKING
 
-from .connection import Connection, Message
-from .duplex import Exit, Side, duplex
-from .errors import CloseCode, CloseReason, ConnectionClosed, HandshakeRefused, InvalidMessage, UsageError
-from .json_codec import JsonCodec
-from .json_messages import JsonMessages, json_messages
-from .patterns import consume, produce
-from .request import TLS, Headers, Request, Response, State, Upgrade
+from .duplex import duplex as duplex
+from .json_messages import json_messages as json_messages
 
 if TYPE_CHECKING:
-    from .asgi.adapter import from_asgi, from_starlette
-    from .asgi.quart import from_quart
+    from .asgi.adapter import from_asgi as from_asgi, from_starlette as from_starlette
+    from .asgi.quart import from_quart as from_quart
     from .broker import (
-        AlreadyPresent,
-        Broker,
-        BrokerUnavailable,
-        Delivery,
-        Gap,
-        History,
-        Join,
-        Leave,
-        Position,
-        Present,
-        RedisTimeouts,
-        Subscription,
-        open_memory_broker,
-        open_redis_broker,
+        AlreadyPresent as AlreadyPresent,
+        Broker as Broker,
+        BrokerUnavailable as BrokerUnavailable,
+        Delivery as Delivery,
+        Gap as Gap,
+        History as History,
+        Join as Join,
+        Leave as Leave,
+        Position as Position,
+        Present as Present,
+        RedisTimeouts as RedisTimeouts,
+        Subscription as Subscription,
+        open_memory_broker as open_memory_broker,
+        open_redis_broker as open_redis_broker,
     )
     from .channels import (
-        Call,
-        ChannelClient,
-        ChannelLimits,
-        Channels,
-        ChannelsApp,
-        ChannelSubscription,
-        ClientInfo,
-        ConnectRequest,
-        Grant,
-        Publication,
-        Refuse,
-        Tokens,
-        User,
+        Call as Call,
+        ChannelClient as ChannelClient,
+        ChannelLimits as ChannelLimits,
+        Channels as Channels,
+        ChannelsApp as ChannelsApp,
+        ChannelSubscription as ChannelSubscription,
+        ClientInfo as ClientInfo,
+        ConnectRequest as ConnectRequest,
+        Grant as Grant,
+        Publication as Publication,
+        Refuse as Refuse,
+        Tokens as Tokens,
+        User as User,
     )
-    from .client.adapter import from_trio_websocket
-    from .client.backoff import Backoff, is_transient
-    from .client.connect import connect
-    from .client.reconnect import reconnect
-    from .concurrency.periodic import call_every
-    from .registry.fanout import BroadcastResult, broadcast
-    from .registry.groups import Group
-    from .registry.opening import open_registry
-    from .registry.registry import Member, Registry
-    from .registry.topics import Following
-    from .server.app import App
-    from .server.certificates import Certificates
-    from .server.options import Handler, ProcessRequest, Readiness
-    from .server.routes import Routes
-    from .server.server import Server
-    from .server.serving import serve
-    from .server.statistics import Statistics
-    from .settings import Settings
-    from .wire.overflow import Overflow
+    from .client.adapter import from_trio_websocket as from_trio_websocket
+    from .client.backoff import Backoff as Backoff, is_transient as is_transient
+    from .client.connect import connect as connect
+    from .client.reconnect import reconnect as reconnect
+    from .concurrency.periodic import call_every as call_every
+    from .connection import Connection as Connection, Message as Message
+    from .duplex import Exit as Exit, Side as Side
+    from .errors import (
+        CloseCode as CloseCode,
+        CloseReason as CloseReason,
+        ConnectionClosed as ConnectionClosed,
+        HandshakeRefused as HandshakeRefused,
+        InvalidMessage as InvalidMessage,
+        UsageError as UsageError,
+    )
+    from .json_codec import JsonCodec as JsonCodec
+    from .json_messages import JsonMessages as JsonMessages
+    from .patterns import consume as consume, produce as produce
+    from .registry.fanout import BroadcastResult as BroadcastResult, broadcast as broadcast
+    from .registry.groups import Group as Group
+    from .registry.opening import open_registry as open_registry
+    from .registry.registry import Member as Member, Registry as Registry
+    from .registry.topics import Following as Following
+    from .request import (
+        TLS as TLS,
+        Headers as Headers,
+        Request as Request,
+        Response as Response,
+        State as State,
+        Upgrade as Upgrade,
+    )
+    from .server.app import App as App
+    from .server.certificates import Certificates as Certificates
+    from .server.options import Handler as Handler, ProcessRequest as ProcessRequest, Readiness as Readiness
+    from .server.routes import Routes as Routes
+    from .server.server import Server as Server
+    from .server.serving import serve as serve
+    from .server.statistics import Statistics as Statistics
+    from .settings import Settings as Settings
+    from .wire.overflow import Overflow as Overflow
 else:
     # Few programs need all of these modules, which take longer to import than Trio: each is imported when one
     # of its names is first used. No such name can be a module's too, as ``duplex`` and ``json_messages`` are.
@@ -126,11 +143,18 @@ else:
         "client.connect": "connect",
         "client.reconnect": "reconnect",
         "concurrency.periodic": "call_every",
+        "connection": "Connection Message",
+        "duplex": "Exit Side",
+        "errors": "CloseCode CloseReason ConnectionClosed HandshakeRefused InvalidMessage UsageError",
+        "json_codec": "JsonCodec",
+        "json_messages": "JsonMessages",
+        "patterns": "consume produce",
         "registry.fanout": "BroadcastResult broadcast",
         "registry.groups": "Group",
         "registry.opening": "open_registry",
         "registry.registry": "Member Registry",
         "registry.topics": "Following",
+        "request": "TLS Headers Request Response State Upgrade",
         "server.app": "App",
         "server.certificates": "Certificates",
         "server.options": "Handler ProcessRequest Readiness",
@@ -142,6 +166,7 @@ else:
         "wire.overflow": "Overflow",
     }
     _MODULES = {name: module for module, names in _LATER.items() for name in names.split()}
+    __all__ = sorted([*_MODULES, "duplex", "json_messages"])
 
     def __getattr__(name):
         if name in _PARTS:
@@ -154,83 +179,3 @@ else:
 
     def __dir__():
         return sorted({*globals(), *_MODULES, *_PARTS})
-
-
-__all__ = [
-    "TLS",
-    "AlreadyPresent",
-    "App",
-    "Backoff",
-    "BroadcastResult",
-    "Broker",
-    "BrokerUnavailable",
-    "Call",
-    "Certificates",
-    "ChannelClient",
-    "ChannelLimits",
-    "ChannelSubscription",
-    "Channels",
-    "ChannelsApp",
-    "ClientInfo",
-    "CloseCode",
-    "CloseReason",
-    "ConnectRequest",
-    "Connection",
-    "ConnectionClosed",
-    "Delivery",
-    "Exit",
-    "Following",
-    "Gap",
-    "Grant",
-    "Group",
-    "Handler",
-    "HandshakeRefused",
-    "Headers",
-    "History",
-    "InvalidMessage",
-    "Join",
-    "JsonCodec",
-    "JsonMessages",
-    "Leave",
-    "Member",
-    "Message",
-    "Overflow",
-    "Position",
-    "Present",
-    "ProcessRequest",
-    "Publication",
-    "Readiness",
-    "RedisTimeouts",
-    "Refuse",
-    "Registry",
-    "Request",
-    "Response",
-    "Routes",
-    "Server",
-    "Settings",
-    "Side",
-    "State",
-    "Statistics",
-    "Subscription",
-    "Tokens",
-    "Upgrade",
-    "UsageError",
-    "User",
-    "broadcast",
-    "call_every",
-    "connect",
-    "consume",
-    "duplex",
-    "from_asgi",
-    "from_quart",
-    "from_starlette",
-    "from_trio_websocket",
-    "is_transient",
-    "json_messages",
-    "open_memory_broker",
-    "open_redis_broker",
-    "open_registry",
-    "produce",
-    "reconnect",
-    "serve",
-]

@@ -38,7 +38,7 @@ async def test_a_history_is_read_again_if_the_subscription_was_lost_meanwhile() 
     histories = Histories()
     got: list[Item] = []
     async with trio.open_nursery() as nursery:
-        feed = RedisFeed(b"t", histories, Patience(5), 1.0, Shared(), nursery)  # type: ignore[arg-type]
+        feed = RedisFeed(b"t", Shared(histories, Patience(5), 1.0, nursery))  # type: ignore[arg-type]
         feed.add(got.append)
         feed.message(b"\xffat:e-1-a - -\none")
 

@@ -100,7 +100,7 @@ async def test_who_comes_back_to_a_busy_process_is_not_refused(autojump_clock: M
     """However many they are, and however slow they make it: all get theirs when the history has been read."""
     redis = SlowToArrive()
     async with counting(2) as patience, trio.open_nursery() as nursery:
-        feed = RedisFeed(b"t", redis, patience, 1.0, Shared(), nursery)  # type: ignore[arg-type]
+        feed = RedisFeed(b"t", Shared(redis, patience, 1.0, nursery))  # type: ignore[arg-type]
         feed.subscribed_at = redis  # type: ignore[assignment]
 
         async def come_back() -> None:

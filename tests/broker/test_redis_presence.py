@@ -244,6 +244,20 @@ async def test_a_dead_process_whose_topics_are_not_known_holds_up_no_other(
                     pass
 
 
+@pytest.mark.parametrize("names", [["message", "x"], ["message", "x", "y"], ["subscribe", "x", "y"]])
+async def test_the_topics_of_a_dead_process_may_have_any_names(
+    own_redis: RedisServer, broker: Broker, names: list[str]
+) -> None:
+    """A list of them is no message, nor the answer to a subscription, whatever it begins with."""
+    await own_redis.run("SADD", "ws:{leases}:dead", *names)
+    await own_redis.run("SADD", "ws:{leases}:dying", "dead")
+    async with broker.join("t", "ann"):
+        with trio.fail_after(PATIENCE):
+            while (await own_redis.run("EXISTS", "ws:{leases}:dead")).strip() != "0":
+                pass
+        assert await users(broker) == ["ann"]
+
+
 async def test_a_planned_restart_within_the_linger_is_not_noticed(own_redis: RedisServer) -> None:
     """A process that ends leaves its lingering members for as long; others of it leave at once."""
     events: list[PresenceEvent] = []

@@ -137,3 +137,28 @@ async def test_a_history_that_is_not_read_in_time_is_told(own_redis: RedisServer
         await broker.publish("t", "goes on")
         with trio.fail_after(PATIENCE):
             assert await anext(messages) == "goes on"
+
+
+async def test_a_topic_that_is_refused_is_told_to_all_that_wait(
+    own_redis: RedisServer, broker: Broker
+) -> None:
+    """Each of them gets the refusal, and the topic can be subscribed once it is allowed."""
+    await rule(own_redis, "resetchannels")
+    told: list[str] = []
+
+    async def subscribe() -> None:
+        with pytest.raises(BrokerUnavailable, match="refuses the topic 't'") as caught:
+            async with broker.subscribe("t"):
+                pass
+        told.append(str(caught.value))
+
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(subscribe)
+    assert len(told) == 3
+    assert broker.statistics().topics == 0
+    await rule(own_redis, "allchannels")
+    async with broker.subscribe("t") as messages:
+        await broker.publish("t", "1")
+        assert await anext(messages) == "1"

@@ -11,6 +11,7 @@ import trio
 import trio.testing
 
 from trio_ws_app.broker import Gap
+from trio_ws_app.broker.redis_cluster import Layout
 from trio_ws_app.broker.redis_connection import OnReply
 from trio_ws_app.broker.redis_patience import Patience
 from trio_ws_app.broker.redis_routes import Routes
@@ -42,6 +43,21 @@ class FakeLink:
         on_reply([command, TOPIC, 1])
 
 
+@attrs.define(eq=False)
+class FakeDeployment:
+    """Has the first of ``in_charge`` for every topic, and looks for no other."""
+
+    layout: Layout
+    in_charge: list[FakeLink]
+    patience: Patience = attrs.field(factory=lambda: Patience(5))
+
+    def subscriber_for(self, _channel: bytes) -> FakeLink:
+        return self.in_charge[0]
+
+    def look_for_servers(self) -> None:
+        pass
+
+
 def routes_to(in_charge: list[FakeLink], feeds: list[FakeFeed], *, sharded: bool = True) -> Routes:
     """Routes whose topics are at the first of ``in_charge``; ``feeds`` gets the feeds that they make."""
 
@@ -49,13 +65,7 @@ def routes_to(in_charge: list[FakeLink], feeds: list[FakeFeed], *, sharded: bool
         feeds.append(FakeFeed())
         return feeds[-1]
 
-    return Routes(
-        sharded=sharded,
-        patience=Patience(5),
-        link_for=lambda _: in_charge[0],
-        layout_is_wrong=lambda: None,
-        make_feed=make_feed,
-    )
+    return Routes(FakeDeployment(Layout(sharded, ()), in_charge), make_feed)  # type: ignore[arg-type]
 
 
 @attrs.define(eq=False)

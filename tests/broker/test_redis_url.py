@@ -9,6 +9,7 @@ from urllib.parse import quote
 import pytest
 import trustme
 
+from trio_ws_app.broker import RedisTimeouts
 from trio_ws_app.broker.redis_url import Address, RedisUrl, parse_redis_url
 
 
@@ -78,6 +79,7 @@ def test_tls_verifies_by_default(tmp_path: Path) -> None:
         ("redis://host?max_connections=5", "not needed here"),
         ("rediss://host?ssl_cert_reqs=sometimes", "required, optional, none"),
         ("rediss://host?ssl_min_version=1.1", "1.2, 1.3"),
+        ("redis+sentinel://@/secret@host/service", "percent-encoded"),
         ("redis+sentinel://host", "redis+sentinel://host1,host2/mymaster"),
         ("redis+sentinel://host/service/three", "no database"),
         ("rediss://host?ssl_ca_certs=/does/not/exist", "certificates"),
@@ -101,7 +103,7 @@ def test_the_parameters_of_redis_py() -> None:
         password="p@/",
         database=3,
         client_name="chat",
-        timeouts={"ping_interval": 5.0, "request": 7.0, "connect": 9.0},
+        timeouts=RedisTimeouts(ping_interval=5.0, request=7.0, connect=9.0),
     )
     assert parse_redis_url("redis://you:q@host/4?db=3&username=me&password=p").database == 4
     assert parse_redis_url("redis://you:q@host?username=me&password=p").username == "you"

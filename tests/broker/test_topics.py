@@ -14,7 +14,7 @@ from redis_servers import RedisServer, until
 
 import trio_ws_app as ws
 from trio_ws_app.broker import Delivery, Item, MemoryBroker, RedisTimeouts
-from trio_ws_app.broker.feed import Feed
+from trio_ws_app.broker.feed import Feed, Recovery
 from trio_ws_app.registry.fanout import BroadcastResult
 from trio_ws_app.registry.topics import TopicHooks, Topics
 from trio_ws_app.testing import serve_in_memory
@@ -120,6 +120,33 @@ async def test_following_twice_brings_each_message_once(broker: ws.Broker) -> No
         await topics.publish("t", "2", ())
     await topics.publish("t", "3", ())
     assert member.got == ["1", "2"]
+
+
+async def test_the_first_block_may_end_while_the_second_begins() -> None:
+    """Following again while the first block is left gets what is live, as following anew does."""
+    broker, member, go_on = SlowBroker(), FakeMember(), trio.Event()
+    broker.acknowledge.set()
+    topics = topics_on(broker)
+
+    async def follow_again() -> None:
+        async with topics.follow("t", member):
+            broker.deliver(Delivery("hello"))
+
+    async with trio.open_nursery() as nursery:
+        async with topics.follow("t", member):
+            feed = broker.feeds[0]
+            recover = feed.recover
+
+            async def slow_recover(since: ws.Position | None, last: int = 0) -> Recovery:
+                await go_on.wait()
+                return await recover(since, last)
+
+            feed.recover = slow_recover  # type: ignore[method-assign]
+            nursery.start_soon(follow_again)
+            await trio.testing.wait_all_tasks_blocked()
+        go_on.set()
+    assert member.got == ["hello"]
+    assert topics._topics == {}
 
 
 async def test_the_first_may_leave_while_others_wait() -> None:

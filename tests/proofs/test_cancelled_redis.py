@@ -10,12 +10,13 @@ import trio
 
 from trio_ws_app.broker import Delivery, Position, PresenceEvent, RedisTimeouts
 from trio_ws_app.broker.feed import Feed
+from trio_ws_app.broker.redis_cluster import Layout
 from trio_ws_app.broker.redis_connection import OnReply
 from trio_ws_app.broker.redis_feed import RedisFeed, Shared
 from trio_ws_app.broker.redis_lease import _CLAIM, _RENEW
 from trio_ws_app.broker.redis_patience import Patience
 from trio_ws_app.broker.redis_presence import RedisPresence
-from trio_ws_app.broker.redis_roster import _CHANGE, _SNAPSHOT
+from trio_ws_app.broker.redis_roster import _CHANGE, _SNAPSHOT, RedisRoster
 from trio_ws_app.broker.redis_routes import Routes
 from trio_ws_app.testing import cancel_everywhere, cancelled_here
 
@@ -42,6 +43,8 @@ class ScriptedRedis:
     subscribed: list[bytes] = attrs.field(factory=list)
     publish_command: bytes = b"PUBLISH"
     problem: str | None = None
+    layout: Layout = attrs.field(default=Layout(False, ()))
+    timeouts: RedisTimeouts = TIMEOUTS
     patience: Patience = attrs.field(factory=lambda: Patience(TIMEOUTS.request))
 
     # As a link and its connection.
@@ -74,16 +77,19 @@ class ScriptedRedis:
         *,
         start: Position | None = None,
         count: int | None = None,
-        oldest: int | None = None,
+        newest: bool = True,
     ) -> list[Delivery]:
         await trio.sleep(0.1)
         least = 0 if start is None else start.offset
         found = [
             entry for entry in self.entries if entry.position is not None and entry.position.offset >= least
         ]
-        return found[:oldest] if oldest is not None else found[-(count or len(found) or 1) :]
+        return found[-(count or len(found) or 1) :] if newest else found[:count]
 
     # As a deployment.
+
+    def subscriber_for(self, _channel: bytes) -> ScriptedRedis:
+        return self
 
     async def call(self, _channel: bytes, command: Callable[[], tuple[bytes, ...]], _size: int) -> object:
         await trio.sleep(0.1)
@@ -112,19 +118,9 @@ async def scripted() -> AsyncIterator[tuple[ScriptedRedis, Routes, trio.Nursery]
     """A scripted Redis, and a process that uses it; afterwards no subscription and no member is left."""
     async with trio.open_nursery() as server, trio.open_nursery() as nursery:
         redis = ScriptedRedis(server)
-        shared = Shared()
+        shared = Shared(redis, redis.patience, 1.0, nursery)  # type: ignore[arg-type]
         nursery.start_soon(redis.patience.run)
-
-        def make_feed(channel: bytes) -> RedisFeed:
-            return RedisFeed(channel, redis, redis.patience, 1.0, shared, nursery)  # type: ignore[arg-type]
-
-        routes = Routes(
-            sharded=False,
-            patience=redis.patience,
-            link_for=lambda _: redis,  # type: ignore[arg-type, return-value]
-            layout_is_wrong=lambda: None,
-            make_feed=make_feed,
-        )
+        routes = Routes(redis, lambda channel: RedisFeed(channel, shared))  # type: ignore[arg-type]
         yield redis, routes, nursery
         await trio.sleep(5)  # what was given back is told
         assert redis.subscribed == []
@@ -195,8 +191,9 @@ def test_being_present_at_redis() -> None:
     """Joining, watching, lingering and leaving: cancelled anywhere, Redis has no member in the end."""
 
     async def scenario() -> None:
-        async with scripted() as (_redis, routes, nursery):
-            presence = RedisPresence(routes._link_for(b""), routes, TIMEOUTS, nursery)  # type: ignore[arg-type]
+        async with scripted() as (redis, routes, nursery):
+            roster = RedisRoster(redis)  # type: ignore[arg-type]
+            presence = RedisPresence(redis, roster, routes, nursery)  # type: ignore[arg-type]
             events: list[PresenceEvent] = []
 
             async def be_there(name: str, linger: float) -> None:

@@ -6,6 +6,7 @@ import trio
 
 import trio_ws_app as ws
 from trio_ws_app.broker import Delivery, MemoryBroker
+from trio_ws_app.broker.redis_cluster import Layout
 from trio_ws_app.broker.redis_connection import OnReply
 from trio_ws_app.broker.redis_feed import RedisFeed, Shared
 from trio_ws_app.broker.redis_patience import Patience
@@ -71,11 +72,16 @@ class SlowRedis:
     """A connection whose server acknowledges a second later; ``channels`` is what it would deliver."""
 
     problem = None
+    layout = Layout(False, ())
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self.connection = self
+        self.patience = Patience(5)
         self.channels: list[bytes] = []
         self._nursery = nursery
+
+    def subscriber_for(self, _channel: bytes) -> SlowRedis:
+        return self
 
     def send(self, command: bytes, channel: bytes, *, on_reply: OnReply, pushed: object) -> None:
         del pushed
@@ -96,13 +102,8 @@ def test_what_redis_was_asked_for_is_given_back() -> None:
     async def scenario() -> None:
         async with trio.open_nursery() as server:
             redis = SlowRedis(server)
-            routes = Routes(
-                sharded=False,
-                patience=Patience(5),
-                link_for=lambda _: redis,
-                layout_is_wrong=lambda: None,
-                make_feed=lambda channel: RedisFeed(channel, None, Patience(5), 1.0, Shared(), server),
-            )
+            shared = Shared(None, redis.patience, 1.0, server)
+            routes = Routes(redis, lambda channel: RedisFeed(channel, shared))
             check_afterwards(lambda: _assert_given_back(routes, redis))
             got: list[object] = []
 

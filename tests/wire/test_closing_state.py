@@ -16,9 +16,10 @@ from trio_ws_app.protocol.decoder import Decoder
 from trio_ws_app.settings import Settings
 from trio_ws_app.wire.closing import CancelWhenGone, Closing
 from trio_ws_app.wire.deadlines import Deadlines
+from trio_ws_app.wire.histogram import Histogram
 from trio_ws_app.wire.inbox import Inbox
-from trio_ws_app.wire.keepalive import Keepalive
 from trio_ws_app.wire.outbox import Outbox
+from trio_ws_app.wire.pings import Pings
 from trio_ws_app.wire.timeouts import Timeouts
 
 BYE = CloseReason(1000, "bye")
@@ -44,10 +45,10 @@ class End:
     closing: Closing = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        keepalive, inbox = Keepalive(None, None), Inbox(1000, Decoder(None, 16))
+        pings, inbox = Pings(Histogram()), Inbox(1000, Decoder(None, 16))
         self.outbox = Outbox(self.transport, 1000)
-        timeouts = Timeouts(Settings(close_timeout=5), keepalive, self.deadlines, Waiter())
-        self.closing = Closing(self.transport, self.outbox, inbox, keepalive, timeouts, lambda: self.now)
+        timeouts = Timeouts(Settings(close_timeout=5), self.deadlines, Waiter())
+        self.closing = Closing(self.transport, self.outbox, inbox, pings, timeouts, lambda: self.now)
 
     def write(self) -> bytes:
         """Write what is queued; the bytes."""
@@ -200,14 +201,7 @@ async def test_tasks_wait_until_nothing_more_will_be_written() -> None:
     woken: list[str] = []
 
     async def wait(name: str) -> None:
-        task = trio.lowlevel.current_task()
-        end.closing.wait(task)
-
-        def abort(_raise_cancel: object) -> trio.lowlevel.Abort:
-            end.closing.leave(task)
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        await trio.lowlevel.wait_task_rescheduled(abort)
+        await end.closing.waiting().park()
         woken.append(name)
 
     async with trio.open_nursery() as nursery:

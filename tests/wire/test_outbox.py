@@ -157,12 +157,8 @@ async def test_an_outbox_that_is_sealed_takes_what_went_before() -> None:
     box = outbox()
     box.push(bytes(WRITE_LIMIT))
 
-    async def wait() -> None:
-        box.wait(trio.lowlevel.current_task())
-        await trio.lowlevel.wait_task_rescheduled(lambda _raise: trio.lowlevel.Abort.FAILED)
-
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(wait)
+        nursery.start_soon(box.waiting().park)
         await trio.testing.wait_all_tasks_blocked()
         box.seal()
     assert box.sealed
@@ -178,14 +174,7 @@ async def test_tasks_that_wait_for_room_are_woken_when_there_is_some() -> None:
     woken: list[int] = []
 
     async def wait(number: int) -> None:
-        task = trio.lowlevel.current_task()
-        box.wait(task)
-
-        def abort(_raise_cancel: object) -> trio.lowlevel.Abort:
-            box.leave(task)
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        await trio.lowlevel.wait_task_rescheduled(abort)
+        await box.waiting().park()
         woken.append(number)
 
     async with trio.open_nursery() as nursery:

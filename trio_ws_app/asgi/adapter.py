@@ -13,16 +13,13 @@ from ..callbacks import leaves
 from ..client.adapted import AdaptedConnection
 from ..client.peer import PeerClosed
 from ..concurrency.background import background
-from ..connection import Connection
+from ..connection import Connection, Message
 from ..errors import CloseCode, CloseReason, ConnectionClosed
 from ..request import Headers, Request
 from ..settings import Settings
 from ..wire.connection import WireConnection
-from .application import OURS, Receive, Scope, Send
-from .peer import AsgiPeer
+from .application import OURS, Event, Receive, Scope, Send, event_with, message_in, text_fields
 from .websocket import WebSocketSession
-
-_CONNECTING = "CONNECTING"
 
 
 class StarletteWebSocket(Protocol):
@@ -36,6 +33,70 @@ class StarletteWebSocket(Protocol):
     def send(self) -> Send: ...
     @property
     def client_state(self) -> Any: ...
+
+
+class AsgiPeer:
+    """The client at the other end of ASGI's ``receive`` and ``send`` (WebSocket specification 2.3)."""
+
+    def __init__(self, receive: Receive, send: Send, subprotocol: str | None) -> None:
+        self.closed: CloseReason | None = None
+        self.subprotocol = subprotocol
+        self._receive = receive
+        self._send = send
+
+    def __str__(self) -> str:
+        return f"asgi-{id(self):x}"
+
+    async def accept(self, headers: Iterable[tuple[str, str]]) -> None:
+        """Answer the handshake with 101. Raises PeerClosed if the client is gone."""
+        await self._next_event()
+        fields = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+        await self._send({"type": "websocket.accept", "subprotocol": self.subprotocol, "headers": fields})
+
+    async def get_message(self) -> Message:
+        """The next message. Raises PeerClosed, as often as it is called."""
+        self._raise_if_closed()
+        message = message_in(await self._next_event())
+        return message if isinstance(message, str) else bytes(message)
+
+    async def _next_event(self) -> Event:
+        event = await self._receive()
+        if event["type"] == "websocket.disconnect":
+            self._end(event.get("code"), event.get("reason"))
+        return event
+
+    async def send_message(self, message: Message) -> None:
+        """Send one message. Raises PeerClosed."""
+        self._raise_if_closed()
+        try:
+            await self._send(event_with(message, "websocket.send"))
+        except Exception as error:  # OSError, as the specification says, or what a framework makes of it
+            self._end(CloseCode.ABNORMAL, f"{error}")
+
+    def _raise_if_closed(self) -> None:
+        if self.closed is not None:
+            raise PeerClosed(None)  # ``closed`` says how
+
+    def _end(self, code: int | None, reason: str | None) -> None:
+        if self.closed is None:
+            self.closed = CloseReason(CloseCode.NO_STATUS if code is None else code, reason or "")
+        self._raise_if_closed()
+
+    async def ping(self) -> None:
+        """ASGI has no pings: ``AsgiConnection.ping`` says so before it comes to this."""
+        raise NotImplementedError
+
+    async def aclose(self, code: int = CloseCode.NORMAL, reason: str | None = None) -> None:
+        """Send Close; the server waits for the reply."""
+        if self.closed is not None:
+            return
+        self.closed = CloseReason(CloseCode.ABNORMAL)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        self.closed = CloseReason(code, reason or "")
+        try:
+            await self._send({"type": "websocket.close", "code": int(code), "reason": reason or ""})
+        except Exception as error:
+            self.closed = CloseReason(CloseCode.ABNORMAL, f"{error}")
 
 
 class AsgiConnection(AdaptedConnection):
@@ -72,13 +133,8 @@ async def from_asgi(
         ConnectionClosed: the client was gone before the handshake was answered.
         RuntimeError: this does not run in Trio, or ``scope`` is not a WebSocket's.
     """
-    _check(scope)
     peer = AsgiPeer(receive, send, subprotocol)
-    try:
-        await peer.accept(headers)
-    except PeerClosed:
-        raise ConnectionClosed(peer.closed or CloseReason(CloseCode.ABNORMAL)) from None
-    async with _connection(peer, scope, settings) as connection:
+    async with _connection(peer, scope, headers, settings) as connection:
         yield connection
 
 
@@ -95,42 +151,40 @@ async def from_starlette(
     Accepts the handshake unless ``websocket.accept()`` was called already; ``subprotocol`` is then what it
     was called with. All else is as in ``from_asgi``.
     """
-    if websocket.client_state.name == _CONNECTING:
-        adapted = from_asgi(
-            websocket.scope,
-            websocket.receive,
-            websocket.send,
-            subprotocol=subprotocol,
-            headers=headers,
-            settings=settings,
-        )
-    else:
-        _check(websocket.scope)
-        peer = AsgiPeer(websocket.receive, websocket.send, subprotocol)
-        adapted = _connection(peer, websocket.scope, settings)
-    async with adapted as connection:
+    peer = AsgiPeer(websocket.receive, websocket.send, subprotocol)
+    is_new = websocket.client_state.name == "CONNECTING"
+    async with _connection(peer, websocket.scope, headers if is_new else None, settings) as connection:
         yield connection
-
-
-def _check(scope: Mapping[str, Any]) -> None:
-    if scope["type"] != "websocket":
-        raise RuntimeError(f"the scope is one of {scope['type']!r}, not of a WebSocket")
-    if not trio.lowlevel.in_trio_run():
-        raise RuntimeError("the ASGI server has to run on Trio, as Hypercorn's trio worker does")
 
 
 @asynccontextmanager
 async def _connection(
-    peer: AsgiPeer, scope: Mapping[str, Any], settings: Settings | None
+    peer: AsgiPeer,
+    scope: Mapping[str, Any],
+    headers: Iterable[tuple[str, str]] | None,
+    settings: Settings | None,
 ) -> AsyncIterator[Connection]:
+    """The handshake is accepted with ``headers``, unless they are None."""
+    if scope["type"] != "websocket":
+        raise RuntimeError(f"the scope is one of {scope['type']!r}, not of a WebSocket")
+    if not trio.lowlevel.in_trio_run():
+        raise RuntimeError("the ASGI server has to run on Trio, as Hypercorn's trio worker does")
+    if headers is not None:
+        try:
+            await peer.accept(headers)
+        except PeerClosed:
+            raise ConnectionClosed(peer.closed or CloseReason(CloseCode.ABNORMAL)) from None
     own = None if settings is not None else _own_connection(scope)
+    request = _request(scope) if own is None else own.request
+    request.state.update(scope.get("state") or {})
+    request.set_path_params(scope.get("path_params") or {})
     if own is not None:
         async with _closed_at_the_end(own):
             yield own
         return
     async with background() as nursery:
         connection = AsgiConnection(
-            peer, nursery, remote=_remote(scope), request=_request(scope), settings=settings or Settings()
+            peer, nursery, remote=_remote(scope), request=request, settings=settings or Settings()
         )
         async with _closed_at_the_end(connection):
             yield connection
@@ -138,13 +192,8 @@ async def _connection(
 
 def _own_connection(scope: Mapping[str, Any]) -> WireConnection | None:
     """The connection of our own server that this accepted WebSocket is, if it is one."""
-    ours = (scope.get("extensions") or {}).get(OURS, {})
-    session = ours.get("session")
-    connection = session.connection if isinstance(session, WebSocketSession) else None
-    if connection is not None:
-        connection.request.state.update(scope.get("state") or {})
-        connection.request.set_path_params(scope.get("path_params") or {})
-    return connection
+    session = (scope.get("extensions") or {}).get(OURS, {}).get("session")
+    return session.connection if isinstance(session, WebSocketSession) else None
 
 
 @asynccontextmanager
@@ -179,13 +228,10 @@ def _remote(scope: Mapping[str, Any]) -> str:
 
 
 def _request(scope: Mapping[str, Any]) -> Request:
-    headers = Headers((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"])
     path = scope.get("raw_path")
     target = quote(scope["path"]) if path is None else path.decode("latin-1")
     query = scope.get("query_string", b"").decode("latin-1")
     client = scope.get("client")
     address = (client[0], client[1]) if client else None
-    request = Request("GET", f"{target}?{query}" if query else target, headers, address)
-    request.state.update(scope.get("state") or {})
-    request.set_path_params(scope.get("path_params") or {})
-    return request
+    headers = Headers(text_fields(scope["headers"]))
+    return Request("GET", f"{target}?{query}" if query else target, headers, address)

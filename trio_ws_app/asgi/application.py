@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+from ..connection import Message
 from ..request import Request, split_target
 
 Scope = MutableMapping[str, Any]
@@ -14,9 +15,7 @@ Receive = Callable[[], Awaitable[Event]]
 Send = Callable[[Event], Awaitable[None]]
 Application = Callable[..., Awaitable[object]]  # of these three, which each framework types in its own way
 
-_HTTP_SPECIFICATION = "2.4"
 OURS = "trio_ws_app"  # an extension, by which an application's WebSocket is known to be on our server
-_DENIAL = "websocket.http.response"
 
 
 class ClientDisconnected(OSError):
@@ -34,7 +33,7 @@ def websocket_scope(request: Request, state: Mapping[str, Any], session: object)
     """The scope of a WebSocket handshake; ``from_asgi`` finds its ``session`` there."""
     scope = _scope("websocket", request, "1.1", state, "wss" if request.scheme == "https" else "ws")
     scope["subprotocols"] = list(request.subprotocols)
-    scope["extensions"] = {_DENIAL: {}, OURS: {"session": session}}
+    scope["extensions"] = {"websocket.http.response": {}, OURS: {"session": session}}
     return scope
 
 
@@ -44,7 +43,7 @@ def _scope(kind: str, request: Request, version: str, state: Mapping[str, Any], 
     raw_path = path.encode("latin-1")
     return {
         "type": kind,
-        "asgi": {"version": "3.0", "spec_version": _HTTP_SPECIFICATION},
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
         "http_version": version,
         "scheme": scheme,
         "path": unquote_to_bytes(raw_path).decode(errors="replace") if "%" in path else path,
@@ -56,3 +55,19 @@ def _scope(kind: str, request: Request, version: str, state: Mapping[str, Any], 
         "server": request.server,
         "state": {**state, **request.state},
     }
+
+
+def text_fields(fields: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
+    """Header fields as texts."""
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in fields]
+
+
+def event_with(message: Message, kind: str) -> Event:
+    """An event of this ``kind`` that carries ``message``."""
+    return {"type": kind, "text" if isinstance(message, str) else "bytes": message}
+
+
+def message_in(event: Event) -> Message:
+    """What an event carries: the other of its two keys may be there, with None."""
+    text: str | None = event.get("text")
+    return event["bytes"] if text is None else text

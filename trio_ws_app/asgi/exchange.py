@@ -22,8 +22,6 @@ class Exchange(HttpLink):
     """
 
     fallback: Callable[[], Response] | None = None
-    _started = False  # the application has sent ``http.response.start``
-    _replaced = False  # what it sends is dropped
 
     async def receive(self) -> Event:
         """The next piece of the body, or ``http.disconnect`` once the client is gone or has its answer.
@@ -36,14 +34,17 @@ class Exchange(HttpLink):
                 if self.inflow.has_next:  # they may have received it
                     return self._next_piece()
             elif self.inflow.awaits_continue and not self.answer.begun:
-                self.inflow.told_to_continue()
+                self.inflow.awaits_continue = False
                 self.push(_CONTINUE)
                 self.time_body()
             else:
-                if self._receivers is None:
-                    self._receivers = ParkingLot()
-                await self._receivers.park()
+                await self._wait_for_change()
         return {"type": "http.disconnect"}
+
+    async def _wait_for_change(self) -> None:
+        if self._waiting is None:
+            self._waiting = ParkingLot()
+        await self._waiting.park()
 
     async def _let_others_run(self) -> None:
         if self.inflow.size > MOST_KEPT:
@@ -68,29 +69,21 @@ class Exchange(HttpLink):
         if self.gone:
             raise ClientDisconnected("the client is gone")
         kind = event["type"]
-        if kind == "http.response.start" and not self._started:
-            self._start(event)
-        elif kind == "http.response.body" and self._started and self._takes_body():
+        answer = self.answer
+        if kind == "http.response.start" and not answer.status:
+            answer.start(event["status"], event.get("headers", ()))
+        elif kind == "http.response.body" and answer.status and (not answer.complete or answer.expects_end):
             await self._send_body(event.get("body", b""), bool(event.get("more_body", False)))
         else:
             raise RuntimeError(f"an application does not send {kind!r} at this point")
 
-    def _takes_body(self) -> bool:
-        return not self.answer.complete or self.answer.expects_end
-
-    def _start(self, event: Event) -> None:
-        self._replaced = event["status"] == 404 and self.fallback is not None
-        self.answer.start(event["status"], event.get("headers", ()))
-        self._started = True
-
     async def _send_body(self, data: bytes, more: bool) -> None:
-        if self._replaced:
-            if not more and self.fallback is not None:
-                response = self.fallback()
-                self.answer.start(response.status, _fields(response))
-                data = response.body
-            else:
+        if self.answer.status == 404 and self.fallback is not None:
+            if more:
                 return
+            response = self.fallback()
+            self.answer.start(response.status, _fields(response))
+            data = response.body
         if not self.answer.begun and (not self.inflow.complete or self._owner.is_stopping()):
             self.answer.keep_alive = False
         piece = self.answer.body(data, more)
@@ -99,7 +92,8 @@ class Exchange(HttpLink):
         self.push(piece)
         if more:
             await checkpoint()
-        await self.outflow.wait_taken(MOST_QUEUED if more else 0)
+        while self.outflow.size > (MOST_QUEUED if more else 0):
+            await self._wait_for_change()
 
 
 def _fields(response: Response) -> list[tuple[bytes, bytes]]:

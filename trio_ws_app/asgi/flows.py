@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 
-from trio.lowlevel import ParkingLot
-
 from ..primitives import BLOCKED, LOST
 from ..protocol.http_body import RequestBody
 from ..wire.transport import Transport
@@ -22,15 +20,14 @@ class Inflow:
         self.ended = False  # the application has received the last piece
         self.size = 0  # bytes of the body that have come
         self.trailing = b""
+        self.awaits_continue = body is not None and body.awaits_continue  # no body comes before that
         self._body = body
-        self._awaits_continue = body is not None and body.awaits_continue
-        self._kept: list[bytes] = []
-        self._kept_size = 0
+        self._kept = bytearray()
 
     @property
     def is_full(self) -> bool:
         """Whether nothing more is to be read for now."""
-        return self._kept_size > MOST_KEPT or len(self.trailing) > MOST_KEPT
+        return len(self._kept) > MOST_KEPT or len(self.trailing) > MOST_KEPT
 
     @property
     def has_next(self) -> bool:
@@ -43,36 +40,25 @@ class Inflow:
             self.trailing += data
             return
         pieces = self._body.feed(data)
-        added = sum(map(len, pieces))
-        self._kept += pieces
-        self._kept_size += added
-        self.size += added
+        for piece in pieces:
+            self._kept += piece
+            self.size += len(piece)
         self.complete = self._body.complete
         if self.complete:
             self.trailing = self._body.trailing()
         if pieces or self.complete:
-            self._awaits_continue = False
+            self.awaits_continue = False
 
     def next(self) -> tuple[bytes, bool]:
         """All that has come, and whether more will."""
-        data = self._kept[0] if len(self._kept) == 1 else b"".join(self._kept)
+        data = bytes(self._kept)
         self._kept.clear()
-        self._kept_size = 0
         self.ended = self.complete
         return data, not self.complete
 
-    @property
-    def awaits_continue(self) -> bool:
-        """Whether the client sends no body before it is told to."""
-        return self._awaits_continue
-
-    def told_to_continue(self) -> None:
-        """The client sends its body now."""
-        self._awaits_continue = False
-
 
 class Outflow:
-    """Bytes that the client has not taken, and the tasks that wait for that."""
+    """Bytes that the client has not taken."""
 
     def __init__(self, transport: Transport) -> None:
         self.blocked = False  # the transport takes nothing now
@@ -80,7 +66,6 @@ class Outflow:
         self.bytes_out = 0  # that the transport has taken
         self._transport = transport
         self._chunks: deque[bytes | memoryview] = deque()
-        self._waiting: ParkingLot | None = None  # made when a task waits
 
     def push(self, data: bytes) -> None:
         """``data`` is next to be written."""
@@ -89,7 +74,7 @@ class Outflow:
             self.size += len(data)
 
     def write(self) -> bool:
-        """Write what the transport takes now, and wake the tasks that wait; False if it is lost."""
+        """Write what the transport takes now; False if it is lost."""
         self.blocked = False
         while self._chunks:
             chunk = self._chunks[0]
@@ -105,23 +90,9 @@ class Outflow:
                 self._chunks[0] = memoryview(chunk)[sent:]
             else:
                 self._chunks.popleft()
-        if self.size <= MOST_QUEUED:
-            self._wake()
         return True
 
     def drop(self) -> None:
         """Nothing more will be written."""
         self._chunks.clear()
         self.size = 0
-        self._wake()
-
-    async def wait_taken(self, most: int) -> None:
-        """Wait until at most so many bytes are left, or nothing more will be written."""
-        while self.size > most:
-            if self._waiting is None:
-                self._waiting = ParkingLot()
-            await self._waiting.park()
-
-    def _wake(self) -> None:
-        if self._waiting is not None:
-            self._waiting.unpark_all()

@@ -78,7 +78,7 @@ class HttpLink:
         self._owner = owner
         self._rejected = False  # no more than what is queued will be written
         self._paused = False  # only the end of the transport is watched
-        self._receivers: ParkingLot | None = None  # made when a task waits
+        self._waiting: ParkingLot | None = None  # made when a task waits
         self._measured = 0  # bytes of the body when its rate was measured last
         self._body_timer: _Timer | None = None  # made while it runs, since it refers to this
         self._send_timer: _Timer | None = None
@@ -107,10 +107,6 @@ class HttpLink:
             if self._paused or self.over or not self.transport.pending():
                 return
 
-    def writable(self) -> None:
-        """The transport takes bytes again."""
-        self._write()
-
     def failed(self) -> None:
         """Something of ours went wrong with this exchange."""
         self.abort()
@@ -124,14 +120,11 @@ class HttpLink:
             self.reject(Response(error.status, f"{error}\n"))
             return
         if self.inflow.has_next:
-            self._wake_receivers()
+            self._wake()
         if self.inflow.is_full:
-            self._pause()
+            self._paused = True
+            self.transport.watch(False, self.outflow.blocked)
         self.time_body()
-
-    def _pause(self) -> None:
-        self._paused = True
-        self.transport.watch(False, self.outflow.blocked)
 
     def resume(self) -> None:
         """There is room again for what the client sends."""
@@ -156,7 +149,7 @@ class HttpLink:
                 self._owner.body_window.stop(self._body_timer)
                 self._body_timer = None
         elif self._body_timer is None:
-            self._body_timer = _Timer(self._check_rate, self.failed)
+            self._body_timer = _Timer(self._check_rate, self.abort)
             self._measured = inflow.size
             self._owner.body_window.start(self._body_timer, self._owner.now())
 
@@ -167,19 +160,16 @@ class HttpLink:
         else:
             self.time_body()
 
-    def _wake_receivers(self) -> None:
-        if self._receivers is not None:
-            self._receivers.unpark_all()
-
     # -- writing -----------------------------------------------------------------------------
 
     def push(self, data: bytes) -> None:
         """Queue ``data``, and write what the transport takes."""
         self.outflow.push(data)
         if not self.outflow.blocked:
-            self._write()
+            self.writable()
 
-    def _write(self) -> None:
+    def writable(self) -> None:
+        """Write what the transport takes now."""
         if self.over:
             return
         was_blocked = self.outflow.blocked
@@ -190,18 +180,19 @@ class HttpLink:
         if blocked or was_blocked:
             self.transport.watch(not self._paused, blocked)
             self._time_sending()
+            self._wake()  # there may be room for more
         if not blocked and (self.answer.complete or self._rejected):
             self._finish_parts()
             self._owner.answered(self)
 
     def _time_sending(self) -> None:
         """Whenever some of it is taken, the client has ``send_timeout`` again."""
-        if self._send_timer is not None:
+        if self.outflow.blocked and not self.over:
+            self._send_timer = self._send_timer or _Timer(lambda _now: self.abort(), self.abort)
+            self._owner.send_timeout.start(self._send_timer, self._owner.now())
+        elif self._send_timer is not None:
             self._owner.send_timeout.stop(self._send_timer)
             self._send_timer = None
-        if self.outflow.blocked and not self.over:
-            self._send_timer = _Timer(lambda _now: self.abort(), self.failed)
-            self._owner.send_timeout.start(self._send_timer, self._owner.now())
 
     @property
     def is_cut_off(self) -> bool:
@@ -214,7 +205,7 @@ class HttpLink:
         """The request is none, or is given up: answer, or cut the answer off, and cancel the application."""
         self.gone = True
         self.conclude(response)
-        self._wake_receivers()
+        self._wake()
         self.scope.cancel()
 
     def conclude(self, response: Response) -> None:
@@ -233,26 +224,25 @@ class HttpLink:
 
     def abort(self) -> None:
         """End at once."""
-        if not self.over:
-            self._leave()
-            self.transport.close(abort=True)
-            self._owner.lost(self)
+        self._lose(abort=True)
 
-    def _lose(self) -> None:
-        """The client is gone."""
+    def _lose(self, abort: bool = False) -> None:
+        """The client is gone, or is given up."""
         if not self.over:
-            self._leave()
-            self.transport.close()
+            self.gone = True
+            self._finish_parts()
+            self.scope.cancel()
+            self.transport.close(abort)
             self._owner.lost(self)
-
-    def _leave(self) -> None:
-        self.gone = True
-        self._finish_parts()
-        self.scope.cancel()
 
     def _finish_parts(self) -> None:
         self.over = True
         self.time_body()
         self.outflow.drop()
         self._time_sending()
-        self._wake_receivers()
+        self._wake()
+
+    def _wake(self) -> None:
+        """Have the tasks that wait look again."""
+        if self._waiting is not None:
+            self._waiting.unpark_all()

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from ..connection import Connection, Message
 from ..settings import Settings
 from .adapter import from_asgi
-from .application import Event, Scope
+from .application import Event, Scope, event_with, message_in, text_fields
 
 
 class QuartWebSocket(Protocol):
@@ -59,18 +59,13 @@ class _Ends:
             self._connected = True
             return {"type": "websocket.connect"}
         message: Message | None = await self._websocket.receive()
-        if message is None:  # Quart's for an empty binary one
-            message = b""
-        return {"type": "websocket.receive", "text" if isinstance(message, str) else "bytes": message}
+        return event_with(b"" if message is None else message, "websocket.receive")  # None: empty, binary
 
     async def send(self, event: Event) -> None:
         match event["type"]:
             case "websocket.accept":
-                fields = [
-                    (name.decode("latin-1"), value.decode("latin-1")) for name, value in event["headers"]
-                ]
-                await self._websocket.accept(fields, event["subprotocol"])
+                await self._websocket.accept(text_fields(event["headers"]), event["subprotocol"])
             case "websocket.close":
                 await self._websocket.close(event["code"], event["reason"])
             case _:
-                await self._websocket.send(event["text"] if "text" in event else event["bytes"])
+                await self._websocket.send(message_in(event))

@@ -10,7 +10,7 @@ from trio.lowlevel import checkpoint, checkpoint_if_cancelled
 from ..errors import CloseCode, CloseReason, ConnectionClosed
 from ..request import Headers, Response
 from ..wire.connection import WireConnection
-from .application import ClientDisconnected, Event
+from .application import ClientDisconnected, Event, event_with, message_in, text_fields
 
 Fields = Iterable[tuple[str, str]]
 
@@ -35,7 +35,7 @@ class WebSocketSession:
         self._refuse = refuse
         self._begun = False  # the application knows of the handshake
         self._over = trio.Event()  # there will be no connection
-        self._denial: Event | None = None
+        self._denial: tuple[int, Headers] | None = None
         self._body = b""
 
     def lose(self) -> None:
@@ -56,13 +56,11 @@ class WebSocketSession:
 
     async def _next_message(self, connection: WireConnection) -> Event:
         try:
-            message = await connection.receive()
+            return event_with(await connection.receive(), "websocket.receive")
         except ConnectionClosed as closed:
             return _disconnect(closed.reason)
         except trio.ClosedResourceError:
             return _disconnect(connection.close_reason or _NEVER_OPENED)
-        kind = "text" if isinstance(message, str) else "bytes"
-        return {"type": "websocket.receive", kind: message}
 
     async def send(self, event: Event) -> None:
         """Answer the handshake, send a message, or close.
@@ -77,18 +75,20 @@ class WebSocketSession:
         await checkpoint_if_cancelled()
         if self._over.is_set() and not self.refused:
             raise ClientDisconnected("the client is gone")
+        undecided = not self.refused and self._denial is None
+        fields = text_fields(event.get("headers", ()))
         match event["type"]:
-            case "websocket.accept" if not self.refused and self._denial is None:
-                self.connection = self._accept(event.get("subprotocol"), _texts(event.get("headers", ())))
-            case "websocket.close" if not self.refused and self._denial is None:
+            case "websocket.accept" if undecided:
+                self.connection = self._accept(event.get("subprotocol"), fields)
+            case "websocket.close" if undecided:
                 self._deny(_FORBIDDEN)
-            case "websocket.http.response.start" if not self.refused and self._denial is None:
-                self._denial = event
-            case "websocket.http.response.body" if not self.refused and self._denial is not None:
+            case "websocket.http.response.start" if undecided:
+                self._denial = event["status"], Headers(fields)
+            case "websocket.http.response.body" if self._denial is not None and not self.refused:
                 self._body += event.get("body", b"")
                 if not event.get("more_body", False):
-                    fields = Headers(_texts(self._denial.get("headers", ())))
-                    self._deny(Response(self._denial["status"], self._body, fields))
+                    status, headers = self._denial
+                    self._deny(Response(status, self._body, headers))
             case other:
                 raise RuntimeError(f"an application does not send {other!r} at this point")
 
@@ -101,8 +101,7 @@ class WebSocketSession:
         kind = event["type"]
         try:
             if kind == "websocket.send":
-                text = event.get("text")
-                await connection.send(event["bytes"] if text is None else text)
+                await connection.send(message_in(event))
             elif kind == "websocket.close":
                 code = event.get("code")
                 await connection.aclose(CloseCode.NORMAL if code is None else code, event.get("reason") or "")
@@ -112,10 +111,6 @@ class WebSocketSession:
             raise ClientDisconnected(f"the connection is closed: {closed.reason}") from None
         except trio.ClosedResourceError:
             raise RuntimeError("the application has closed this WebSocket") from None
-
-
-def _texts(fields: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
-    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in fields]
 
 
 def _disconnect(reason: CloseReason) -> Event:

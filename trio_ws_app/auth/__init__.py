@@ -19,13 +19,11 @@ sign makes a token with a secret, of at least MIN_SECRET bytes; it may have MAX_
 It needs PyJWT: pip install 'trio-ws-app[auth]'.
 """
 
-from .hooks import bearer, ticket
+from .hooks import Source, bearer, cookie, header, query, subprotocol, ticket
 from .keys import MIN_SECRET, JwksFile, Key, Keys, public_key, secret
 from .session import Session, with_session
-from .sources import Source, cookie, header, query, subprotocol
 from .tickets import Tickets
-from .tokens import MAX_TOKEN_SIZE, TokenRefused, Verifier, sign
-from .user import User, user_of
+from .tokens import MAX_TOKEN_SIZE, TokenRefused, User, Verifier, sign, user_of
 
 __all__ = [
     "MAX_TOKEN_SIZE",

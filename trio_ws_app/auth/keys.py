@@ -107,9 +107,7 @@ class JwksFile:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         pyjwt()
         self._path = Path(path)
-        self._stamp: object = None
         self._problem: str | None = None  # why it was not read the last time
-        self._keys: Mapping[str | None, Key] = {}
         try:
             self._stamp = self._stamp_now()
             self._keys = _read(self._path)

@@ -10,8 +10,7 @@ import trio
 
 from ..connection import Connection
 from ..server.options import Handler
-from .tokens import TokenRefused, Verifier
-from .user import User, found_user
+from .tokens import TokenRefused, User, Verifier, found_user
 
 UNAUTHORIZED, TIMED_OUT = 4401, 4408
 
@@ -43,9 +42,7 @@ class Session:
         self._scope.deadline = inf if ends is None else trio.current_time() + ends - time.time()
 
 
-def with_session(
-    verifier: Verifier, *, open_timeout: float = 10.0
-) -> Callable[[SessionHandler], Handler]:
+def with_session(verifier: Verifier, *, open_timeout: float = 10.0) -> Callable[[SessionHandler], Handler]:
     """A decorator for handlers that take a ``Session`` besides the connection.
 
     The user is the one that ``bearer`` or ``ticket`` has found; if there is none, the first message has to
@@ -56,9 +53,7 @@ def with_session(
 
     def decorate(function: SessionHandler) -> Handler:
         async def handler(connection: Connection) -> None:
-            user = found_user(connection.request)
-            if user is None:
-                user = await _introduced(connection, verifier, open_timeout)
+            user = found_user(connection.request) or await _introduced(connection, verifier, open_timeout)
             if user is None:
                 return
             with trio.CancelScope() as scope:

@@ -7,7 +7,7 @@ import json
 import secrets
 
 from ..broker import Broker, Delivery, History
-from .user import User
+from .tokens import User
 
 _LONGEST = 64  # characters of a ticket
 _TAKEN, _SECOND = "taken", 2  # the message that redeems it, and its place

@@ -1,11 +1,14 @@
-"""JSON Web Tokens: whole and signed, or refused."""
+"""JSON Web Tokens: whole and signed, or refused; and the users that they name."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import attrs
+
+from ..connection import Connection
+from ..request import Request
 from .keys import Keys, hmac_key, pyjwt
-from .user import User
 
 MAX_TOKEN_SIZE = 8192  # characters
 _NEVER = 1e12  # seconds since 1970
@@ -17,6 +20,19 @@ class TokenRefused(Exception):
     def __init__(self, problem: str, *, expired: bool = False) -> None:
         super().__init__(problem)
         self.expired = expired
+
+
+@attrs.frozen
+class User:
+    """A user whose token was found good.
+
+    ``id`` is the token's ``sub``; ``expires_at`` its ``exp``, in seconds since 1970, None for one that never
+    ends; ``claims`` is all that it says.
+    """
+
+    id: str
+    expires_at: float | None = None
+    claims: Mapping[str, object] = attrs.field(factory=dict, repr=False)
 
 
 class Verifier:
@@ -75,7 +91,7 @@ class Verifier:
             key = self._keys.find(kid)
             if key is None:
                 raise TokenRefused("the token is signed with a key that is not known")
-            claims: Mapping[str, object] = self._jwt.decode(
+            return self._jwt.decode(
                 token,
                 key.value,
                 algorithms=[key.algorithm],
@@ -92,7 +108,6 @@ class Verifier:
             raise TokenRefused(f"the token is refused: {type(problem).__name__}") from None
         except (ValueError, TypeError, OverflowError, RecursionError):
             raise TokenRefused("this is no token") from None
-        return claims
 
 
 def sign(secret: str | bytes, claims: Mapping[str, object]) -> str:
@@ -101,3 +116,20 @@ def sign(secret: str | bytes, claims: Mapping[str, object]) -> str:
     Raises ValueError if the secret has less than ``MIN_SECRET`` bytes, UsageError if PyJWT is not installed.
     """
     return pyjwt()().encode(dict(claims), hmac_key(secret), algorithm="HS256")
+
+
+def user_of(whose: Connection | Request) -> User:
+    """The user that ``bearer`` or ``ticket`` has found at the handshake.
+
+    Raises LookupError if there is none, since the request was not asked for one.
+    """
+    user = found_user(whose.request if isinstance(whose, Connection) else whose)
+    if user is None:
+        raise LookupError("no user is known: give serve a process_request, for example auth.bearer(...)")
+    return user
+
+
+def found_user(request: Request) -> User | None:
+    """The user that ``user_of`` returns, or None."""
+    user = request.state.get("user")
+    return user if isinstance(user, User) else None

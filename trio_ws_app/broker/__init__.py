@@ -11,7 +11,7 @@ from .history import History
 from .memory import MemoryBroker, open_memory_broker
 from .position import Position
 from .presence import AlreadyPresent, Join, Leave, PresenceEvent, Present, Roster
-from .redis_url import RedisTimeouts
+from .redis_patience import RedisTimeouts
 from .subscription import Subscription
 from .tracing import BrokerTracing
 

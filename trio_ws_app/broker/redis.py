@@ -6,7 +6,6 @@ from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 
-import attrs
 import trio
 
 from ..concurrency.background import background
@@ -18,13 +17,15 @@ from .payload import encode_payload
 from .position import Position
 from .presence import PresenceSink, Present, Roster, checked_linger
 from .redis_cluster import discover
-from .redis_deployment import CommandFailed, Deployment
-from .redis_errors import RedisError
+from .redis_deployment import Deployment
+from .redis_errors import CommandFailed, RedisError, reported
 from .redis_feed import RedisFeed, Shared
-from .redis_history import RedisHistories, unavailable
+from .redis_history import RedisHistories
+from .redis_patience import RedisTimeouts
 from .redis_presence import RedisPresence
+from .redis_roster import RedisRoster
 from .redis_routes import Routes
-from .redis_url import RedisTimeouts, parse_redis_url
+from .redis_url import parse_redis_url
 from .tracing import BrokerTracing
 
 
@@ -33,37 +34,17 @@ class RedisBroker(Broker):
 
     shared = True
 
-    def __init__(
-        self,
-        deployment: Deployment,
-        timeouts: RedisTimeouts,
-        nursery: trio.Nursery,
-        tracing: BrokerTracing | None,
-    ) -> None:
+    def __init__(self, deployment: Deployment, nursery: trio.Nursery, tracing: BrokerTracing | None) -> None:
         self.tracing = tracing
+        self.routes = Routes(deployment, lambda channel: RedisFeed(channel, self._shared))
         self._deployment = deployment
         self._histories = RedisHistories(deployment)
-        self._shared = Shared()
-        self._published = 0
-
-        def make_feed(channel: bytes) -> RedisFeed:
-            patience, backoff = deployment.patience, timeouts.backoff
-            return RedisFeed(channel, self._histories, patience, backoff, self._shared, nursery, tracing)
-
-        self._routes = Routes(
-            sharded=deployment.layout.sharded,
-            patience=deployment.patience,
-            link_for=deployment.subscriber_for,
-            layout_is_wrong=deployment.look_for_servers,
-            make_feed=make_feed,
+        self._roster = RedisRoster(deployment)
+        self.members = RedisPresence(deployment, self._roster, self.routes, nursery)
+        self._shared = Shared(
+            self._histories, deployment.patience, deployment.timeouts.backoff, nursery, tracing
         )
-        self._presence = RedisPresence(deployment, self._routes, timeouts, nursery)
-
-    async def start(self) -> None:
-        await self._deployment.start(self._routes)
-
-    async def aclose(self) -> None:
-        await self._presence.aclose()
+        self._published = 0
 
     async def _publish(self, publishing: Publishing) -> Position | None:
         channel, position = publishing.topic.encode(), None
@@ -89,42 +70,37 @@ class RedisBroker(Broker):
         """How many processes subscribe to the topic now. Raises BrokerUnavailable."""
         channel = topic.encode()
         count = b"SHARDNUMSUB" if self._deployment.layout.sharded else b"NUMSUB"
-        try:
+        with reported("how many subscribe is unknown"):
             reply = await self._deployment.call(channel, lambda: (b"PUBSUB", count, channel), 0)
-        except (CommandFailed, RedisError) as failure:
-            unavailable(failure, "how many subscribe is unknown")
         assert isinstance(reply, list)
         return int(reply[1])
 
     def open_feed(self, topic: str) -> AbstractAsyncContextManager[Feed]:
-        return self._routes.open_feed(topic.encode())
+        return self.routes.open_feed(topic.encode())
 
     async def _history(self, topic: str, page: Page) -> list[Delivery | Gap]:
-        try:
-            return await self._histories.page(topic.encode(), page)
-        except (CommandFailed, RedisError) as failure:
-            unavailable(failure, "the history is not read")
+        return await self._histories.page(topic.encode(), page)
 
     def join(
         self, topic: str, info: object, *, linger: float = 0.0, exclusive: bool = False
     ) -> AbstractAsyncContextManager[Present]:
-        return self._presence.join(topic.encode(), info, checked_linger(linger), exclusive)
+        return self.members.join(topic.encode(), info, checked_linger(linger), exclusive)
 
     async def presence(self, topic: str) -> list[Present]:
-        return await self._presence.present(topic.encode())
+        return (await self._roster.snapshot(topic.encode()))[0]
 
     async def presence_count(self, topic: str) -> int:
-        return await self._presence.count(topic.encode())
+        return await self._roster.count(topic.encode())
 
     def watch_presence(self, topic: str, sink: PresenceSink) -> AbstractAsyncContextManager[Roster]:
-        return self._presence.watch(topic.encode(), sink)
+        return self.members.watch(topic.encode(), sink)
 
     @property
     def problem(self) -> str | None:
         return self._deployment.problem
 
     def statistics(self) -> BrokerStatistics:
-        return BrokerStatistics(self._published, self._shared.received, self._shared.gaps, len(self._routes))
+        return BrokerStatistics(self._published, self._shared.received, self._shared.gaps, len(self.routes))
 
 
 @asynccontextmanager
@@ -132,13 +108,12 @@ async def open_broker(
     url: str, timeouts: RedisTimeouts, tracing: BrokerTracing | None
 ) -> AsyncGenerator[RedisBroker]:
     """See ``trio_ws_app.broker.open_redis_broker``."""
-    parsed = parse_redis_url(url)
-    timeouts = attrs.evolve(timeouts, **parsed.timeouts)
+    parsed = parse_redis_url(url, timeouts)
     async with background() as nursery:
-        layout = await discover(parsed.addresses, parsed, timeouts)
-        broker = RedisBroker(Deployment(parsed, timeouts, layout, nursery), timeouts, nursery, tracing)
-        await broker.start()
+        deployment = Deployment(parsed, await discover(parsed.addresses, parsed), nursery)
+        broker = RedisBroker(deployment, nursery, tracing)
+        await deployment.start(broker.routes)
         try:
             yield broker
         finally:
-            await broker.aclose()
+            await broker.members.aclose()

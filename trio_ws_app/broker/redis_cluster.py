@@ -12,10 +12,10 @@ from typing import Final
 import attrs
 
 from .base import BrokerUnavailable
-from .redis_connect import ask_sentinel, connect
 from .redis_connection import Reply
 from .redis_errors import explained
-from .redis_url import Address, RedisTimeouts, RedisUrl
+from .redis_link import ask_sentinel, connect
+from .redis_url import Address, RedisUrl
 
 SLOTS: Final = 16384
 
@@ -46,9 +46,13 @@ class Layout:
 
 def slot_of(channel: bytes) -> int:
     """The hash slot of a channel: that of what its first pair of braces encloses, if anything."""
-    _, opened, rest = channel.partition(b"{")
+    return binascii.crc_hqx(_tag(channel) or channel, 0) % SLOTS
+
+
+def _tag(channel: bytes) -> bytes:
+    _, _, rest = channel.partition(b"{")
     tag, closed, _ = rest.partition(b"}")
-    return binascii.crc_hqx(tag if opened and closed and tag else channel, 0) % SLOTS
+    return tag if closed else b""
 
 
 @lru_cache(maxsize=512)  # a message with a history needs two; not more, since a channel may be long
@@ -56,10 +60,7 @@ def key_for(kind: bytes, channel: bytes) -> bytes:
     """A key for a channel, in the slot of the channel, whatever that is made of."""
     if channel and b"}" not in channel:
         return b"ws:%b:{%b}" % (kind, channel)
-    _, opened, rest = channel.partition(b"{")
-    own, closed, _ = rest.partition(b"}")
-    tag = own if opened and closed and own else _tags()[slot_of(channel)]
-    return b"ws:%b:{%b}:%b" % (kind, tag, channel)
+    return b"ws:%b:{%b}:%b" % (kind, _tag(channel) or _tags()[slot_of(channel)], channel)
 
 
 @cache
@@ -73,7 +74,7 @@ def _tags() -> dict[int, bytes]:
     return tags
 
 
-async def discover(addresses: Sequence[Address], url: RedisUrl, timeouts: RedisTimeouts) -> Layout:
+async def discover(addresses: Sequence[Address], url: RedisUrl) -> Layout:
     """Ask the first server that answers and is not a replica; Sentinels are asked which one that is.
 
     Raises BrokerUnavailable with what the last one said if there is none.
@@ -82,19 +83,19 @@ async def discover(addresses: Sequence[Address], url: RedisUrl, timeouts: RedisT
     for address in addresses:
         try:
             if url.service is not None:
-                address = await ask_sentinel(address, url, timeouts)
-            return await _ask(address, url, timeouts)
+                address = await ask_sentinel(address, url)
+            return await _ask(address, url)
         except BrokerUnavailable as error:
             problem = error
     raise problem
 
 
-async def _ask(address: Address, url: RedisUrl, timeouts: RedisTimeouts) -> Layout:
-    connection = await connect(address, url, timeouts)
+async def _ask(address: Address, url: RedisUrl) -> Layout:
+    connection = await connect(address, url)
     try:
         if connection.mode != "cluster":
             return Layout(False, ((0, SLOTS - 1, address),))
-        with explained(address, timeouts):
+        with explained(address, url.timeouts):
             sharded = await connection.call(b"COMMAND", b"INFO", b"SPUBLISH") != [None]
             return Layout(sharded, _ranges(await connection.call(b"CLUSTER", b"SLOTS"), address))
     finally:

@@ -18,13 +18,15 @@ from typing import Final
 import attrs
 import hiredis
 import trio
+from hiredis import PushNotification
 
 from .redis_errors import ConnectionLost, NotSent, RedisError, reason_of, refusal
-from .redis_url import RedisTimeouts
+from .redis_patience import RedisTimeouts
 
 Reply = object  # None, int, float, bool, bytes, or a list or dict of these; a RedisError if Redis refuses
 OnReply = Callable[[Reply], object]
 OnMessage = Callable[[bytes, bytes], object]  # channel, payload
+OnDropped = Callable[[bytes], object]  # channel
 
 _INCOMPLETE: Final = object()
 _RECEIVE_SIZE: Final = 64 * 1024
@@ -33,7 +35,6 @@ _TURN_SECONDS: Final = 0.005  # how long that takes, before other tasks get thei
 _MAX_UNANSWERED: Final = 4 * 1024 * 1024  # bytes of commands without a reply, as long as more than one waits
 _COST_OF_A_COMMAND: Final = 256  # bytes that one takes besides its own until its reply
 _MESSAGES: Final = (b"message", b"smessage")
-_PUSHED_REPLIES: Final = (b"subscribe", b"unsubscribe", b"ssubscribe", b"sunsubscribe")
 
 
 @attrs.define(eq=False)
@@ -124,7 +125,7 @@ class RedisConnection:
         self._end = self._end or why
         self._scope.cancel()
 
-    async def run(self, on_message: OnMessage, on_dropped: Callable[[bytes], object]) -> str:
+    async def run(self, on_message: OnMessage, on_dropped: OnDropped) -> str:
         """Carry everything until the connection ends, and return why it did, in one line.
 
         ``on_message`` gets each message, ``on_dropped`` each channel whose subscription Redis ended by
@@ -158,12 +159,12 @@ class RedisConnection:
         self._heard = trio.current_time()
         return data
 
-    async def _read(self, on_message: OnMessage, on_dropped: Callable[[bytes], object]) -> None:
+    async def _read(self, on_message: OnMessage, on_dropped: OnDropped) -> None:
         while True:
             self._parser.feed(await self._receive())
             left, turn_ends = _TURN, time.perf_counter() + _TURN_SECONDS
             while (item := self._parser.gets()) is not _INCOMPLETE:
-                if isinstance(item, list) and item and item[0] in _MESSAGES:
+                if isinstance(item, PushNotification) and item and item[0] in _MESSAGES:
                     _, channel, payload = item
                     assert isinstance(channel, bytes)
                     assert isinstance(payload, bytes)
@@ -176,10 +177,11 @@ class RedisConnection:
                     self._heard = trio.current_time()  # a task that is busy with messages has not lost Redis
                     left, turn_ends = _TURN, time.perf_counter() + _TURN_SECONDS
 
-    def _handle(self, item: Reply, on_dropped: Callable[[bytes], object]) -> None:
-        if isinstance(item, list) and len(item) == 3 and item[0] in _PUSHED_REPLIES:
-            if not self._expected or self._expected[0].pushed != (item[0], item[1]):
-                on_dropped(item[1])
+    def _handle(self, item: Reply, on_dropped: OnDropped) -> None:
+        if isinstance(item, PushNotification):
+            kind, channel = item[:2]
+            if not self._expected or self._expected[0].pushed != (kind, channel):
+                on_dropped(channel)
                 return
         elif not self._expected:
             raise ValueError("Redis sent a reply to no command")

@@ -14,20 +14,12 @@ import trio
 from .base import BrokerUnavailable
 from .redis_cluster import Layout, discover
 from .redis_connection import RedisConnection, Reply
-from .redis_errors import ConnectionLost, NotInCharge, NotSent, RedisError
+from .redis_errors import CommandFailed, ConnectionLost, NotInCharge, NotSent, RedisError
 from .redis_link import Link
 from .redis_patience import Patience, pause
-from .redis_url import Address, RedisTimeouts, RedisUrl
+from .redis_url import Address, RedisUrl
 
 logger = logging.getLogger("trio_ws_app.broker")
-
-
-class CommandFailed(Exception):
-    """A command got no useful reply; its text says why. If it was ``sent``, it may have been carried out."""
-
-    def __init__(self, why: str, *, sent: bool) -> None:
-        super().__init__(why)
-        self.sent = sent
 
 
 class Subscriptions(Protocol):
@@ -46,15 +38,15 @@ class Deployment:
     to this process does not hold up its commands.
     """
 
-    def __init__(self, url: RedisUrl, timeouts: RedisTimeouts, layout: Layout, nursery: trio.Nursery) -> None:
+    def __init__(self, url: RedisUrl, layout: Layout, nursery: trio.Nursery) -> None:
         self.layout = layout
-        self.patience = Patience(timeouts.request)
+        self.timeouts = url.timeouts
+        self.patience = Patience(url.timeouts.request)
         self._url = url
-        self._timeouts = timeouts
         self._nursery = nursery
         self._commands: dict[Address, Link] = {}
         self._subscribers: dict[Address, Link] = {}
-        self._subscriptions: Subscriptions | None = None
+        self._subscriptions: Subscriptions  # from ``start`` on
         self._changed = trio.Event()  # replaced when a connection comes or goes or the layout changes
         self._away_since: float | None = None
         self._layout_is_wrong = trio.Event()
@@ -65,7 +57,7 @@ class Deployment:
         self._nursery.start_soon(self.patience.run)
         self._nursery.start_soon(self._keep_layout)
         self._connect_for_commands()
-        with trio.move_on_after(self._timeouts.connect):
+        with trio.move_on_after(self.timeouts.connect):
             while self.problem is not None:
                 await self._changed.wait()
 
@@ -124,31 +116,34 @@ class Deployment:
         """The link for subscriptions to the server in charge of ``channel``, made with the first use."""
         server = self.layout.server_for(channel)
         if server is not None and server not in self._subscribers:
-            self._subscribers[server] = self._start(Link(server, self._subscriber_up, self._subscriber_down))
+            self._subscribers[server] = self._start(server)
         return None if server is None else self._subscribers[server]
 
     def _connect_for_commands(self) -> None:
         for server in self.layout.servers - self._commands.keys():
-            self._commands[server] = self._start(Link(server, self._note_change, self._note_loss))
+            self._commands[server] = self._start(server)
 
-    def _start(self, link: Link) -> Link:
-        assert self._subscriptions is not None
-        self._nursery.start_soon(
-            partial(
-                link.run,
-                self._url,
-                self._timeouts,
-                on_message=partial(self._subscriptions.message, link),
-                on_dropped=partial(self._subscriptions.dropped, link),
-            ),
-            name=f"Redis at {link.address}",
-        )
+    def _start(self, server: Address) -> Link:
+        link = Link(server, self._url, self._link_changed)
+        on_message = partial(self._subscriptions.message, link)
+        on_dropped = partial(self._subscriptions.dropped, link)
+        self._nursery.start_soon(link.run, on_message, on_dropped, name=f"Redis at {server}")
         return link
 
     def _links(self) -> tuple[Link, ...]:
         return (*self._commands.values(), *self._subscribers.values())
 
-    def _note_change(self, _link: Link | None = None) -> None:
+    def _link_changed(self, link: Link) -> None:
+        if link.connection is not None:
+            self._subscriptions.place_all()
+        else:
+            self._subscriptions.lose_link(link, link.problem or "Redis was away")
+            several = len(self.layout.servers) > 1 or len(self._url.addresses) > 1
+            if self.layout.sharded or several or self._url.service is not None:
+                self.look_for_servers()
+        self._note_change()
+
+    def _note_change(self) -> None:
         changed, self._changed = self._changed, trio.Event()
         changed.set()
         lost = next((link for link in self._links() if link.is_lost), None)
@@ -158,22 +153,6 @@ class Deployment:
         elif lost is None and self._away_since is not None:
             logger.info("Redis is back after %.1f s", trio.current_time() - self._away_since)
             self._away_since = None
-
-    def _note_loss(self, link: Link) -> None:
-        several = len(self.layout.servers) > 1 or len(self._url.addresses) > 1
-        if self.layout.sharded or several or self._url.service is not None:
-            self.look_for_servers()
-        self._note_change(link)
-
-    def _subscriber_up(self, link: Link) -> None:
-        assert self._subscriptions is not None
-        self._subscriptions.place_all()
-        self._note_change(link)
-
-    def _subscriber_down(self, link: Link) -> None:
-        assert self._subscriptions is not None
-        self._subscriptions.lose_link(link, link.problem or "Redis was away")
-        self._note_loss(link)
 
     # -- the layout
 
@@ -188,13 +167,12 @@ class Deployment:
             known = random.sample(sorted(self.layout.servers, key=str), len(self.layout.servers))
             candidates = self._url.addresses if self._url.service else (*known, *self._url.addresses)
             try:
-                self._use_layout(await discover(candidates, self._url, self._timeouts))
+                self._use_layout(await discover(candidates, self._url))
             except BrokerUnavailable:
                 self._layout_is_wrong.set()
-            await pause(self._timeouts.backoff)
+            await pause(self.timeouts.backoff)
 
     def _use_layout(self, layout: Layout) -> None:
-        assert self._subscriptions is not None
         self.layout = attrs.evolve(layout, sharded=self.layout.sharded)  # as topics are subscribed
         for links in (self._commands, self._subscribers):
             for server in links.keys() - layout.servers:

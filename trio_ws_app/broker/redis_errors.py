@@ -9,11 +9,20 @@ import trio
 
 from ..system_error import system_error
 from .base import BrokerUnavailable
-from .redis_url import Address, RedisTimeouts
+from .redis_patience import RedisTimeouts
+from .redis_url import Address
 
 
 class RedisError(Exception):
     """Redis refuses a command, or its reply will not come."""
+
+
+class CommandFailed(RedisError):
+    """A command got no useful reply; its text says why. If it was ``sent``, it may have been carried out."""
+
+    def __init__(self, why: str, *, sent: bool) -> None:
+        super().__init__(why)
+        self.sent = sent
 
 
 class NotInCharge(RedisError):
@@ -63,6 +72,17 @@ def explained(address: Address, timeouts: RedisTimeouts) -> Iterator[None]:
         raise BrokerUnavailable(f"Redis at {address} does not answer within {timeouts.connect:g} s") from None
     except (OSError, trio.BrokenResourceError, RedisError, ValueError) as error:
         raise BrokerUnavailable(f"cannot use Redis at {address}: {reason_of(error)}") from error
+
+
+@contextmanager
+def reported(consequence: str) -> Iterator[None]:
+    """Let BrokerUnavailable out in place of RedisError, with a line that ends in the consequence."""
+    try:
+        yield
+    except CommandFailed as failure:
+        raise BrokerUnavailable(f"{failure}; {consequence}") from None
+    except RedisError as refusal:
+        raise BrokerUnavailable(f"Redis refuses: {refusal}; {consequence}") from None
 
 
 def reason_of(error: BaseException) -> str:

@@ -17,9 +17,8 @@ from .merge import Merge
 from .payload import decode_payload
 from .position import Position
 from .redis_connection import RedisConnection
-from .redis_deployment import CommandFailed
-from .redis_errors import RedisError
-from .redis_history import RedisHistories, unavailable
+from .redis_errors import CommandFailed, RedisError, reported
+from .redis_history import RedisHistories
 from .redis_patience import Patience, pause
 from .ring import FORK, Ring, RingBudget, after
 from .tracing import BrokerTracing
@@ -34,11 +33,16 @@ ALL_RINGS_BYTES: Final = 64 * 1024 * 1024  # of all topics together
 
 @attrs.define
 class Shared:
-    """What the feeds of one broker have counted, and the budget that they share."""
+    """What the feeds of one broker have in common, and what they have counted together."""
 
+    histories: RedisHistories
+    patience: Patience
+    backoff: float  # seconds
+    nursery: trio.Nursery
+    tracing: BrokerTracing | None = None
+    rings: RingBudget = attrs.field(factory=lambda: RingBudget(ALL_RINGS_BYTES))
     received: int = 0
     gaps: int = 0
-    rings: RingBudget = attrs.field(factory=lambda: RingBudget(ALL_RINGS_BYTES))
 
 
 class RedisFeed(Feed):
@@ -47,23 +51,11 @@ class RedisFeed(Feed):
     It is read once for all that need it at the same time, and kept in a ring for later ones.
     """
 
-    def __init__(
-        self,
-        channel: bytes,
-        histories: RedisHistories,
-        patience: Patience,
-        backoff: float,
-        shared: Shared,
-        nursery: trio.Nursery,
-        tracing: BrokerTracing | None = None,
-    ) -> None:
-        super().__init__(channel.decode(), tracing)
+    def __init__(self, channel: bytes, shared: Shared) -> None:
+        super().__init__(channel.decode(), shared.tracing)
         self._channel = channel
-        self._histories = histories
-        self._patience = patience
-        self._backoff = backoff
         self._shared = shared
-        self._nursery = nursery
+        self._histories = shared.histories
         self.subscribed_at: RedisConnection | None = None  # while the subscription holds
         self._merge = Merge(Ring(RING_SIZE, RING_BYTES))
         self._resumed = 0  # how often the live subscription has begun again
@@ -104,7 +96,7 @@ class RedisFeed(Feed):
         self.deliver(items)
         if self._merge.behind is not None and self._healed is None:
             self._healed, self._healing = trio.Event(), trio.CancelScope()
-            self._nursery.start_soon(self._heal)
+            self._shared.nursery.start_soon(self._heal)
 
     # -- the history
 
@@ -123,12 +115,14 @@ class RedisFeed(Feed):
         resumed = self._resumed
         self._merge.begin_reading()
         try:
-            entries = await self._histories.read(self._channel, start=self._merge.last, oldest=CATCH_UP_SIZE)
+            entries = await self._histories.read(
+                self._channel, start=self._merge.last, count=CATCH_UP_SIZE, newest=False
+            )
             newest = entries[-1:]
             if not 0 < len(entries) < CATCH_UP_SIZE:
                 newest = await self._histories.read(self._channel, count=1)
         except CommandFailed:
-            await pause(self._backoff)
+            await pause(self._shared.backoff)
             return
         except RedisError:
             entries, newest = [], []  # it refuses, now and later
@@ -146,12 +140,9 @@ class RedisFeed(Feed):
         return await self._in_time(partial(self._histories.reserve, self._channel, history))
 
     async def _in_time(self, ask: Callable[[], Awaitable[Answer]]) -> Answer:
-        try:
-            with self._patience.limit():
-                return await ask()
-        except (CommandFailed, RedisError) as failure:
-            unavailable(failure, "the history is not read")
-        raise BrokerUnavailable(f"the history is not read within {self._patience.seconds:g} s")
+        with self._shared.patience.limit(), reported("the history is not read"):
+            return await ask()
+        raise BrokerUnavailable(f"the history is not read within {self._shared.patience.seconds:g} s")
 
     async def _recover(self, since: Position | None, last: int) -> Recovery:
         asked = self._reads
@@ -186,7 +177,7 @@ class RedisFeed(Feed):
         try:
             entries = await self._histories.read(self._channel, count=RING_SIZE)
             while not await self._has_what_was_published():
-                await pause(self._backoff)
+                await pause(self._shared.backoff)
                 entries = await self._histories.read(self._channel, count=RING_SIZE)
             self._hand_out(self._merge.fill(entries, all_of_it=len(entries) < RING_SIZE))
         finally:

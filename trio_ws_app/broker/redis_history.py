@@ -10,17 +10,17 @@ read as none, and gives way to the next message.
 
 from __future__ import annotations
 
-from typing import Final, NoReturn
+from typing import Final
 
-from .base import KEYS_ARE_KEPT, BrokerUnavailable
+from .base import KEYS_ARE_KEPT
 from .delivery import Delivery, Gap, Publishing, cost
 from .history import History, Page
 from .memory_history import random_tag
 from .payload import decode_payload, encode_kept, encode_payload
 from .position import Position
 from .redis_cluster import key_for
-from .redis_deployment import CommandFailed, Deployment
-from .redis_errors import RedisError
+from .redis_deployment import Deployment
+from .redis_errors import reported
 from .redis_script import ASK, Script, call_script, milliseconds
 from .ring import page_of
 
@@ -139,7 +139,7 @@ class RedisHistories:
         self._deployment = deployment
 
     async def publish(self, channel: bytes, publishing: Publishing) -> Position | None:
-        """Publish by the script. Raises CommandFailed and RedisError."""
+        """Publish by the script. Raises RedisError."""
         message, history, key = publishing.message, publishing.history, publishing.idempotency_key
         keys = [key_for(b"history", channel), key_for(b"epoch", channel)]
         once: tuple[bytes, ...] = ()
@@ -164,7 +164,7 @@ class RedisHistories:
         return Position(epoch, int(offset), tag)
 
     async def reserve(self, channel: bytes, history: History) -> str:
-        """See ``Feed.reserve``. Raises CommandFailed and RedisError."""
+        """See ``Feed.reserve``. Raises RedisError."""
         keys = [key_for(b"history", channel), key_for(b"epoch", channel)]
 
         def arguments() -> tuple[bytes, ...]:
@@ -174,38 +174,31 @@ class RedisHistories:
         assert isinstance(reply, bytes)
         return reply.decode()
 
-    async def read(
-        self,
-        channel: bytes,
-        *,
-        start: Position | None = None,
-        count: int | None = None,
-        oldest: int | None = None,
-    ) -> list[Delivery]:
-        """The messages from an offset on, the newest ``count`` or the ``oldest`` of them, in order."""
-        if oldest is not None:
-            return await self._range(channel, start, None, oldest, newest=False)
-        return await self._range(channel, start, None, count, newest=True)
-
     async def page(self, channel: bytes, page: Page) -> list[Delivery | Gap]:
-        """See ``Broker.history``."""
+        """See ``Broker.history``. Raises BrokerUnavailable."""
         # The messages at the two positions are read as well, to see whether they are the same.
         start, end = page.since, page.before
         if start is not None and end is not None and end.offset < start.offset:
             start, end = end, start
         other_end = page.since if page.reverse else page.before
         count = page.limit + 2 if page.limit is not None and other_end is None else None
-        return page_of(await self._range(channel, start, end, count, newest=page.reverse), page)
+        with reported("the history is not read"):
+            entries = await self.read(channel, start=start, end=end, count=count, newest=page.reverse)
+        return page_of(entries, page)
 
-    async def _range(
+    async def read(
         self,
         channel: bytes,
-        start: Position | None,
-        end: Position | None,
-        count: int | None,
         *,
-        newest: bool,
+        start: Position | None = None,
+        end: Position | None = None,
+        count: int | None = None,
+        newest: bool = True,
     ) -> list[Delivery]:
+        """The messages from one offset to another, in order; of more than ``count`` the newest or oldest.
+
+        Raises RedisError.
+        """
         bounds = [b"" if place is None else b"%d" % place.offset for place in (start, end)]
         arguments = (*bounds, b"" if count is None else b"%d" % count, b"newest" if newest else b"oldest")
         keys = (key_for(b"history", channel),)
@@ -222,10 +215,3 @@ def _chain(entries: list[Delivery]) -> list[Delivery]:
             break
         first -= 1
     return entries[first:]
-
-
-def unavailable(failure: CommandFailed | RedisError, what: str) -> NoReturn:
-    """Raise the public error for a command that failed."""
-    if isinstance(failure, CommandFailed):
-        raise BrokerUnavailable(f"{failure}; {what}") from None
-    raise BrokerUnavailable(f"Redis refuses: {failure}; {what}") from None

@@ -16,7 +16,7 @@ from typing import Final
 import trio
 
 from .memory_history import random_tag
-from .redis_deployment import CommandFailed, Deployment
+from .redis_deployment import Deployment
 from .redis_errors import RedisError
 from .redis_script import OWN, Script, call_script, milliseconds
 
@@ -118,7 +118,7 @@ class Lease:
         self._claimed: set[bytes] = set()
 
     async def claim(self, topic: bytes) -> None:
-        """Note at Redis that the process has members on a topic. Raises CommandFailed and RedisError."""
+        """Note at Redis that the process has members on a topic. Raises RedisError."""
         if topic not in self._claimed:
             name = self.name
             await self._call(_CLAIM, (_SLOT, _topics_of(name)), name, milliseconds(LEASE), topic)
@@ -131,7 +131,7 @@ class Lease:
             pause = RENEWED_EVERY
             try:
                 pause = await self._renew()
-            except (CommandFailed, RedisError):
+            except RedisError:
                 pause = 1.0  # Redis is away, or refuses; when it is back every second counts
             await trio.sleep(pause)
 
@@ -163,7 +163,7 @@ class Lease:
         await self._deployment.call(_SLOT, lambda: (b"SREM", _DYING, process), 0)
 
     async def give_back(self, linger: float) -> None:
-        """End the lease, or let it end in ``linger`` seconds. Raises CommandFailed and RedisError."""
+        """End the lease, or let it end in ``linger`` seconds. Raises RedisError."""
         if self._claimed:
             await self._call(_GIVE_BACK, (_SLOT, _topics_of(self.name)), self.name, milliseconds(linger))
 

@@ -1,4 +1,4 @@
-"""How long Redis may take, as counted by a process that may be busy itself."""
+"""How long to wait for Redis, as counted by a process that may be busy itself."""
 
 from __future__ import annotations
 
@@ -7,9 +7,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+import attrs
 import trio
 
 _TICKS: Final = 20  # in which a time limit is counted
+
+
+@attrs.frozen
+class RedisTimeouts:
+    """How long the Redis broker waits for what, in seconds.
+
+    ``connect``: for a connection with its handshake. ``request``: for ``publish`` and for the acknowledgement
+    of a subscription, waiting for Redis to come back included. ``ping_interval``: silence after which a ping
+    goes out. ``ping``: further silence after which the connection is given up. ``backoff``: the longest pause
+    between two attempts to connect.
+    """
+
+    connect: float = 2.0
+    request: float = 2.0
+    ping_interval: float = 2.0
+    ping: float = 2.0
+    backoff: float = 1.0
 
 
 async def pause(seconds: float) -> None:

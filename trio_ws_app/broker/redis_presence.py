@@ -15,14 +15,13 @@ import trio
 
 from .base import BrokerUnavailable
 from .presence import AlreadyPresent, PresenceSink, Present, Roster, encoded_info, user_of
-from .redis_deployment import CommandFailed, Deployment
-from .redis_errors import RedisError
+from .redis_deployment import Deployment
+from .redis_errors import CommandFailed, RedisError
 from .redis_lease import Lease
 from .redis_presence_changes import COMES, COMES_ALONE, GOES, LINGERS, Change, Member, Members, encoded
 from .redis_presence_view import View
 from .redis_roster import RedisRoster, encode_value, events_of
 from .redis_routes import Routes
-from .redis_url import RedisTimeouts
 
 
 @attrs.define(eq=False)
@@ -40,12 +39,12 @@ class RedisPresence:
     """
 
     def __init__(
-        self, deployment: Deployment, routes: Routes, timeouts: RedisTimeouts, nursery: trio.Nursery
+        self, deployment: Deployment, roster: RedisRoster, routes: Routes, nursery: trio.Nursery
     ) -> None:
         self._deployment = deployment
-        self._roster = RedisRoster(deployment)
+        self._timeouts = deployment.timeouts
+        self._roster = roster
         self._routes = routes
-        self._timeouts = timeouts
         self._nursery = nursery
         self._lease = Lease(deployment, self._remove_process, self._join_again)
         self._is_kept = False
@@ -186,18 +185,10 @@ class RedisPresence:
             while any(topic.is_changing for topic in self._topics.values()):
                 self._idle = trio.Event()
                 await self._idle.wait()
-            with suppress(CommandFailed, RedisError):  # then the lease ends by itself
+            with suppress(RedisError):  # then the lease ends by itself
                 await self._lease.give_back(longest - now)
 
     # -- the members of all processes
-
-    async def present(self, name: bytes) -> list[Present]:
-        """The members of a topic. Raises BrokerUnavailable."""
-        return (await self._roster.snapshot(name))[0]
-
-    async def count(self, name: bytes) -> int:
-        """How many users there are. Raises BrokerUnavailable."""
-        return await self._roster.count(name)
 
     @asynccontextmanager
     async def watch(self, name: bytes, sink: PresenceSink) -> AsyncGenerator[Roster]:

@@ -9,6 +9,7 @@ is tried again. What is told has positions, as in every history, and heals as ev
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Final
 
 from .memory_history import random_tag
@@ -16,9 +17,10 @@ from .payload import decode_payload
 from .position import Position
 from .presence import Present
 from .redis_cluster import key_for
-from .redis_deployment import CommandFailed, Deployment
-from .redis_errors import RedisError, WrongType
-from .redis_history import RECORD, unavailable
+from .redis_connection import Reply
+from .redis_deployment import Deployment
+from .redis_errors import WrongType, reported
+from .redis_history import RECORD
 from .redis_script import ASK, OWN, Script, call_script
 
 _EVENTS_KEPT: Final = (b"-1000", b"60000")  # the oldest that stays, and for how many milliseconds
@@ -143,7 +145,7 @@ class RedisRoster:
         self._deployment = deployment
 
     async def change(self, name: bytes, changes: tuple[bytes, ...]) -> set[bytes]:
-        """Make changes; returns the members that were not let in. Raises CommandFailed and RedisError."""
+        """Make changes; returns the members that were not let in. Raises RedisError."""
         events = events_of(name)
         kinds = (b"members", b"users", b"lingering")
         keys = (*(key_for(kind, name) for kind in kinds), key_for(b"history", events))
@@ -160,10 +162,8 @@ class RedisRoster:
         Raises BrokerUnavailable.
         """
         keys = (key_for(b"members", name), key_for(b"history", events_of(name)))
-        try:
+        with reported("it is not known who is present"):
             reply = await call_script(self._deployment, name, _SNAPSHOT, keys, tuple, 0)
-        except (CommandFailed, RedisError) as failure:
-            unavailable(failure, "it is not known who is present")
         assert isinstance(reply, list)
         flat, newest = reply
         pairs = zip(flat[::2], flat[1::2], strict=True)
@@ -172,14 +172,11 @@ class RedisRoster:
 
     async def count(self, name: bytes) -> int:
         """How many users there are. Raises BrokerUnavailable."""
-        try:
-            reply = await self._deployment.call(name, lambda: (b"HLEN", key_for(b"users", name)), 0)
-        except WrongType:
-            return 0  # it is none of ours
-        except (CommandFailed, RedisError) as failure:
-            unavailable(failure, "it is not known who is present")
-        assert isinstance(reply, int)
-        return reply
+        count: Reply = 0
+        with reported("it is not known who is present"), suppress(WrongType):  # none of ours has another
+            count = await self._deployment.call(name, lambda: (b"HLEN", key_for(b"users", name)), 0)
+        assert isinstance(count, int)
+        return count
 
 
 def events_of(name: bytes) -> bytes:

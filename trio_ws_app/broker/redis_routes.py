@@ -11,17 +11,16 @@ import trio
 
 from .base import BrokerUnavailable
 from .redis_connection import RedisConnection, Reply
+from .redis_deployment import Deployment
 from .redis_errors import ConnectionLost, NotInCharge, RedisError
 from .redis_feed import RedisFeed
 from .redis_link import Link
-from .redis_patience import Patience
 
 
 @attrs.define(eq=False)
 class _Visit:
-    """One block that opens the feed, which begins once Redis has acknowledged or refused."""
+    """One block that opens the feed, while it waits for Redis to acknowledge or to refuse."""
 
-    begun: bool = False
     answered: trio.Event = attrs.field(factory=trio.Event)
     refusal: RedisError | None = None
 
@@ -30,37 +29,25 @@ class _Visit:
 class _Route:
     channel: bytes
     feed: RedisFeed
-    visits: int = 0  # of blocks that have begun
+    blocks: int = 0  # that open the feed, those that wait included
     waiting: dict[_Visit, None] = attrs.field(factory=dict)
     link: Link | None = None  # whose server is in charge of the topic
     asked: RedisConnection | None = None  # where SUBSCRIBE was sent and neither refused nor lost
-    acknowledged: bool = False
     lost: str | None = None  # why messages may be missing, until the feed is told
 
 
 class Routes:
     """How far each topic's subscription at Redis is, and the feed that its messages go to.
 
-    ``link_for(channel)`` is the link to the server in charge or None, ``layout_is_wrong()`` is called when
-    a server says that another one is, or refuses a topic that is in use; ``place_all`` follows it.
-    ``patience`` bounds the wait for an acknowledgement.
+    When a server says that another one is in charge, or refuses a topic that is in use, the deployment looks
+    for the servers, and ``place_all`` follows.
     """
 
-    def __init__(
-        self,
-        *,
-        sharded: bool,
-        patience: Patience,
-        link_for: Callable[[bytes], Link | None],
-        layout_is_wrong: Callable[[], object],
-        make_feed: Callable[[bytes], RedisFeed],
-    ) -> None:
-        self._sharded = sharded
-        self._subscribe = b"ssubscribe" if sharded else b"subscribe"
-        self._unsubscribe = b"sunsubscribe" if sharded else b"unsubscribe"
-        self._patience = patience
-        self._link_for = link_for
-        self._layout_is_wrong = layout_is_wrong
+    def __init__(self, deployment: Deployment, make_feed: Callable[[bytes], RedisFeed]) -> None:
+        self._deployment = deployment
+        self._sharded = deployment.layout.sharded
+        self._subscribe = b"ssubscribe" if self._sharded else b"subscribe"
+        self._unsubscribe = b"sunsubscribe" if self._sharded else b"unsubscribe"
         self._make_feed = make_feed
         self._routes: dict[bytes, _Route] = {}
 
@@ -74,34 +61,32 @@ class Routes:
         route = self._routes.get(channel)
         if route is None:
             route = self._routes[channel] = _Route(channel, self._make_feed(channel))
-        visit = _Visit()
+        route.blocks += 1
         try:
-            if route.acknowledged:
-                _begin(route, visit)
-            else:
-                await self._acknowledgement(route, visit)
+            if route.feed.subscribed_at is None:
+                await self._acknowledgement(route)
             yield route.feed
         finally:
-            route.waiting.pop(visit, None)
-            route.visits -= visit.begun
-            if not route.visits and not route.waiting:
-                self._forget(route)
+            route.blocks -= 1
+            if not route.blocks:
+                del self._routes[channel]
+                route.feed.close()
+                self._leave(route)
 
-    async def _acknowledgement(self, route: _Route, visit: _Visit) -> None:
+    async def _acknowledgement(self, route: _Route) -> None:
+        visit, patience = _Visit(), self._deployment.patience
         route.waiting[visit] = None
-        self._place(route)
-        with self._patience.limit():
-            await visit.answered.wait()
+        try:
+            self._place(route)
+            with patience.limit():
+                await visit.answered.wait()
+        finally:
+            route.waiting.pop(visit, None)
         if visit.refusal is not None:
             raise BrokerUnavailable(f"Redis refuses the topic {route.channel.decode()!r}: {visit.refusal}")
-        if not visit.begun:
+        if not visit.answered.is_set():
             why = route.link.problem if route.link and route.link.problem else "Redis does not acknowledge"
-            raise BrokerUnavailable(f"no subscription within {self._patience.seconds:g} s: {why}")
-
-    def _forget(self, route: _Route) -> None:
-        del self._routes[route.channel]
-        route.feed.close()
-        self._leave(route)
+            raise BrokerUnavailable(f"no subscription within {patience.seconds:g} s: {why}")
 
     def _leave(self, route: _Route) -> None:
         if route.asked is not None:
@@ -121,7 +106,7 @@ class Routes:
             self._place(route)
 
     def _place(self, route: _Route) -> None:
-        link = self._link_for(route.channel)
+        link = self._deployment.subscriber_for(route.channel)
         if link is not route.link and self._may_stay(route):
             return
         if link is not route.link:
@@ -146,7 +131,7 @@ class Routes:
         """
         return (
             not self._sharded
-            and route.acknowledged
+            and route.feed.subscribed_at is not None
             and route.link is not None
             and not route.link.scope.cancel_called  # as of a server that is gone
             and not route.feed.has_positions
@@ -158,14 +143,13 @@ class Routes:
         if isinstance(reply, RedisError):
             route.asked = None
             if isinstance(reply, NotInCharge):
-                self._layout_is_wrong()
+                self._deployment.look_for_servers()
             elif not isinstance(reply, ConnectionLost):
                 self._refused(route, reply)
         else:
             self._acknowledged(route)
 
     def _acknowledged(self, route: _Route) -> None:
-        route.acknowledged = True
         route.feed.subscribed_at = route.asked
         if route.link is not None:
             route.link.problem = None  # Redis may have refused before
@@ -173,22 +157,21 @@ class Routes:
             why, route.lost = route.lost, None
             route.feed.resume(why)
         for visit in route.waiting:
-            _begin(route, visit)
             visit.answered.set()
         route.waiting.clear()
 
     def _refused(self, route: _Route, refusal: RedisError) -> None:
+        in_use = route.blocks > len(route.waiting)
         for visit in route.waiting:
             visit.refusal = refusal
             visit.answered.set()
         route.waiting.clear()
-        if route.visits and route.link is not None:
+        if in_use and route.link is not None:
             route.link.problem = f"Redis refuses the topic {route.channel.decode()!r}: {refusal}"
-            self._layout_is_wrong()  # which ends in place_all(), after a pause
+            self._deployment.look_for_servers()  # which ends in place_all(), after a pause
 
     def _lose(self, route: _Route, why: str) -> None:
-        if route.acknowledged:
-            route.acknowledged = False
+        if route.feed.subscribed_at is not None:
             route.feed.subscribed_at = None
             route.lost = why
 
@@ -205,15 +188,10 @@ class Routes:
         if route is not None and route.link is link:
             route.asked = None
             self._lose(route, "the topic moved to another Redis server")
-        self._layout_is_wrong()
+        self._deployment.look_for_servers()
 
     def message(self, link: Link, channel: bytes, payload: bytes) -> None:
         """Hand one message to the feed of its topic; the server that it has left may still send some."""
         route = self._routes.get(channel)
         if route is not None and route.link is link:
             route.feed.message(payload)
-
-
-def _begin(route: _Route, visit: _Visit) -> None:
-    route.visits += 1
-    visit.begun = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import attrs
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions
 from rich.text import Text
 
@@ -24,21 +24,16 @@ class Column:
     rank: int
     least: int = 0
 
-    @property
-    def is_text(self) -> bool:
-        """Whether it may be cut."""
-        return self.least > 0
-
 
 @attrs.frozen
 class Columns:
     """A heading and rows of cells, one line each; the row ``chosen`` is shown in reverse.
 
-    A cell is a text, or a text and its style. A column without any text is left out.
+    A column without any text is left out.
     """
 
     columns: Sequence[Column]
-    rows: Sequence[Sequence[str | tuple[str, str]]]
+    rows: Sequence[Sequence[str | Text]]
     chosen: int | None = None
 
     def __rich_console__(self, _console: Console, options: ConsoleOptions) -> Iterator[Text]:
@@ -49,46 +44,28 @@ class Columns:
 
     def _widths(self, width: int) -> list[int]:
         """The width of each column; 0 for one that is left out."""
-        wanted = [
-            max(cell_len(_text(cell)) for cell in (column.heading, *(row[at] for row in self.rows)))
-            for at, column in enumerate(self.columns)
-        ]
-        least = [
-            max(min(wanted[at], column.least), cell_len(column.heading)) if column.is_text else wanted[at]
-            for at, column in enumerate(self.columns)
-        ]
-        kept = {at for at in range(len(wanted)) if not self.rows or any(_text(row[at]) for row in self.rows)}
-        while _total(least, kept) > width and len(kept) > 1:
-            kept.remove(max(kept, key=lambda at: self.columns[at].rank))
-        widths = [least[at] if at in kept else 0 for at in range(len(self.columns))]
-        spare = width - _total(least, kept)
-        for at in sorted(kept, key=lambda at: self.columns[at].rank):
-            more = min(spare, wanted[at] - widths[at])
-            widths[at] += more
+        texts = [[str(row[at]) for row in self.rows] for at in range(len(self.columns))]
+        wanted, least = [], []
+        for column, cells in zip(self.columns, texts, strict=True):
+            whole = max(map(cell_len, [column.heading, *cells]))
+            wanted.append(whole)
+            least.append(max(min(whole, column.least), cell_len(column.heading)) if column.least else whole)
+        kept = [at for at, cells in enumerate(texts) if not cells or any(cells)]
+        kept.sort(key=lambda at: self.columns[at].rank)
+        while (spare := width - sum(least[at] + _GAP for at in kept) + _GAP) < 0 and len(kept) > 1:
+            kept.pop()
+        widths = [0] * len(self.columns)
+        for at in kept:
+            more = min(spare, wanted[at] - least[at])
+            widths[at] = least[at] + more
             spare -= more
         return widths
 
-    def _line(self, cells: Sequence[str | tuple[str, str]], widths: Sequence[int], style: str) -> Text:
-        line = Text(style=style, no_wrap=True, overflow="crop")
+    def _line(self, cells: Sequence[str | Text], widths: Sequence[int], style: str) -> Text:
+        shown = []
         for column, cell, width in zip(self.columns, cells, widths, strict=True):
-            if not width:
-                continue
-            if line.plain:
-                line.append(" " * _GAP)
-            line.append(_fitted(_text(cell), width, column.is_text), "" if isinstance(cell, str) else cell[1])
-        return line
-
-
-def _total(widths: Sequence[int], kept: set[int]) -> int:
-    return sum(widths[at] for at in kept) + _GAP * (len(kept) - 1)
-
-
-def _text(cell: str | tuple[str, str]) -> str:
-    return cell if isinstance(cell, str) else cell[0]
-
-
-def _fitted(text: str, width: int, at_left: bool) -> str:
-    if cell_len(text) > width:
-        return set_cell_size(text, width - 1) + "…"
-    filling = " " * (width - cell_len(text))
-    return text + filling if at_left else filling + text
+            if width:
+                fitted = Text.assemble(cell, overflow="ellipsis")
+                fitted.align("left" if column.least else "right", width)
+                shown.append(fitted)
+        return Text(" " * _GAP, style, no_wrap=True, overflow="crop").join(shown)

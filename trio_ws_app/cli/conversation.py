@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from typing import Protocol
 
 import attrs
 import trio
@@ -12,29 +11,8 @@ import trio
 from ..connection import Connection, Message
 from ..duplex import duplex
 from ..errors import ConnectionClosed
-
-
-class Source(Protocol):
-    """Where lines come from: a pipe or a terminal."""
-
-    async def current(self) -> str | None:
-        """The line that is not done yet, else the next one; None at the end."""
-
-    def done(self) -> None:
-        """Go on to the next line."""
-
-    def has_rest(self) -> bool:
-        """Whether there is something now that is not done."""
-
-
-class Display(Protocol):
-    """Where lines go: a pipe or a terminal."""
-
-    async def write(self, line: str) -> None:
-        """Show a message."""
-
-    async def notice(self, text: str) -> None:
-        """Show what the program itself has to say."""
+from .lines import InputLines, OutputLines
+from .terminal import Terminal
 
 
 @attrs.define
@@ -44,9 +22,10 @@ class Conversation:
     ``silence`` is how many seconds without a message end the waiting for answers after the last line.
     """
 
-    source: Source
-    display: Display
+    source: InputLines | trio.MemoryReceiveChannel[str]
+    display: OutputLines | Terminal
     silence: float
+    _line: str | None = attrs.field(default=None, init=False)  # that is not sent yet
     _waiting: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
     _said_all: bool = attrs.field(default=False, init=False)
 
@@ -55,12 +34,22 @@ class Conversation:
         await duplex(connection, consume=self._show, produce=self._messages(connection))
         return self._said_all
 
+    def has_rest(self) -> bool:
+        """Whether a pipe has something now that was not sent; at a terminal a person sees that."""
+        return isinstance(self.source, InputLines) and (self._line is not None or self.source.has_rest())
+
     async def _messages(self, connection: Connection) -> AsyncIterator[str]:
-        while (line := await self.source.current()) is not None:
+        while (line := await self._current()) is not None:
             yield line
-            self.source.done()  # it was sent; otherwise the next connection gets it
+            self._line = None  # it was sent; otherwise the next connection gets it
         await self._wait_for_answers(connection)
         self._said_all = True
+
+    async def _current(self) -> str | None:
+        """The line that is not sent yet, else the next one; None at the end."""
+        if self._line is None:
+            self._line = await anext(self.source, None)
+        return self._line
 
     async def _wait_for_answers(self, connection: Connection) -> None:
         """Wait for the round trip of a ping, which no answer can beat, then for silence."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import attrs
 
@@ -74,9 +74,9 @@ class LineEditor:
                 self.is_over = self.is_over or (key == _END_OF_INPUT and not self.text)
                 self.before, self.after = _EDITS[key](self.before, self.after)
             elif key in _OLDER:
-                self._older_line()
-            elif key in _NEWER:
-                self._newer_line()
+                self._show_line(max(self._at - 1, 0))
+            elif key in _NEWER and self._at < len(self._lines):
+                self._show_line(self._at + 1)
             elif key == "\t" or escaped(key) == key:
                 self.before += key
 
@@ -89,23 +89,16 @@ class LineEditor:
         self.before = self.after = ""
         return line
 
-    def _older_line(self) -> None:
+    def _show_line(self, number: int) -> None:
         if self._at == len(self._lines):
             self._new = self.text
-        self._show_line(max(self._at - 1, 0))
-
-    def _newer_line(self) -> None:
-        if self._at < len(self._lines):
-            self._show_line(self._at + 1)
-
-    def _show_line(self, number: int) -> None:
         self._at = number
         self.before, self.after = [*self._lines, self._new][number], ""
 
     def shown(self, columns: int) -> tuple[str, str]:
         """What fits into so many columns: the end of what is before the cursor, then what is after it."""
         before = _fitting(reversed(escaped(self.before)), columns)[::-1]
-        return before, _fitting(iter(escaped(self.after)), columns - width(before))
+        return before, _fitting(escaped(self.after), columns - width(before))
 
 
 def width(text: str) -> int:
@@ -113,7 +106,7 @@ def width(text: str) -> int:
     return sum(map(_width, text))
 
 
-def _fitting(characters: Iterator[str], columns: int) -> str:
+def _fitting(characters: Iterable[str], columns: int) -> str:
     """The first characters, as many as fit."""
     fitting = ""
     for character in characters:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import sys
+from collections.abc import AsyncIterator
 from typing import TextIO
 
 import trio
@@ -15,42 +16,31 @@ from ..observability.escaping import escaped
 _READ_SIZE = 64 * 1024
 
 
-class InputLines:
-    """The lines of a descriptor, as UTF-8 and without their ends. A line stays until it is ``done``."""
+class InputLines(AsyncIterator[str]):
+    """The lines of a descriptor, as UTF-8 and without their ends. Cancelling loses nothing.
+
+    Raises UsageError for a line that is not UTF-8.
+    """
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._buffer = bytearray()
         self._at_end = False
-        self._line: str | None = None
         self._number = 0
 
     def has_rest(self) -> bool:
-        """Whether there is something now that is not done."""
-        if self._line is None and not self._buffer and select.select([self._descriptor], [], [], 0)[0]:
+        """Whether there is more now."""
+        if not self._buffer and select.select([self._descriptor], [], [], 0)[0]:
             self._buffer += os.read(self._descriptor, _READ_SIZE)
-        return self._line is not None or bool(self._buffer)
+        return bool(self._buffer)
 
-    async def current(self) -> str | None:
-        """The line that is not done yet, else the next one; None at the end. Cancelling loses nothing.
-
-        Raises UsageError for a line that is not UTF-8.
-        """
-        if self._line is None:
-            self._line = await self._next()
-        return self._line
-
-    def done(self) -> None:
-        """Go on to the next line."""
-        self._line = None
-
-    async def _next(self) -> str | None:
+    async def __anext__(self) -> str:
         while (end := self._buffer.find(b"\n")) < 0 and not self._at_end:
             data = await self._read()
             self._at_end = not data
             self._buffer += data
         if end < 0 and not self._buffer:
-            return None
+            raise StopAsyncIteration
         line = self._buffer[:end] if end >= 0 else self._buffer[:]
         del self._buffer[: len(line) + 1]
         self._number += 1

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import os
 import sys
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -12,9 +11,9 @@ import click
 
 from ..errors import UsageError
 from ..observability.inspection.fetch import fetch
-from ..observability.inspection.snapshot import Query, Snapshot, to_json
+from ..observability.inspection.snapshot import Query, to_json
 
-LIVE_LIMIT = 200  # connections of a process that a person looks through
+_LIVE_LIMIT = 200  # connections of a process that a person looks through
 
 
 def look(
@@ -33,50 +32,45 @@ def look(
         raise UsageError("--json needs --once: a live view is for people")
     if not as_json:
         _require_rich()
+    if not once and limit is None:
+        limit = _LIVE_LIMIT
     places = _places(where)
+    query = Query(sort=sort, filter=text, limit=limit, tasks=True)
     if once:
-        query = Query(sort=sort, filter=text, limit=limit, tasks=True)
-        _print([fetch(place, query, token) for place in places], as_json)
+        snapshots = [fetch(place, query, token) for place in places]
+        if as_json:
+            for snapshot in snapshots:
+                click.echo(to_json(snapshot))
+        else:
+            from .top_view import print_once
+
+            print_once(snapshots)
+    elif sys.stdin.isatty() and sys.stdout.isatty():
+        from .top_live import watch
+
+        watch(partial(_places, where), token, query, interval)
     else:
-        _live(
-            partial(_places, where),
-            token,
-            Query(sort=sort, filter=text, limit=LIVE_LIMIT if limit is None else limit),
-            interval,
-        )
+        raise UsageError("the live view needs a terminal: use --once, or --once --json")
 
 
 def _places(where: tuple[str, ...]) -> list[str]:
     """The sockets and addresses to ask; a directory stands for the sockets in it."""
     places: list[str] = []
     for place in where:
-        directory = Path(place)
-        places += (
-            sorted(str(path) for path in directory.iterdir() if path.is_socket())
-            if directory.is_dir()
-            else [place]
-        )
+        if os.path.isdir(place):
+            places += _sockets(Path(place))
+        else:
+            places.append(place)
     if not places:
         raise UsageError(f"there is no control socket in {' '.join(where)}")
     return places
 
 
-def _print(snapshots: list[Snapshot], as_json: bool) -> None:
-    if as_json:
-        for snapshot in snapshots:
-            click.echo(json.dumps(to_json(snapshot)))
-        return
-    from .top_view import print_once
-
-    print_once(snapshots)
-
-
-def _live(places: Callable[[], list[str]], token: str | None, query: Query, interval: float) -> None:
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise UsageError("the live view needs a terminal: use --once, or --once --json")
-    from .top_live import watch
-
-    watch(places, token, query, interval)
+def _sockets(directory: Path) -> list[str]:
+    try:
+        return sorted(str(path) for path in directory.iterdir() if path.is_socket())
+    except OSError as problem:
+        raise UsageError(f"cannot look for control sockets in {directory}: {problem.strerror}") from None
 
 
 def _require_rich() -> None:

@@ -89,7 +89,7 @@ def configure_tracing() -> OpenTelemetry:
 
 def _metrics_hook(inspector: Inspector, siblings: Sequence[str]) -> ProcessRequest:
     try:
-        from ..observability.inspection.gather import gather
+        from ..observability.inspection.fetch import gather
         from ..observability.metrics import metrics_hook
     except ModuleNotFoundError:
         raise UsageError("--metrics needs prometheus-client: pip install 'trio-ws-app[metrics]'") from None

@@ -40,10 +40,9 @@ async def _publish(topic: str, message: str, open_broker: OpenBroker, kept: Hist
 
 
 async def _publish_lines(broker: Broker, topic: str, kept: History | None) -> int:
-    lines, count = InputLines(sys.stdin.fileno()), 0
-    while (line := await lines.current()) is not None:
+    count = 0
+    async for line in InputLines(sys.stdin.fileno()):
         await broker.publish(topic, line.removesuffix("\r"), history=kept)
-        lines.done()
         count += 1
     return count
 

@@ -27,7 +27,7 @@ class Terminal:
     """Lines that are typed and lines to show, on the process's standard streams.
 
     Nothing that is shown can do anything to the terminal, and a line that is half typed stays at the bottom.
-    Typed lines wait until they are ``done``, as those of ``InputLines`` do.
+    The lines that are complete come out of ``lines``, which ends with the input.
     """
 
     def __init__(self) -> None:
@@ -35,13 +35,12 @@ class Terminal:
         self._screen = trio.wrap_file(sys.stdout)
         self._drawing = trio.Lock()
         self._editor: LineEditor | None = None
-        self._typed, self._lines = trio.open_memory_channel[str](_MAX_LINES)
-        self._line: str | None = None
+        self._typed, self.lines = trio.open_memory_channel[str](_MAX_LINES)
 
     async def run(self) -> None:
         """Take what is typed, until Ctrl-D or cancelled; meanwhile there is a prompt."""
         self._editor = LineEditor()
-        with _key_by_key(self._keyboard), self._typed:
+        with key_by_key(self._keyboard), self._typed:
             try:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._redraw_when_changed)
@@ -68,23 +67,6 @@ class Terminal:
             await self._draw(f"{_PROMPT}{escaped(line)}\n")
             await self._typed.send(line)
         await self._draw()
-
-    async def current(self) -> str | None:
-        """The line that is not done yet, else the next one; None at the end. Cancelling loses nothing."""
-        if self._line is None:
-            try:
-                self._line = await self._lines.receive()
-            except trio.EndOfChannel:
-                return None
-        return self._line
-
-    def done(self) -> None:
-        """Go on to the next line."""
-        self._line = None
-
-    def has_rest(self) -> bool:
-        """A person sees what was not sent."""
-        return False
 
     async def write(self, text: str) -> None:
         """Show a message above the line that is typed; its own lines are below each other."""
@@ -116,7 +98,7 @@ class Terminal:
 
 
 @contextmanager
-def _key_by_key(keyboard: int) -> Iterator[None]:
+def key_by_key(keyboard: int) -> Iterator[None]:
     """Get keys at once and without echo; signals are made as ever. Nothing that was typed before is lost."""
     before = termios.tcgetattr(keyboard)
     try:

@@ -29,11 +29,7 @@ Examples:
 @click.option("--filter", "text", default="", help="Only connections with this in id, address or path.")
 @click.option("--limit", type=IntRange(0), help="Only so many connections of each process.")
 @click.option(
-    "--interval",
-    type=FloatRange(0.1),
-    default=1.0,
-    help="Seconds between snapshots.",
-    show_default=True,
+    "--interval", type=FloatRange(0.1), default=1.0, help="Seconds between snapshots.", show_default=True
 )
 @click.option("--once", is_flag=True, help="Print one snapshot.")
 @click.option("--json", "as_json", is_flag=True, help="With --once: everything as JSON, one process a line.")

@@ -6,11 +6,8 @@ import os
 import re
 import select
 import sys
-import termios
 import time
-import tty
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import attrs
 from rich.console import Console, Group, RenderableType
@@ -22,15 +19,16 @@ from ..observability.escaping import escaped
 from ..observability.inspection.fetch import fetch
 from ..observability.inspection.rows import SORTS, ConnectionRow
 from ..observability.inspection.snapshot import Query, Snapshot
+from .terminal import key_by_key
 from .top_tasks import find_node, task_view, tasks_of
-from .top_view import connection_rates, connection_table, facts, header, process_table
+from .top_view import Rates, connection_table, facts, header, process_table, rates
 
 _HELP = ("s sort", "/ filter", "j k choose", "t tasks")
 _TASK_HELP = ("j k scroll", "i internals", "t back")
-_KEYS = {"\x1b[A": "k", "\x1b[B": "j", "\x1bOA": "k", "\x1bOB": "j"}
-_STEPS = {"j": 1, "k": -1, "\x1b[6~": 10, "\x1b[5~": -10}  # Page Down, Page Up
+_DOWN, _UP = ("j", "\x1b[B", "\x1bOB"), ("k", "\x1b[A", "\x1bOA")
+_STEPS = dict.fromkeys(_DOWN, 1) | dict.fromkeys(_UP, -1) | {"\x1b[6~": 10, "\x1b[5~": -10}  # and by pages
 _LEAST_TIME = 0.5  # seconds between two snapshots that rates are computed from
-_SEQUENCE = re.compile("\x1b[\\[O][0-9;]*[A-Za-z~]|.", re.DOTALL)
+_SEQUENCE = re.compile("\x1b[\\[O][0-9;]*[A-Za-z~]|.", re.DOTALL)  # an arrow is one key
 
 
 @attrs.define
@@ -40,6 +38,7 @@ class View:
     query: Query
     snapshots: list[Snapshot] = attrs.field(factory=list)
     before: dict[int, Snapshot] = attrs.field(factory=dict)
+    speeds: dict[int | str, Rates] = attrs.field(factory=dict)
     problem: str = ""
     chosen: int = 0
     marked: str | None = None  # the id of the connection that was chosen by hand
@@ -58,47 +57,42 @@ class View:
 
         ``places`` are looked for anew each time: workers come and go.
         """
-        seen = []
         self.problem = ""
         try:
-            for place in places():
-                seen.append(self._ask(place, token))
+            found = places()
         except UsageError as problem:
-            self.problem = str(problem)
-        self.take([snapshot for snapshot in seen if snapshot is not None])
-
-    def _ask(self, place: str, token: str | None) -> Snapshot | None:
-        try:
-            return fetch(place, attrs.evolve(self.query, tasks=True), token)
-        except UsageError as problem:
-            self.problem = str(problem)
-            return None
+            found, self.problem = [], str(problem)
+        seen = []
+        for place in found:
+            try:
+                seen.append(fetch(place, self.query, token))
+            except UsageError as problem:
+                self.problem = str(problem)
+        self.take(seen)
 
     def take(self, snapshots: list[Snapshot]) -> None:
         """Show these from now on; a connection that was chosen is, wherever it is now."""
-        self._remember(snapshots)
-        self.snapshots = snapshots
-        ids = [row.id for row in self.rows]
-        if not self.all_tasks and self.marked in ids:
-            self.chosen = ids.index(self.marked)
-
-    def _remember(self, seen: Sequence[Snapshot]) -> None:
-        """Keep what rates are computed from: of each process the newest snapshot that is not too young."""
-        candidates = {snapshot.pid: snapshot for snapshot in self.snapshots}
+        shown = {snapshot.pid: snapshot for snapshot in self.snapshots}
         self.before = {
             now.pid: candidate
             if now.pid not in self.before or now.time - candidate.time >= _LEAST_TIME
             else self.before[now.pid]
-            for now in seen
-            if (candidate := candidates.get(now.pid)) is not None
+            for now in snapshots
+            if (candidate := shown.get(now.pid)) is not None
         }
+        self.speeds = {}
+        for now in snapshots:
+            self.speeds |= rates(self.before.get(now.pid), now)
+        self.snapshots = snapshots
+        ids = [row.id for row in self.rows]
+        if not self.all_tasks and self.marked in ids:
+            self.chosen = ids.index(self.marked)
 
     def press(self, key: str) -> bool:
         """Obey one key; False when it ends the view."""
         if self.typing:
             self._type(key)
             return True
-        key = _KEYS.get(key, key)
         if key == "s":
             sorts = list(SORTS)
             self.query = attrs.evolve(self.query, sort=sorts[(sorts.index(self.query.sort) + 1) % len(sorts)])
@@ -133,10 +127,8 @@ class View:
         return Group(*[*top, *middle, *filling][: max(0, console.height - 1)], self._status(console.width))
 
     def _processes(self, console: Console) -> list[Text]:
-        most = max(1, console.height // 4 - 1)
-        shown = self.snapshots if len(self.snapshots) <= most + 1 else self.snapshots[:most]
-        lines = _lines(console, process_table(shown, self.before))
-        return [*lines, *_more(len(self.snapshots) - len(shown))]
+        lines = _lines(console, process_table(self.snapshots, self.speeds))
+        return _cut(lines, max(3, console.height // 4 + 1))
 
     def _connections(self, console: Console, room: int) -> list[Text]:
         """The connections, and below them the chosen one's tasks, with what room the others leave to it."""
@@ -148,12 +140,7 @@ class View:
         left = max(2, room - len(tasks) - 1)
         shown = total if total < left else left - 2  # lines for the heading, and for how many more
         start = max(0, self.chosen - shown + 1)
-        speeds = {
-            name: speed
-            for snapshot in self.snapshots
-            for name, speed in connection_rates(self.before.get(snapshot.pid), snapshot).items()
-        }
-        table = connection_table(rows[start : start + shown], chosen, speeds)
+        table = connection_table(rows[start : start + shown], self.speeds, chosen)
         return [*_lines(console, table), *_more(total - len(table.rows)), Text(), *tasks]
 
     def _details(self, console: Console, chosen: str | None) -> list[Text]:
@@ -201,7 +188,8 @@ def watch(places: Callable[[], list[str]], token: str | None, query: Query, inte
     """Show the view until ``q``."""
     view = View(query)
     console = Console(highlight=False)
-    with _single_keys() as keyboard, Live(console=console, screen=True, auto_refresh=False) as live:
+    keyboard = sys.stdin.fileno()
+    with key_by_key(keyboard), Live(console=console, screen=True, auto_refresh=False) as live:
         due = 0.0
         while True:
             now = time.monotonic()
@@ -210,23 +198,7 @@ def watch(places: Callable[[], list[str]], token: str | None, query: Query, inte
                 due = now + interval
             live.update(view.draw(console), refresh=True)
             if select.select([keyboard], [], [], max(0.0, due - time.monotonic()))[0]:
-                if not all(view.press(key) for key in _keys(os.read(keyboard, 64))):
+                typed = os.read(keyboard, 64).decode(errors="replace")
+                if not all(view.press(key) for key in _SEQUENCE.findall(typed)):
                     return
                 due = 0.0
-
-
-def _keys(typed: bytes) -> list[str]:
-    """What was typed, key by key; an arrow is one sequence."""
-    return _SEQUENCE.findall(typed.decode(errors="replace"))
-
-
-@contextmanager
-def _single_keys() -> Iterator[int]:
-    """Standard input, key by key and without echo."""
-    keyboard = sys.stdin.fileno()
-    before = termios.tcgetattr(keyboard)
-    try:
-        tty.setcbreak(keyboard)
-        yield keyboard
-    finally:
-        termios.tcsetattr(keyboard, termios.TCSADRAIN, before)

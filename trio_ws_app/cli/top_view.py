@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 
 import attrs
 from rich.console import Console, Group, RenderableType
@@ -28,40 +30,33 @@ class Rates:
     bytes_out: float | None = None
 
 
-def rates(before: Snapshot | None, now: Snapshot) -> Rates:
-    """How fast a process works."""
-    if before is None or before.pid != now.pid or now.time <= before.time:
-        return Rates()
-    return _rates(before.statistics, now.statistics, now.time - before.time)
+_UNKNOWN = Rates()
 
 
-def connection_rates(before: Snapshot | None, now: Snapshot) -> dict[str, Rates]:
-    """How fast each connection of a process works, by its id; those that are new are left out."""
-    if before is None or before.pid != now.pid or now.time <= before.time:
+def rates(before: Snapshot | None, now: Snapshot) -> dict[int | str, Rates]:
+    """How fast a process works, by its pid, and each of its connections, by its id, but for new ones."""
+    if before is None or now.time <= before.time:
         return {}
-    older = {row.id: row for row in before.connections}
     seconds = now.time - before.time
-    return {row.id: _rates(older[row.id], row, seconds) for row in now.connections if row.id in older}
+    found: dict[int | str, Rates] = {now.pid: _rates(before.statistics, now.statistics, seconds)}
+    older = {row.id: row for row in before.connections}
+    for row in now.connections:
+        if row.id in older:
+            found[row.id] = _rates(older[row.id], row, seconds)
+    return found
 
 
 def _rates(before: object, now: object, seconds: float) -> Rates:
-    def rate(name: str) -> float:
-        return float(getattr(now, name) - getattr(before, name)) / seconds
-
-    return Rates(*(rate(field.name) for field in attrs.fields(Rates)))
+    names = [field.name for field in attrs.fields(Rates)]
+    return Rates(*((getattr(now, name) - getattr(before, name)) / seconds for name in names))
 
 
 def quantile(values: Distribution, share: float) -> float | None:
     """The bound below which this share of the values lies, or None without values."""
-    wanted = share * sum(values.counts)
-    if not wanted:
+    below = list(accumulate(values.counts))
+    if not below[-1]:
         return None
-    below = 0
-    for bound, count in zip((*values.bounds, float("inf")), values.counts, strict=True):
-        below += count
-        if below >= wanted:
-            return bound
-    return None
+    return (*values.bounds, float("inf"))[bisect_left(below, share * below[-1])]
 
 
 def header(snapshots: Sequence[Snapshot]) -> Text:
@@ -116,11 +111,11 @@ def at_most(bound: float | None) -> str:
     return "> 30 s" if bound == float("inf") else f"≤ {bound * 1000:g} ms" if bound < 1 else f"≤ {bound:g} s"
 
 
-def _alarming(text: str, alarming: bool) -> tuple[str, str]:
-    return (text, _ALARM if alarming else "")
+def _alarming(text: str, alarming: bool) -> Text:
+    return Text(text, _ALARM if alarming else "")
 
 
-def _if_any(count: int) -> Cell:
+def _if_any(count: int) -> Text:
     """A count that is in the eye unless it is 0."""
     return _alarming(str(count), count > 0)
 
@@ -129,8 +124,7 @@ def _p99(values: Distribution | None) -> str:
     return at_most(None if values is None else quantile(values, 0.99))
 
 
-Cell = str | tuple[str, str]
-_PROCESS: Sequence[tuple[Column, Callable[[Snapshot, Rates], Cell]]] = (
+_PROCESS: Sequence[tuple[Column, Callable[[Snapshot, Rates], str | Text]]] = (
     (Column("worker", 0, least=6), lambda one, _: escaped(f"{one.worker}{' draining' * one.draining}")),
     (Column("pid", 8), lambda one, _: str(one.pid)),
     (Column("conns", 1), lambda one, _: str(one.statistics.connections)),
@@ -146,7 +140,7 @@ _PROCESS: Sequence[tuple[Column, Callable[[Snapshot, Rates], Cell]]] = (
     (Column("waiting", 12), lambda one, _: size(one.statistics.waiting)),
     (Column("relieved", 13), lambda one, _: _if_any(one.statistics.relieved)),
 )
-_CONNECTION: Sequence[tuple[Column, Callable[[ConnectionRow, Rates], Cell]]] = (
+_CONNECTION: Sequence[tuple[Column, Callable[[ConnectionRow, Rates], str | Text]]] = (
     (Column("connection", 0, least=10), lambda row, _: escaped(row.id)),
     (Column("info", 5, least=12), lambda row, _: escaped(row.info)),
     (Column("address", 11, least=15), lambda row, _: escaped(row.remote)),
@@ -166,21 +160,19 @@ _CONNECTION: Sequence[tuple[Column, Callable[[ConnectionRow, Rates], Cell]]] = (
 )
 
 
-def process_table(snapshots: Sequence[Snapshot], before: Mapping[int, Snapshot]) -> Columns:
+def process_table(snapshots: Sequence[Snapshot], speeds: Mapping[int | str, Rates]) -> Columns:
     """One line a process."""
-    rows = [(one, rates(before.get(one.pid), one)) for one in snapshots]
     columns, cells = zip(*_PROCESS, strict=True)
-    return Columns(columns, [[cell(*row) for cell in cells] for row in rows])
+    known = [(one, speeds.get(one.pid, _UNKNOWN)) for one in snapshots]
+    return Columns(columns, [[cell(*row) for cell in cells] for row in known])
 
 
 def connection_table(
-    rows: Sequence[ConnectionRow],
-    chosen: str | None = None,
-    speeds: Mapping[str, Rates] | None = None,
+    rows: Sequence[ConnectionRow], speeds: Mapping[int | str, Rates], chosen: str | None = None
 ) -> Columns:
-    """One line a connection; the chosen one is marked, a slow one is red. ``speeds`` are by id."""
+    """One line a connection; the chosen one is marked, a slow one is red."""
     columns, cells = zip(*_CONNECTION, strict=True)
-    known = [(row, (speeds or {}).get(row.id, Rates())) for row in rows]
+    known = [(row, speeds.get(row.id, _UNKNOWN)) for row in rows]
     marked = next((number for number, row in enumerate(rows) if row.id == chosen), None)
     return Columns(columns, [[cell(*row) for cell in cells] for row in known], marked)
 
@@ -205,7 +197,7 @@ def print_once(snapshots: Sequence[Snapshot]) -> None:
     parts: list[RenderableType] = [header(snapshots), process_table(snapshots, {})]
     rows = [row for snapshot in snapshots for row in snapshot.connections]
     if rows:
-        parts += ["", connection_table(rows)]
+        parts += ["", connection_table(rows, {})]
     parts += [part for snapshot in snapshots if snapshot.tasks for part in ("", tasks_of(snapshot))]
     console = Console(highlight=False)
     if not console.is_terminal:

@@ -6,24 +6,69 @@ series anew, so that ``sum(rate(...))`` over the workers stays right. Needs the 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from itertools import accumulate
+from operator import attrgetter
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    Metric,
-)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from ..request import Request, Response
+from ..server.statistics import Statistics
 from ..wire.histogram import Distribution
 from .inspection.snapshot import Snapshot
 
 PATH = "/metrics"
 _PREFIX = "trio_ws_app_"
+
+# Each with its name, what it is of a snapshot, and its description.
+_GAUGES = (
+    ("connections", "statistics.connections", "Open connections."),
+    ("queue_bytes", "statistics.queued", "Bytes that wait for slow peers."),
+    ("waiting_bytes", "statistics.waiting", "Bytes that wait, for slow peers and for handlers."),
+    ("draining", "draining", "1 while the server drains, else 0."),
+    ("http_requests", "statistics.requests", "HTTP requests that an application answers now."),
+)
+_COUNTERS = (
+    ("failed_handlers", "statistics.failed", "Handlers, and applications of HTTP requests, that failed."),
+    ("http_aborted", "statistics.aborted", "HTTP requests whose client did not get the whole answer."),
+    ("relieved_connections", "statistics.relieved", "Connections that ended since max_memory was passed."),
+)
+_HISTOGRAMS = (
+    ("ping_latency_seconds", "statistics.ping_latency", "Round trips of pings."),
+    (
+        "cancel_latency_seconds",
+        "statistics.cancel_latency",
+        "From a peer's end to the end of its handler's clean-up.",
+    ),
+    ("loop_lag_seconds", "loop_lag", "How late Trio's loop is, measured once a second."),
+)
+_Counts = Callable[[Statistics], Mapping[str, int] | Mapping[int, int]]
+_LABELLED: Mapping[str, tuple[str, str, _Counts]] = {  # counters, with the label and the counts by its values
+    "handshakes": (
+        "outcome",
+        "Opening handshakes by outcome.",
+        lambda one: {"accepted": one.accepted, **one.refused},
+    ),
+    "messages": (
+        "direction",
+        "Messages of connections.",
+        lambda one: {"in": one.messages_in, "out": one.messages_out},
+    ),
+    "bytes": (
+        "direction",
+        "Bytes on the wire, frame headers included.",
+        lambda one: {"in": one.bytes_in, "out": one.bytes_out},
+    ),
+    "dropped_messages": (
+        "policy",
+        "Messages not sent to slow peers, by overflow policy.",
+        attrgetter("drops"),
+    ),
+    "closed_connections": ("code", "Connections that ended, by close code.", attrgetter("closed")),
+    "http_answers": ("status", "Answers of the application of HTTP, by status.", attrgetter("answered")),
+}
 
 
 def metrics_hook(
@@ -32,10 +77,8 @@ def metrics_hook(
     """A ``process_request`` hook that answers ``/metrics`` with what ``snapshots`` returns, one a worker."""
 
     async def answer(request: Request) -> Response:
-        registry = CollectorRegistry(auto_describe=False)
-        registry.register(_Snapshots(await snapshots()))
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        return Response(200, encode(registry), {"Content-Type": content_type})
+        return Response(200, encode(_Snapshots(await snapshots())), {"Content-Type": content_type})
 
     def answer_metrics(request: Request) -> Awaitable[Response] | None:
         return answer(request) if request.path == PATH and request.method in ("GET", "HEAD") else None
@@ -48,83 +91,27 @@ class _Snapshots(Collector):
         self._snapshots = snapshots
 
     def collect(self) -> Iterator[Metric]:
-        yield from _gauges(self._snapshots)
-        yield from _counters(self._snapshots)
-        yield from _histograms(self._snapshots)
+        for kind, table in ((GaugeMetricFamily, _GAUGES), (CounterMetricFamily, _COUNTERS)):
+            for name, attribute, text in table:
+                family = kind(_PREFIX + name, text, labels=["worker"])
+                for one in self._snapshots:
+                    family.add_metric([one.worker], attrgetter(attribute)(one))
+                yield family
+        for name, (label, text, counts) in _LABELLED.items():
+            counter = CounterMetricFamily(_PREFIX + name, text, labels=["worker", label])
+            for one in self._snapshots:
+                for value, count in counts(one.statistics).items():
+                    counter.add_metric([one.worker, str(value)], count)
+            yield counter
+        for name, attribute, text in _HISTOGRAMS:
+            histogram = HistogramMetricFamily(_PREFIX + name, text, labels=["worker"])
+            for one in self._snapshots:
+                if (values := attrgetter(attribute)(one)) is not None:
+                    histogram.add_metric([one.worker], _buckets(values), values.total)
+            yield histogram
 
 
-def _gauges(snapshots: Iterable[Snapshot]) -> Iterator[Metric]:
-    connections = _gauge("connections", "Open connections.")
-    queue = _gauge("queue_bytes", "Bytes that wait for slow peers.")
-    waiting = _gauge("waiting_bytes", "Bytes that wait, for slow peers and for handlers.")
-    draining = _gauge("draining", "1 while the server drains, else 0.")
-    requests = _gauge("http_requests", "HTTP requests that an application answers now.")
-    for snapshot in snapshots:
-        connections.add_metric([snapshot.worker], snapshot.statistics.connections)
-        queue.add_metric([snapshot.worker], snapshot.statistics.queued)
-        waiting.add_metric([snapshot.worker], snapshot.statistics.waiting)
-        draining.add_metric([snapshot.worker], snapshot.draining)
-        requests.add_metric([snapshot.worker], snapshot.statistics.requests)
-    return iter((connections, queue, waiting, draining, requests))
-
-
-def _counters(snapshots: Iterable[Snapshot]) -> Iterator[Metric]:
-    handshakes = _counter("handshakes", "Opening handshakes by outcome.", "outcome")
-    messages = _counter("messages", "Messages of connections.", "direction")
-    traffic = _counter("bytes", "Bytes on the wire, frame headers included.", "direction")
-    drops = _counter("dropped_messages", "Messages not sent to slow peers, by overflow policy.", "policy")
-    closes = _counter("closed_connections", "Connections that ended, by close code.", "code")
-    relieved = _counter("relieved_connections", "Connections that ended since max_memory was passed.")
-    failures = _counter("failed_handlers", "Handlers, and applications of HTTP requests, that failed.")
-    answers = _counter("http_answers", "Answers of the application of HTTP, by status.", "status")
-    aborted = _counter("http_aborted", "HTTP requests whose client did not get the whole answer.")
-    for snapshot in snapshots:
-        worker, counts = snapshot.worker, snapshot.statistics
-        outcomes = {"accepted": counts.accepted, **counts.refused}
-        _add(handshakes, worker, outcomes)
-        _add(messages, worker, {"in": counts.messages_in, "out": counts.messages_out})
-        _add(traffic, worker, {"in": counts.bytes_in, "out": counts.bytes_out})
-        _add(drops, worker, counts.drops)
-        _add(closes, worker, {str(code): count for code, count in counts.closed.items()})
-        failures.add_metric([worker], counts.failed)
-        relieved.add_metric([worker], counts.relieved)
-        _add(answers, worker, {str(status): count for status, count in counts.answered.items()})
-        aborted.add_metric([worker], counts.aborted)
-    return iter((handshakes, messages, traffic, drops, closes, failures, answers, aborted, relieved))
-
-
-def _histograms(snapshots: Iterable[Snapshot]) -> Iterator[Metric]:
-    ping = _histogram("ping_latency_seconds", "Round trips of pings.")
-    cancel = _histogram("cancel_latency_seconds", "From a peer's end to the end of its handler's clean-up.")
-    lag = _histogram("loop_lag_seconds", "How late Trio's loop is, measured once a second.")
-    for snapshot in snapshots:
-        _add_distribution(ping, snapshot.worker, snapshot.statistics.ping_latency)
-        _add_distribution(cancel, snapshot.worker, snapshot.statistics.cancel_latency)
-        if snapshot.loop_lag is not None:
-            _add_distribution(lag, snapshot.worker, snapshot.loop_lag)
-    return iter((ping, cancel, lag))
-
-
-def _gauge(name: str, text: str) -> GaugeMetricFamily:
-    return GaugeMetricFamily(_PREFIX + name, text, labels=["worker"])
-
-
-def _counter(name: str, text: str, *labels: str) -> CounterMetricFamily:
-    return CounterMetricFamily(_PREFIX + name, text, labels=["worker", *labels])
-
-
-def _histogram(name: str, text: str) -> HistogramMetricFamily:
-    return HistogramMetricFamily(_PREFIX + name, text, labels=["worker"])
-
-
-def _add(family: CounterMetricFamily, worker: str, counts: Mapping[str, int]) -> None:
-    for label, count in counts.items():
-        family.add_metric([worker, label], count)
-
-
-def _add_distribution(family: HistogramMetricFamily, worker: str, values: Distribution) -> None:
-    buckets, below = [], 0
-    for bound, count in zip((*values.bounds, float("inf")), values.counts, strict=True):
-        below += count
-        buckets.append(("+Inf" if bound == float("inf") else str(bound), float(below)))
-    family.add_metric([worker], buckets, values.total)
+def _buckets(values: Distribution) -> list[tuple[str, float]]:
+    """Cumulative counts by upper bound."""
+    bounds = [*map(str, values.bounds), "+Inf"]
+    return list(zip(bounds, accumulate(values.counts), strict=True))

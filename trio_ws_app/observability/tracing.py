@@ -43,8 +43,7 @@ class OpenTelemetry(BrokerSpans):
     """
 
     def __init__(self, tracer_provider: TracerProvider | None = None) -> None:
-        self.tracer = trace.get_tracer(NAME, tracer_provider=tracer_provider)
-        tracer = self.tracer
+        self.tracer = tracer = trace.get_tracer(NAME, tracer_provider=tracer_provider)
 
         class Connection(TracedConnection):
             """A connection of this server."""
@@ -52,12 +51,7 @@ class OpenTelemetry(BrokerSpans):
             __slots__ = ()
             tracer_of_server = tracer
 
-        self._connection_type = Connection
-
-    @property
-    def connection_type(self) -> type[WireConnection]:
-        """The class of the connections, which trace their messages."""
-        return self._connection_type
+        self.connection_type: type[WireConnection] = Connection
 
     def begin(self, request: Request) -> HandshakeTrace:
         """A request has come."""

@@ -18,8 +18,6 @@ from ..wire.broadcast import Receiver, queue_on_all, queue_on_receivers
 from ..wire.connection import WireConnection
 from ..wire.overflow import Overflow
 
-_TEXT, _BINARY = int(Opcode.TEXT), int(Opcode.BINARY)
-
 
 class Outcome(StrEnum):
     """What became of one message for one connection."""
@@ -62,7 +60,7 @@ class Encoded:
         window = deflate.parameters.server_max_window_bits
         if window not in self._compressed:
             payload = deflate_once(deflate.parameters, self._payload)
-            opcode = _TEXT if isinstance(self.message, str) else _BINARY
+            opcode = Opcode.TEXT if isinstance(self.message, str) else Opcode.BINARY
             frame = self._compressed[window] = Frame(encode_frame(opcode, payload, rsv1=True))
             frame.key = self.plain.key
         return self._compressed[window]

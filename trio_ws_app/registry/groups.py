@@ -47,8 +47,8 @@ class Groups(Generic[Joined]):
     __slots__ = ("_by_key", "_by_member")
 
     def __init__(self) -> None:
-        self._by_key: dict[Hashable, dict[Joined, None]] = {}
-        self._by_member: dict[Joined, dict[Hashable, int]] = {}  # how many blocks of it are in the group
+        self._by_key: dict[Hashable, dict[Joined, int]] = {}  # with the number of the member's blocks
+        self._by_member: dict[Joined, set[Hashable]] = {}
 
     def members(self, key: Hashable) -> Collection[Joined]:
         """Those of the group, the oldest first."""
@@ -57,31 +57,27 @@ class Groups(Generic[Joined]):
     @contextmanager
     def join(self, key: Hashable, member: Joined) -> Iterator[None]:
         """Within the block, ``member`` is in the group, unless it leaves all before."""
-        blocks = self._by_member.setdefault(member, {})
-        blocks[key] = blocks.get(key, 0) + 1
-        self._by_key.setdefault(key, {})[member] = None
+        group = self._by_key.setdefault(key, {})
+        group[member] = group.get(member, 0) + 1
+        self._by_member.setdefault(member, set()).add(key)
         try:
             yield
         finally:
-            if member in self._by_key.get(key, ()):
-                self._end_block(key, member)
-
-    def _end_block(self, key: Hashable, member: Joined) -> None:
-        blocks = self._by_member[member]
-        blocks[key] -= 1
-        if not blocks[key]:
-            del blocks[key]
-            self._remove(key, member)
-        if not blocks:
-            del self._by_member[member]
+            if member in group:
+                group[member] -= 1
+                if not group[member]:
+                    self._remove(key, member)
 
     def leave_all(self, member: Joined) -> None:
         """``member`` is in no group from here on, whatever blocks it is in."""
-        for key in self._by_member.pop(member, ()):
+        for key in tuple(self._by_member.get(member, ())):
             self._remove(key, member)
 
     def _remove(self, key: Hashable, member: Joined) -> None:
-        group = self._by_key[key]
+        group, keys = self._by_key[key], self._by_member[member]
         del group[member]
         if not group:
             del self._by_key[key]
+        keys.remove(key)
+        if not keys:
+            del self._by_member[member]

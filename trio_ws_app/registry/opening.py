@@ -11,6 +11,7 @@ import trio
 from ..broker.base import Broker
 from ..broker.history import History
 from ..broker.memory import MemoryBroker
+from ..callbacks import in_place
 from ..concurrency.background import background
 from ..wire.overflow import Overflow
 from .registry import Member, Registry
@@ -56,7 +57,11 @@ async def open_registry(
     has left, so nothing that was registered outlives it (G4). That wait is not cancelled: it ends when
     the members' clean-up does. Raises ValueError for an unknown policy.
     """
-    hooks = TopicHooks.calling(on_gap, envelope, on_presence)
+    hooks = TopicHooks(
+        None if on_gap is None else in_place(on_gap),
+        None if envelope is None else in_place(envelope),
+        None if on_presence is None else in_place(on_presence),
+    )
     policy = Overflow(overflow)
     registry: Registry[Any] | None = None
     try:

@@ -6,7 +6,7 @@ A registration is a cancel scope and a set entry in one; the registry is a block
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Any, Generic, TypeVar, overload
 
@@ -14,40 +14,38 @@ import attrs
 import trio
 
 from ..broker.base import Broker
-from ..broker.history import History
+from ..broker.history import History, HistoryRules
 from ..broker.memory import MemoryBroker
 from ..broker.position import Position
 from ..broker.presence import Present
 from ..connection import Connection, Message
 from ..errors import CloseCode
 from ..protocol.closing import close_payload
-from ..wire.broadcast import Receiver
+from ..wire.connection import WireConnection
 from ..wire.overflow import Overflow
 from .fanout import BroadcastResult, send_to_members
+from .follower import Follower
 from .groups import Group, Groups
-from .subscriptions import Subscriptions
-from .topics import Following, TopicHooks, Topics
+from .topics import TopicHooks, Topics
 
 Info = TypeVar("Info")
 
 
-class Member(Receiver, Generic[Info]):
+class Member(Follower, Generic[Info]):
     """One registered connection: what the application knows about it, and the scope of its block.
 
     ``with registry.register(connection, info) as member:`` enters the set and a cancel scope; leaving
     the block, whatever ends it, leaves both (G4).
     """
 
-    __slots__ = ("_is_registered", "_registry", "_subscriptions", "info", "scope")
+    __slots__ = ("_registry", "info", "scope")
 
     def __init__(
         self, registry: Registry[Info], connection: Connection, info: Info, overflow: Overflow
     ) -> None:
-        super().__init__(connection, overflow)
+        super().__init__(connection, overflow, registry._topics)
         self._registry = registry
         self.info = info
-        self._subscriptions = Subscriptions()
-        self._is_registered: bool | None = None  # before its block
         self.scope = trio.CancelScope()
 
     def __enter__(self) -> Member[Info]:
@@ -74,7 +72,8 @@ class Member(Receiver, Generic[Info]):
         is over 123 bytes.
         """
         close_payload(code, reason)
-        _send_close(self.connection, code, reason)
+        if isinstance(self.connection, WireConnection):
+            self.connection.send_close(code, reason)
         self.cancel()
 
     def join(self, key: Hashable) -> AbstractContextManager[None]:
@@ -82,86 +81,11 @@ class Member(Receiver, Generic[Info]):
 
         A member that was cancelled joins nothing. Raises RuntimeError before and after the member's block.
         """
-        return self._registry._join(self, key)
-
-    def follow(
-        self,
-        topic: str,
-        *,
-        since: Position | None = None,
-        last: int = 0,
-        presence: object = None,
-        linger: float = 0.0,
-        exclusive: bool = False,
-    ) -> AbstractAsyncContextManager[Following]:
-        """Within the block, send the member what is published to ``topic``, here or in any process.
-
-        Entering waits for the broker's acknowledgement. With ``since`` it then sends what was published
-        after that position, waiting for the member's peer, or what ``on_gap`` says if that is not kept as a
-        whole; the block's value says which. Without ``since``, and after such a gap, it sends the newest
-        ``last`` messages that are kept (True is one). What is live follows, with nothing lost or repeated in
-        between.
-
-        With ``presence``, a JSON value, the member is present on the topic within the block, and ``linger``
-        seconds after it, see ``Broker.join``; it is then sent what ``on_presence`` says of the others. With
-        ``exclusive`` it is the only member of its user.
-
-        A live message that does not fit into the member's queue is treated as a broadcast that does not,
-        by its ``overflow`` policy. Following a topic twice at once brings each message once; what the second
-        block asks for of the past is not sent.
-
-        Raises:
-            BrokerUnavailable: the broker did not acknowledge, or the history could not be read, in time;
-                nothing stays behind then.
-            AlreadyPresent: the member's user is present already, and this was to be ``exclusive``.
-            ConnectionClosed: the member's connection ended while it was sent what it had missed.
-            trio.ClosedResourceError: the registration has ended.
-            RuntimeError: the registration has not begun.
-        """
-        self._check_registered()
-        return self._registry._topics.follow(topic, self, since, last, presence, linger, exclusive)
-
-    async def subscribe(
-        self,
-        topic: str,
-        *,
-        since: Position | None = None,
-        last: int = 0,
-        presence: object = None,
-        linger: float = 0.0,
-    ) -> Following:
-        """Follow ``topic``, as ``follow`` does, until ``unsubscribe`` or the end of the registration.
-
-        When cancelled, or when it raises what ``follow`` does, the topic is not subscribed.
-
-        Raises:
-            ValueError: the member has subscribed to the topic already.
-            trio.ClosedResourceError: it was unsubscribed, or the registration ended, before this returned,
-                or the registry is closing.
-        """
-        block = self.follow(topic, since=since, last=last, presence=presence, linger=linger)
-        await trio.lowlevel.checkpoint_if_cancelled()  # as a registry that is closing cancels its members
-        if self._registry._closing:
-            raise trio.ClosedResourceError("the registry is closing")
-        return await self._subscriptions.begin(topic, block, self._registry._background())
-
-    async def unsubscribe(self, topic: str) -> None:
-        """End ``subscribe``: at once, even if this is cancelled.
-
-        Raises:
-            ValueError: the member has not subscribed to the topic.
-        """
-        await self._subscriptions.end(topic)
-
-    def _check_registered(self) -> None:
-        if self._is_registered is None:
-            raise RuntimeError("a member follows topics within the block of its registration")
-        if not self._is_registered:
-            raise trio.ClosedResourceError("the registration has ended")
-
-    def _end_subscriptions(self) -> None:
-        for topic in self._subscriptions.cancel_all():
-            self._registry._topics.drop(topic, self)
+        if self in self._registry:
+            return self._registry._groups.join(key, self)
+        if not self.scope.cancel_called:
+            raise RuntimeError("a member joins a group within the block of its registration")
+        return nullcontext()
 
 
 @attrs.define(eq=False)
@@ -184,7 +108,8 @@ class Registry(Generic[Info]):
     disconnected: int = attrs.field(default=0, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._topics = Topics(self.broker, self._hooks, self._count, self._history)
+        history = HistoryRules(self._history)
+        self._topics = Topics(self.broker, self._hooks, self._count, history, self._nursery)
 
     def __len__(self) -> int:
         return len(self._members)
@@ -282,13 +207,6 @@ class Registry(Generic[Info]):
         if self._closing:
             member.cancel()
 
-    def _join(self, member: Member[Info], key: Hashable) -> AbstractContextManager[None]:
-        if member in self._members:
-            return self._groups.join(key, member)
-        if not member.scope.cancel_called:
-            raise RuntimeError("a member joins a group within the block of its registration")
-        return nullcontext()
-
     def _withdraw(self, member: Member[Info]) -> None:
         """The member is not present any more, though its block may still be cleaning up."""
         if member in self._members:
@@ -303,15 +221,10 @@ class Registry(Generic[Info]):
         if self._closing and not self._blocks:
             self._left.set()
 
-    def _background(self) -> trio.Nursery:
-        if self._nursery is None:
-            raise RuntimeError("members subscribe in a registry that open_registry() made")
-        return self._nursery
-
     def _begin_closing(self) -> None:
         """Close the members' connections, and cancel them and those that are still to come."""
         self._closing = True
-        for member in list(self._members):
+        for member in self:
             member.close(CloseCode.GOING_AWAY)
 
     async def _wait_left(self) -> None:
@@ -319,9 +232,3 @@ class Registry(Generic[Info]):
         if self._blocks:
             with trio.CancelScope(shield=True):
                 await self._left.wait()
-
-
-def _send_close(connection: Connection, code: int, reason: str) -> None:
-    send_close = getattr(connection, "send_close", None)
-    if send_close is not None:
-        send_close(code, reason)

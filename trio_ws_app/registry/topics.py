@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Final
 
 import attrs
@@ -18,7 +18,7 @@ from ..broker.history import History, HistoryRules
 from ..broker.position import Position
 from ..broker.presence import PresenceEvent, Present
 from ..broker.recent import RecentForms
-from ..callbacks import contain, in_place
+from ..callbacks import contain
 from ..connection import Connection, Message
 from ..wire.broadcast import Receiver
 from .fanout import BroadcastResult, send_to_members
@@ -31,7 +31,6 @@ logger = logging.getLogger("trio_ws_app.registry")
 
 _MAX_EXCLUDED: Final = 20_000  # messages of one topic whose exclusion is remembered until they come back
 _AT_ONCE: Final = 64 * 1024  # bytes that a returning member has missed, and that are sent without waiting
-
 
 Excluded = Collection[object]  # members or their connections, which do not get a message
 
@@ -51,22 +50,11 @@ class Following:
 
 @attrs.frozen
 class TopicHooks:
-    """What the application has to say about the messages of topics; see ``open_registry``."""
+    """What the application has to say about the messages of topics, ``in_place``; see ``open_registry``."""
 
     on_gap: OnGap | None = None
     envelope: Envelope | None = None
     on_presence: OnPresence | None = None
-
-    @classmethod
-    def calling(
-        cls, on_gap: OnGap | None, envelope: Envelope | None, on_presence: OnPresence | None
-    ) -> TopicHooks:
-        """Hooks that are called by the rule for the user's functions."""
-        return cls(
-            None if on_gap is None else in_place(on_gap),
-            None if envelope is None else in_place(envelope),
-            None if on_presence is None else in_place(on_presence),
-        )
 
 
 @attrs.define(eq=False)
@@ -135,34 +123,32 @@ class _Topic:
         self.excluded[publish_id] = tuple(excluded)
         return publish_id
 
-    # -- followers
-
     async def begin(
         self, feed: Feed, follower: Receiver, since: Position | None, last: int, history: History | None
     ) -> Following:
         """Send what the follower has missed, as fast as its peer takes it, then let it have what is live."""
-        if follower in self.followers:  # what it has missed cannot come any more before what is live
+        if follower in self.followers:
             position = (await feed.recover(None)).position
-            self.followers[follower] += 1
-            return Following(None if since is None else False, position)
+            if follower in self.followers:  # what it has missed cannot come any more before what is live
+                self.followers[follower] += 1
+                return Following(None if since is None else False, position)
         if since is None and not last and history is not None:
             # Read only to know where this begins, so that nothing after it can be missed unnoticed.
             recovery = attrs.evolve(await feed.recover(None, 1), items=())
         else:
             recovery = await feed.recover(since, last)
-        began = Following(recovery.recovered, recovery.position)
+        recovered = recovery.recovered
         while recovery.items:
             is_whole = await self._send_missed(follower, recovery)
-            began = attrs.evolve(began, recovered=began.recovered and is_whole)
+            recovered = recovered and is_whole
             if recovery.position is None:
                 break
             recovery = await feed.recover(recovery.position)
-            began = attrs.evolve(began, position=recovery.position)
         if not self.followers:
             feed.add(self)
             self.feed = feed
         self.followers[follower] = self.followers.get(follower, 0) + 1
-        return began
+        return Following(recovered, recovery.position)
 
     async def _send_missed(self, follower: Receiver, recovery: Recovery) -> bool:
         """Send all items; whether there was no gap. A checkpoint only if there are messages among them."""
@@ -198,48 +184,26 @@ class _Topic:
 async def _send(connection: Connection, message: Message, *, at_once: bool) -> None:
     """Send a message, waiting for the peer; or ``at_once``, with others in one write, if there is room."""
     if at_once:
-        try:
+        with suppress(trio.WouldBlock):
             connection.send_nowait(message)
             return
-        except trio.WouldBlock:
-            pass
     await connection.send(message)
 
 
+@attrs.define(eq=False)
 class Topics:
     """The followers of each topic, with one subscription at the broker for each topic.
 
     ``count`` gets the result of each message that is sent to followers.
     """
 
-    def __init__(
-        self,
-        broker: Broker,
-        hooks: TopicHooks,
-        count: Callable[[BroadcastResult], object],
-        history: Mapping[str, History] | None = None,
-    ) -> None:
-        self.broker = broker
-        self._hooks = hooks
-        self._count = count
-        self._history = HistoryRules(history or {})
-        self._topics: dict[str, _Topic] = {}
-        self._envelopes: RecentForms[Message | Gap] = RecentForms()
-
-    @asynccontextmanager
-    async def _presence(
-        self, topic: _Topic, follower: Receiver, info: object, linger: float, exclusive: bool
-    ) -> AsyncIterator[None]:
-        async with AsyncExitStack() as stack:
-            if self._hooks.on_presence is not None:
-                await stack.enter_async_context(self.broker.watch_presence(topic.name, topic.on_presence))
-            joined = self.broker.join(topic.name, info, linger=linger, exclusive=exclusive)
-            present = await stack.enter_async_context(joined)
-            topic.present[follower] = present
-            try:
-                yield
-            finally:
-                topic.present.pop(follower, None)
+    broker: Broker
+    _hooks: TopicHooks
+    _count: Callable[[BroadcastResult], object]
+    _history: HistoryRules = attrs.field(factory=lambda: HistoryRules({}))
+    nursery: trio.Nursery | None = None  # of the subscriptions
+    _topics: dict[str, _Topic] = attrs.field(factory=dict, init=False)
+    _envelopes: RecentForms[Message | Gap] = attrs.field(factory=RecentForms, init=False)
 
     @asynccontextmanager
     async def follow(
@@ -253,21 +217,20 @@ class Topics:
         exclusive: bool = False,
     ) -> AsyncIterator[Following]:
         """See ``Member.follow``."""
-        topic = self._topics.get(name)
-        if topic is None:
-            topic = self._topics[name] = _Topic(name, self._hooks, self._count, self._envelopes)
+        topic = self._topics.setdefault(name, _Topic(name, self._hooks, self._count, self._envelopes))
         topic.visits += 1
         try:
             async with AsyncExitStack() as stack:
                 feed = await stack.enter_async_context(self.broker.open_feed(name))
                 if presence is not None:
-                    block = self._presence(topic, follower, presence, linger, exclusive)
-                    await stack.enter_async_context(block)
+                    if self._hooks.on_presence is not None:
+                        await stack.enter_async_context(self.broker.watch_presence(name, topic.on_presence))
+                    joined = self.broker.join(name, presence, linger=linger, exclusive=exclusive)
+                    topic.present[follower] = await stack.enter_async_context(joined)
+                    stack.callback(topic.present.pop, follower, None)
                 following = await topic.begin(feed, follower, since, last, self._history[name])
-                try:
-                    yield following
-                finally:
-                    topic.end(follower)
+                stack.callback(topic.end, follower)
+                yield following
         finally:
             topic.visits -= 1
             if not topic.visits:
@@ -286,9 +249,5 @@ class Topics:
         topic = self._topics.get(name)
         publish_id = topic.exclude(exclude) if exclude and topic is not None else None
         return await self.broker.publish(
-            name,
-            message,
-            history=self._history[name],
-            idempotency_key=idempotency_key,
-            publish_id=publish_id,
+            name, message, history=self._history[name], idempotency_key=idempotency_key, publish_id=publish_id
         )

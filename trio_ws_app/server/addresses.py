@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import ip_address, ip_network
 
 import attrs
 import trio
@@ -13,6 +12,8 @@ import trio
 from ..protocol.forwarded import hops
 from ..request import Headers
 from ..settings import UNIX, Settings
+
+LocalAddress = tuple[str, int | None] | None  # what a client has connected to
 
 _MAPPED = bytes(10) + b"\xff\xff"  # before an IPv4 address in IPv6's form (RFC 4291, section 2.5.5.2)
 _NETWORK = 8  # bytes of the IPv6 address that name the network; the others its owner chooses
@@ -72,7 +73,7 @@ def _socket_of(stream: trio.abc.AsyncResource) -> trio.socket.SocketType | None:
 
 
 @lru_cache(maxsize=64)  # few different ones, which many connections hold
-def local_address(address: object) -> tuple[str, int | None] | None:
+def local_address(address: object) -> LocalAddress:
     """The server's end of a connection, as ``getsockname`` gives it: host and port, or a path and None."""
     match address:
         case (str(host), int(port), *_):
@@ -83,7 +84,7 @@ def local_address(address: object) -> tuple[str, int | None] | None:
             return None
 
 
-def stream_local_address(stream: trio.abc.AsyncResource) -> tuple[str, int | None] | None:
+def stream_local_address(stream: trio.abc.AsyncResource) -> LocalAddress:
     """The server's end of ``stream``, None if it has no address."""
     sock = _socket_of(stream)
     try:
@@ -96,11 +97,8 @@ class Proxies:
     """The proxies that are trusted to say where a client is; what others say is ignored."""
 
     def __init__(self, settings: Settings) -> None:
-        self._networks = _networks(settings.trusted_proxies)
-        self._trusts_unix = UNIX in settings.trusted_proxies
-        self._headers = settings.forwarded_headers
-        self._are_trusted = bool(settings.trusted_proxies)
-        self._proxy_protocol = settings.proxy_protocol
+        self._settings = settings
+        self._networks = [ip_network(text) for text in settings.trusted_proxies if text != UNIX]
 
     def connected(self, peer: Client) -> tuple[Client, bool]:
         """``peer`` as limits count it, and whether it has to begin with a PROXY header.
@@ -108,7 +106,8 @@ class Proxies:
         It is not counted by its address if it may speak for others. Only trusted proxies begin with a header,
         if any are named; it must not be guessed from what comes (section 2).
         """
-        has_header = self._proxy_protocol and (not self._are_trusted or self.trust(peer))
+        settings = self._settings
+        has_header = settings.proxy_protocol and (not settings.trusted_proxies or self.trust(peer))
         return (attrs.evolve(peer, group=None) if has_header else self.counted(peer)), has_header
 
     def counted(self, client: Client) -> Client:
@@ -120,7 +119,7 @@ class Proxies:
     def trust(self, client: Client) -> bool:
         """Whether ``client`` is one of them."""
         if client.address is None:
-            return self._trusts_unix and client.remote == _UNIX.remote
+            return UNIX in self._settings.trusted_proxies and client.remote == _UNIX.remote
         if not self._networks:
             return False
         address = ip_address(client.address[0].partition("%")[0])
@@ -134,7 +133,7 @@ class Proxies:
         """
         client, scheme = peer, None
         if self.trust(peer):
-            for hop in hops(headers.by_name, self._headers):
+            for hop in hops(headers.by_name, self._settings.forwarded_headers):
                 scheme = hop.scheme
                 if hop.host is None:
                     break
@@ -142,7 +141,3 @@ class Proxies:
                 if not self.trust(client):
                     break
         return client, scheme
-
-
-def _networks(texts: Sequence[str]) -> list[IPv4Network | IPv6Network]:
-    return [ip_network(text) for text in texts if text != UNIX]

@@ -41,12 +41,15 @@ def close_code_for(error: BaseException, connection: WireConnection) -> int:
     failures = [leaf for leaf in leaves(error) if not _is_expected(leaf, connection)]
     if not failures:
         return CloseCode.NORMAL
+    path = masked(connection.request.target)
+    fields = {"connection": connection.id, "remote": connection.remote, "path": path}
     conditions = [condition for failure in failures if (condition := _own_condition(failure)) is not None]
     if len(conditions) < len(failures):
-        _log_failure(error, connection)
+        message = "%s: the handler failed, the connection is closed with 1011"
+        logger.error(message, connection.id, exc_info=error, extra=fields)
         return CloseCode.INTERNAL_ERROR
     code, text = conditions[0]
-    _log_condition(text, code, connection)
+    logger.warning("%s: the connection is closed with %s: %s", connection.id, code, text, extra=fields)
     return code
 
 
@@ -73,27 +76,3 @@ def _own_condition(error: BaseException) -> tuple[int, str] | None:
         return (int(code), str(error)) if isinstance(code, int) and is_legal_close_code(code) else None
     except BaseException:
         return None
-
-
-def _log_condition(text: str, code: int, connection: WireConnection) -> None:
-    logger.warning(
-        "%s: the connection is closed with %s: %s",
-        connection.id,
-        code,
-        text,
-        extra=_fields(connection),
-    )
-
-
-def _log_failure(error: BaseException, connection: WireConnection) -> None:
-    logger.error(
-        "%s: the handler failed, the connection is closed with 1011",
-        connection.id,
-        exc_info=error,
-        extra=_fields(connection),
-    )
-
-
-def _fields(connection: WireConnection) -> dict[str, object]:
-    path = masked(connection.request.target)
-    return {"connection": connection.id, "remote": connection.remote, "path": path}

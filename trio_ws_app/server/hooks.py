@@ -25,43 +25,31 @@ logger = logging.getLogger("trio_ws_app.server")
 
 _READY = Response(200, "ready\n")
 
-LetPass = Callable[[], None]
-
 
 class Hooks:
     """Calls the application's hooks in the current context; async ones go on in a task."""
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._process_request = core.options.process_request
-        self._http_hooks = core.options.http_hooks
-        self._readiness = core.options.readiness
 
     def readiness(self, remote: str) -> Response:
         """The answer to a readiness check by ``remote``: what the application lacks, if anything."""
+        function = self._core.options.readiness
         try:
-            lacking = call_interruptible(self._readiness)
-            refuse_coroutine(self._readiness, lacking, "readiness is a plain function")
+            lacking = call_interruptible(function)
+            refuse_coroutine(function, lacking, "readiness is a plain function")
             return _READY if lacking is None else Response(503, f"{lacking}\n", {"Retry-After": "1"})
         except BaseException as error:
             return self._response_to("readiness", remote, "/readyz", error)
 
-    def ask(self, handshake: PendingHandshake, request: Request, let_pass: LetPass) -> None:
-        """Call ``let_pass`` unless the application answers the request, now or when its hook has returned."""
-        self._ask_next(iter(self._process_request), handshake, request, let_pass)
-
-    def ask_about_http(self, handshake: PendingHandshake, request: Request, let_pass: LetPass) -> None:
-        """As ``ask``, about a request that the application of HTTP is to answer."""
-        self._ask_next(iter(self._http_hooks), handshake, request, let_pass)
-
-    def _ask_next(
+    def ask(
         self,
         hooks: Iterator[ProcessRequest],
         handshake: PendingHandshake,
         request: Request,
-        let_pass: LetPass,
+        let_pass: Callable[[], None],
     ) -> None:
-        """Ask ``hooks`` in their order, up to the first answer."""
+        """Ask ``hooks`` in their order, up to the first answer; if none has one, call ``let_pass``."""
         for hook in hooks:
             try:
                 answer = call_interruptible(hook, request)
@@ -70,7 +58,7 @@ class Hooks:
                 return
             if inspect.isawaitable(answer):
                 name = f"process_request for {handshake.client.remote}"
-                go_on = partial(self._ask_next, hooks, handshake, request, let_pass)
+                go_on = partial(self.ask, hooks, handshake, request, let_pass)
                 self._core.nursery.start_soon(self._wait_for_answer, answer, handshake, go_on, name=name)
                 return
             if answer is not None:
@@ -80,7 +68,7 @@ class Hooks:
 
     @enable_ki_protection
     async def _wait_for_answer(
-        self, awaitable: Awaitable[object], handshake: PendingHandshake, go_on: LetPass
+        self, awaitable: Awaitable[object], handshake: PendingHandshake, go_on: Callable[[], None]
     ) -> None:
         with trio.CancelScope() as scope:
             handshake.on_lost = scope.cancel

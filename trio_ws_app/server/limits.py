@@ -1,28 +1,25 @@
-"""How many clients there may be: connections, and opening handshakes that have no place yet."""
+"""What clients may take: handshakes a second, connections, and the memory of all that waits together."""
 
 from __future__ import annotations
 
-import resource
+import logging
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable
 from math import inf
-from typing import TYPE_CHECKING
 
-from trio.lowlevel import ParkingLot
+import trio
 
 from ..request import Request
 from ..settings import Settings
+from ..wire.connection import WireConnection
 from ..wire.rates import Bucket
+from .statistics import Counters
 
-if TYPE_CHECKING:
-    from .pending_handshake import PendingHandshake
+logger = logging.getLogger("trio_ws_app.server")
 
+_INTERVAL = 0.1  # seconds between two looks at ``max_memory``; between them each connection's own bounds hold
+_LOG_INTERVAL = 60.0  # seconds between two lines about it
 
-# Handshakes that are read even if there is no place for another connection: probes get their answer, and
-# clients the reason why they have to wait.
-_ROOM_TO_REFUSE = 16
-
-Group = dict["PendingHandshake", None]
 Host = str | None  # an IP address or an IPv6 network; None for what is not counted, such as a Unix socket
 
 
@@ -110,89 +107,36 @@ class Users:
                 del self._count[user]
 
 
-class PendingHandshakes:
-    """The clients that have connected and are no WebSocket connection yet, by host and in order of arrival.
+async def keep_within(most: int, connections: Iterable[WireConnection], counters: Counters) -> None:
+    """End the connections with most that waits, whenever there is more than ``most`` bytes of it together.
 
-    They hold descriptors without having proved anything, so their number is bounded: by ``max_handshakes``,
-    by the places that are left, and so that a tenth of the descriptors is left for everything else. At the
-    bound the host with most of them gives way, so that one host alone cannot keep the others out.
+    Each gets 1013, if it reads at all. Never returns.
     """
-
-    def __init__(self, settings: Settings, places: Places) -> None:
-        self._by_host: dict[Host, Group] = {}
-        self._count = 0
-        self._until_none = ParkingLot()
-        self._settings = settings
-        self._places = places
-        descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        self._most: float = inf if settings.max_connections is None else settings.max_connections
-        if descriptors != resource.RLIM_INFINITY:
-            self._most = min(self._most, descriptors * 9 // 10)
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __iter__(self) -> Iterator[PendingHandshake]:
-        """The handshakes at this instant."""
-        return iter([handshake for group in self._by_host.values() for handshake in group])
-
-    def add(self, handshake: PendingHandshake) -> None:
-        """``handshake`` has begun."""
-        self._by_host.setdefault(handshake.client.group, {})[handshake] = None
-        self._count += 1
-
-    def remove(self, handshake: PendingHandshake) -> None:
-        """``handshake`` has ended."""
-        host = handshake.client.group
-        group = self._by_host.get(host, {})
-        if handshake not in group:
-            return
-        del group[handshake]
-        if not group:
-            del self._by_host[host]
-        self._count -= 1
-        if not self._count:
-            self._until_none.unpark_all()
-
-    async def wait_none(self) -> None:
-        """Wait until there are none."""
-        while self._count:
-            await self._until_none.park()
-
-    def make_room(self, host: Host) -> bool:
-        """Whether one more client at ``host`` may come in, if need be instead of one of another host."""
-        if self.is_crowded(host):
-            return False
-        if self._count < self._limit():
-            return True
-        largest = self._largest_group()
-        if host is not None and len(largest) <= len(self._by_host.get(host, ())):
-            return False  # those without a host are of many clients
-        _drop_oldest(largest)
-        return True
-
-    def free_descriptor(self) -> bool:
-        """No descriptors are left: close one handshake of a host with many, if there is such a host."""
-        largest = self._largest_group()
-        if len(largest) <= _ROOM_TO_REFUSE:
-            return False
-        _drop_oldest(largest)
-        return True
-
-    def _largest_group(self) -> Group:
-        return max(self._by_host.values(), key=len, default={})
-
-    def is_crowded(self, host: Host) -> bool:
-        """Whether ``host`` alone has as many as it may have connections."""
-        most = self._settings.max_connections_per_address
-        if most is None or host is None:
-            return False
-        left = max(most - self._places.by_host[host], _ROOM_TO_REFUSE)
-        return len(self._by_host.get(host, ())) >= left
-
-    def _limit(self) -> float:
-        return min(self._settings.max_handshakes, max(self._most - self._places.taken, _ROOM_TO_REFUSE))
+    logged = -inf
+    while True:
+        await trio.sleep(_INTERVAL)
+        waiting = {
+            connection: connection.waiting for connection in connections if not connection.closing.ended
+        }
+        ended = _relieve(most, waiting)
+        counters.relieved += ended
+        if ended and trio.current_time() >= logged + _LOG_INTERVAL:
+            logged = trio.current_time()
+            logger.warning(
+                "more than max_memory, %d bytes, waited: the connections with most end (%d now)", most, ended
+            )
 
 
-def _drop_oldest(group: Group) -> None:
-    next(iter(group)).drop("too many handshakes")
+def _relieve(most: int, waiting: dict[WireConnection, int]) -> int:
+    """End the greediest until what is left is within ``most``; how many."""
+    total = sum(waiting.values())
+    if total <= most:
+        return 0
+    ended = 0
+    for connection in sorted(waiting, key=waiting.__getitem__, reverse=True):
+        connection.relieve()
+        total -= waiting[connection]
+        ended += 1
+        if total <= most:
+            break
+    return ended

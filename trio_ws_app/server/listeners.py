@@ -14,9 +14,11 @@ from trio.lowlevel import enable_ki_protection
 
 from ..callbacks import interrupt_in, leaves
 from ..wire.stream import StreamTransport
+from ..wire.transport import Endpoint
 from .addresses import socket_client, stream_client, stream_local_address
 from .admission import Admission
 from .containment import is_cancelled
+from .preamble import Preamble
 
 logger = logging.getLogger("trio_ws_app.server")
 
@@ -110,17 +112,17 @@ class Acceptor:
         """Carry the bytes of one stream; what it raises ends it alone (G5)."""
         client, has_header = self._admission.proxies.connected(stream_client(stream))
         if not self._admission.let_begin(client):
-            self._admission.count_refused("too many handshakes")
             await _close_forcefully(stream)
             return
         transport = StreamTransport(stream)
         secured = stream if isinstance(stream, trio.SSLStream) else None
         local = stream_local_address(stream)
         handshake = self._admission.begin(transport, client, secured, local)
+        endpoint: Endpoint = handshake
         if secured is None and has_header:
-            handshake.begin_with_preamble(True, None)
+            endpoint = Preamble(handshake, self._admission.identify, None)
         try:
-            await transport.run(handshake)
+            await transport.run(endpoint)
         except BaseException as error:
             if is_cancelled(error):
                 raise

@@ -13,7 +13,7 @@ from ..callbacks import is_async
 from ..connection import Connection
 from ..request import Request, Response
 from ..settings import Settings
-from .tracing import ContainedTracing
+from .tracing import Tracing
 
 Handler = Callable[[Connection], Awaitable[object]]
 """Serves one connection: when it returns, the connection is closed with 1000."""
@@ -40,7 +40,7 @@ class Options:
     cancel_on_disconnect: bool = False
     http: Application | None = None
     http_hooks: Sequence[ProcessRequest] = ()  # those of ``process_request`` that see what ``http`` answers
-    tracing: ContainedTracing | None = None
+    tracing: Tracing | None = None
     state: Mapping[str, Any] = attrs.field(factory=dict)  # that its lifespan has given
 
 

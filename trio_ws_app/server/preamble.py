@@ -6,49 +6,60 @@ import ssl
 from collections.abc import Callable
 
 from ..primitives import BLOCKED
-from ..protocol.proxy_header import Address, ProxyHeader
-from ..wire.stream import StreamTransport
+from ..protocol.proxy_header import ProxyHeader
 from ..wire.transport import SocketTransport
-
-AnyTransport = SocketTransport | StreamTransport
-
-
-class Dropped(Exception):
-    """The client gets no answer; the text is the reason, for the log and the statistics."""
+from .addresses import Client, ip_client
+from .pending_clients import Stage
+from .pending_handshake import PendingHandshake
 
 
 class Preamble:
-    """A PROXY header, TLS, or TLS behind a PROXY header.
+    """The endpoint of a transport before that of ``handshake``: a PROXY header, TLS, or TLS behind a header.
 
-    With ``on_source`` there is a header: it is called with the client's address if the header has one, and
-    returns whether the client may go on. With ``context`` there is TLS, and ``secured`` is its socket once it
-    has begun. Raises OSError for a client that is gone.
+    With ``identify`` there is a header: it is called with the client if the header has one, and may end the
+    handshake. With ``context`` there is TLS. Raises OSError for a client that is gone.
     """
 
-    __slots__ = ("_context", "_header", "_on_source", "_transport", "secured")
+    __slots__ = ("_context", "_handshake", "_header", "_identify", "_secured", "_transport")
 
     def __init__(
         self,
-        transport: AnyTransport,
-        on_source: Callable[[Address], bool] | None,
+        handshake: PendingHandshake,
+        identify: Callable[[PendingHandshake, Client], None] | None,
         context: ssl.SSLContext | None,
     ) -> None:
-        self.secured: ssl.SSLSocket | None = None
-        self._transport = transport
-        self._on_source = on_source
-        self._header = None if on_source is None else ProxyHeader()
+        handshake.stage = Stage.PREAMBLE
+        self._handshake = handshake
+        self._transport = handshake.transport
+        self._identify = identify
+        self._header = None if identify is None else ProxyHeader()
         self._context = context
+        self._secured: ssl.SSLSocket | None = None
         if self._header is None:
             self._start_tls()
 
-    def advance(self, buffer: bytearray) -> bool:
-        """Take what has come, by way of ``buffer``, without waiting; True when all is complete.
+    def readable(self, buffer: bytearray, now: float) -> None:
+        """Bytes have come, or the end."""
+        if self._advance(buffer):
+            self._handshake.readable(buffer, now)
 
-        Raises Dropped.
-        """
+    def writable(self) -> None:
+        """The transport takes bytes again."""
+        self._advance(bytearray())  # TLS, which does not need the buffer
+
+    def failed(self) -> None:
+        """Something of ours went wrong with this client."""
+        self._handshake.failed()
+
+    def _advance(self, buffer: bytearray) -> bool:
+        """Take what has come, by way of ``buffer``; True when all is complete, and the request is next."""
         if self._header is not None and not self._read_header(self._header, buffer):
             return False
-        return self.secured is None or self._continue_tls(self.secured)
+        if self._secured is not None and not self._continue_tls(self._secured):
+            return False
+        self._handshake.stage = Stage.REQUEST
+        self._transport.endpoint = self._handshake
+        return True
 
     def _read_header(self, header: ProxyHeader, buffer: bytearray) -> bool:
         while wanted := header.wanted():
@@ -56,29 +67,33 @@ class Preamble:
             if size == BLOCKED:
                 return False
             if size <= 0:
-                raise Dropped("gone before a request")
+                return self._drop("gone before a request")
             try:
                 header.receive(bytes(buffer[:size]))
             except ValueError as error:
-                raise Dropped(f"bad PROXY header: {error}") from None
+                return self._drop(f"bad PROXY header: {error}")
         self._header = None
         return self._goes_on_behind(header)
 
     def _goes_on_behind(self, header: ProxyHeader) -> bool:
-        if header.source is not None and self._on_source is not None and not self._on_source(header.source):
-            return False
+        if header.source is not None and self._identify is not None:
+            self._identify(self._handshake, ip_client(*header.source))
+            self._handshake.peer = self._handshake.client
+            if not self._handshake.is_undecided:
+                return False
         try:
             self._start_tls()
         except OSError as error:
-            raise Dropped(f"can't be served: {error}") from None
+            return self._drop(f"can't be served: {error}")
         return True
 
     def _start_tls(self) -> None:
         if self._context is not None:
             assert isinstance(self._transport, SocketTransport)
-            self.secured = self._transport.use_tls(self._context)
+            self._handshake.secured = self._secured = self._transport.use_tls(self._context)
 
     def _continue_tls(self, secured: ssl.SSLSocket) -> bool:
+        self._handshake.has_spoken = True  # a proxy's word is not the client's
         try:
             secured.do_handshake()
         except ssl.SSLWantReadError:
@@ -88,6 +103,10 @@ class Preamble:
             self._transport.watch(True, True)
             return False
         except OSError as error:  # an SSLError is one, and so is a reset
-            raise Dropped(f"TLS handshake failed: {getattr(error, 'reason', None) or error}") from None
+            return self._drop(f"TLS handshake failed: {getattr(error, 'reason', None) or error}")
         self._transport.watch(True, False)
         return True
+
+    def _drop(self, reason: str) -> bool:
+        self._handshake.drop(reason)
+        return False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from ..connection import Connection
 from ..errors import CloseCode
@@ -12,11 +11,6 @@ from .options import Handler, check_handler
 from .parameters import Pattern, has_parameters, pattern
 
 _NOT_FOUND = Response(404, "There is nothing at this path.\n")
-
-
-class _Route(NamedTuple):
-    pattern: Pattern
-    handler: Handler
 
 
 class Routes:
@@ -32,13 +26,13 @@ class Routes:
 
     def __init__(self, handlers: Mapping[str, Handler]) -> None:
         self._fixed: dict[str, Handler] = {}
-        self._routes: list[_Route] = []
+        self._routes: list[tuple[Pattern, Handler]] = []
         for path, handler in handlers.items():
             check_handler(handler)
             if not path.startswith("/"):
                 raise ValueError(f"the path of a route begins with a slash, which {path!r} does not")
             if has_parameters(path):
-                self._routes.append(_Route(pattern(path), handler))
+                self._routes.append((pattern(path), handler))
             else:
                 self._fixed[path] = handler
 
@@ -60,12 +54,11 @@ class Routes:
 
     def _find(self, request: Request) -> Handler | None:
         path = request.path
-        handler = self._fixed.get(path)
-        if handler is not None:
-            return handler
-        for route in self._routes:
-            params = route.pattern.match(path)
+        if path in self._fixed:
+            return self._fixed[path]
+        for route, handler in self._routes:
+            params = route.match(path)
             if params is not None:
                 request.set_path_params(params)
-                return route.handler
+                return handler
         return None

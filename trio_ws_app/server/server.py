@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 
 import attrs
 import trio
@@ -15,9 +15,8 @@ from ..wire.engine import open_engine
 from .admission import Admission
 from .core import Core
 from .draining import Shutdown, Stop, close_all, name_stubborn_tasks
-from .limits import Places
+from .limits import Places, keep_within
 from .listeners import Entrance, Listener, close_listeners, detached
-from .memory import keep_within
 from .options import Options
 from .statistics import Statistics
 
@@ -31,12 +30,14 @@ class Server:
 
     def __init__(self, admission: Admission, sockets: Sequence[socket.socket], entrance: Entrance) -> None:
         self._entrance = entrance
-        self.settings = admission.settings
+        self.settings = admission.core.options.settings
         self.sockets = sockets
         self._port = _tcp_port(sockets)
         self._admission = admission
         self._core = admission.core
         self._stop = admission.core.stop
+        self._connections = admission.dispatcher.connections
+        self._exchanges = admission.dispatcher.exchanges
 
     @property
     def port(self) -> int:
@@ -48,7 +49,7 @@ class Server:
     @property
     def connections(self) -> frozenset[WireConnection]:
         """The live connections, at this instant."""
-        return frozenset(self._admission.connections.live)
+        return frozenset(self._connections.live)
 
     @property
     def draining(self) -> bool:
@@ -66,7 +67,10 @@ class Server:
 
     def statistics(self) -> Statistics:
         """What the server has counted so far."""
-        live, requests = list(self._admission.connections.live), len(self._admission.exchanges.live)
+        live, requests = (
+            list(self._connections.live),
+            len(self._exchanges.live),
+        )
         return self._core.counters.statistics(self._core.engine, live, requests)
 
     async def drain(
@@ -114,7 +118,7 @@ class Server:
     async def _let_in_the_last(self, seconds: float) -> None:
         self._entrance.close()
         with trio.move_on_after(seconds):
-            await self._admission.pending.wait_none()
+            await self._wait_none(self._admission.pending)
 
     def cancel(self) -> None:
         """End at once: cancel every handler, without closing handshakes."""
@@ -127,25 +131,29 @@ class Server:
             background.start_soon(self._stop.end_grace)
             await trio.lowlevel.checkpoint_if_cancelled()
             self._admission.drop_idle()
-            await close_all(self._admission.connections.live, self._stop.shutdown)
-            await self._admission.connections.wait_none()
-            await self._admission.exchanges.wait_none()
+            await close_all(self._connections.live, self._stop.shutdown)
+            await self._wait_none(self._connections.open)
+            await self._wait_none(self._exchanges.live)
             await self._wait_for_handshakes()
         self._admission.refuse_pending()
         nursery.cancel_scope.cancel()
         background.start_soon(name_stubborn_tasks, nursery)
 
+    async def _wait_none(self, those: Sized) -> None:
+        while those:
+            await self._core.until_none.park()
+
     async def _wait_for_handshakes(self) -> None:
         """Those that have begun get their time, others a moment."""
         with trio.move_on_after(_SILENT):
-            await self._admission.pending.wait_none()
+            await self._wait_none(self._admission.pending)
         self._admission.drop_silent()
-        await self._admission.pending.wait_none()
+        await self._wait_none(self._admission.pending)
 
     async def wait_for_last_answers(self) -> None:
         """Let clients take the answers that they were given at the end."""
         with trio.move_on_after(_LINGER):
-            await self._admission.pending.wait_none()
+            await self._wait_none(self._admission.pending)
 
 
 def _tcp_port(sockets: Sequence[socket.socket]) -> int | None:
@@ -176,7 +184,9 @@ async def run_server(
                     entrance = Entrance(listeners, sockets, admission, background)
                     background.start_soon(entrance.accept)
                     if (most := options.settings.max_memory) is not None:
-                        background.start_soon(keep_within, most, admission.connections.open, core.counters)
+                        background.start_soon(
+                            keep_within, most, admission.dispatcher.connections.open, core.counters
+                        )
                     server = Server(admission, sockets, entrance)
                     task_status.started(server)
                     await server.run_until_stopped(nursery, background)

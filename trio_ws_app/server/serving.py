@@ -17,7 +17,7 @@ from .draining import Stop
 from .listeners import Listener, open_tcp_listeners
 from .options import Handler, Options, ProcessRequest, Readiness, always_ready
 from .server import Server, run_server
-from .tracing import ContainedTracing, Tracing
+from .tracing import Tracing
 
 _LOCALHOST = "127.0.0.1"
 
@@ -84,7 +84,7 @@ async def serve(
             cancel_on_disconnect or app.cancel_on_disconnect,
             app.http,
             hooks_in(process_request),
-            None if tracing is None else ContainedTracing(tracing),
+            tracing,
             state,
         )
         await _serve(options, port, host, listeners, task_status)

@@ -66,18 +66,15 @@ def _sender_of(connection: object) -> Sender | None:
 
 
 def _frame(message: object, key: object) -> Frame:
-    frame = Frame(_encode(message))
+    if isinstance(message, str):
+        frame = Frame(encode_frame(_TEXT, message.encode()))
+    elif isinstance(message, (bytes, bytearray, memoryview)):
+        frame = Frame(encode_frame(_BINARY, bytes(message)))
+    else:
+        raise not_a_message(message)
     if key is not None:
         frame.key = key
     return frame
-
-
-def _encode(message: object) -> bytes:
-    if isinstance(message, str):
-        return encode_frame(_TEXT, message.encode())
-    if isinstance(message, (bytes, bytearray, memoryview)):
-        return encode_frame(_BINARY, bytes(message))
-    raise not_a_message(message)
 
 
 def _takes_simply(sender: Sender | None, frame: Any, only_if_idle: bool) -> bool:

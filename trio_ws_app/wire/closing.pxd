@@ -20,15 +20,14 @@ cdef class Closing:
     cdef Transport _transport
     cdef Outbox _outbox
     cdef Inbox _inbox
-    cdef object _keepalive
+    cdef object _pings
     cdef object _timeouts
     cdef object _now
     cdef list _scopes
-    cdef list _waiting
+    cdef object _waiting
 
     cpdef bint is_over_for_producers(self) except -1
-    cdef object _turn(self, object turn)
-    cdef object _blame(self, str side)
+    cdef object _turn(self, object turn, str side)
     cpdef object send_close(self, int code, str reason)
     cpdef object close_here(self)
     cpdef object receive_close(self, object close)

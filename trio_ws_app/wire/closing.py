@@ -4,11 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import trio
-from trio.lowlevel import Task, reschedule
+from trio.lowlevel import ParkingLot
 
 from ..errors import CloseCode, CloseReason
 from ..primitives import encode_frame
@@ -17,8 +16,8 @@ from ..protocol.frames import Opcode
 
 if TYPE_CHECKING:
     from .inbox import Inbox
-    from .keepalive import Keepalive
     from .outbox import Outbox
+    from .pings import Pings
     from .timeouts import Timeouts
     from .transport import Transport
 
@@ -42,7 +41,7 @@ class Closing:
         transport: Transport,
         outbox: Outbox,
         inbox: Inbox,
-        keepalive: Keepalive,
+        pings: Pings,
         timeouts: Timeouts,
         now: Callable[[], float],
     ) -> None:
@@ -57,26 +56,22 @@ class Closing:
         self._transport = transport
         self._outbox = outbox
         self._inbox = inbox
-        self._keepalive = keepalive
+        self._pings = pings
         self._timeouts = timeouts
         self._now = now
         self._scopes: list[trio.CancelScope] | None = None
-        self._waiting: list[Task] | None = None
+        self._waiting: ParkingLot | None = None  # made when a task waits for the end
 
     def is_over_for_producers(self) -> bool:
         """Whether the peer is gone, or this side has closed."""
         return self.gone_at >= 0 or self.closed_here
 
-    def _turn(self, turn: Turn) -> object:
-        """Go one step towards the end."""
+    def _turn(self, turn: Turn, side: str) -> object:
+        """Go one step towards the end, of which ``side`` is the cause unless there was one before."""
         self.state = int(TRANSITIONS[self.state, turn])
+        self.closed_by = self.closed_by or side
         if self.state > _CLOSE_RECEIVED:
             self._outbox.seal()
-        return None
-
-    def _blame(self, side: str) -> object:
-        """``side`` has ended the connection, unless the other was first."""
-        self.closed_by = self.closed_by or side
         return None
 
     # -- the closing handshake ---------------------------------------------------------------
@@ -85,8 +80,7 @@ class Closing:
         """Queue our Close if none went before; to the peer's, the reply."""
         if self.state == _OPEN:
             payload = close_payload(code, reason)
-            self._turn(Turn.SEND_CLOSE)
-            self._blame("us")
+            self._turn(Turn.SEND_CLOSE, "us")
             self._queue(payload)
         elif self.state == _CLOSE_RECEIVED:
             self.reply()
@@ -95,7 +89,7 @@ class Closing:
         """This side has closed: nothing more is received or sent by it."""
         self.closed_here = True
         self._outbox.seal()
-        self._keepalive.end()
+        self._pings.end()
         self._inbox.clear()
         self._inbox.wake()
         self._cancel_scopes()
@@ -103,15 +97,13 @@ class Closing:
     def receive_close(self, close: CloseReason) -> None:
         """The peer's Close has come. If it is the first of the two, ``reply`` follows, or ``delay_reply``."""
         self.peer_closed = True
-        self._turn(Turn.RECEIVE_CLOSE)
-        if self.state == _CLOSE_RECEIVED:
-            self._blame("peer")
+        self._turn(Turn.RECEIVE_CLOSE, "peer")
         self.peer_is_gone(close)
 
     def reply(self) -> None:
         """Answer the peer's Close with its own code and reason (RFC 6455, section 5.5.1)."""
         reason: Any = self.reason
-        self._turn(Turn.SEND_CLOSE)
+        self._turn(Turn.SEND_CLOSE, "us")
         self._queue(close_reply(reason))
         self._inbox.wake()
 
@@ -121,10 +113,9 @@ class Closing:
 
     def fail(self, code: int, text: str) -> None:
         """The peer broke the protocol: say which rule, and end (RFC 6455, section 7.1.7)."""
-        self._blame("us")
         if self.state <= _CLOSE_RECEIVED:
             self._queue(close_payload(code, text))
-        self._turn(Turn.LOSE_PEER)
+        self._turn(Turn.LOSE_PEER, "us")
         self.peer_is_gone(CloseReason(code, text))
 
     def _queue(self, payload: bytes) -> object:
@@ -167,7 +158,7 @@ class Closing:
             self._timeouts.peer_is_gone = True
         if self.reason is None:
             self.reason = reason
-        self._keepalive.end()
+        self._pings.end()
         self._inbox.wake()
         self._outbox.shared = False
         self._outbox.wake_waiting()
@@ -178,7 +169,6 @@ class Closing:
         self.broken = True
         self._timeouts.at(self._now())
         self._outbox.discard()
-        self._outbox.blocked = False
         self._outbox.seal()
 
     def lose(self, reason: CloseReason) -> None:
@@ -193,79 +183,52 @@ class Closing:
 
     def _lose_peer(self, side: str, reason: CloseReason) -> object:
         if self.state != _GONE:
-            self._blame(side)
-            self._turn(Turn.LOSE_PEER)
+            self._turn(Turn.LOSE_PEER, side)
             self.peer_is_gone(reason)
         return None
 
     def _drop(self, abort: bool) -> object:
         self._outbox.discard()
-        self._outbox.blocked = False
         self._timeouts.stop()
         self._transport.close(abort)
         return self._end()
 
-    # -- scopes that end with the peer -------------------------------------------------------
-
-    def add_scope(self, scope: trio.CancelScope) -> None:
-        """``scope`` is cancelled when the peer is gone, or at once if it is."""
-        if self.is_over_for_producers():
-            scope.cancel()
-        elif self._scopes is None:
-            self._scopes = [scope]
-        else:
-            self._scopes.append(scope)
-
-    def remove_scope(self, scope: trio.CancelScope) -> None:
-        """``scope`` has ended."""
-        if self._scopes is not None and scope in self._scopes:
-            self._scopes.remove(scope)
-
     def _cancel_scopes(self) -> object:
-        scopes = self._scopes
-        self._scopes = None
-        if scopes is not None:
-            for scope in scopes:
-                scope.cancel()
+        scopes, self._scopes = self._scopes or (), None
+        for scope in scopes:
+            scope.cancel()
         return None
-
-    # -- tasks that wait for the end of the transport ----------------------------------------
 
     def _end(self) -> object:
-        """Nothing more will be written."""
         self.ended = True
-        tasks = self._waiting
-        self._waiting = None
-        if tasks is not None:
-            for task in tasks:
-                reschedule(task)
+        if self._waiting is not None:
+            self._waiting.unpark_all()
         return None
 
-    def wait(self, task: Task) -> None:
-        """``task`` is rescheduled when nothing more will be written."""
+    def waiting(self) -> ParkingLot:
+        """Tasks that wait until nothing more will be written."""
         if self._waiting is None:
-            self._waiting = []
-        self._waiting.append(task)
-
-    def leave(self, task: Task) -> None:
-        """``task`` no longer waits."""
-        if self._waiting is not None and task in self._waiting:
-            self._waiting.remove(task)
+            self._waiting = ParkingLot()
+        return self._waiting
 
 
 class CancelWhenGone:
-    """A block in which a scope is cancelled as soon as the peer is gone."""
-
-    __slots__ = ("_closing", "_scope")
+    """A block in which a scope is cancelled when the peer is gone or this side has closed."""
 
     def __init__(self, closing: Closing, scope: trio.CancelScope) -> None:
         self._closing = closing
         self._scope = scope
 
     def __enter__(self) -> None:
-        self._closing.add_scope(self._scope)
+        closing = self._closing
+        if closing.is_over_for_producers():
+            self._scope.cancel()
+        elif closing._scopes is None:
+            closing._scopes = [self._scope]
+        else:
+            closing._scopes.append(self._scope)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._closing.remove_scope(self._scope)
+    def __exit__(self, *_: object) -> None:
+        scopes = self._closing._scopes
+        if scopes is not None and self._scope in scopes:
+            scopes.remove(self._scope)

@@ -11,14 +11,7 @@ from contextlib import aclosing, nullcontext
 from types import AsyncGeneratorType
 
 import trio
-from trio.lowlevel import (
-    Abort,
-    Task,
-    checkpoint,
-    checkpoint_if_cancelled,
-    current_task,
-    wait_task_rescheduled,
-)
+from trio.lowlevel import Abort, checkpoint, checkpoint_if_cancelled, current_task, wait_task_rescheduled
 
 from ..callbacks import in_own_context, refuse_coroutine
 from ..connection import Connection, Message
@@ -70,7 +63,7 @@ class WireConnection(Link, Connection):
 
     @property
     def latency(self) -> float | None:
-        return self.keepalive.latency
+        return self.pings.latency
 
     @property
     def close_reason(self) -> CloseReason | None:
@@ -211,16 +204,7 @@ class WireConnection(Link, Connection):
         self.sender.flush()
         if self.outbox.has_room() or self.outbox.sealed:
             return
-        task = current_task()
-        self.outbox.wait(task)
-        await wait_task_rescheduled(self._leave_outbox(task))
-
-    def _leave_outbox(self, task: Task) -> Callable[[object], Abort]:
-        def abort(_raise_cancel: object) -> Abort:
-            self.outbox.leave(task)
-            return Abort.SUCCEEDED
-
-        return abort
+        await self.outbox.waiting().park()
 
     async def send_stream(self, fragments: AsyncIterable[str] | AsyncIterable[bytes]) -> None:
         # A generator that is left half way must be closed here, not by the garbage collector.
@@ -260,9 +244,7 @@ class WireConnection(Link, Connection):
 
     async def _wait_for_fragment_room(self) -> None:
         while not self.outbox.has_room_for_fragment() and not self.outbox.sealed:
-            task = current_task()
-            self.outbox.wait(task)
-            await wait_task_rescheduled(self._leave_outbox(task))
+            await self.outbox.waiting().park()
         await checkpoint_if_cancelled()
 
     async def ping(self) -> float:
@@ -270,18 +252,16 @@ class WireConnection(Link, Connection):
         self.check_sendable()
         if self.closing.gone_at >= 0:
             raise self.closed_error()  # nothing is read after a Close, not even a pong
-        sent = trio.current_time()
-        payload = self.keepalive.ping(sent, current_task())
+        sent, over = trio.current_time(), trio.Event()
+        payload = self.pings.add(sent, over)
         self.sender.ping(payload)
-
-        def abort(_raise_cancel: object) -> Abort:
-            self.keepalive.forget(payload)
-            return Abort.SUCCEEDED
-
-        await wait_task_rescheduled(abort)
+        try:
+            await over.wait()
+        finally:
+            self.pings.forget(payload)
         self.check_sendable()
         if self.closing.gone_at >= 0:
-            raise self.closed_error()  # it was the end that has rescheduled this task
+            raise self.closed_error()  # it was over by that, not by a pong
         return trio.current_time() - sent
 
     # -- closing -----------------------------------------------------------------------------
@@ -300,15 +280,8 @@ class WireConnection(Link, Connection):
         """Wait until both Closes are written, or the connection was given up."""
         if self.closing.ended:
             await checkpoint()
-            return
-        task = current_task()
-        self.closing.wait(task)
-
-        def abort(_raise_cancel: object) -> Abort:
-            self.closing.leave(task)
-            return Abort.SUCCEEDED
-
-        await wait_task_rescheduled(abort)
+        else:
+            await self.closing.waiting().park()
 
     def disconnect_slow(self) -> None:
         """End a peer whose queue is full: it gets 1013 when it reads at all, in the place of the queue."""

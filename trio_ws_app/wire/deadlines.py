@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import heapq
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import count
 from math import inf
 from typing import Protocol
+
+import attrs
 
 logger = logging.getLogger("trio_ws_app.wire")
 
@@ -33,15 +35,14 @@ def _call_contained(waiter: Waiter, now: float) -> None:
         waiter.failed()
 
 
+@attrs.define(eq=False)
 class Deadline:
     """A waiter's place in the table; ``Deadlines.cancel`` takes it back."""
 
-    __slots__ = ("waiter",)
-
-    def __init__(self, waiter: Waiter) -> None:
-        self.waiter: Waiter | None = waiter
+    waiter: Waiter | None
 
 
+@attrs.define(eq=False)
 class Deadlines:
     """Calls waiters at their times.
 
@@ -49,14 +50,11 @@ class Deadlines:
     ``on_sooner(next)`` is called when that becomes sooner.
     """
 
-    __slots__ = ("_cancelled", "_heap", "_numbers", "_on_sooner", "next")
-
-    def __init__(self, on_sooner: Callable[[float], object]) -> None:
-        self.next = inf
-        self._on_sooner = on_sooner
-        self._heap: list[tuple[float, int, Deadline]] = []
-        self._cancelled = 0
-        self._numbers = count()
+    _on_sooner: Callable[[float], object]
+    next: float = attrs.field(default=inf, init=False)
+    _heap: list[tuple[float, int, Deadline]] = attrs.field(factory=list, init=False)
+    _cancelled: int = attrs.field(default=0, init=False)
+    _numbers: Iterator[int] = attrs.field(factory=count, init=False)
 
     def at(self, when: float, waiter: Waiter) -> Deadline:
         """Call ``waiter.on_timeout(now)`` once the clock has reached ``when``."""
@@ -90,19 +88,17 @@ class Deadlines:
         self.next = self._heap[0][0] if self._heap else inf
 
 
+@attrs.define(eq=False)
 class FixedTimeout:
     """The same time for every waiter: the first that starts is the first that is over, so no heap is needed.
 
     All share one deadline, which is not taken back when the last waiter stops. ``seconds`` None is for ever.
     """
 
-    __slots__ = ("_deadlines", "_running", "_seconds", "_waiting")
-
-    def __init__(self, deadlines: Deadlines, seconds: float | None) -> None:
-        self._deadlines = deadlines
-        self._seconds = seconds
-        self._waiting: dict[Waiter, float] = {}  # until when; the order is that of the times
-        self._running = False
+    _deadlines: Deadlines
+    _seconds: float | None
+    _waiting: dict[Waiter, float] = attrs.field(factory=dict, init=False)  # until when, in that order
+    _running: bool = attrs.field(default=False, init=False)
 
     def start(self, waiter: Waiter, now: float) -> None:
         """Call ``waiter.on_timeout(now)`` when the time is over; it begins anew if it has begun before."""

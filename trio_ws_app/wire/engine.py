@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -171,17 +171,6 @@ def _do_nothing() -> None:
     """Called only to have Trio take another turn."""
 
 
-@contextmanager
-def _instrumented(engine: Engine) -> Iterator[None]:
-    trio.lowlevel.add_instrument(engine)
-    try:
-        yield
-    finally:
-        # Trio has taken it away already when a signal handler has raised something on the way to a hook.
-        with suppress(KeyError):
-            trio.lowlevel.remove_instrument(engine)
-
-
 @asynccontextmanager
 async def open_engine() -> AsyncIterator[Engine]:
     """An engine that works as long as the block lasts; then every socket of its transports is closed."""
@@ -189,8 +178,13 @@ async def open_engine() -> AsyncIterator[Engine]:
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(engine.run, name="engine")
-            with _instrumented(engine):
+            trio.lowlevel.add_instrument(engine)
+            try:
                 yield engine
+            finally:
+                # It is gone already when a signal handler has raised something on Trio's way to a hook.
+                with suppress(KeyError):
+                    trio.lowlevel.remove_instrument(engine)
             nursery.cancel_scope.cancel()
     finally:
         engine.close()

@@ -8,8 +8,8 @@ from trio_ws_app.wire.outbox cimport Outbox
 from trio_ws_app.wire.sending cimport Sender
 from trio_ws_app.wire.transport cimport Transport
 
-cdef Py_ssize_t _BLOCKED
-cdef Py_ssize_t _LOST
+cdef Py_ssize_t BLOCKED
+cdef Py_ssize_t LOST
 cdef int _MESSAGES_A_TURN
 cdef int _REFILLS_A_TURN
 cdef int _OPEN
@@ -23,7 +23,7 @@ cdef class Link:
     cdef readonly object settings
     cdef readonly Inbox inbox
     cdef readonly Outbox outbox
-    cdef readonly object keepalive
+    cdef readonly object pings
     cdef readonly object timeouts
     cdef readonly Closing closing
     cdef readonly Sender sender
@@ -46,11 +46,9 @@ cdef class Link:
     @cython.locals(messages=list, decoder=Decoder, got=bint, refills=int)
     cdef object _act(self, Py_ssize_t before, object failure)
     cdef object _act_on_controls(self)
-    cdef object _receive_pong(self, object pong)
     @cython.locals(decoder=Decoder)
     cdef object _note_unfinished(self, bint got)
-    cdef object _pause_or_go_on(self)
-    cdef object _deliver(self)
+    cdef object _deliver(self, bint at_once)
     cdef object _wake_receiver(self)
     @cython.locals(consumer=InlineConsumer, goes_on=bint)
     cdef object _run_consumer(self)

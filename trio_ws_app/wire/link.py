@@ -24,8 +24,8 @@ from ..protocol.errors import ProtocolError
 from .closing import Closing
 from .inbox import Inbox
 from .inline import InlineConsumer
-from .keepalive import Keepalive
 from .outbox import Outbox
+from .pings import Pings
 from .sending import Sender
 from .timeouts import Late, Timeouts
 
@@ -35,12 +35,11 @@ if TYPE_CHECKING:
     from .sending import Host
     from .transport import Transport
 
-_BLOCKED = BLOCKED
-_LOST = LOST
 _OPEN, _CLOSE_RECEIVED, _CLOSE_SENT, _GONE = map(int, State)
 MESSAGES_A_TURN = 64  # that one task sends and receives before it lets the others run
 _MESSAGES_A_TURN = MESSAGES_A_TURN
-_REFILLS_A_TURN = 2  # of the inbox for a plain consumer, from what was kept, before the others run
+# Of the inbox for a plain consumer: each may be the work of a large message, so the others are served first.
+_REFILLS_A_TURN = 2
 _SMALLEST_READ, _LARGEST_READ = 4 * 1024, 256 * 1024
 _CONTROLS_A_READ = 256  # a peer that sends more control frames at once is read in small pieces from then on
 _VANISHED = CloseReason(CloseCode.ABNORMAL, "the peer went away without a Close")
@@ -65,15 +64,11 @@ class Link:
         self.settings = settings
         self.inbox = Inbox(settings.max_inbox_bytes, decoder)
         self.outbox = Outbox(transport, settings.max_queue_bytes)
-        self.keepalive = Keepalive(settings.ping_interval, settings.ping_timeout)
-        self.timeouts = Timeouts(settings, self.keepalive, engine.deadlines, self)
-        self.closing = Closing(
-            transport, self.outbox, self.inbox, self.keepalive, self.timeouts, engine.now
-        )
+        self.pings = Pings(engine.ping_latency)
+        self.timeouts = Timeouts(settings, engine.deadlines, self)
+        self.closing = Closing(transport, self.outbox, self.inbox, self.pings, self.timeouts, engine.now)
         threshold = settings.compression_threshold
-        self.sender = Sender(
-            engine, self.outbox, self.inbox, self.closing, self.timeouts, deflate, threshold
-        )
+        self.sender = Sender(engine, self.outbox, self.inbox, self.closing, self.timeouts, deflate, threshold)
         self.consumer: InlineConsumer | None = None
         self.busy = False  # a task receives, or has left that to the consumer
         self.messages_in = self.bytes_in = 0
@@ -94,10 +89,10 @@ class Link:
             return self._end_behind_full_inbox()
         while True:
             size = self.transport.recv_into(buffer, self._read_size)
-            if size == _BLOCKED:
+            if size == BLOCKED:
                 return None
             if size <= 0:
-                return self._lose(_RESET if size == _LOST else _VANISHED)
+                return self._lose(_RESET if size == LOST else _VANISHED)
             self.last_seen = now
             Link.feed(self, buffer, size)
             if self.inbox.paused or self.closing.ended or not self.transport.pending():
@@ -119,10 +114,7 @@ class Link:
         while True:
             if len(messages) > before:
                 self.messages_in += len(messages) - before
-                if refills < _REFILLS_A_TURN or self.consumer is None:
-                    self._deliver()
-                else:  # each may be the work of a large message, so the others are served first
-                    self._wake_receiver()
+                self._deliver(refills < _REFILLS_A_TURN)
             if decoder.controls:
                 self._act_on_controls()
             if failure is not None:
@@ -134,7 +126,10 @@ class Link:
         if self._is_behind or not decoder.is_idle():
             self._is_behind = not decoder.is_idle()
             self._note_unfinished(got)
-            self._pause_or_go_on()
+            if not self.closing.ended and self.inbox.pause_if_full():
+                self.sender.watch()
+                if not self.inbox.paused and self.transport.pending():  # what no watch on the socket shows
+                    self.timeouts.at(self.engine.now())
         return None
 
     def _act_on_controls(self) -> object:
@@ -148,18 +143,12 @@ class Link:
             if isinstance(control, Ping):
                 pings.append(control.payload)
             elif isinstance(control, Pong):
-                self._receive_pong(control)
+                self.pings.pong(control.payload, self.engine.now())
             else:
                 close = control
         if pings and self.closing.state == _OPEN:
             self.sender.pong(pings)
         return None if close is None else self._receive_close(close)
-
-    def _receive_pong(self, pong: Pong) -> object:
-        round_trip = self.keepalive.pong(pong.payload, self.engine.now())
-        if round_trip is not None:
-            self.engine.ping_latency.observe(round_trip)
-        return None
 
     def _note_unfinished(self, got: bool) -> object:
         """Note when the message began that is not whole; ``got`` if others have ended meanwhile."""
@@ -171,14 +160,6 @@ class Link:
             timeouts.message_since = self.engine.now()
         return None
 
-    def _pause_or_go_on(self) -> object:
-        """Read from the peer while the read-ahead has room."""
-        if not self.closing.ended and self.inbox.pause_if_full():
-            self.sender.watch()
-            if not self.inbox.paused and self.transport.pending():  # what no watch on the socket would show
-                self.timeouts.at(self.engine.now())
-        return None
-
     def writable(self) -> None:
         """The transport takes bytes again."""
         self.sender.writable()
@@ -187,10 +168,11 @@ class Link:
 
     # -- receiving ---------------------------------------------------------------------------
 
-    def _deliver(self) -> object:
+    def _deliver(self, at_once: bool) -> object:
+        """Give the inbox to the consumer, ``at_once`` or when its task has its turn, or to the receiver."""
         if self.closing.closed_here:
             self.inbox.clear()
-        elif self.consumer is not None:
+        elif at_once and self.consumer is not None:
             self._run_consumer()
         else:
             self._wake_receiver()
@@ -206,11 +188,11 @@ class Link:
         consumer: Any = self.consumer
         if consumer.running:
             return None  # it goes on with them itself
-        goes_on = consumer.run()
-        Sender.write_now(self.sender)
-        while goes_on and self.inbox.messages and self.outbox.has_room():
+        while True:
             goes_on = consumer.run()
             Sender.write_now(self.sender)
+            if not (goes_on and self.inbox.messages and self.outbox.has_room()):
+                break
         if not goes_on or (self.closing.gone_at >= 0 and not self.inbox.messages):
             self._wake_receiver()
         return None
@@ -282,7 +264,7 @@ class Link:
         """Queue ``message``; see ``Connection.send_nowait``."""
         Link.check_sendable(self)
         self._at_work = False
-        Sender.push_if_fits(self.sender, message)
+        Sender.push(self.sender, message, True)
         if self.consumer is None or not self.consumer.running:
             Sender.flush_soon(self.sender)
 
@@ -347,7 +329,7 @@ class Link:
         if late is Late.PEER and not self.inbox.paused:
             return self.abort("the peer did not answer a ping")
         if late is Late.PING:
-            self.sender.ping(self.keepalive.ping(now, None))
+            self.sender.ping(self.pings.add(now))
             self.transport.limit_unacknowledged(self.settings.ping_timeout if self.inbox.paused else None)
         self.timeouts.schedule(self.last_seen, now)
         return None

@@ -10,8 +10,8 @@ cdef Py_ssize_t _WORTH_SWEEPING
 cdef Py_ssize_t _WRITE_LIMIT
 cdef Py_ssize_t _CHUNK_OVERHEAD
 cdef Py_ssize_t _WRITTEN
-cdef Py_ssize_t _BLOCKED
-cdef Py_ssize_t _LOST
+cdef Py_ssize_t BLOCKED
+cdef Py_ssize_t LOST
 
 cdef class Outbox:
     cdef readonly Transport transport
@@ -30,7 +30,7 @@ cdef class Outbox:
     cdef readonly list held
     cdef public bint shared
     cdef readonly bint sealed
-    cdef list _waiting
+    cdef object _waiting
 
     @cython.locals(count=Py_ssize_t)
     cpdef Py_ssize_t queued_cost(self) except -1

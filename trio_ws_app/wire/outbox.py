@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from trio.lowlevel import Task, reschedule
+from trio.lowlevel import ParkingLot
 
 from ..primitives import BLOCKED, LOST, empty
 
@@ -26,8 +26,6 @@ _WORTH_SWEEPING = 64  # places of chunks that are gone
 _WRITE_LIMIT = WRITE_LIMIT
 _CHUNK_OVERHEAD = CHUNK_OVERHEAD
 _WRITTEN = WRITTEN
-_BLOCKED = BLOCKED
-_LOST = LOST
 
 
 class Header(bytes):
@@ -64,7 +62,7 @@ class Outbox:
         self._head_sent = 0  # how much of the first chunk the transport has taken
         self._in_frame = False  # the first chunk is the payload of a header that has been sent
         self._committed = 0  # bytes after ``_head_sent`` that the next write has to begin with
-        self._waiting: list[Task] | None = None  # for room
+        self._waiting: ParkingLot | None = None  # made when a task waits for room
 
     # -- how much there is -------------------------------------------------------------------
 
@@ -202,15 +200,15 @@ class Outbox:
             data = self._joined()
             size = len(data)
             sent = self.transport.send(data)
-        if sent == _LOST:
-            return _LOST
-        if sent != _BLOCKED:
+        if sent == LOST:
+            return LOST
+        if sent != BLOCKED:
             self._written(sent)
         elif self.transport.repeats_writes:
             self._committed = min(size, _TLS_RECORD)
         if sent < size:
             self.blocked = True
-            return _BLOCKED
+            return BLOCKED
         return _WRITTEN
 
     def _next_chunks(self, count: int) -> list[Any]:
@@ -285,6 +283,7 @@ class Outbox:
 
     def discard(self) -> None:
         """Forget everything that is queued."""
+        self.blocked = False
         self.drop_held()
         self._bytes = 0
         self._committed = 0
@@ -317,22 +316,16 @@ class Outbox:
 
     # -- tasks that wait for room ------------------------------------------------------------
 
-    def wait(self, task: Task) -> None:
-        """``task`` is rescheduled when there is room, or at the end."""
+    def waiting(self) -> ParkingLot:
+        """Tasks that wait for room, or for the end."""
         if self._waiting is None:
-            self._waiting = []
-        self._waiting.append(task)
-
-    def leave(self, task: Task) -> None:
-        """``task`` no longer waits."""
-        if self._waiting is not None and task in self._waiting:
-            self._waiting.remove(task)
+            self._waiting = ParkingLot()
+        return self._waiting
 
     def wake_waiting(self) -> None:
-        """Reschedule every task that waits; each checks again whether there is room."""
+        """Wake every task that waits; each checks again whether there is room."""
         tasks = self._waiting
         self._waiting = None
         if tasks is not None:
             self.woke = True
-            for task in tasks:
-                reschedule(task)
+            tasks.unpark_all()

@@ -3,13 +3,15 @@ cimport cython
 from trio_ws_app.primitives cimport encode_frame
 from trio_ws_app.wire.closing cimport Closing
 from trio_ws_app.wire.inbox cimport Inbox
-from trio_ws_app.wire.messages cimport push_message
 from trio_ws_app.wire.outbox cimport Outbox
 
+cdef int _TEXT
+cdef int _BINARY
 cdef int _PING
 cdef int _PONG
-cdef Py_ssize_t _BLOCKED
-cdef Py_ssize_t _LOST
+cdef Py_ssize_t _LARGE
+cdef Py_ssize_t BLOCKED
+cdef Py_ssize_t LOST
 
 cdef class Sender:
     cdef readonly Outbox outbox
@@ -25,7 +27,9 @@ cdef class Sender:
     cdef list _all_to_flush
 
     cpdef bint try_send(self, object message) except -1
-    cpdef object push_if_fits(self, object message)
+    @cython.locals(payload=bytes, opcode=int, outbox=Outbox, size=Py_ssize_t)
+    cpdef object push(self, object message, bint if_fits)
+    cdef bytes _compressed(self, int opcode, bytes payload, bint if_fits)
     cpdef bint offer(self, object frame) except -1
     cpdef object push_fragment(self, int opcode, bytes payload, bint final)
     cpdef object flush_soon(self)

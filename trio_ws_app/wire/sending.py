@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+import trio
+
 from ..errors import not_a_message
 from ..primitives import BLOCKED, LOST, encode_frame
-from ..protocol.frames import Opcode
-from .messages import push_message
-from .outbox import Urgent
+from ..protocol.frames import Opcode, encode_header
+from .outbox import Header, Urgent
 
 if TYPE_CHECKING:
     from ..protocol.deflate import PerMessageDeflate
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
     from .outbox import Outbox
     from .timeouts import Timeouts
 
-_PING, _PONG = int(Opcode.PING), int(Opcode.PONG)
-_BLOCKED = BLOCKED
-_LOST = LOST
+_TEXT, _BINARY, _PING, _PONG = map(int, (Opcode.TEXT, Opcode.BINARY, Opcode.PING, Opcode.PONG))
+# A payload from this size on is queued as it is, behind its header, rather than copied into a frame.
+_LARGE = 16 * 1024
 
 
 class Host(Protocol):
@@ -77,19 +78,49 @@ class Sender:
             if not isinstance(message, (str, bytes, bytearray, memoryview)):
                 raise not_a_message(message)
             return False
-        push_message(self.outbox, message, self.deflate, self._compression_threshold, False)
-        self.count += 1
+        Sender.push(self, message, False)
         if self._inbox.messages:
             self.flush_soon()  # what follows may leave in the same write
         else:
             self.write_now()
         return True
 
-    def push_if_fits(self, message: object) -> object:
-        """Queue ``message``. Raises WouldBlock if it would pass the bound."""
-        push_message(self.outbox, message, self.deflate, self._compression_threshold, True)
+    def push(self, message: object, if_fits: bool) -> object:
+        """Queue ``message`` as a frame, whole and in one step (G2).
+
+        Raises WouldBlock if it has to fit and would pass the bound, TypeError for what is no message.
+        """
+        if isinstance(message, str):
+            payload = message.encode()
+            opcode = _TEXT
+        elif type(message) is bytes:
+            payload = message
+            opcode = _BINARY
+        elif isinstance(message, (bytes, bytearray, memoryview)):
+            payload = bytes(message)
+            opcode = _BINARY
+        else:
+            raise not_a_message(message)
+        outbox, size = self.outbox, len(payload)
+        if self.deflate is not None and size >= self._compression_threshold:
+            outbox.push(self._compressed(opcode, payload, if_fits))
+        elif if_fits and not outbox.fits(size):
+            raise trio.WouldBlock
+        elif size >= _LARGE and outbox.transport.vectored:
+            outbox.push(Header(encode_header(opcode, size)))
+            outbox.push(payload)
+        else:
+            outbox.push(encode_frame(opcode, payload))
         self.count += 1
         return None
+
+    def _compressed(self, opcode: int, payload: bytes, if_fits: bool) -> bytes:
+        deflate: Any = self.deflate
+        frame = encode_frame(opcode, deflate.deflate(payload), True, True)
+        if if_fits and not self.outbox.fits(len(frame)):
+            deflate.restart()  # what comes next must not refer to a message that is not sent
+            raise trio.WouldBlock
+        return frame
 
     def offer(self, frame: Any) -> bool:
         """Queue a shared frame; False if it would pass the bound."""
@@ -162,9 +193,9 @@ class Sender:
     def write(self) -> bool:
         """Write, and act on the outcome; whether that may concern a task or a deadline."""
         outcome = self.outbox.write()
-        if outcome == _LOST:
+        if outcome == LOST:
             self._closing.lose_writing()
-        elif outcome == _BLOCKED:
+        elif outcome == BLOCKED:
             self._timeouts.write_blocked(self._host.now())
             self.watch()
         elif self.outbox.sealed:

@@ -65,10 +65,9 @@ class StreamTransport(Transport):
             try:
                 if self._sending:
                     await self._stream.send_all(self._sending)
-                elif isinstance(self._stream, trio.abc.HalfCloseableStream):
-                    await self._stream.send_eof()
-                    return
                 else:
+                    if isinstance(self._stream, trio.abc.HalfCloseableStream):
+                        await self._stream.send_eof()
                     return
             except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
                 self._lost = True

@@ -6,12 +6,11 @@ from enum import Enum, auto
 from math import inf
 from typing import TYPE_CHECKING
 
-from .keepalive import Verdict
+import attrs
 
 if TYPE_CHECKING:
     from ..settings import Settings
     from .deadlines import Deadline, Deadlines, Waiter
-    from .keepalive import Keepalive
 
 
 class Late(Enum):
@@ -25,39 +24,26 @@ class Late(Enum):
     PEER = auto()  # it has not answered
 
 
+@attrs.define(eq=False)
 class Timeouts:
     """Judges one connection's times, and has ``waiter`` called when something may be late.
 
-    A time is compared by the very sum that it is scheduled for: a difference that is rounded otherwise would
-    have it judged again at this instant, for ever.
+    Any traffic counts as life, so only a peer that was silent for ``ping_interval`` is asked, and only once
+    until it has said something. A time is compared by the very sum that it is scheduled for: a difference
+    that is rounded otherwise would have it judged again at this instant, for ever.
     """
 
-    __slots__ = (
-        "_at",
-        "_blocked_since",
-        "_closing_since",
-        "_deadline",
-        "_deadlines",
-        "_keepalive",
-        "_settings",
-        "_waiter",
-        "message_since",
-        "peer_is_gone",
-    )
-
-    def __init__(
-        self, settings: Settings, keepalive: Keepalive, deadlines: Deadlines, waiter: Waiter
-    ) -> None:
-        self.message_since: float | None = None  # a message has begun
-        self.peer_is_gone = False
-        self._blocked_since: float | None = None  # the transport has taken nothing
-        self._closing_since: float | None = None  # our Close was queued, or the last wait has begun
-        self._settings = settings
-        self._keepalive = keepalive
-        self._deadlines = deadlines
-        self._waiter: Waiter | None = waiter
-        self._deadline: Deadline | None = None
-        self._at = inf
+    _settings: Settings
+    _deadlines: Deadlines
+    _waiter: Waiter | None
+    message_since: float | None = attrs.field(default=None, init=False)  # a message has begun
+    peer_is_gone: bool = attrs.field(default=False, init=False)
+    _asked_at: float | None = attrs.field(default=None, init=False)  # the peer has said nothing since
+    _blocked_since: float | None = attrs.field(default=None, init=False)  # the transport has taken nothing
+    # Our Close was queued, or the last wait has begun.
+    _closing_since: float | None = attrs.field(default=None, init=False)
+    _deadline: Deadline | None = attrs.field(default=None, init=False)
+    _at: float = attrs.field(default=inf, init=False)
 
     # -- what has begun ----------------------------------------------------------------------
 
@@ -98,10 +84,11 @@ class Timeouts:
         return Late.CLOSE if late_peer is Late.PING and self.peer_is_gone else late_peer
 
     def _judge_silence(self, last_seen: float, now: float) -> Late:
-        verdict = self._keepalive.judge(last_seen, now)
-        if verdict is Verdict.ASK:
-            return Late.PING
-        return Late.PEER if verdict is Verdict.DEAD else Late.NOTHING
+        if self._asked_at is None or last_seen >= self._asked_at:
+            is_silent = now >= _end(last_seen, self._settings.ping_interval)
+            self._asked_at = now if is_silent else None
+            return Late.PING if is_silent else Late.NOTHING
+        return Late.PEER if now >= _end(self._asked_at, self._settings.ping_timeout) else Late.NOTHING
 
     # -- the deadline ------------------------------------------------------------------------
 
@@ -114,11 +101,19 @@ class Timeouts:
         write = _end(self._blocked_since, settings.send_timeout)
         if since is not None and settings.close_timeout is not None:
             return min(write, since + settings.close_timeout)
-        alive = self._keepalive.next_check(last_seen, now)
+        alive = self._next_look(last_seen, now)
         # A message that begins has no deadline of its own: it is found late at the next check after that.
         begun = now if self.message_since is None else self.message_since
         message = inf if since is not None else _end(begun, settings.message_timeout)
         return min(write, message, alive)
+
+    def _next_look(self, last_seen: float, now: float) -> float:
+        """When to look whether the peer is silent, or has answered."""
+        interval = self._settings.ping_interval
+        if self._asked_at is None:
+            return _end(last_seen, interval)
+        given_up = _end(self._asked_at, self._settings.ping_timeout)
+        return min(_end(now, interval), given_up if given_up > now else inf)
 
     def at(self, when: float) -> None:
         """Have the waiter called at ``when``; a deadline that was set for later is taken back."""

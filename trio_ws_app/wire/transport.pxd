@@ -1,7 +1,7 @@
 from trio_ws_app.primitives cimport receive, reset, send, shutdown
 
-cdef Py_ssize_t _BLOCKED
-cdef Py_ssize_t _LOST
+cdef Py_ssize_t BLOCKED
+cdef Py_ssize_t LOST
 
 cdef class Transport:
     cdef public object endpoint

@@ -17,8 +17,6 @@ from ..primitives import BLOCKED, LOST, receive, reset, send, shutdown
 _WOULD_BLOCK = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 _END = select.EPOLLRDHUP
-_BLOCKED = BLOCKED
-_LOST = LOST
 _TCP = (socket.AF_INET, socket.AF_INET6)
 
 
@@ -138,9 +136,9 @@ class SocketTransport(Transport):
         try:
             return int(self._tls.recv_into(buffer, size))
         except _WOULD_BLOCK:
-            return _BLOCKED
+            return BLOCKED
         except (OSError, ValueError):  # ValueError: it was detached by a close
-            return _LOST
+            return LOST
 
     def send(self, data: bytes | memoryview) -> int:
         if self._tls is None:
@@ -148,17 +146,17 @@ class SocketTransport(Transport):
         try:
             return int(self._tls.send(data))
         except _WOULD_BLOCK:
-            return _BLOCKED
+            return BLOCKED
         except (OSError, ValueError):
-            return _LOST
+            return LOST
 
     def send_vectored(self, parts: Sequence[bytes | memoryview]) -> int:
         try:
             return os.writev(self._fd, parts)
         except BlockingIOError:
-            return _BLOCKED
+            return BLOCKED
         except OSError:
-            return _LOST
+            return LOST
 
     def pending(self) -> int:
         return 0 if self._tls is None else self._tls.pending()

@@ -1,22 +1,29 @@
-"""Snapshots of a running server: over its control socket, or over HTTP with its token."""
+"""Snapshots of a running server, over its control socket or over HTTP with its token, and of all workers."""
 
 from __future__ import annotations
 
 import http.client
-import json
+import logging
 import os
 import socket
+from collections.abc import Sequence
 from contextlib import closing
+from functools import partial
 from http import HTTPStatus
 from urllib.parse import urlencode, urlsplit
 
+import trio
+
 from ...errors import UsageError
 from ..escaping import escaped
-from .hook import PATH
+from .hook import PATH, Inspector
 from .snapshot import Query, Snapshot, from_json
+
+logger = logging.getLogger("trio_ws_app.metrics")
 
 TIMEOUT = 5.0
 _MAX_SNAPSHOT = 256 * 1024 * 1024
+_COUNTS_ONLY = Query(limit=0)
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -53,7 +60,7 @@ def fetch(where: str, query: Query, token: str | None = None) -> Snapshot:
     if response.status != HTTPStatus.OK:
         raise UsageError(_refused(where, response.status, body))
     try:
-        return from_json(json.loads(body))
+        return from_json(body)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise UsageError(f"{where} answers, but with no snapshot: is it a server of this version?") from None
 
@@ -83,3 +90,25 @@ def _refused(where: str, status: int, body: bytes) -> str:
         return f"the server at {where} does not let itself be inspected: start it with --control-token"
     text = escaped(body.decode(errors="replace").strip()[:200])
     return f"{where} answers with HTTP status {status}: {text}"
+
+
+async def gather(inspector: Inspector, siblings: Sequence[str]) -> list[Snapshot]:
+    """This process's counts and those of its siblings, which answer on these control sockets.
+
+    One that does not answer, because it is starting anew, is left out.
+    """
+    own = inspector.snapshot(_COUNTS_ONLY)
+    found = [] if own is None else [own]
+
+    async def ask(path: str) -> None:
+        try:
+            found.append(
+                await trio.to_thread.run_sync(partial(fetch, path, _COUNTS_ONLY), abandon_on_cancel=True)
+            )
+        except UsageError as problem:
+            logger.debug("a worker is left out: %s", problem)
+
+    async with trio.open_nursery() as nursery:
+        for path in siblings:
+            nursery.start_soon(ask, path)
+    return sorted(found, key=lambda snapshot: snapshot.worker)
