@@ -120,11 +120,6 @@ class RedisConnection:
         self._answered.set()
         expected.on_reply(reply)
 
-    def give_up(self, why: str) -> None:
-        """End the connection; ``run`` returns ``why``."""
-        self._end = self._end or why
-        self._scope.cancel()
-
     async def run(self, on_message: OnMessage, on_dropped: OnDropped) -> str:
         """Carry everything until the connection ends, and return why it did, in one line.
 
@@ -150,7 +145,8 @@ class RedisConnection:
         try:
             await task()
         except (OSError, trio.BrokenResourceError, RedisError, ValueError) as error:
-            self.give_up(reason_of(error))
+            self._end = self._end or reason_of(error)
+            self._scope.cancel()
 
     async def _receive(self) -> bytes:
         data = bytes(await self._stream.receive_some(_RECEIVE_SIZE))
