@@ -85,12 +85,6 @@ local function is_taken(user, value)
   local old = one_that_lingers(user)
   return count(user) > (old and 1 or 0) or old and redis.call('HGET', members, old) ~= value
 end
-local function linger(member)
-  local value = redis.call('HGET', members, member)
-  if not value then return end
-  local user = split(value)
-  if count(user) > 1 then leave(member) else redis.call('HSET', lingering, user, member) end
-end
 if redis.call('EXISTS', users) == 0 then
   for _, value in ipairs(redis.call('HVALS', members)) do
     local user = split(value)
@@ -116,7 +110,13 @@ while i <= #ARGV do
     end
     i = i + 1
   elseif change == '~' then
-    linger(member)
+    local value = redis.call('HGET', members, member)
+    local user = value and split(value)
+    if user and count(user) > 1 then
+      leave(member)
+    elseif user then
+      redis.call('HSET', lingering, user, member)
+    end
   elseif change == '-' then
     leave(member)
   else
