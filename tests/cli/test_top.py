@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -21,7 +22,7 @@ from rich.console import Console
 from running import COMMAND, PATIENCE, command, environment, run, serving
 from websockets.sync.client import connect
 
-from trio_ws_app.cli import top_tasks, top_view
+from trio_ws_app.cli import main, top_tasks, top_view
 from trio_ws_app.cli.top_live import View
 from trio_ws_app.observability.inspection.rows import ConnectionRow
 from trio_ws_app.observability.inspection.snapshot import Query
@@ -93,6 +94,22 @@ def test_mistakes_are_one_line(tmp_path: Path, arguments: list[str], words: str)
     assert (ended.status, ended.output) == (2, "")
     assert len(ended.errors.splitlines()) == 1
     assert words in ended.errors
+
+
+def test_a_directory_that_may_not_be_read_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is in another user's directory is not known."""
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(SystemExit) as caught:
+        main(["top", str(tmp_path), "--once"])
+    assert caught.value.code == 2
+    words = f"cannot look for control sockets in {tmp_path}: Permission denied"
+    assert capsys.readouterr().err == f"trio-ws-app: {words}\n"
 
 
 def test_a_server_that_may_not_be_inspected_says_how() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
@@ -40,7 +38,7 @@ async def handler(connection: ws.Connection) -> None:
 
 def snapshot_of(server: ws.Server, wanted: Query = EVERYTHING) -> Snapshot:
     """A snapshot as it arrives on the other side."""
-    return from_json(json.loads(json.dumps(to_json(take_snapshot(server, "1", wanted, None)))))
+    return from_json(to_json(take_snapshot(server, "1", wanted, None)))
 
 
 def found(node: TaskNode | None, name: str) -> list[TaskNode]:
@@ -115,7 +113,7 @@ async def test_without_the_token_nothing_is_shown() -> None:
     ).status == 401
     answer = await refusal("/inspect", Inspector("7"), "s3cret", authorization="Bearer s3cret")
     assert answer.status == 200
-    assert from_json(json.loads(answer.body)).worker == "7"
+    assert from_json(answer.body).worker == "7"
 
 
 async def test_a_bad_question_is_answered_with_what_would_be_right() -> None:
@@ -233,4 +231,4 @@ async def test_a_snapshot_shows_the_broker() -> None:
         inspector.watch(memory.server, lambda: BrokerState("redis://h:1", "away"))
         answer = inspector.hook(None)(ws.Request("GET", "/inspect"))
         assert answer is not None
-        assert from_json(json.loads(answer.body)).broker == BrokerState("redis://h:1", "away")
+        assert from_json(answer.body).broker == BrokerState("redis://h:1", "away")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from ..auth.keys import Keys
 from ..auth.tokens import MAX_TOKEN_SIZE, TokenRefused, Verifier
 from .codes import DisconnectCode, ErrorCode, Refuse
-from .people import User
+from .interface import Grant, User
 
 
 class Tokens:
@@ -79,17 +79,6 @@ class Tokens:
         except TokenRefused as refusal:
             code = ErrorCode.TOKEN_EXPIRED if refusal.expired else DisconnectCode.INVALID_TOKEN
             raise Refuse(code) from None
-
-
-class Grant:
-    """What a token for a subscription says besides whose it is."""
-
-    __slots__ = ("claims", "expires_at", "info")
-
-    def __init__(self, info: object, expires_at: float | None, claims: Mapping[str, object]) -> None:
-        self.info = info
-        self.expires_at = expires_at
-        self.claims = claims
 
 
 def _text(claims: Mapping[str, object], name: str) -> str:

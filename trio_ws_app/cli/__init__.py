@@ -1,7 +1,7 @@
 """The command line: ``trio-ws-app serve``, ``connect``, and what goes with them.
 
-The module of a command has its options alone, and imports what it does when it is called: the help, a
-mistake and the other commands need not wait for that.
+The module of a command has its options, and imports what the command needs besides when it is called: the
+help, a mistake and the other commands need not wait for that.
 """
 
 from __future__ import annotations
@@ -46,8 +46,5 @@ def main() -> None:
     """A WebSocket application server for Trio: one connection is one nursery."""
 
 
-main.add_command(serve_command)
-main.add_command(connect_command)
-main.add_command(top_command)
-main.add_command(publish_command)
-main.add_command(token_command)
+for command in (serve_command, connect_command, top_command, publish_command, token_command):
+    main.add_command(command)

@@ -100,7 +100,6 @@ class Session:
     conversation: Conversation
     keep_on: bool
     terminal: Terminal | None
-    _everything: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
     _open: trio.CancelScope | None = attrs.field(default=None, init=False)
     _last_words: str = attrs.field(default="", init=False)
     _status: int = attrs.field(default=0, init=False)
@@ -109,23 +108,23 @@ class Session:
         """Talk to the server until the input, the server or a signal ends it; return the exit status."""
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._handle_signals, signals)
+                nursery.start_soon(self._handle_signals, signals, nursery.cancel_scope)
                 if self.terminal is not None:
                     nursery.start_soon(self.terminal.run)
-                with self._everything, self._showing_notices(nursery):
+                with self._showing_notices(nursery):
                     await self._connect()
                 nursery.cancel_scope.cancel()
         if self._last_words:
-            await self.conversation.display.notice(self._last_words)
+            await self._notice(self._last_words)
         return self._status
 
-    async def _handle_signals(self, signals: AsyncIterator[int]) -> None:
+    async def _handle_signals(self, signals: AsyncIterator[int], everything: trio.CancelScope) -> None:
         """At the first signal close the connection, if there is one; at the second end at once."""
         self._status = _SIGNALLED + await anext(signals)
         if self._open is not None:
             self._open.cancel()
             await anext(signals)
-        self._everything.cancel()
+        everything.cancel()
 
     @contextmanager
     def _showing_notices(self, nursery: trio.Nursery) -> Iterator[None]:
@@ -140,7 +139,7 @@ class Session:
             logger.removeHandler(handler)
 
     async def _notice(self, text: str) -> None:
-        await self.conversation.display.notice(_one_line(text))
+        await self.conversation.display.notice(f"{PROGRAM}: {escaped(' '.join(text.split()))}")
 
     async def _connect(self) -> None:
         try:
@@ -184,12 +183,8 @@ class Session:
         self._end(f"{how}; there was more to send" if unsent else how, 0 if good else FAILED)
 
     def _end(self, text: str, status: int) -> None:
-        self._last_words = _one_line(text)
+        self._last_words = text
         self._status = self._status or status
-
-
-def _one_line(text: str) -> str:
-    return f"{PROGRAM}: {escaped(' '.join(text.split()))}"
 
 
 class _Notices(logging.Handler):

@@ -25,8 +25,8 @@ from .top_view import Rates, connection_table, facts, header, process_table, rat
 
 _HELP = ("s sort", "/ filter", "j k choose", "t tasks")
 _TASK_HELP = ("j k scroll", "i internals", "t back")
-_KEYS = {"\x1b[A": "k", "\x1b[B": "j", "\x1bOA": "k", "\x1bOB": "j"}
-_STEPS = {"j": 1, "k": -1, "\x1b[6~": 10, "\x1b[5~": -10}  # Page Down, Page Up
+_DOWN, _UP = ("j", "\x1b[B", "\x1bOB"), ("k", "\x1b[A", "\x1bOA")
+_STEPS = dict.fromkeys(_DOWN, 1) | dict.fromkeys(_UP, -1) | {"\x1b[6~": 10, "\x1b[5~": -10}  # and by pages
 _LEAST_TIME = 0.5  # seconds between two snapshots that rates are computed from
 _SEQUENCE = re.compile("\x1b[\\[O][0-9;]*[A-Za-z~]|.", re.DOTALL)  # an arrow is one key
 
@@ -93,7 +93,6 @@ class View:
         if self.typing:
             self._type(key)
             return True
-        key = _KEYS.get(key, key)
         if key == "s":
             sorts = list(SORTS)
             self.query = attrs.evolve(self.query, sort=sorts[(sorts.index(self.query.sort) + 1) % len(sorts)])
@@ -128,10 +127,8 @@ class View:
         return Group(*[*top, *middle, *filling][: max(0, console.height - 1)], self._status(console.width))
 
     def _processes(self, console: Console) -> list[Text]:
-        most = max(1, console.height // 4 - 1)
-        shown = self.snapshots if len(self.snapshots) <= most + 1 else self.snapshots[:most]
-        lines = _lines(console, process_table(shown, self.speeds))
-        return [*lines, *_more(len(self.snapshots) - len(shown))]
+        lines = _lines(console, process_table(self.snapshots, self.speeds))
+        return _cut(lines, max(3, console.height // 4 + 1))
 
     def _connections(self, console: Console, room: int) -> list[Text]:
         """The connections, and below them the chosen one's tasks, with what room the others leave to it."""

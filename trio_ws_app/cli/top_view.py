@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 
 import attrs
 from rich.console import Console, Group, RenderableType
@@ -51,15 +53,10 @@ def _rates(before: object, now: object, seconds: float) -> Rates:
 
 def quantile(values: Distribution, share: float) -> float | None:
     """The bound below which this share of the values lies, or None without values."""
-    wanted = share * sum(values.counts)
-    if not wanted:
+    below = list(accumulate(values.counts))
+    if not below[-1]:
         return None
-    below = 0
-    for bound, count in zip((*values.bounds, float("inf")), values.counts, strict=True):
-        below += count
-        if below >= wanted:
-            return bound
-    return None
+    return (*values.bounds, float("inf"))[bisect_left(below, share * below[-1])]
 
 
 def header(snapshots: Sequence[Snapshot]) -> Text:

@@ -18,7 +18,6 @@ from .escaping import escaped
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _PLAIN = re.compile(r"[\w.:/\[\]?&=*%+~@,-]+")
 _CONNECTION = re.compile(r"[0-9a-f]{4}-[0-9]+")  # the name of the task that runs the handler
-_INDENT = "  "
 
 
 class TextFormatter(logging.Formatter):
@@ -30,7 +29,9 @@ class TextFormatter(logging.Formatter):
         line = f"{fields.pop('time')} {fields.pop('level')} {fields.pop('logger')} {message}"
         error = fields.pop("error", None)
         line += "".join(f" {name}={_plain(value)}" for name, value in fields.items())
-        return line if error is None else f"{line}\n{_block(str(error))}"
+        below = [] if error is None else str(error).split("\n")
+        # They are indented, so that none of them can be taken for a record.
+        return "\n  ".join([line, *map(escaped, below)])
 
 
 class JsonFormatter(logging.Formatter):
@@ -71,11 +72,6 @@ def fields_of(record: logging.LogRecord) -> dict[str, object]:
     if record.exc_info:
         fields["error"] = logging.Formatter().formatException(record.exc_info)
     return fields
-
-
-def _block(text: str) -> str:
-    """Lines below a record's own: indented, so that none of them can be taken for a record."""
-    return "\n".join(_INDENT + escaped(line) for line in text.split("\n"))
 
 
 def _plain(value: object) -> str:

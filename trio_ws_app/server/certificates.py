@@ -82,14 +82,12 @@ class Certificates:
 
     # -- for each client ---------------------------------------------------------------------
 
-    def _choose(self, secured: ssl.SSLSocket | ssl.SSLObject, name: str | None, _context: object) -> None:
-        note_server_name(secured, name, _context)
-        secured.context = self._context_for(name)
-
-    def _context_for(self, name: str | None) -> ssl.SSLContext:
+    def _choose(self, secured: ssl.SSLSocket | ssl.SSLObject, name: str | None, context: object) -> None:
+        note_server_name(secured, name, context)
         wanted = (name or "").lower()
         _, _, domain = wanted.partition(".")
-        return self._contexts.get(wanted) or self._contexts.get(f"*.{domain}") or self._contexts[""]
+        contexts = self._contexts
+        secured.context = contexts.get(wanted) or contexts.get(f"*.{domain}") or contexts[""]
 
     # -- reading -----------------------------------------------------------------------------
 

@@ -7,16 +7,20 @@ from contextlib import suppress
 
 import attrs
 import trio
-from trio.lowlevel import ParkingLot, enable_ki_protection
+from trio.lowlevel import enable_ki_protection
 
 from ..callbacks import await_interruptible, call_interruptible
 from ..errors import CloseCode
+from ..protocol.deflate import PerMessageDeflate
+from ..request import Request
 from ..wire.connection import WireConnection
 from ..wire.deadlines import Deadline
 from .access_log import log_closed
 from .containment import close_code_for, is_cancelled
 from .core import Core
 from .limits import Host, Users
+from .options import Handler
+from .pending_handshake import PendingHandshake
 from .tracing import containing_tracing
 
 
@@ -38,49 +42,61 @@ class _AgeLimit:
 class Connections:
     """Runs the handlers; ``live`` are the connections whose handler has not ended."""
 
-    def __init__(self, core: Core, users: Users) -> None:
-        options = core.options
+    def __init__(self, core: Core) -> None:
         self.live: dict[WireConnection, None] = {}
         self.open: dict[WireConnection, Deadline | None] = {}  # those in the closing handshake too
-        self._max_age = options.settings.max_connection_age
-        self._handler = options.handler
-        self._cancel_on_disconnect = options.cancel_on_disconnect
-        self._tracing = options.tracing
+        self.users = Users(core.options.settings.max_connections_per_user)
         self._core = core
-        self._users = users
-        self._until_none = ParkingLot()
+        self._options = core.options
 
-    def start(self, connection: WireConnection, host: Host) -> None:
-        """Serve ``connection``, for which a place was taken, with a copy of the current context."""
-        self.begin(connection, host)
-        self._core.nursery.start_soon(self._serve, connection, host, name=connection.id)
+    def accept(self, handshake: PendingHandshake, request: Request) -> WireConnection:
+        """Answer with 101, and serve the connection if there is a handler, in a copy of the current context.
 
-    def begin(self, connection: WireConnection, _host: Host) -> None:
-        """The caller serves ``connection``, for which a place was taken, and then calls ``conclude``."""
+        If not, the caller serves it and then calls ``conclude``. Raises what ``handshake.accept`` raises.
+        """
+        options, host = self._options, handshake.client.group
+        accepted = handshake.accept(request)
+        request.headers.pack()
+        deflate = accepted.deflate
+        kind = WireConnection if options.tracing is None else options.tracing.connection_type
+        connection = kind(
+            self._core.engine,
+            handshake.transport,
+            options.settings,
+            request,
+            handshake.client.remote,
+            accepted.subprotocol,
+            None if deflate is None else PerMessageDeflate(deflate, options.settings.max_message_size),
+        )
+        handshake.transport.endpoint = connection
+        self._begin(connection)
+        if options.handler is not None:
+            self._core.nursery.start_soon(self._serve, connection, host, options.handler, name=connection.id)
+        connection.sender.write_handshake(accepted.response)
+        if trailing := handshake.trailing:
+            connection.feed(bytearray(trailing), len(trailing))
+        return connection
+
+    def _begin(self, connection: WireConnection) -> None:
         self._core.counters.accepted += 1
         self.open[connection] = None
         self.live[connection] = None
-        if self._max_age is not None:
-            end = self._core.engine.now() + self._max_age * random.uniform(0.9, 1.1)
+        most = self._options.settings.max_connection_age
+        if most is not None:
+            end = self._core.engine.now() + most * random.uniform(0.9, 1.1)
             self.open[connection] = self._core.engine.deadlines.at(end, _AgeLimit(connection))
 
-    async def wait_none(self) -> None:
-        """Wait until there are no connections."""
-        while self.open:
-            await self._until_none.park()
-
     @enable_ki_protection
-    async def _serve(self, connection: WireConnection, host: Host) -> None:
+    async def _serve(self, connection: WireConnection, host: Host, handler: Handler) -> None:
         code: int | None = CloseCode.NORMAL
         try:
             # A cancellation ends here: the nursery would describe, collect and sort what every handler of the
             # server raises at once, with all its frames.
-            assert self._handler is not None
-            if self._cancel_on_disconnect:
+            if self._options.cancel_on_disconnect:
                 with trio.CancelScope() as scope, connection.cancel_when_gone(scope):
-                    await await_interruptible(self._handler(connection))
+                    await await_interruptible(handler(connection))
             else:
-                await await_interruptible(self._handler(connection))
+                await await_interruptible(handler(connection))
         except BaseException as error:
             code = self.close_code(error, connection)
         finally:
@@ -97,9 +113,9 @@ class Connections:
 
     def close_code(self, error: BaseException, connection: WireConnection) -> int | None:
         """The code to close with after the handler has raised ``error``, or None if it was cancelled."""
-        if self._tracing is not None:
+        if self._options.tracing is not None:
             with containing_tracing():
-                call_interruptible(self._tracing.failed, connection, error)
+                call_interruptible(self._options.tracing.failed, connection, error)
         if is_cancelled(error):
             return None
         if self._core.stop.ended_by(error):
@@ -108,9 +124,9 @@ class Connections:
 
     def _handler_has_ended(self, connection: WireConnection) -> None:
         del self.live[connection]
-        if self._tracing is not None:
+        if self._options.tracing is not None:
             with containing_tracing():
-                call_interruptible(self._tracing.ended, connection)
+                call_interruptible(self._options.tracing.ended, connection)
         if connection.closing.gone_at >= 0:
             gone_for = connection.engine.now() - connection.closing.gone_at
             self._core.counters.cancel_latency.observe(gone_for)
@@ -120,10 +136,10 @@ class Connections:
             connection.abort("the server ended")
         self._core.counters.add(connection)
         self._core.places.release(host)
-        self._users.leave(connection.request)
+        self.users.leave(connection.request)
         connection.engine.deadlines.cancel(self.open.pop(connection))
         if not self.open:
-            self._until_none.unpark_all()
+            self._core.until_none.unpark_all()
         log_closed(connection)
 
     async def _close(self, connection: WireConnection, code: int) -> None:

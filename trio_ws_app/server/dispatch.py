@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextvars import copy_context
 from functools import partial
 
 from trio.lowlevel import enable_ki_protection
 
 from ..callbacks import call_interruptible
-from ..protocol.deflate import PerMessageDeflate
-from ..protocol.handshake import upgrade_problem
-from ..protocol.plain_http import asks_for_websocket, http_problem
-from ..protocol.refusal import Refusal
+from ..protocol.handshake import asks_for_websocket, http_problem, upgrade_problem
+from ..protocol.request_reader import Refusal
 from ..request import Request, Response
-from ..wire.connection import WireConnection
 from .access_log import RefusedOrigins
-from .asgi_websockets import AsgiWebSockets
+from .asgi_tasks import AsgiWebSockets, Exchanges
 from .connections import Connections
 from .core import Core
-from .exchanges import Exchanges
 from .hooks import Hooks
-from .limits import Host, Users
 from .pending_handshake import PendingHandshake
 from .tracing import containing_tracing
 
@@ -41,17 +35,11 @@ class Dispatcher:
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._options = options = core.options
-        self._settings = options.settings
-        self._users = Users(self._settings.max_connections_per_user)
-        self.connections = Connections(core, self._users)
+        self._options = core.options
+        self.connections = Connections(core)
         self.exchanges = Exchanges(core)
-        self._asgi_websockets = (
-            AsgiWebSockets(core, self.connections, self._accept) if options.handler is None else None
-        )
+        self._asgi_websockets = AsgiWebSockets(core, self.connections)
         self._hooks = Hooks(core)
-        self._tracing = options.tracing
-        self._connection_type = WireConnection if self._tracing is None else self._tracing.connection_type
         self._refused_origins = RefusedOrigins()
         self._context = copy_context()
 
@@ -61,9 +49,9 @@ class Dispatcher:
         self._context.copy().run(self._decide, handshake, request)
 
     def _decide(self, handshake: PendingHandshake, request: Request) -> None:
-        if self._tracing is not None:
+        if self._options.tracing is not None:
             with containing_tracing():
-                handshake.trace = call_interruptible(self._tracing.begin, request)
+                handshake.trace = call_interruptible(self._options.tracing.begin, request)
         if self._options.http is not None and not asks_for_websocket(handshake.head):
             exchange = partial(self._exchange, handshake, request)
             self._hooks.ask(iter(self._options.http_hooks), handshake, request, exchange)
@@ -72,7 +60,7 @@ class Dispatcher:
         if check is not None:
             handshake.refuse(self._answer_to_check(request.path, handshake), check)
             return
-        problem = upgrade_problem(handshake.head, self._settings)
+        problem = upgrade_problem(handshake.head, self._options.settings)
         if problem is None:
             handshake.has_place = self._core.places.take(handshake.client.group)
         upgrade = partial(self._upgrade, handshake, request, problem)
@@ -88,26 +76,21 @@ class Dispatcher:
     # -- plain HTTP --------------------------------------------------------------------------
 
     def _exchange(self, handshake: PendingHandshake, request: Request) -> None:
-        """Have the application of HTTP answer; health checks are answered here if it has none."""
-        problem = http_problem(handshake.head, self._settings)
+        """Have the application of HTTP answer; health checks get their answer here, whatever it says."""
+        problem = http_problem(handshake.head, self._options.settings)
+        check = _CHECKS.get(request.path)
+        fallback = None if check is None else partial(self._answer_to_check, request.path, handshake)
+        draining = self._core.stop.requested.is_set()
         if problem is not None:
             handshake.refuse(problem.response, problem.reason)
-        elif self._core.stop.requested.is_set():
-            self._refuse_http(handshake, request.path, DRAINING, "draining")
-        elif not self._core.places.take(handshake.client.group):
-            self._refuse_http(handshake, request.path, FULL, "full")
-        else:
-            is_check = request.path in _CHECKS
-            fallback = partial(self._answer_to_check, request.path, handshake) if is_check else None
+        elif not draining and self._core.places.take(handshake.client.group):
             self.exchanges.start(handshake, request, fallback)
-
-    def _refuse_http(self, handshake: PendingHandshake, path: str, response: Response, reason: str) -> None:
-        """The application is not asked; health checks get their answers all the same."""
-        check = _CHECKS.get(path)
-        if check is None:
-            handshake.refuse(response, reason)
+        elif check is not None:
+            handshake.refuse(self._answer_to_check(request.path, handshake), check)
+        elif draining:
+            handshake.refuse(DRAINING, "draining")
         else:
-            handshake.refuse(self._answer_to_check(path, handshake), check)
+            handshake.refuse(FULL, "full")
 
     # -- the upgrade -------------------------------------------------------------------------
 
@@ -121,45 +104,19 @@ class Dispatcher:
             handshake.refuse(DRAINING, "draining")
         elif not handshake.has_place:
             handshake.refuse(FULL, "full")
-        elif self._asgi_websockets is not None:
+        elif self._options.handler is None:
             self._asgi_websockets.start(handshake, request)
         else:
             self._connect(handshake, request)
 
     def _connect(self, handshake: PendingHandshake, request: Request) -> None:
         try:
-            if self._users.enter(request):  # the user's id, and its hash, are code of the application
-                self._accept(handshake, request, self.connections.start)
+            if self.connections.users.enter(request):  # the user's id and its hash are the application's code
+                self.connections.accept(handshake, request)
             else:
                 handshake.refuse(TOO_MANY, "too many connections of this user")
         except BaseException as error:
             if not handshake.is_undecided:
                 raise  # it is the connection's already
-            self._users.leave(request)
+            self.connections.users.leave(request)
             self._hooks.failed("process_request", handshake, error)
-
-    def _accept(
-        self,
-        handshake: PendingHandshake,
-        request: Request,
-        start: Callable[[WireConnection, Host], None],
-    ) -> WireConnection:
-        """Answer with 101, and ``start`` the connection. Raises what ``handshake.accept`` raises."""
-        accepted = handshake.accept(request)
-        request.headers.pack()
-        deflate = accepted.deflate
-        connection = self._connection_type(
-            self._core.engine,
-            handshake.transport,
-            self._settings,
-            request,
-            handshake.client.remote,
-            accepted.subprotocol,
-            None if deflate is None else PerMessageDeflate(deflate, self._settings.max_message_size),
-        )
-        handshake.transport.endpoint = connection
-        start(connection, handshake.client.group)
-        connection.sender.write_handshake(accepted.response)
-        if trailing := handshake.trailing:
-            connection.feed(bytearray(trailing), len(trailing))
-        return connection

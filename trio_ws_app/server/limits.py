@@ -1,13 +1,24 @@
-"""How many connections there may be, in all, of an address and of a user, and how fast they may come."""
+"""What clients may take: handshakes a second, connections, and the memory of all that waits together."""
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
+from math import inf
+
+import trio
 
 from ..request import Request
 from ..settings import Settings
+from ..wire.connection import WireConnection
 from ..wire.rates import Bucket
+from .statistics import Counters
+
+logger = logging.getLogger("trio_ws_app.server")
+
+_INTERVAL = 0.1  # seconds between two looks at ``max_memory``; between them each connection's own bounds hold
+_LOG_INTERVAL = 60.0  # seconds between two lines about it
 
 Host = str | None  # an IP address or an IPv6 network; None for what is not counted, such as a Unix socket
 
@@ -94,3 +105,38 @@ class Users:
             self._count[user] -= 1
             if not self._count[user]:
                 del self._count[user]
+
+
+async def keep_within(most: int, connections: Iterable[WireConnection], counters: Counters) -> None:
+    """End the connections with most that waits, whenever there is more than ``most`` bytes of it together.
+
+    Each gets 1013, if it reads at all. Never returns.
+    """
+    logged = -inf
+    while True:
+        await trio.sleep(_INTERVAL)
+        waiting = {
+            connection: connection.waiting for connection in connections if not connection.closing.ended
+        }
+        ended = _relieve(most, waiting)
+        counters.relieved += ended
+        if ended and trio.current_time() >= logged + _LOG_INTERVAL:
+            logged = trio.current_time()
+            logger.warning(
+                "more than max_memory, %d bytes, waited: the connections with most end (%d now)", most, ended
+            )
+
+
+def _relieve(most: int, waiting: dict[WireConnection, int]) -> int:
+    """End the greediest until what is left is within ``most``; how many."""
+    total = sum(waiting.values())
+    if total <= most:
+        return 0
+    ended = 0
+    for connection in sorted(waiting, key=waiting.__getitem__, reverse=True):
+        connection.relieve()
+        total -= waiting[connection]
+        ended += 1
+        if total <= most:
+            break
+    return ended

@@ -9,7 +9,6 @@ from enum import Enum, auto
 from math import inf
 
 import attrs
-from trio.lowlevel import ParkingLot
 
 from ..callbacks import call_interruptible
 from ..request import Response
@@ -153,7 +152,6 @@ class PendingClients:
         self._settings = settings
         self._by_host: dict[Host, Group] = {}
         self._count = 0
-        self._until_none = ParkingLot()
         descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._most: float = inf if settings.max_connections is None else settings.max_connections
         if descriptors != resource.RLIM_INFINITY:
@@ -182,12 +180,7 @@ class PendingClients:
             del self._by_host[host]
         self._count -= 1
         if not self._count:
-            self._until_none.unpark_all()
-
-    async def wait_none(self) -> None:
-        """Wait until there are none."""
-        while self._count:
-            await self._until_none.park()
+            self.core.until_none.unpark_all()
 
     def make_room(self, host: Host) -> bool:
         """Whether one more client at ``host`` may come in, if need be instead of one of another host."""

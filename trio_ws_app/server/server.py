@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 
 import attrs
 import trio
@@ -15,9 +15,8 @@ from ..wire.engine import open_engine
 from .admission import Admission
 from .core import Core
 from .draining import Shutdown, Stop, close_all, name_stubborn_tasks
-from .limits import Places
+from .limits import Places, keep_within
 from .listeners import Entrance, Listener, close_listeners, detached
-from .memory import keep_within
 from .options import Options
 from .statistics import Statistics
 
@@ -119,7 +118,7 @@ class Server:
     async def _let_in_the_last(self, seconds: float) -> None:
         self._entrance.close()
         with trio.move_on_after(seconds):
-            await self._admission.pending.wait_none()
+            await self._wait_none(self._admission.pending)
 
     def cancel(self) -> None:
         """End at once: cancel every handler, without closing handshakes."""
@@ -133,24 +132,28 @@ class Server:
             await trio.lowlevel.checkpoint_if_cancelled()
             self._admission.drop_idle()
             await close_all(self._connections.live, self._stop.shutdown)
-            await self._connections.wait_none()
-            await self._exchanges.wait_none()
+            await self._wait_none(self._connections.open)
+            await self._wait_none(self._exchanges.live)
             await self._wait_for_handshakes()
         self._admission.refuse_pending()
         nursery.cancel_scope.cancel()
         background.start_soon(name_stubborn_tasks, nursery)
 
+    async def _wait_none(self, those: Sized) -> None:
+        while those:
+            await self._core.until_none.park()
+
     async def _wait_for_handshakes(self) -> None:
         """Those that have begun get their time, others a moment."""
         with trio.move_on_after(_SILENT):
-            await self._admission.pending.wait_none()
+            await self._wait_none(self._admission.pending)
         self._admission.drop_silent()
-        await self._admission.pending.wait_none()
+        await self._wait_none(self._admission.pending)
 
     async def wait_for_last_answers(self) -> None:
         """Let clients take the answers that they were given at the end."""
         with trio.move_on_after(_LINGER):
-            await self._admission.pending.wait_none()
+            await self._wait_none(self._admission.pending)
 
 
 def _tcp_port(sockets: Sequence[socket.socket]) -> int | None:

@@ -6,7 +6,7 @@ import inspect
 import linecache
 import os
 import sys
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterator, Set
 from types import FrameType
 
 import attrs
@@ -28,7 +28,9 @@ _DOING = {  # by the method of a connection that a task waits in
     "wait_ended": "waits for the end",
     "wait_closed": "waits for the end",
 }
-_SCAFFOLDING = (_TRIO, os.path.dirname(inspect.__file__) + os.sep + "contextlib.py")
+_SCAFFOLDING = (_TRIO, _LIBRARY + "contextlib.py")
+
+Frame = tuple[FrameType, int]  # and the line in it
 
 
 @attrs.frozen
@@ -64,8 +66,8 @@ def task_tree(task: Task, hidden: Set[str] = frozenset()) -> TaskNode:
     children = [child for nursery in task.child_nurseries for child in nursery.child_tasks]
     shown = sorted((child for child in children if child.name not in hidden), key=lambda child: child.name)
     below = [task_tree(child, hidden) for child in shown]
-    frames = _shown_frames(task)
-    return TaskNode(task.name, _waiting_place(frames), below, _doing(frames), internal=not _users(frames))
+    frames = _frames(task)
+    return TaskNode(task.name, waiting_place(task), below, _doing(frames), internal=not _users(frames))
 
 
 def waiting_place(task: Task) -> Place | None:
@@ -73,19 +75,12 @@ def waiting_place(task: Task) -> Place | None:
 
     For a task of the server itself, the innermost line that is not Trio's.
     """
-    return _waiting_place(_shown_frames(task))
-
-
-def _waiting_place(frames: list[tuple[FrameType, int]]) -> Place | None:
+    frames = _frames(task)
     chosen = _users(frames) or frames
     return _place(*chosen[-1]) if chosen else None
 
 
-def _shown_frames(task: Task) -> list[tuple[FrameType, int]]:
-    return [frame for frame in _frames(task) if not frame[0].f_code.co_filename.startswith(_SCAFFOLDING)]
-
-
-def _doing(frames: list[tuple[FrameType, int]]) -> str:
+def _doing(frames: list[Frame]) -> str:
     """What a task waits for in a method of a connection; "" for anything else."""
     if not frames or frames[-1][0].f_code.co_filename != _CONNECTION:
         return ""
@@ -102,13 +97,9 @@ def users_places(task: Task) -> Iterator[Place]:
             yield from users_places(child)
 
 
-def _users(frames: Iterable[tuple[FrameType, int]]) -> list[tuple[FrameType, int]]:
-    """Those of the frames that are neither Trio's nor ours."""
-    return [
-        frame
-        for frame in frames
-        if not (name := frame[0].f_code.co_filename).startswith(_SCAFFOLDING) and _is_users(name)
-    ]
+def _users(frames: list[Frame]) -> list[Frame]:
+    """Those of the frames that are not ours."""
+    return [frame for frame in frames if _is_users(frame[0].f_code.co_filename)]
 
 
 def running_place(thread: int) -> Place | None:
@@ -125,14 +116,18 @@ def _is_users(file: str) -> bool:
     return not file.startswith(_OURS) or file.startswith(_APPS)
 
 
-def _frames(task: Task) -> Iterator[tuple[FrameType, int]]:
-    """Frames from the outermost to the innermost; none for the task that is running this."""
+def _frames(task: Task) -> list[Frame]:
+    """From the outermost to the innermost, without Trio's; none for the task that is running this."""
     try:
         if task is trio.lowlevel.current_task():
-            return iter(())
+            return []
     except RuntimeError:
         pass  # called from outside Trio
-    return task.iter_await_frames()
+    return [
+        frame
+        for frame in task.iter_await_frames()
+        if not frame[0].f_code.co_filename.startswith(_SCAFFOLDING)
+    ]
 
 
 def _place(frame: FrameType, line: int) -> Place:

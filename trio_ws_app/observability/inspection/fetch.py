@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import json
 import logging
 import os
 import socket
@@ -61,7 +60,7 @@ def fetch(where: str, query: Query, token: str | None = None) -> Snapshot:
     if response.status != HTTPStatus.OK:
         raise UsageError(_refused(where, response.status, body))
     try:
-        return from_json(json.loads(body))
+        return from_json(body)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise UsageError(f"{where} answers, but with no snapshot: is it a server of this version?") from None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-import json
 from collections.abc import Callable
 
 import trio
@@ -55,11 +54,13 @@ class Inspector:
 
     def hook(self, token: str | None) -> Callable[[Request], Response | None]:
         """A ``process_request`` hook; a token has to be sent as ``Authorization: Bearer TOKEN``."""
+        needed = f"Bearer {token}".encode()
 
         def answer(request: Request) -> Response | None:
             if request.path != PATH or request.method != "GET":
                 return None
-            if token is not None and not _has_token(request, token):
+            given = request.headers.get("authorization", "").encode()
+            if token is not None and not hmac.compare_digest(given, needed):
                 return _UNAUTHORIZED
             return self._answer(request)
 
@@ -72,8 +73,8 @@ class Inspector:
             return Response(400, f"{problem}\n")
         if snapshot is None:
             return _STARTING
-        body = json.dumps(to_json(snapshot))
-        return Response(200, body, {"Content-Type": "application/json", "Cache-Control": "no-store"})
+        headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+        return Response(200, to_json(snapshot), headers)
 
 
 def parse_query(request: Request) -> Query:
@@ -91,8 +92,3 @@ def parse_query(request: Request) -> Query:
         limit=int(limit) if limit else None,
         tasks=fields.get("tasks", "0") == "1",
     )
-
-
-def _has_token(request: Request, token: str) -> bool:
-    given = request.headers.get("authorization", "")
-    return hmac.compare_digest(given.encode(), f"Bearer {token}".encode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import reprlib
 from collections.abc import Mapping
@@ -135,13 +136,14 @@ def _row(connection: WireConnection, now: float) -> ConnectionRow:
     )
 
 
-def to_json(snapshot: Snapshot) -> dict[str, Any]:
-    """The snapshot as plain dicts, lists and numbers."""
-    return attrs.asdict(snapshot)
+def to_json(snapshot: Snapshot) -> str:
+    """The snapshot as an object of JSON, on one line."""
+    return json.dumps(attrs.asdict(snapshot))
 
 
-def from_json(data: Mapping[str, Any]) -> Snapshot:
-    """The snapshot again. Raises KeyError or TypeError for what is none."""
+def from_json(text: str | bytes) -> Snapshot:
+    """The snapshot again. Raises ValueError, KeyError, TypeError or the like for what is none."""
+    data = json.loads(text)
     statistics = dict(data["statistics"])
     for name in ("ping_latency", "cancel_latency"):
         statistics[name] = _distribution(statistics[name])
@@ -149,7 +151,7 @@ def from_json(data: Mapping[str, Any]) -> Snapshot:
         statistics[name] = {int(code): count for code, count in statistics[name].items()}
     rows = [ConnectionRow(**row) for row in data["connections"]]
     tasks, lag, broker = data["tasks"], data["loop_lag"], data["broker"]
-    fields = dict(data) | {
+    fields = data | {
         "statistics": Statistics(**statistics),
         "loop_lag": None if lag is None else _distribution(lag),
         "connections": rows,

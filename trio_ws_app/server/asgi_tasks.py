@@ -1,22 +1,27 @@
-"""The HTTP requests of a server: a task each, in which the ASGI application runs."""
+"""The ASGI application of a server: a task for each of its HTTP requests, and for each of its WebSockets."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from math import inf
 
-from trio.lowlevel import ParkingLot, enable_ki_protection
+from trio.lowlevel import enable_ki_protection
 
-from ..asgi.application import Scope, http_scope
+from ..asgi.application import Scope, http_scope, websocket_scope
 from ..asgi.exchange import Exchange
 from ..asgi.http_link import HttpLink
+from ..asgi.websocket import WebSocketSession
 from ..callbacks import await_interruptible, leaves
+from ..errors import CloseCode
+from ..protocol.handshake import keeps_alive
 from ..protocol.http_answer import AnswerWriter
-from ..protocol.plain_http import keeps_alive
 from ..request import Request, Response
+from ..wire.connection import WireConnection
 from ..wire.deadlines import FixedTimeout
 from .access_log import log_answered
+from .connections import Connections
 from .containment import BROKEN, STOPPING, is_cancelled, says_client_is_gone
 from .core import Core
 from .limits import Host
@@ -41,8 +46,6 @@ class Exchanges:
         self.live: dict[Exchange, Host] = {}  # the host of each whose task has not ended
         self._handshakes: dict[HttpLink, PendingHandshake] = {}  # of those with a transport
         self._core = core
-        self._application = core.options.http
-        self._until_none = ParkingLot()
 
     def start(
         self, handshake: PendingHandshake, request: Request, fallback: Callable[[], Response] | None
@@ -63,17 +66,13 @@ class Exchanges:
         self._core.engine.woken = True
         self._core.nursery.start_soon(self._serve, exchange, scope, name=f"{request.method} {scope['path']}")
 
-    async def wait_none(self) -> None:
-        """Wait until every task has ended."""
-        while self.live:
-            await self._until_none.park()
-
     @enable_ki_protection
     async def _serve(self, exchange: Exchange, scope: Scope) -> None:
-        assert self._application is not None
+        application = self._core.options.http
+        assert application is not None
         try:
             with exchange.scope:
-                await await_interruptible(self._application(scope, exchange.receive, exchange.send))
+                await await_interruptible(application(scope, exchange.receive, exchange.send))
             if not exchange.answer.complete and not exchange.gone:
                 raise RuntimeError("the application has returned without a whole answer")
         except BaseException as error:
@@ -84,7 +83,7 @@ class Exchanges:
     def _end(self, exchange: Exchange) -> None:
         self._core.places.release(self.live.pop(exchange))
         if not self.live:
-            self._until_none.unpark_all()
+            self._core.until_none.unpark_all()
 
     def _failed(self, error: BaseException, exchange: Exchange) -> None:
         """What the application raises costs its own request (G5); that a client goes is no failure (G6)."""
@@ -123,3 +122,72 @@ class Exchanges:
         self._handshakes.pop(exchange).end_trace(None)
         self._core.counters.aborted += 1
         log_answered(exchange, self.now())
+
+
+class AsgiWebSockets:
+    """Runs the application for handshakes."""
+
+    def __init__(self, core: Core, connections: Connections) -> None:
+        self._core = core
+        self._connections = connections
+
+    def start(self, handshake: PendingHandshake, request: Request) -> None:
+        """Have the application answer a handshake that could be accepted."""
+        self._core.nursery.start_soon(self._serve, handshake, request, name=f"WebSocket {request.path}")
+
+    @enable_ki_protection
+    async def _serve(self, handshake: PendingHandshake, request: Request) -> None:
+        application = self._core.options.http
+        assert application is not None
+        with ExitStack() as until_end:
+            session = self._session(handshake, request, until_end)
+            scope = websocket_scope(request, self._core.options.state, session)
+            code: int | None = CloseCode.NORMAL
+            try:
+                with session.scope:
+                    await await_interruptible(application(scope, session.receive, session.send))
+                if session.connection is None and handshake.is_undecided:
+                    raise RuntimeError("the application has neither accepted nor refused the WebSocket")
+            except BaseException as error:
+                code = self._failed(error, session, handshake, masked(request.target))
+        if session.connection is not None:
+            await self._connections.conclude(session.connection, handshake.client.group, code)
+
+    def _session(
+        self, handshake: PendingHandshake, request: Request, until_end: ExitStack
+    ) -> WebSocketSession:
+        def accept(subprotocol: str | None, headers: Iterable[tuple[str, str]]) -> WireConnection:
+            request.upgrade.subprotocol = subprotocol
+            request.upgrade.headers += headers
+            connection = self._connections.accept(handshake, request)
+            handshake.on_lost = None
+            if self._core.options.cancel_on_disconnect:
+                until_end.enter_context(connection.cancel_when_gone(session.scope))
+            return connection
+
+        def refuse(response: Response) -> None:
+            handshake.on_lost = None
+            handshake.refuse(response, "refused by the application")
+
+        session = WebSocketSession(accept, refuse)
+        handshake.on_lost = session.lose
+        if not handshake.is_undecided:
+            session.lose()
+        return session
+
+    def _failed(
+        self, error: BaseException, session: WebSocketSession, handshake: PendingHandshake, path: str
+    ) -> int | None:
+        """What the application has raised becomes a close code; before it has accepted, an HTTP answer."""
+        if session.connection is not None:
+            return self._connections.close_code(error, session.connection)
+        if self._core.stop.ended_by(error):
+            handshake.refuse(STOPPING, "the application has ended the server")
+        elif is_cancelled(error):
+            handshake.refuse(STOPPING, "draining")
+        elif handshake.is_undecided or not all(map(says_client_is_gone, leaves(error))):
+            where = {"remote": handshake.client.remote, "path": path}
+            text = "%s: the application failed, the WebSocket handshake is answered with 500"
+            logger.error(text, path, exc_info=error, extra=where)
+            handshake.refuse(BROKEN, "the application failed")
+        return None
