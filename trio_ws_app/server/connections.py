@@ -105,7 +105,13 @@ class Connections:
     async def conclude(self, connection: WireConnection, host: Host, code: int | None) -> None:
         """The handler has ended: close with ``code``, None if it was cancelled; give the place back."""
         try:
-            self._handler_has_ended(connection)
+            del self.live[connection]
+            if self._options.tracing is not None:
+                with containing_tracing():
+                    call_interruptible(self._options.tracing.ended, connection)
+            if connection.closing.gone_at >= 0:
+                gone_for = connection.engine.now() - connection.closing.gone_at
+                self._core.counters.cancel_latency.observe(gone_for)
             if code is not None:
                 await self._close(connection, code)
         finally:
@@ -121,15 +127,6 @@ class Connections:
         if self._core.stop.ended_by(error):
             return CloseCode.GOING_AWAY
         return close_code_for(error, connection)
-
-    def _handler_has_ended(self, connection: WireConnection) -> None:
-        del self.live[connection]
-        if self._options.tracing is not None:
-            with containing_tracing():
-                call_interruptible(self._options.tracing.ended, connection)
-        if connection.closing.gone_at >= 0:
-            gone_for = connection.engine.now() - connection.closing.gone_at
-            self._core.counters.cancel_latency.observe(gone_for)
 
     def _has_ended(self, connection: WireConnection, host: Host) -> None:
         if not connection.closing.ended:
