@@ -15,7 +15,7 @@ from trio.lowlevel import enable_ki_protection
 from ..callbacks import interrupt_in, leaves
 from ..wire.stream import StreamTransport
 from ..wire.transport import Endpoint
-from .addresses import socket_client, stream_client, stream_local_address
+from .addresses import socket_client, stream_addresses
 from .admission import Admission
 from .containment import is_cancelled
 from .preamble import Preamble
@@ -99,13 +99,13 @@ class Acceptor:
     @enable_ki_protection
     async def _carry(self, stream: trio.abc.Stream) -> None:
         """Carry the bytes of one stream; what it raises ends it alone (G5)."""
-        client, has_header = self._admission.proxies.connected(stream_client(stream))
+        peer, local = stream_addresses(stream)
+        client, has_header = self._admission.proxies.connected(peer)
         if not self._admission.let_begin(client):
             await _close_forcefully(stream)
             return
         transport = StreamTransport(stream)
         secured = stream if isinstance(stream, trio.SSLStream) else None
-        local = stream_local_address(stream)
         handshake = self._admission.begin(transport, client, secured, local)
         endpoint: Endpoint = handshake
         if secured is None and has_header:
