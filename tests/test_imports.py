@@ -13,13 +13,14 @@ import trio_ws_app
 ROOT = Path(trio_ws_app.__file__).parent
 LAYERS = [
     "errors",
-    "system_error",
     "regular_files",
     "json_codec",
+    "origin",
     "settings",
     "primitives",
     "callbacks",
     "concurrency",
+    "headers",
     "request",
     "connection",
     "patterns",

@@ -36,8 +36,7 @@ class Connection(trio.abc.Channel[Message]):
     method may be called from any task of the connection's nursery; one task at a time may receive.
 
     ``id`` names the connection in logs, ``remote`` is the peer's address as text, ``request`` is the
-    request that opened it, ``subprotocol`` the negotiated one or None, ``latency`` the last measured
-    round trip in seconds or None.
+    request that opened it, ``subprotocol`` the negotiated one or None.
     """
 
     __slots__ = ()

@@ -89,15 +89,14 @@ def _in_turn(consumers: list[Consumer[Item]]) -> Consumer[Item]:
     return give_to_all
 
 
+@attrs.define(eq=False)
 class _Parts(Siblings):
     """The parts of one duplex, and how they have ended so far."""
 
-    __slots__ = ("_has_consumer", "_scope", "error", "exit")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.exit: Exit | None = None
-        self.error: BaseException | None = None
+    exit: Exit | None = None
+    error: BaseException | None = None
+    _has_consumer: bool = False
+    _scope: trio.CancelScope = attrs.field(init=False)
 
     def start(
         self,

@@ -1,4 +1,4 @@
-"""What ends a connection, as values and as the few exceptions that carry them.
+"""What ends a connection, as values and as the few exceptions that carry them; and errors in words.
 
     trio.EndOfChannel ──┐
                         ├── ConnectionClosed     the connection is over (either direction)
@@ -15,6 +15,9 @@ Misuse of a connection by its owner is Trio's own ``BusyResourceError`` and ``Cl
 from __future__ import annotations
 
 import inspect
+import os
+import socket
+import ssl
 from collections.abc import Mapping
 from enum import IntEnum
 
@@ -49,12 +52,7 @@ class CloseCode(IntEnum):
         >>> [code.name for code in CloseCode if code.may_reconnect]
         ['GOING_AWAY', 'ABNORMAL', 'SERVICE_RESTART', 'TRY_AGAIN_LATER']
         """
-        return self in _RECONNECTABLE
-
-
-_RECONNECTABLE = frozenset(
-    {CloseCode.GOING_AWAY, CloseCode.ABNORMAL, CloseCode.SERVICE_RESTART, CloseCode.TRY_AGAIN_LATER}
-)
+        return self in (1001, 1006, 1012, 1013)
 
 
 @attrs.frozen
@@ -135,3 +133,17 @@ def already_receiving() -> trio.BusyResourceError:
 
 class UsageError(Exception):
     """A mistake in how the program was called; its text says what is wrong and what would be right."""
+
+
+def system_error(error: BaseException) -> str:
+    """Why another machine or program could not be reached, in a few words: the innermost reason.
+
+    Trio tries several addresses, and wraps the errors of streams.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        return system_error(error.exceptions[0])
+    if isinstance(error, OSError | trio.BrokenResourceError) and error.__cause__ is not None:
+        return system_error(error.__cause__)
+    if isinstance(error, OSError) and error.errno and not isinstance(error, ssl.SSLError | socket.gaierror):
+        return os.strerror(error.errno)
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from functools import partial
 from types import AsyncGeneratorType
 from typing import TypeVar, cast
 
+import attrs
 import trio
 
 from .callbacks import is_async, refuse_coroutine
@@ -39,13 +40,11 @@ async def consume(channel: Channel[Item], consumer: Consumer[Item]) -> None:
     await consumption(channel, consumer, Siblings())
 
 
+@attrs.define(eq=False)
 class Siblings:
     """What a consumer knows of the other parts of its duplex. One that runs alone has this for itself."""
 
-    __slots__ = ("producing",)
-
-    def __init__(self) -> None:
-        self.producing = False  # a producer has begun; the consumer's first step comes before that
+    producing: bool = False  # a producer has begun; the consumer's first step comes before that
 
 
 def consumption(
@@ -128,7 +127,9 @@ async def produce(channel: Channel[Item], producer: Producer[Item]) -> None:
 async def production(channel: Channel[Item], producer: Producer[Item]) -> Exception | None:
     """As ``produce``; returns what told that the peer is gone, None if the iterable is exhausted."""
     cause: Exception | None = None
-    with trio.CancelScope() as scope, _cancelled_when_gone(channel, scope):
+    scope = trio.CancelScope()
+    gone = channel.cancel_when_gone(scope) if isinstance(channel, Connection) else nullcontext()
+    with scope, gone:  # as soon as the peer is gone, if the channel can tell (G9)
         if isinstance(producer, AsyncIterable):
             cause = await _send_all(channel, producer)
         else:
@@ -139,11 +140,6 @@ async def production(channel: Channel[Item], producer: Producer[Item]) -> Except
         assert isinstance(channel, Connection)
         cause = _known_end(channel)
     return cause
-
-
-def _cancelled_when_gone(channel: object, scope: trio.CancelScope) -> AbstractContextManager[None]:
-    """Within the block, cancel ``scope`` when the peer is gone, if the channel can tell (G9)."""
-    return channel.cancel_when_gone(scope) if isinstance(channel, Connection) else nullcontext()
 
 
 async def _send_all(channel: Channel[Item], messages: AsyncIterable[Item]) -> Exception | None:

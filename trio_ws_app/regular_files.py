@@ -10,12 +10,8 @@ from typing import BinaryIO
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     """The file, open for reading. Raises OSError for a pipe, a device, a socket or a folder, too."""
-    file = open(path, "rb", opener=_open_without_waiting)  # noqa: SIM115  # it is the caller's
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
     if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         return file
     file.close()
     raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
-
-
-def _open_without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)

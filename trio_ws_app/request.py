@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any
@@ -11,85 +11,11 @@ from urllib.parse import parse_qsl, unquote
 
 import attrs
 
+from .headers import Headers as Headers  # others import it from here
+
 _PLAIN_PATH = re.compile(r"/[^%?#]*")
-_PROTOCOL = "sec-websocket-protocol"
-_SECRET_FIELDS = frozenset({"authorization", "cookie", _PROTOCOL})
 _NO_PARAMS: Mapping[str, Any] = MappingProxyType({})
 _TARGET = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*)?([^?#]*)(?:\?([^#]*))?")
-
-
-def _by_name(fields: Iterable[Sequence[str]]) -> dict[str, tuple[str, ...]]:
-    values: dict[str, tuple[str, ...]] = {}
-    for name, value in fields:
-        name = name.lower()
-        values[name] = (*values[name], value) if name in values else (value,)
-    return values
-
-
-class Headers(Mapping[str, str]):
-    """HTTP header fields: names compare without case, repeated fields are joined with ``, ``.
-
-    >>> Headers([("Accept", "text/html"), ("accept", "*/*")])["ACCEPT"]
-    'text/html, */*'
-    """
-
-    __slots__ = ("_by_name", "_text")
-
-    def __init__(self, fields: Iterable[tuple[str, str]] = ()) -> None:
-        self._text: str | None = None
-        self._by_name: dict[str, tuple[str, ...]] | None = _by_name(fields)
-
-    @classmethod
-    def from_text(cls, text: str) -> Headers:
-        """The fields of a head that has been checked: a line ``name: value\\r\\n`` for each."""
-        headers = cls.__new__(cls)
-        headers._text = text
-        headers._by_name = None
-        return headers
-
-    @property
-    def by_name(self) -> Mapping[str, tuple[str, ...]]:
-        """Every value of every field, by its name in lower case."""
-        if self._by_name is None:
-            lines = (self._text or "").split("\r\n")[:-1]
-            self._by_name = _by_name([line.split(": ", 1) for line in lines])
-        return self._by_name
-
-    def raw(self) -> list[tuple[bytes, bytes]]:
-        """The fields as bytes, with names in lower case: in the order in which they came, if they came."""
-        if self._text is None:
-            self.pack()
-        lines = (self._text or "").encode("latin-1").split(b"\r\n")[:-1]
-        return [(name.lower(), value) for name, value in (line.split(b": ", 1) for line in lines)]
-
-    def pack(self) -> None:
-        """Keep the fields as one text until they are asked for: a long-lived connection holds on to them."""
-        if self._text is None:
-            fields = ((name, value) for name, values in self.by_name.items() for value in values)
-            self._text = "".join(f"{name}: {value}\r\n" for name, value in fields)
-        self._by_name = None
-
-    def __getitem__(self, name: str) -> str:
-        return ", ".join(self.by_name[name.lower()])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.by_name)
-
-    def __len__(self) -> int:
-        return len(self.by_name)
-
-    def get_all(self, name: str) -> tuple[str, ...]:
-        """Every value of the field, in the order in which they came."""
-        return self.by_name.get(name.lower(), ())
-
-    def __repr__(self) -> str:
-        return f"Headers({[*self._shown()]!r})"
-
-    def _shown(self) -> Iterator[tuple[str, str]]:
-        """The fields as logs may have them: a token may be in three of them."""
-        for name, values in self.by_name.items():
-            for value in values:
-                yield name, "***" if name in _SECRET_FIELDS else value
 
 
 class State(dict[str, Any]):
@@ -107,10 +33,8 @@ class State(dict[str, Any]):
         self[name] = value
 
     def __delattr__(self, name: str) -> None:
-        try:
-            del self[name]
-        except KeyError:
-            raise AttributeError(f"nothing has set {name!r} in this request's state") from None
+        self.__getattr__(name)  # which raises AttributeError if there is none
+        del self[name]
 
 
 @attrs.define
@@ -148,12 +72,10 @@ class TLS:
 class Request:
     """The request that opens a connection (RFC 6455, section 4.1).
 
-    ``target`` is as sent, ``path`` its decoded path; ``query`` maps each name to its last value. ``client``
-    is the IP address and port that it came from, None for a Unix socket or a stream in memory; a trusted
-    proxy says both for its clients, port 0 if not known. ``scheme`` is ``http`` or, over TLS, ``https``;
-    ``tls`` is None without TLS, or if a proxy ends it. ``server`` is the address and port that it came to, or
-    a Unix socket's path and None; None in memory. ``state`` is for the application: what ``process_request``
-    puts there, the handler finds there. ``path_params`` are what ``Routes`` has found in the path.
+    ``target`` is as sent. ``client`` is the IP address and port that it came from, None for a Unix socket or
+    a stream in memory; a trusted proxy says both for its clients, port 0 if not known. ``scheme`` is ``http``
+    or, over TLS, ``https``; ``tls`` is None without TLS, or if a proxy ends it. ``server`` is the address and
+    port that it came to, or a Unix socket's path and None; None in memory.
     """
 
     method: str
@@ -165,7 +87,7 @@ class Request:
     tls: TLS | None = attrs.field(default=None, eq=False, kw_only=True)
     _state: State | None = attrs.field(default=None, init=False, eq=False, repr=False)
     _upgrade: Upgrade | None = attrs.field(default=None, init=False, eq=False, repr=False)
-    _path_params: Mapping[str, Any] | None = attrs.field(default=None, init=False, eq=False, repr=False)
+    _path_params: Mapping[str, Any] = attrs.field(default=_NO_PARAMS, init=False, eq=False, repr=False)
 
     @property
     def certificate(self) -> Mapping[str, object] | None:
@@ -174,7 +96,7 @@ class Request:
 
     @property
     def state(self) -> State:
-        """What the application has set; it is made when it is asked for."""
+        """Values of the application: what ``process_request`` puts here, the handler finds here."""
         if self._state is None:
             object.__setattr__(self, "_state", State())
         assert self._state is not None
@@ -191,7 +113,7 @@ class Request:
     @property
     def path_params(self) -> Mapping[str, Any]:
         """The parameters that ``Routes`` has found in the path, by name and converted; else empty."""
-        return _NO_PARAMS if self._path_params is None else self._path_params
+        return self._path_params
 
     def set_path_params(self, params: Mapping[str, Any]) -> None:
         """Set ``path_params``, which is for what dispatches by path."""
@@ -200,8 +122,8 @@ class Request:
     @property
     def subprotocols(self) -> tuple[str, ...]:
         """The subprotocols that the client offers, the preferred one first."""
-        tokens = (token.strip() for value in self.headers.get_all(_PROTOCOL) for token in value.split(","))
-        return tuple(token for token in tokens if token)
+        offers = ",".join(self.headers.get_all("sec-websocket-protocol"))
+        return tuple(offer.strip() for offer in offers.split(",") if offer.strip())
 
     @property
     def path(self) -> str:
@@ -243,19 +165,6 @@ def _encoded(body: str | bytes) -> bytes:
     return body.encode() if isinstance(body, str) else bytes(body)
 
 
-def _is_status(_response: object, _attribute: object, status: object) -> None:
-    if not isinstance(status, int) or isinstance(status, bool):
-        raise TypeError(f"the status of a Response is an int, not {type(status).__name__}")
-
-
-def _are_fields(_response: object, _attribute: object, headers: object) -> None:
-    if not isinstance(headers, Mapping):
-        raise TypeError(f"the headers of a Response are a mapping, not {type(headers).__name__}")
-    for name, value in headers.items():
-        if not isinstance(name, str) or not isinstance(value, str):
-            raise TypeError(f"the headers of a Response are str by str, which {name!r}: {value!r} is not")
-
-
 @attrs.frozen
 class Response:
     """An HTTP answer instead of a WebSocket: ``Response(401, "who are you?")``.
@@ -267,9 +176,18 @@ class Response:
     Raises TypeError for a status, body or headers of a wrong type.
     """
 
-    status: int = attrs.field(default=200, validator=_is_status)
+    status: int = 200
     body: bytes = attrs.field(default=b"", converter=_encoded)
-    headers: Mapping[str, str] = attrs.field(factory=dict, validator=_are_fields)
+    headers: Mapping[str, str] = attrs.field(factory=dict)
+
+    def __attrs_post_init__(self) -> None:
+        if not isinstance(self.status, int) or isinstance(self.status, bool):
+            raise TypeError(f"the status of a Response is an int, not {type(self.status).__name__}")
+        if not isinstance(self.headers, Mapping):
+            raise TypeError(f"the headers of a Response are a mapping, not {type(self.headers).__name__}")
+        for name, value in self.headers.items():
+            if not isinstance(name, str) or not isinstance(value, str):
+                raise TypeError(f"the headers of a Response are str by str, which {name!r}: {value!r} is not")
 
     @property
     def phrase(self) -> str:

@@ -6,19 +6,17 @@ The command line derives its options from these fields: the field ``max_message_
 
 from __future__ import annotations
 
-import re
-from ipaddress import IPv6Address, ip_network
+from collections.abc import Callable
+from ipaddress import ip_network
 from typing import Any
 
 import attrs
 
 from .json_codec import JsonCodec
+from .origin import SAME_HOST, origin_problem
 
 KIB = 1024
 MIB = 1024 * KIB
-
-SAME_HOST = "same-host"
-ANY_ORIGIN = "*"
 UNIX = "unix"
 _FORWARDED_HEADERS = ("x-forwarded-for", "forwarded")
 
@@ -39,8 +37,9 @@ def _strings(value: object) -> tuple[str, ...]:
     return tuple(value)  # type: ignore[arg-type]  # attrs passes what the caller gave
 
 
-def _limit(default: float | None, text: str, unit: str) -> Any:
-    return attrs.field(default=default, validator=_positive, metadata={"help": text, "unit": unit})
+def _option(default: object, text: str, unit: str, validator: Any = _positive, converter: Any = None) -> Any:
+    metadata = {"help": text, "unit": unit}
+    return attrs.field(default=default, validator=validator, converter=converter, metadata=metadata)
 
 
 def _choice(choices: tuple[str, ...], text: str) -> Any:
@@ -50,88 +49,48 @@ def _choice(choices: tuple[str, ...], text: str) -> Any:
         if value not in choices:
             raise ValueError(f"{attribute.name} is one of {', '.join(choices)}, not {value!r}")
 
-    metadata = {"help": text, "unit": "|".join(choices)}
-    return attrs.field(default=choices[0], validator=is_one, metadata=metadata)
+    return _option(choices[0], text, "|".join(choices), is_one)
 
 
-def _switch(default: bool, text: str) -> Any:
-    return attrs.field(
-        default=default, validator=attrs.validators.instance_of(bool), metadata={"help": text, "unit": ""}
-    )
+def _switch(text: str) -> Any:
+    return _option(False, text, "", attrs.validators.instance_of(bool))
 
 
-_ORIGIN = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#\s@]*?)(?::([0-9]{1,5}))?")
-_HOST = re.compile(r"(?:\*\.)?[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?")
-
-
-def _origins(_instance: object, _attribute: attrs.Attribute[Any], value: tuple[str, ...]) -> None:
-    for origin in value:
-        problem = None if origin in (SAME_HOST, ANY_ORIGIN, "null") else _origin_problem(origin)
-        if problem is not None:
-            raise ValueError(f"origins has {origin!r}: {problem}")
-
-
-def _origin_problem(origin: str) -> str | None:
-    """Why a browser never sends this origin, and no pattern is it either."""
-    match = _ORIGIN.fullmatch(origin)
-    if match is None or int(match[3] or 0) > 65535:
-        return (
-            "an origin is a scheme, a host and perhaps a port, like https://example.com, without a path; "
-            "https://*.example.com for its subdomains; 'same-host', 'null', or '*' for any"
-        )
-    scheme, host = match[1].lower(), match[2]
-    if scheme in ("ws", "wss"):
-        return f"an origin is a page's, write http{scheme[2:]}://{host}"
-    if not host.isascii():
-        return "write the host as browsers send it, in ASCII (it begins with xn--)"
-    if "*" in host and not _HOST.fullmatch(host):
-        return "* stands for subdomains only, as in https://*.example.com"
-    if scheme in ("http", "https") and not _HOST.fullmatch(host):
-        return _address_problem(host)
-    return None
-
-
-def _address_problem(host: str) -> str | None:
-    """Why ``host`` is no IPv6 address as a browser sends it."""
-    try:
-        address = f"[{IPv6Address(host[1:-1])}]"
-    except ValueError:
-        address = ""
-    if host[:1] != "[" or host[-1:] != "]" or not address:
-        return f"{host!r} is no host"
-    return None if host.lower() == address else f"write the address as browsers send it: {address}"
-
-
-def _proxies(_instance: object, _attribute: attrs.Attribute[Any], value: tuple[str, ...]) -> None:
-    for proxy in value:
-        problem = None if proxy == UNIX else _network_problem(proxy)
-        if problem is not None:
-            raise ValueError(f"trusted_proxies has {proxy!r}: {problem}")
-
-
-def _network_problem(network: str) -> str | None:
+def _proxy_problem(proxy: str) -> str | None:
+    """Why this is no address or network that can be trusted."""
+    if proxy == UNIX:
+        return None
     for strict in (True, False):
         try:
-            parsed = ip_network(network, strict=strict)
+            network = ip_network(proxy, strict=strict)
         except ValueError:
             continue
-        return None if strict else f"write the network as {parsed}"
+        return None if strict else f"write the network as {network}"
     return "write an IP address, a network like 10.0.0.0/8, or 'unix'"
 
 
-def _forwarded_headers(_instance: object, _attribute: attrs.Attribute[Any], value: tuple[str, ...]) -> None:
-    for name in value:
-        if name not in _FORWARDED_HEADERS:
-            raise ValueError(f"forwarded_headers has {name!r}: {' and '.join(_FORWARDED_HEADERS)} are known")
+def _header_problem(name: str) -> str | None:
+    return None if name in _FORWARDED_HEADERS else f"{' and '.join(_FORWARDED_HEADERS)} are known"
 
 
 def _lower(value: object) -> tuple[str, ...]:
     return tuple(text.lower() for text in _strings(value))
 
 
-def _list(default: tuple[str, ...], text: str, validator: Any = None, converter: Any = _strings) -> Any:
-    metadata = {"help": text, "unit": "list"}
-    return attrs.field(default=default, converter=converter, validator=validator, metadata=metadata)
+def _list(
+    default: tuple[str, ...],
+    text: str,
+    problem_of: Callable[[str], str | None] = lambda _: None,
+    converter: Any = _strings,
+) -> Any:
+    """A field with a list of texts that ``problem_of`` has nothing to say against."""
+
+    def has_none(_instance: object, attribute: attrs.Attribute[Any], value: tuple[str, ...]) -> None:
+        for item in value:
+            if (problem := problem_of(item)) is not None:
+                raise ValueError(f"{attribute.name} has {item!r}: {problem}")
+
+    return _option(default, text, "list", has_none, converter)
 
 
 @attrs.frozen(kw_only=True)
@@ -143,87 +102,85 @@ class Settings:
     Raises ValueError for a value that makes no sense.
     """
 
-    open_timeout: float | None = _limit(
+    open_timeout: float | None = _option(
         10.0, "Time for the opening handshake, TLS included; for the head of any HTTP request.", "seconds"
     )
-    keep_alive_timeout: float | None = _limit(
+    keep_alive_timeout: float | None = _option(
         75.0, "Close an HTTP connection that has made no request for this long.", "seconds"
     )
-    ping_interval: float | None = _limit(
+    ping_interval: float | None = _option(
         20.0, "Ping a peer that has been silent for this long; any traffic counts as life.", "seconds"
     )
-    ping_timeout: float | None = _limit(
+    ping_timeout: float | None = _option(
         20.0, "Abort the connection when a pinged peer stays silent for this long.", "seconds"
     )
-    send_timeout: float | None = _limit(
+    send_timeout: float | None = _option(
         20.0, "Abort the connection when a write makes no progress for this long.", "seconds"
     )
-    close_timeout: float | None = _limit(
+    close_timeout: float | None = _option(
         10.0, "Time for the peer to answer our Close before the connection is aborted.", "seconds"
     )
-    message_timeout: float | None = _limit(
+    message_timeout: float | None = _option(
         60.0, "Time for a message to arrive whole once it has begun; else it closes with 1008.", "seconds"
     )
-    grace_period: float = attrs.field(
-        default=30.0,
-        validator=_not_negative,
-        metadata={"help": "Time for handlers to end when the server stops.", "unit": "seconds"},
+    grace_period: float = _option(
+        30.0, "Time for handlers to end when the server stops.", "seconds", _not_negative
     )
-    restart_batch_size: int | None = _limit(
+    restart_batch_size: int | None = _option(
         1000, "Connections that a planned restart closes at once; the next ones follow later.", "connections"
     )
-    restart_batch_interval: float = _limit(
+    restart_batch_interval: float = _option(
         1.0,
         "Time between two batches, give or take a half; all come within half of the grace period.",
         "seconds",
     )
-    max_message_size: int | None = _limit(
+    max_message_size: int | None = _option(
         1 * MIB, "Largest message accepted, after decompression; a larger one closes with 1009.", "bytes"
     )
-    max_fragments: int = _limit(65_536, "Most frames that one message may be split into.", "frames")
-    max_queue_bytes: int = _limit(
+    max_fragments: int = _option(65_536, "Most frames that one message may be split into.", "frames")
+    max_queue_bytes: int = _option(
         1 * MIB, "Most bytes that wait for a slow peer before the overflow policy acts.", "bytes"
     )
-    max_inbox_bytes: int = _limit(
+    max_inbox_bytes: int = _option(
         256 * KIB,
         "Received messages that wait for the handler, with an overhead for each. As much again is read "
         "ahead for a Close, pings and pongs; then only the end of the TCP connection is noticed.",
         "bytes",
     )
-    max_request_size: int = _limit(
+    max_request_size: int = _option(
         16 * KIB, "Largest request line plus headers, of the opening handshake and of HTTP requests.", "bytes"
     )
-    max_headers: int = _limit(100, "Most headers of an HTTP request; one with more gets 431.", "headers")
-    max_body_size: int | None = _limit(
+    max_headers: int = _option(100, "Most headers of an HTTP request; one with more gets 431.", "headers")
+    max_body_size: int | None = _option(
         16 * MIB, "Largest body of an HTTP request; a larger one gets 413.", "bytes"
     )
-    min_body_rate: int | None = _limit(
+    min_body_rate: int | None = _option(
         256, "Least bytes a second of a request's body, in any ten seconds; a slower one gets 408.", "bytes"
     )
-    max_connections: int | None = _limit(
+    max_connections: int | None = _option(
         None,
         "Most connections at once, handshakes in progress included; one more gets HTTP status 503.",
         "connections",
     )
-    max_connections_per_address: int | None = _limit(
+    max_connections_per_address: int | None = _option(
         None,
         "Most connections at once from one IP address, or one /64 network of IPv6, counted alike; one more "
         "gets 503.",
         "connections",
     )
-    max_connections_per_user: int | None = _limit(
+    max_connections_per_user: int | None = _option(
         None,
         "Most connections at once of one user, whom process_request puts into request.state.user; one more "
         "gets 429.",
         "connections",
     )
-    max_connection_age: float | None = _limit(
+    max_connection_age: float | None = _option(
         None, "Close a connection with 1012 at about this age, up to a tenth sooner or later.", "seconds"
     )
-    max_messages_per_second: float | None = _limit(
+    max_messages_per_second: float | None = _option(
         None, "Messages that a connection may send a second, and so many at once.", "messages"
     )
-    max_bytes_per_second: int | None = _limit(
+    max_bytes_per_second: int | None = _option(
         None, "Bytes of messages that a connection may send a second, with an overhead for each.", "bytes"
     )
     rate_policy: str = _choice(
@@ -231,19 +188,19 @@ class Settings:
         "What a connection's messages meet that come faster: they are not read, dropped, or it closes with "
         "1008.",
     )
-    max_memory: int | None = _limit(
+    max_memory: int | None = _option(
         None,
         "Most that may wait in the server together, for handlers and for peers; beyond it the connections "
         "with most end with 1013.",
         "bytes",
     )
-    max_handshakes_per_second: float | None = _limit(
+    max_handshakes_per_second: float | None = _option(
         None,
         "Opening handshakes a second from one IP address, or one /64 network of IPv6, and so many at once; "
         "one more gets 429.",
         "handshakes",
     )
-    max_handshakes: int = _limit(
+    max_handshakes: int = _option(
         10_000,
         "Most clients at once that are in the opening handshake; there are fewer if file descriptors are "
         "scarce. At the bound, the address with most gives way.",
@@ -253,17 +210,16 @@ class Settings:
         (),
         "Proxies that are believed where a client is: a comma-separated list of addresses and networks like "
         "10.0.0.0/8, and 'unix' for peers on a Unix socket.",
-        _proxies,
+        _proxy_problem,
     )
     forwarded_headers: tuple[str, ...] = _list(
         _FORWARDED_HEADERS,
         "Headers in which they say so; the first that is there counts. Name the one that your proxy sets: it "
         "may pass on another as the client has sent it.",
-        _forwarded_headers,
+        _header_problem,
         _lower,
     )
     proxy_protocol: bool = _switch(
-        False,
         "Have connections begin with a header of the PROXY protocol, version 1 or 2; those of the trusted "
         "proxies alone, if any are named.",
     )
@@ -272,13 +228,13 @@ class Settings:
         "Origins that browsers may connect from: a comma-separated list of origins like https://example.com, "
         "https://*.example.com for its subdomains, 'same-host' for pages from the host and port that they "
         "connect to, 'null' and file:// for local files, or '*' for any.",
-        _origins,
+        origin_problem,
     )
     subprotocols: tuple[str, ...] = _list(
         (), "Subprotocols that the application speaks, the preferred one first."
     )
-    compression: bool = _switch(False, "Negotiate permessage-deflate (RFC 7692) with peers that offer it.")
-    compression_threshold: int = _limit(256, "Messages smaller than this are sent uncompressed.", "bytes")
+    compression: bool = _switch("Negotiate permessage-deflate (RFC 7692) with peers that offer it.")
+    compression_threshold: int = _option(256, "Messages smaller than this are sent uncompressed.", "bytes")
     # No option: an application that needs it says so.
     json: JsonCodec = attrs.field(factory=JsonCodec, validator=attrs.validators.instance_of(JsonCodec))
 

@@ -14,8 +14,8 @@ from certificates import write_pair
 
 from trio_ws_app.cli.configuration import certificates_for
 from trio_ws_app.cli.listeners import bind_tcp, bind_unix
-from trio_ws_app.cli.looking import look
 from trio_ws_app.cli.observability import configure_observability, configure_tracing
+from trio_ws_app.cli.top import top_command
 from trio_ws_app.cli.top_live import View
 from trio_ws_app.errors import UsageError
 from trio_ws_app.observability.inspection.snapshot import Query
@@ -26,16 +26,7 @@ def with_metrics() -> object:
 
 
 def with_top() -> None:
-    look(
-        where=("app.sock",),
-        token=None,
-        sort="id",
-        text="",
-        limit=None,
-        interval=1.0,
-        once=True,
-        as_json=False,
-    )
+    top_command.main(["app.sock", "--once"], standalone_mode=False)
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from trio_ws_app import settings as limits
+from trio_ws_app.origin import ANY_ORIGIN, SAME_HOST
 from trio_ws_app.protocol.handshake import Accepted, accept_request, upgrade_problem
-from trio_ws_app.protocol.http_response import encode_response
-from trio_ws_app.protocol.refusal import Refusal
-from trio_ws_app.protocol.request_head import RequestHead
-from trio_ws_app.protocol.request_reader import RequestReader
+from trio_ws_app.protocol.http_answer import encode_response
+from trio_ws_app.protocol.request_reader import Refusal, RequestHead, RequestReader
 from trio_ws_app.request import Request, Response
 from trio_ws_app.settings import Settings
 
@@ -285,35 +283,35 @@ def test_frames_behind_the_request_do_not_count_against_the_limit() -> None:
 @pytest.mark.parametrize(
     ("origin", "host", "origins", "allowed"),
     [
-        ("http://example.com", "example.com", (limits.SAME_HOST,), True),
-        ("HTTPS://Example.COM", "example.com", (limits.SAME_HOST,), True),
-        ("https://example.com", "EXAMPLE.com:443", (limits.SAME_HOST,), True),
-        ("https://example.com:443", "example.com", (limits.SAME_HOST,), True),
-        ("http://example.com", "example.com:443", (limits.SAME_HOST,), False),
-        ("http://example.com:8765", "example.com:8765", (limits.SAME_HOST,), True),
-        ("http://example.com:8765", "example.com:8766", (limits.SAME_HOST,), False),
-        ("http://[::1]:8765", "[::1]:8765", (limits.SAME_HOST,), True),
-        ("http://evil.com", "example.com", (limits.SAME_HOST,), False),
-        ("http://example.com.evil.com", "example.com", (limits.SAME_HOST,), False),
-        ("http://example.com@evil.com", "example.com", (limits.SAME_HOST,), False),
-        ("http://example.com/path", "example.com", (limits.SAME_HOST,), False),
-        ("null", "null", (limits.SAME_HOST,), False),
-        ("", "", (limits.SAME_HOST,), False),
-        ("chrome-extension://example.com", "example.com", (limits.SAME_HOST,), False),
-        ("http://example.com:99999999", "example.com", (limits.SAME_HOST,), False),
+        ("http://example.com", "example.com", (SAME_HOST,), True),
+        ("HTTPS://Example.COM", "example.com", (SAME_HOST,), True),
+        ("https://example.com", "EXAMPLE.com:443", (SAME_HOST,), True),
+        ("https://example.com:443", "example.com", (SAME_HOST,), True),
+        ("http://example.com", "example.com:443", (SAME_HOST,), False),
+        ("http://example.com:8765", "example.com:8765", (SAME_HOST,), True),
+        ("http://example.com:8765", "example.com:8766", (SAME_HOST,), False),
+        ("http://[::1]:8765", "[::1]:8765", (SAME_HOST,), True),
+        ("http://evil.com", "example.com", (SAME_HOST,), False),
+        ("http://example.com.evil.com", "example.com", (SAME_HOST,), False),
+        ("http://example.com@evil.com", "example.com", (SAME_HOST,), False),
+        ("http://example.com/path", "example.com", (SAME_HOST,), False),
+        ("null", "null", (SAME_HOST,), False),
+        ("", "", (SAME_HOST,), False),
+        ("chrome-extension://example.com", "example.com", (SAME_HOST,), False),
+        ("http://example.com:99999999", "example.com", (SAME_HOST,), False),
         ("http://example.com", "example.com", (), False),
-        ("http://evil.com", "example.com", (limits.ANY_ORIGIN,), True),
-        ("null", "example.com", (limits.ANY_ORIGIN,), True),
+        ("http://evil.com", "example.com", (ANY_ORIGIN,), True),
+        ("null", "example.com", (ANY_ORIGIN,), True),
         ("https://app.org", "example.com", ("https://app.org",), True),
         ("https://app.org:443", "example.com", ("https://APP.org",), True),
         ("https://app.org", "example.com", ("https://app.org:443",), True),
         ("http://app.org", "example.com", ("https://app.org",), False),
         ("https://example.com", "example.com", ("https://app.org",), False),
-        ("https://example.com", "example.com", ("https://app.org", limits.SAME_HOST), True),
+        ("https://example.com", "example.com", ("https://app.org", SAME_HOST), True),
         ("null", "example.com", ("null",), True),
         ("null", "example.com", ("file://",), False),
         ("file://", "example.com", ("file://",), True),
-        ("file://", "example.com", ("null", limits.SAME_HOST), False),
+        ("file://", "example.com", ("null", SAME_HOST), False),
         ("capacitor://localhost", "example.com", ("capacitor://localhost",), True),
         ("http://[::1]:9000", "example.com", ("http://[::1]:9000",), True),
         ("https://a.app.org", "example.com", ("https://*.app.org",), True),

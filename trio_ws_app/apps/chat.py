@@ -13,8 +13,9 @@ instead of the last 50 lines. Its name stays its own for some seconds while it i
 import hashlib
 import itertools
 import re
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 
 import trio_ws_app as ws
 
@@ -32,8 +33,17 @@ async def chat(broker: ws.Broker | None = None) -> AsyncGenerator[ws.Handler]:
     async with AsyncExitStack() as stack:
         if broker is None:
             broker = await stack.enter_async_context(ws.open_memory_broker())
-        people = await stack.enter_async_context(open_room(broker))
-        programs = await stack.enter_async_context(open_room(broker, at_position))
+        open_room = partial(
+            ws.open_registry,
+            broker=broker,
+            history=HISTORY,
+            on_gap=lambda *_: "* messages may be missing here",
+            on_presence=lambda _, event: (
+                f"* {event.user} {'joined' if isinstance(event, ws.Join) else 'left'}"
+            ),
+        )
+        people = await stack.enter_async_context(open_room())
+        programs = await stack.enter_async_context(open_room(envelope=at_position))
 
         async def handler(connection: ws.Connection) -> None:
             query = connection.request.query
@@ -65,19 +75,6 @@ async def chat(broker: ws.Broker | None = None) -> AsyncGenerator[ws.Handler]:
                     await connection.send("* the others cannot be reached now, please say that again later")
 
         yield handler
-
-
-def open_room(
-    broker: ws.Broker, envelope: Callable[[str, ws.Message, ws.Position | None], str] | None = None
-) -> AbstractAsyncContextManager[ws.Registry[str]]:
-    """A registry whose members are told of each other, and where lines may be missing."""
-    return ws.open_registry(
-        broker=broker,
-        history=HISTORY,
-        envelope=envelope,
-        on_gap=lambda *_: "* messages may be missing here",
-        on_presence=lambda _, event: f"* {event.user} {'joined' if isinstance(event, ws.Join) else 'left'}",
-    )
 
 
 async def come_in(

@@ -104,7 +104,7 @@ def kinds_of(user: auth.User) -> list[str]:
 
 
 class Tokens:
-    """Signs tokens; ``read`` and ``verifier`` read them again."""
+    """Signs tokens; ``verifier`` reads them again."""
 
     def __init__(self, secret: str | bytes) -> None:
         self._secret = secret
@@ -113,18 +113,6 @@ class Tokens:
     def verifier(self) -> auth.Verifier:
         """Knows the tokens that were signed with the secret. Raises ValueError for a short one."""
         return auth.Verifier(auth.secret(self._secret))
-
-    def read(self, token: str) -> auth.User | None:
-        """The user of a token, or None for one that is wrong or out of date.
-
-        Nothing of it is parsed before its size and its signature are found good.
-        """
-        if len(token) > auth.MAX_TOKEN_SIZE:
-            return None
-        try:
-            return self.verifier.user(token)
-        except auth.TokenRefused:
-            return None
 
     @classmethod
     def from_environment(cls) -> "Tokens":

@@ -18,7 +18,7 @@ import os
 import re
 import time
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 
 import trio_ws_app as ws
 from trio_ws_app import auth
@@ -97,11 +97,8 @@ async def rooms(broker: ws.Broker | None = None) -> AsyncGenerator[ws.Handler]:
             await app.unsubscribe(user, channel, reason="removed by a moderator")
         return {}
 
-    async with AsyncExitStack() as stack:
-        if broker is None:
-            broker = await stack.enter_async_context(ws.open_memory_broker())
-        app = channels.app(broker, prefix="rooms:")
-        yield app
+    app = channels.app(broker, prefix="rooms:")
+    yield app
 
 
 def guest(request: ws.ConnectRequest) -> ws.User:

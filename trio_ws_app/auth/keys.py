@@ -25,13 +25,13 @@ _MAX_FILE: Final = 1024 * 1024
 _ALGORITHMS: Final = {"oct": "HS256", "RSA": "RS256", "OKP": "EdDSA"}  # by the type of a JWK (RFC 7517)
 
 
-def pyjwt() -> type[jwt.PyJWT]:
-    """PyJWT, which is imported when it is first needed. Raises UsageError if it is missing."""
+def pyjwt() -> jwt.PyJWT:
+    """A PyJWT of our own, which is imported when it is first needed. Raises UsageError if it is missing."""
     try:
         import jwt
     except ModuleNotFoundError:
         raise UsageError("tokens need the extra: pip install 'trio-ws-app[auth]'") from None
-    return jwt.PyJWT
+    return jwt.PyJWT()
 
 
 @attrs.frozen

@@ -58,7 +58,7 @@ class Verifier:
         leeway: float = 0.0,
         max_size: int = MAX_TOKEN_SIZE,
     ) -> None:
-        self._jwt = pyjwt()()
+        self._jwt = pyjwt()
         self._keys = keys
         self._audience = audience
         self._issuer = issuer
@@ -115,7 +115,7 @@ def sign(secret: str | bytes, claims: Mapping[str, object]) -> str:
 
     Raises ValueError if the secret has less than ``MIN_SECRET`` bytes, UsageError if PyJWT is not installed.
     """
-    return pyjwt()().encode(dict(claims), hmac_key(secret), algorithm="HS256")
+    return pyjwt().encode(dict(claims), hmac_key(secret), algorithm="HS256")
 
 
 def user_of(whose: Connection | Request) -> User:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import trio
 
-from ..system_error import system_error
+from ..errors import system_error
 from .base import BrokerUnavailable
 from .redis_patience import RedisTimeouts
 from .redis_url import Address

@@ -14,7 +14,6 @@ from ..callbacks import await_interruptible
 from ..errors import ConnectionClosed
 from .client import ConnectedClient
 from .codes import DisconnectCode, ErrorCode, Refuse
-from .failures import judge
 from .hub import Hub
 from .interface import ChannelClient
 from .people import User
@@ -76,7 +75,7 @@ class Calls:
                 if number:
                     await self._client.connection.send(f'{{"id":{number},"{kind}":{result}}}')
         except BaseException as error:
-            return judge(error, self._client, f"the answer to {kind}")
+            return self._client.judge(error, f"the answer to {kind}")
         return None
 
     # -- the application's

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
 
 import trio
 
+from ..broker.base import BrokerUnavailable
+from ..callbacks import interrupt_in, leaves
 from ..connection import Connection
+from ..errors import ConnectionClosed
 from .codes import DisconnectCode, ErrorCode, Refuse, UnsubscribeCode, disconnection, unsubscription
 from .hub import Hub
 from .interface import ChannelClient
 from .people import User
 from .publications import ClientInfo, line
 from .tokens import Grant
+
+logger = logging.getLogger("trio_ws_app.channels")
 
 
 class Ongoing(Protocol):
@@ -142,3 +148,33 @@ class ConnectedClient(ChannelClient):
     async def refuse(self, number: int, refusal: Refuse) -> None:
         """Answer a command with an error."""
         await self.reply(number, "error", refusal.as_json())
+
+    def judge(self, error: BaseException, what: str) -> Refuse | None:
+        """What the client is told of an error of the application; None if it was only cancelled, or has gone.
+
+        A bug becomes one ERROR record with its traceback, and error 100 (G5). Raises KeyboardInterrupt and
+        SystemExit, which end more than one client.
+        """
+        if interrupt_in(error) is not None:
+            raise error
+        failures = [leaf for leaf in leaves(error) if not self._expects(leaf)]
+        if not failures:
+            return None
+        if not all(isinstance(failure, Refuse | BrokerUnavailable) for failure in failures):
+            self._log(logging.ERROR, f"{what} failed", error)
+            return Refuse(ErrorCode.INTERNAL)
+        for failure in failures:
+            if isinstance(failure, Refuse):
+                return failure
+        self._log(logging.WARNING, f"{what}: {failures[0]}", None)
+        return Refuse(ErrorCode.INTERNAL)
+
+    def _expects(self, leaf: BaseException) -> bool:
+        if isinstance(leaf, ConnectionClosed):
+            return leaf.connection is self.connection
+        return isinstance(leaf, trio.Cancelled)
+
+    def _log(self, level: int, text: str, error: BaseException | None) -> None:
+        connection = self.connection
+        where = {"connection": connection.id, "remote": connection.remote}
+        logger.log(level, "%s: %s", connection.id, text, exc_info=error, extra=where)

@@ -10,23 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, TypeVar
 
 from ..json_codec import JsonCodec
+from . import requests
 from .codes import DisconnectCode, ErrorCode, Refuse
-from .requests import (
-    Command,
-    Connect,
-    History,
-    Presence,
-    PresenceStats,
-    Publish,
-    Refresh,
-    Request,
-    Rpc,
-    Send,
-    Since,
-    SubRefresh,
-    Subscribe,
-    Unsubscribe,
-)
+from .requests import Command, Request, Since
 
 _MAX_ID: Final = 2**32 - 1
 _MAX_OFFSET: Final = 2**63 - 1
@@ -106,9 +92,9 @@ def _since(fields: Fields) -> Since:
     return Since(fields.text("epoch"), fields.number("offset"))
 
 
-def _connect(fields: Fields) -> Connect:
+def _connect(fields: Fields) -> requests.Connect:
     wanted = {channel: Fields(value) for channel, value in fields.objects("subs").items()}
-    return Connect(
+    return requests.Connect(
         fields.text("token", MAX_TOKEN),
         fields.value("data"),
         fields.text("name"),
@@ -118,12 +104,12 @@ def _connect(fields: Fields) -> Connect:
     )
 
 
-def _subscribe(fields: Fields) -> Subscribe:
+def _subscribe(fields: Fields) -> requests.Subscribe:
     if fields.number("type"):
         raise Refuse(ErrorCode.NOT_AVAILABLE)  # maps and shared polls
     if fields.value("tf") is not None or fields.text("delta") not in ("", "fossil"):
         raise Refuse(ErrorCode.BAD_REQUEST)  # filters; a delta that is known is declined in the reply
-    return Subscribe(
+    return requests.Subscribe(
         fields.channel(),
         fields.text("token", MAX_TOKEN),
         fields.value("data"),
@@ -133,15 +119,15 @@ def _subscribe(fields: Fields) -> Subscribe:
     )
 
 
-def _publish(fields: Fields) -> Publish:
+def _publish(fields: Fields) -> requests.Publish:
     if fields.number("type"):
         raise Refuse(ErrorCode.NOT_AVAILABLE)
-    return Publish(fields.channel(), fields.value("data"))
+    return requests.Publish(fields.channel(), fields.value("data"))
 
 
-def _history(fields: Fields) -> History:
+def _history(fields: Fields) -> requests.History:
     since = fields.value("since")
-    return History(
+    return requests.History(
         fields.channel(),
         fields.number("limit", least=-1, most=2**31 - 1),
         None if since is None else _since(Fields(since)),
@@ -149,10 +135,10 @@ def _history(fields: Fields) -> History:
     )
 
 
-def _sub_refresh(fields: Fields) -> SubRefresh:
+def _sub_refresh(fields: Fields) -> requests.SubRefresh:
     if fields.number("type"):
         raise Refuse(ErrorCode.NOT_AVAILABLE)
-    return SubRefresh(fields.channel(), fields.text("token", MAX_TOKEN))
+    return requests.SubRefresh(fields.channel(), fields.text("token", MAX_TOKEN))
 
 
 def _ping(_fields: Fields) -> Request:
@@ -163,14 +149,14 @@ _READERS: Final[Mapping[str, Callable[[Fields], Request]]] = {
     "connect": _connect,
     "ping": _ping,
     "subscribe": _subscribe,
-    "unsubscribe": lambda fields: Unsubscribe(fields.channel()),
+    "unsubscribe": lambda fields: requests.Unsubscribe(fields.channel()),
     "publish": _publish,
-    "presence": lambda fields: Presence(fields.channel()),
-    "presence_stats": lambda fields: PresenceStats(fields.channel()),
+    "presence": lambda fields: requests.Presence(fields.channel()),
+    "presence_stats": lambda fields: requests.PresenceStats(fields.channel()),
     "history": _history,
-    "rpc": lambda fields: Rpc(fields.text("method"), fields.value("data")),
-    "send": lambda fields: Send(fields.value("data")),
-    "refresh": lambda fields: Refresh(fields.text("token", MAX_TOKEN)),
+    "rpc": lambda fields: requests.Rpc(fields.text("method"), fields.value("data")),
+    "send": lambda fields: requests.Send(fields.value("data")),
+    "refresh": lambda fields: requests.Refresh(fields.text("token", MAX_TOKEN)),
     "sub_refresh": _sub_refresh,
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
+import attrs
 import trio
 from trio.lowlevel import Abort, Task, checkpoint_if_cancelled, current_task, wait_task_rescheduled
 
@@ -12,19 +13,17 @@ from .client import ConnectedClient
 from .codes import Refuse
 
 
+@attrs.define(eq=False, weakref_slot=False)
 class Inbox:
     """Data that one client publishes, in order. The reply to each follows when the next one is asked for."""
 
-    __slots__ = ("_client", "_current", "_queue", "_size", "_tracing", "_waiting")
-
-    def __init__(self, client: ConnectedClient, tracing: BrokerTracing | None) -> None:
-        self._client = client
-        self._tracing = tracing
-        # Each with its command, size and trace. Few clients publish on many channels.
-        self._queue: deque[tuple[int, object, int, object]] | None = None
-        self._current = 0  # the command whose data was taken, and is not answered
-        self._size = 0  # its size
-        self._waiting: Task | None = None
+    _client: ConnectedClient
+    _tracing: BrokerTracing | None
+    # Each with its command, size and trace. Few clients publish on many channels.
+    _queue: deque[tuple[int, object, int, object]] | None = None
+    _current: int = 0  # the command whose data was taken, and is not answered
+    _size: int = 0  # its size
+    _waiting: Task | None = None
 
     def put(self, number: int, data: object, size: int) -> None:
         """The client publishes. Raises ``Refuse`` with 111 if too much waits for its answer."""

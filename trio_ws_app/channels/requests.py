@@ -17,8 +17,14 @@ class Since:
     offset: int
 
 
+class Request:
+    """What one command asks for."""
+
+    __slots__ = ()
+
+
 @attrs.frozen
-class Connect:
+class Connect(Request):
     token: str
     data: object
     name: str
@@ -28,7 +34,7 @@ class Connect:
 
 
 @attrs.frozen
-class Subscribe:
+class Subscribe(Request):
     channel: str
     token: str = ""
     data: object = None
@@ -38,28 +44,28 @@ class Subscribe:
 
 
 @attrs.frozen
-class Unsubscribe:
+class Unsubscribe(Request):
     channel: str
 
 
 @attrs.frozen
-class Publish:
+class Publish(Request):
     channel: str
     data: object
 
 
 @attrs.frozen
-class Presence:
+class Presence(Request):
     channel: str
 
 
 @attrs.frozen
-class PresenceStats:
+class PresenceStats(Request):
     channel: str
 
 
 @attrs.frozen
-class History:
+class History(Request):
     channel: str
     limit: int
     since: Since | None
@@ -67,40 +73,25 @@ class History:
 
 
 @attrs.frozen
-class Rpc:
+class Rpc(Request):
     method: str
     data: object
 
 
 @attrs.frozen
-class Send:
+class Send(Request):
     data: object
 
 
 @attrs.frozen
-class Refresh:
+class Refresh(Request):
     token: str
 
 
 @attrs.frozen
-class SubRefresh:
+class SubRefresh(Request):
     channel: str
     token: str
-
-
-Request = (
-    Connect
-    | Subscribe
-    | Unsubscribe
-    | Publish
-    | Presence
-    | PresenceStats
-    | History
-    | Rpc
-    | Send
-    | Refresh
-    | SubRefresh
-)
 
 
 @attrs.frozen

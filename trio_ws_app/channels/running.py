@@ -14,7 +14,6 @@ from ..callbacks import await_interruptible
 from ..errors import ConnectionClosed
 from .codes import DisconnectCode, ErrorCode, Refuse, UnsubscribeCode
 from .entering import ttl
-from .failures import judge
 from .subscription import LiveSubscription
 from .tokens import Grant
 
@@ -111,7 +110,7 @@ class RunningSubscription(LiveSubscription):
                 await trio.lowlevel.checkpoint_if_cancelled()
                 await await_interruptible(self._rule.handler(self, **parameters))
         except BaseException as error:
-            refusal = judge(error, self.client, f"the subscription to {self.channel!r}")
+            refusal = self.client.judge(error, f"the subscription to {self.channel!r}")
             if refusal is not None:
                 return refusal
         if self._scope.cancel_called and self._why is None and not self._by_client:

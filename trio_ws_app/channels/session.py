@@ -20,7 +20,6 @@ from .clients import Clients
 from .codes import DisconnectCode, Refuse
 from .commands import bad_request, commands_in
 from .entering import Joining
-from .failures import judge
 from .hub import Hub
 from .identity import Identity
 from .limits import Rate
@@ -193,7 +192,7 @@ class Session:
             try:
                 reply, joining = await self._let_in(request, command)
             except BaseException as error:
-                refusal = judge(error, self.client, "the function for connect")
+                refusal = self.client.judge(error, "the function for connect")
                 if refusal is None:
                     raise
                 self._refused = not refusal.is_disconnection

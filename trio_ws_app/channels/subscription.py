@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from math import inf
 from typing import Any, Final
 
+import attrs
 import trio
 
 from ..broker.feed import Feed
@@ -22,7 +23,7 @@ from .interface import ChannelSubscription
 from .places import Place, at_most
 from .places import beginning as place_now
 from .publications import ClientInfo, Publication, line, push_text, with_publications
-from .requests import Subscribe
+from .requests import Since
 from .rules import Rule
 from .tokens import Grant
 from .topic import Topic, present_info
@@ -30,74 +31,41 @@ from .topic import Topic, present_info
 _AT_ONCE: Final = 64 * 1024  # bytes of publications in one reply; more follow as the client takes them
 
 
+@attrs.define(eq=False, repr=False, weakref_slot=False)
 class LiveSubscription(ChannelSubscription):
     """What a handler does with its subscription; the rest of its life is ``RunningSubscription``."""
 
-    __slots__ = (
-        "_accepted",
-        "_blocks",
-        "_by_client",
-        "_closed",
-        "_ended",
-        "_expires_at",
-        "_hub",
-        "_inbox",
-        "_info",
-        "_joining",
-        "_number",
-        "_reject_unrecovered",
-        "_rule",
-        "_scope",
-        "_since",
-        "_size",
-        "_topic",
-        "_unsubscribe",
-        "_why",
-        "by_server",
-        "channel",
-        "client",
-        "data",
-        "grant",
-        "wants_presence",
-    )
+    client: ConnectedClient
+    channel: str
+    data: Any
+    grant: Grant | None
+    wants_presence: bool
+    _hub: Hub
+    _rule: Rule
+    _since: Since | None
+    _reject_unrecovered: bool
+    _number: int  # of the command, or 0
+    _size: int  # of what is kept of it
+    _joining: Joining | None  # until its result is known
+    by_server: bool = attrs.field(init=False)
+    _inbox: Inbox = attrs.field(init=False)
+    _info: object = attrs.field(init=False)
+    _expires_at: float | None = attrs.field(init=False)
+    _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
+    _blocks: tuple[AbstractAsyncContextManager[object], ...] = ()  # an exit stack takes 1 KiB
+    _topic: Topic | None = None  # since it began to be accepted
+    _accepted: bool = False
+    _closed: bool = False
+    _ended: trio.Event | None = None  # if something waits for its end
+    _why: Refuse | None = None  # it ends, from outside
+    _by_client: bool = False
+    _unsubscribe: int = 0  # the command that is answered when it has ended, if it is by the client
 
-    def __init__(
-        self,
-        client: ConnectedClient,
-        hub: Hub,
-        rule: Rule,
-        request: Subscribe,
-        *,
-        number: int = 0,
-        size: int = 0,
-        grant: Grant | None = None,
-        joining: Joining | None = None,
-    ) -> None:
-        self.client: ConnectedClient = client
-        self.channel = request.channel
-        self.data: Any = request.data
-        self.grant = grant
-        self.by_server = not number
-        self.wants_presence = rule.presence and (request.join_leave or self.by_server)
-        self._hub = hub
-        self._rule = rule
-        self._since = request.since
-        self._reject_unrecovered = request.reject_unrecovered
-        self._number = number  # of the command, or 0
-        self._size = size  # of what is kept of it
-        self._joining = joining  # until its result is known
-        self._inbox = Inbox(client, hub.broker.tracing)
-        self._info: object = None if grant is None else grant.info
-        self._expires_at = None if grant is None else grant.expires_at
-        self._scope = trio.CancelScope()
-        self._blocks: tuple[AbstractAsyncContextManager[object], ...] = ()  # an exit stack takes 1 KiB
-        self._topic: Topic | None = None  # since it began to be accepted
-        self._accepted = False
-        self._closed = False
-        self._ended: trio.Event | None = None  # if something waits for its end
-        self._why: Refuse | None = None  # it ends, from outside
-        self._by_client = False
-        self._unsubscribe = 0  # the command that is answered when it has ended, if it is by the client
+    def __attrs_post_init__(self) -> None:
+        self.by_server = not self._number
+        self._inbox = Inbox(self.client, self._hub.broker.tracing)
+        self._info = None if self.grant is None else self.grant.info
+        self._expires_at = None if self.grant is None else self.grant.expires_at
 
     def __repr__(self) -> str:
         return f"<ChannelSubscription of {self.client!r} to {self.channel!r}>"

@@ -58,7 +58,18 @@ class Subscriptions:
         if rule.needs_token and grant is None and number:
             raise Refuse(ErrorCode.PERMISSION_DENIED)
         subscription = RunningSubscription(
-            client, hub, rule, request, number=number, size=size, grant=grant, joining=joining
+            client,
+            request.channel,
+            request.data,
+            grant,
+            wants_presence=rule.presence and (request.join_leave or not number),
+            hub=hub,
+            rule=rule,
+            since=request.since,
+            reject_unrecovered=request.reject_unrecovered,
+            number=number,
+            size=size,
+            joining=joining,
         )
         client.running += 1
         client.channel_bytes += size

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import attrs
+
 from ..auth.keys import Keys
 from ..auth.tokens import MAX_TOKEN_SIZE, TokenRefused, Verifier
 from .codes import DisconnectCode, ErrorCode, Refuse
@@ -81,15 +83,13 @@ class Tokens:
             raise Refuse(code) from None
 
 
+@attrs.define(eq=False, repr=False)
 class Grant:
     """What a token for a subscription says besides whose it is."""
 
-    __slots__ = ("claims", "expires_at", "info")
-
-    def __init__(self, info: object, expires_at: float | None, claims: Mapping[str, object]) -> None:
-        self.info = info
-        self.expires_at = expires_at
-        self.claims = claims
+    info: object
+    expires_at: float | None
+    claims: Mapping[str, object]
 
 
 def _text(claims: Mapping[str, object], name: str) -> str:

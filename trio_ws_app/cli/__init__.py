@@ -1,7 +1,7 @@
 """The command line: ``trio-ws-app serve``, ``connect``, and what goes with them.
 
-The module of a command has its options alone, and imports what it does when it is called: the help, a
-mistake and the other commands need not wait for that.
+The module of a command has its options, and imports what the command needs besides when it is called: the
+help, a mistake and the other commands need not wait for that.
 """
 
 from __future__ import annotations

@@ -6,9 +6,8 @@ import ssl
 
 import trio
 
-from ..errors import ConnectionClosed, HandshakeRefused
+from ..errors import ConnectionClosed, HandshakeRefused, system_error
 from ..protocol.url import without_secrets
-from ..system_error import system_error
 
 _OTHER_NAME = (62, 64)  # OpenSSL's codes for a certificate of another host or IP address (x509_vfy.h)
 

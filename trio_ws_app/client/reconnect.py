@@ -14,10 +14,9 @@ import trio
 
 from ..concurrency.background import background
 from ..connection import Connection
-from ..errors import CloseCode, CloseReason, ConnectionClosed, HandshakeRefused
+from ..errors import CloseCode, CloseReason, ConnectionClosed, HandshakeRefused, system_error
 from ..protocol.url import parse_url, without_secrets
 from ..settings import Settings
-from ..system_error import system_error
 from .backoff import Backoff, is_transient
 from .blocks import closing
 from .connect import OpenStream, connect

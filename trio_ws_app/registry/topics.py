@@ -26,13 +26,11 @@ from .fanout import BroadcastResult, send_to_members
 OnGap = Callable[[str, Gap], Message | None]
 OnPresence = Callable[[str, PresenceEvent], Message | None]
 Envelope = Callable[[str, Message, Position | None], Message]
+Excluded = Collection[object]  # members or their connections, which do not get a message
 
 logger = logging.getLogger("trio_ws_app.registry")
-
 _MAX_EXCLUDED: Final = 20_000  # messages of one topic whose exclusion is remembered until they come back
 _AT_ONCE: Final = 64 * 1024  # bytes that a returning member has missed, and that are sent without waiting
-
-Excluded = Collection[object]  # members or their connections, which do not get a message
 
 
 @attrs.frozen
@@ -81,8 +79,7 @@ class _Topic:
         message = self.message_for(self.form_of(item))
         if message is not None:
             # The policy "latest" keeps one message for each key: a topic's own, which no broadcast can have.
-            key = (_Topic, self.name)
-            self.count(send_to_members(self.followers, message, key, excluded))
+            self.count(send_to_members(self.followers, message, (_Topic, self.name), excluded))
 
     def on_presence(self, event: PresenceEvent) -> None:
         """Tell the followers that are present, apart from the user that comes or goes."""

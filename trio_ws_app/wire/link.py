@@ -17,10 +17,9 @@ from trio.lowlevel import Task, current_task
 
 from ..errors import CloseCode, CloseReason, ConnectionClosed
 from ..primitives import BLOCKED, LOST
-from ..protocol.closing import State
-from ..protocol.control import Ping, Pong
+from ..protocol.closing import ProtocolError, State
 from ..protocol.decoder import Decoder
-from ..protocol.errors import ProtocolError
+from ..protocol.frames import Ping, Pong
 from .closing import Closing
 from .inbox import Inbox
 from .inline import InlineConsumer

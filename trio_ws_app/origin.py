@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from ipaddress import IPv6Address
 
-from ..settings import ANY_ORIGIN, SAME_HOST
+SAME_HOST = "same-host"
+ANY_ORIGIN = "*"
 
 _HOST = r"(\[[0-9a-f:.]+\]|[^:/?#@\[\]\s]+)(?::([0-9]{0,5}))?"
 _AUTHORITY = re.compile(_HOST)
 _ORIGIN = re.compile(rf"([a-z][a-z0-9+.-]*)://{_HOST}")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_WRITTEN = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#\s@]*?)(?::([0-9]{1,5}))?")
+_WRITTEN_HOST = re.compile(r"(?:\*\.)?[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?")
 _ANY_SUBDOMAIN = "[a-z0-9_-][a-z0-9_.-]*"
 
 
@@ -62,3 +66,36 @@ def _prepared(origins: tuple[str, ...]) -> tuple[frozenset[str], tuple[re.Patter
     patterns = [re.escape(origin).replace(r"\*", _ANY_SUBDOMAIN) for origin in canonical if "*" in origin]
     exact = frozenset(origin for origin in canonical if "*" not in origin)
     return exact, tuple(map(re.compile, patterns))
+
+
+def origin_problem(origin: str) -> str | None:
+    """Why a browser never sends this origin, and no pattern is it either."""
+    if origin in (SAME_HOST, ANY_ORIGIN, "null"):
+        return None
+    match = _WRITTEN.fullmatch(origin)
+    if match is None or int(match[3] or 0) > 65535:
+        return (
+            "an origin is a scheme, a host and perhaps a port, like https://example.com, without a path; "
+            "https://*.example.com for its subdomains; 'same-host', 'null', or '*' for any"
+        )
+    scheme, host = match[1].lower(), match[2]
+    if scheme in ("ws", "wss"):
+        return f"an origin is a page's, write http{scheme[2:]}://{host}"
+    if not host.isascii():
+        return "write the host as browsers send it, in ASCII (it begins with xn--)"
+    if "*" in host and not _WRITTEN_HOST.fullmatch(host):
+        return "* stands for subdomains only, as in https://*.example.com"
+    if scheme in ("http", "https") and not _WRITTEN_HOST.fullmatch(host):
+        return _address_problem(host)
+    return None
+
+
+def _address_problem(host: str) -> str | None:
+    """Why ``host`` is no IPv6 address as a browser sends it."""
+    try:
+        address = f"[{IPv6Address(host[1:-1])}]"
+    except ValueError:
+        address = ""
+    if host[:1] != "[" or host[-1:] != "]" or not address:
+        return f"{host!r} is no host"
+    return None if host.lower() == address else f"write the address as browsers send it: {address}"
