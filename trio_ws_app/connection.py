@@ -9,6 +9,7 @@ from typing import TypeVar, overload
 
 import trio
 
+from .callbacks import in_own_context, refuse_coroutine
 from .errors import CloseCode, CloseReason, ConnectionClosed, not_a_message
 from .json_codec import JsonCodec, unchanged
 from .request import Request
@@ -160,8 +161,9 @@ class Connection(trio.abc.Channel[Message]):
 
         Cancelling stops the calls; messages that were not consumed stay to be received.
         """
+        call = in_own_context(consumer)
         async for message in self:
-            consumer(message)
+            refuse_coroutine(consumer, call(message), "pass the async function itself, or a plain function")
 
     async def __anext__(self) -> Message:
         try:

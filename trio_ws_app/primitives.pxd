@@ -4,7 +4,7 @@ cdef extern from "Python.h":
     Py_ssize_t PyUnicode_GET_LENGTH(object text)
 
 cpdef Py_ssize_t receive(int fd, bytearray buffer, Py_ssize_t size) except -3
-cpdef Py_ssize_t send(int fd, object data, int flags=*) except -3
+cpdef Py_ssize_t send(int fd, object data) except -3
 cpdef object reset(int fd)
 cpdef object shutdown(int fd, int how)
 cpdef object exit_after(double seconds, bytearray end, int number)

@@ -28,14 +28,14 @@ def receive(fd: int, buffer: bytearray, size: int) -> int:
         return LOST
 
 
-def send(fd: int, data: bytes | memoryview, flags: int = 0) -> int:
+def send(fd: int, data: bytes | memoryview) -> int:
     """Send some of ``data`` on a non-blocking socket: how many bytes it took, BLOCKED or LOST."""
     try:
         sock = socket.socket(fileno=fd)
     except (OSError, ValueError):  # ValueError: it was closed, and is -1
         return LOST
     try:
-        return sock.send(data, socket.MSG_NOSIGNAL | flags)
+        return sock.send(data, socket.MSG_NOSIGNAL)
     except (BlockingIOError, InterruptedError):
         return BLOCKED
     except OSError:

@@ -46,15 +46,15 @@ cpdef Py_ssize_t receive(int fd, bytearray buffer, Py_ssize_t size) except -3:
     return count if count >= 0 else _failure()
 
 
-cpdef Py_ssize_t send(int fd, object data, int flags=0) except -3:
+cpdef Py_ssize_t send(int fd, object data) except -3:
     """Send some of ``data`` on a non-blocking socket: how many bytes it took, BLOCKED or LOST."""
     cdef Py_buffer view
     cdef Py_ssize_t count
     if isinstance(data, bytes):
-        count = c_send(fd, PyBytes_AS_STRING(data), len(<bytes>data), MSG_NOSIGNAL | flags)
+        count = c_send(fd, PyBytes_AS_STRING(data), len(<bytes>data), MSG_NOSIGNAL)
     else:
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
-        count = c_send(fd, view.buf, view.len, MSG_NOSIGNAL | flags)
+        count = c_send(fd, view.buf, view.len, MSG_NOSIGNAL)
         if count < 0:
             count = _failure()
         PyBuffer_Release(&view)

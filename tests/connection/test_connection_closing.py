@@ -9,7 +9,9 @@ from connection_pairs import SETTINGS, Pair
 from test_connection_send import stall
 
 from trio_ws_app.connection import Connection
+from trio_ws_app.duplex import duplex
 from trio_ws_app.errors import CloseReason, ConnectionClosed
+from trio_ws_app.patterns import consume
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")
 
@@ -130,3 +132,20 @@ async def test_reasons_of_a_vanished_peer(pair: Pair) -> None:
         with pytest.raises(ConnectionClosed) as caught:
             await call()
         assert caught.value.reason == pair.local.close_reason
+
+
+async def test_a_producer_that_closes_ends_a_plain_consumer_too(
+    local: Connection, remote: Connection, nursery: trio.Nursery
+) -> None:
+    """That is a way to end; who consumes afterwards has made a mistake."""
+
+    async def produce() -> str:
+        await local.aclose()
+        await trio.sleep_forever()
+        return ""
+
+    nursery.start_soon(consume, remote, lambda _message: None)
+    ended = await duplex(local, consume=lambda _message: None, produce=produce)
+    assert isinstance(ended.cause, trio.ClosedResourceError | ConnectionClosed)
+    with pytest.raises(trio.ClosedResourceError):
+        await local.consume_inline(lambda _message: None)

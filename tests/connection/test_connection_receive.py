@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from functools import partial
 
 import pytest
@@ -10,12 +11,14 @@ import trio.testing
 from connection_pairs import Pair
 
 from trio_ws_app.client.connect import connect
-from trio_ws_app.connection import Connection
+from trio_ws_app.connection import Connection, Message
 from trio_ws_app.errors import CloseReason, ConnectionClosed
 from trio_ws_app.server.serving import serve
 from trio_ws_app.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")
+
+user: ContextVar[str] = ContextVar("user")
 
 
 async def test_messages_arrive_in_order_with_their_type(local: Connection, remote: Connection) -> None:
@@ -187,3 +190,19 @@ async def test_a_slow_receiver_holds_the_sender_back(pair: Pair) -> None:
         for number in range(total):
             assert await pair.local.receive() == number.to_bytes(2, "big") * 32_768
     assert sent == total
+
+
+async def test_a_plain_consumer_is_called_by_the_one_rule(local: Connection, remote: Connection) -> None:
+    """In a context of its own; and a coroutine that it returns is refused, since no task would await it."""
+    user.set("caller")
+
+    async def consume(_message: Message) -> None: ...
+
+    def returns_a_coroutine(message: Message) -> object:
+        user.set(str(message))
+        return consume(message)
+
+    await remote.send("one")
+    with pytest.raises(TypeError, match="pass the async function itself"):
+        await local.consume_inline(returns_a_coroutine)
+    assert user.get() == "caller"

@@ -24,9 +24,8 @@ with atheris.instrument_imports(include=["trio_ws_app.protocol", "h11"]):
     from reading import cut
 
     from trio_ws_app.protocol.handshake import accept_request, upgrade_problem
-    from trio_ws_app.protocol.http_response import encode_response
-    from trio_ws_app.protocol.refusal import Refusal
-    from trio_ws_app.protocol.request_reader import RequestReader
+    from trio_ws_app.protocol.http_answer import encode_response
+    from trio_ws_app.protocol.request_reader import Refusal, RequestReader
     from trio_ws_app.request import Request
     from trio_ws_app.settings import Settings
 

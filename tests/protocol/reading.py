@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from trio_ws_app.errors import CloseCode
-from trio_ws_app.protocol.errors import ProtocolError
+from trio_ws_app.protocol.closing import ProtocolError
 
 
 @attrs.frozen

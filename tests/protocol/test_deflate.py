@@ -13,8 +13,8 @@ from websockets.extensions.permessage_deflate import PerMessageDeflate as Oracle
 from websockets.frames import Frame, Opcode
 
 from trio_ws_app.errors import CloseCode
+from trio_ws_app.protocol.closing import ProtocolError
 from trio_ws_app.protocol.deflate import DeflateParameters, PerMessageDeflate, deflate_once
-from trio_ws_app.protocol.errors import ProtocolError
 
 TAIL = b"\x00\x00\xff\xff"
 MIB = 1024 * 1024

@@ -11,8 +11,8 @@ import pytest
 from client_frames import encode_masked, masked_header
 
 from trio_ws_app.errors import CloseCode
+from trio_ws_app.protocol.closing import ProtocolError
 from trio_ws_app.protocol.deflate import DeflateParameters, PerMessageDeflate, deflate_once
-from trio_ws_app.protocol.errors import ProtocolError
 from trio_ws_app.protocol.frames import Opcode
 
 MASK = b"\x12\x34\x56\x78"

@@ -6,10 +6,8 @@ import pytest
 
 from trio_ws_app.origin import ANY_ORIGIN, SAME_HOST
 from trio_ws_app.protocol.handshake import Accepted, accept_request, upgrade_problem
-from trio_ws_app.protocol.http_response import encode_response
-from trio_ws_app.protocol.refusal import Refusal
-from trio_ws_app.protocol.request_head import RequestHead
-from trio_ws_app.protocol.request_reader import RequestReader
+from trio_ws_app.protocol.http_answer import encode_response
+from trio_ws_app.protocol.request_reader import Refusal, RequestHead, RequestReader
 from trio_ws_app.request import Request, Response
 from trio_ws_app.settings import Settings
 

@@ -31,7 +31,7 @@ class Walk:
 
     def __init__(self, build: Build, to_skip: int = 0) -> None:
         rules = build["protocol.frame_rules"].FrameRules(1 << 20, 100, False)
-        self.ahead = build["protocol.read_ahead"].ReadAhead(rules, to_skip)
+        self.ahead = build["protocol.read_ahead"].ReadAhead(rules, to_skip, bytearray())
         self._controls: list[object] = []
 
     def feed(self, *pieces: bytes) -> Walk:

@@ -9,9 +9,7 @@ from hypothesis import strategies as st
 from reading import cut
 
 from trio_ws_app.protocol.handshake import accept_request, upgrade_problem
-from trio_ws_app.protocol.refusal import Refusal
-from trio_ws_app.protocol.request_head import parse_simple_head
-from trio_ws_app.protocol.request_reader import RequestReader
+from trio_ws_app.protocol.request_reader import Refusal, RequestReader, parse_simple_head
 from trio_ws_app.request import Request
 from trio_ws_app.settings import Settings
 

@@ -52,6 +52,15 @@ async def test_a_consumer_that_a_sibling_ends_returns(rate: float | None) -> Non
 
 
 @pytest.mark.parametrize("rate", RATES)
+async def test_a_consumer_that_begins_after_the_close_is_misuse(rate: float | None) -> None:
+    """Nothing will be received, and that was known before."""
+    async with open_ends(max_messages_per_second=rate) as ends:
+        ends.connection.send_close(4000, closed_here=True)
+        with pytest.raises(trio.ClosedResourceError):
+            await ws.consume(ends.connection, print)
+
+
+@pytest.mark.parametrize("rate", RATES)
 async def test_a_consumer_that_closes_gets_no_more(rate: float | None) -> None:
     """What has arrived behind that message stays unread."""
     got: list[ws.Message] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 from ..primitives import BLOCKED, LOST
-from ..protocol.http_body import RequestBody
+from ..protocol.request_reader import RequestBody
 from ..wire.transport import Transport
 
 MOST_KEPT = 64 * 1024  # bytes of a body, or of the next requests; beyond that nothing more is read

@@ -10,9 +10,8 @@ import trio
 from trio.lowlevel import ParkingLot
 
 from ..primitives import BLOCKED
-from ..protocol.http_answer import AnswerWriter
-from ..protocol.http_body import BodyError, RequestBody
-from ..protocol.http_response import encode_response
+from ..protocol.http_answer import AnswerWriter, encode_response
+from ..protocol.request_reader import BodyError, RequestBody
 from ..request import Request, Response
 from ..wire.deadlines import FixedTimeout
 from ..wire.transport import SocketTransport, Transport

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Iterator
+from collections.abc import AsyncIterable, Callable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
 import trio
 
+from ..callbacks import in_own_context, refuse_coroutine
 from ..connection import Connection, Message, as_message
 from ..errors import CloseCode, CloseReason, ConnectionClosed, already_receiving
 from ..json_codec import JsonCodec
@@ -100,6 +101,16 @@ class AdaptedConnection(Connection):
         if not self._gone.is_set():
             self._inbox.read_ahead()
         return message
+
+    async def consume_inline(self, consumer: Callable[[Message], object]) -> None:
+        call = in_own_context(consumer)
+        self._raise_if_closed_here()
+        while True:
+            try:
+                message = await self.receive()
+            except (ConnectionClosed, trio.ClosedResourceError):
+                return  # closed by the peer, or meanwhile by a sibling
+            refuse_coroutine(consumer, call(message), "pass the async function itself, or a plain function")
 
     @property
     def is_reading(self) -> bool:

@@ -1,6 +1,6 @@
-"""The Close frame, and the one state table of the closing handshake (RFC 6455, sections 5.5.1 and 7).
+"""How connections end: a peer's mistakes, the Close frame, and the one state table of the closing handshake.
 
-Everything that decides how far a connection is from its end is in this file.
+Everything that decides how far a connection is from its end is in this file (RFC 6455, sections 5.5.1 and 7).
 """
 
 from __future__ import annotations
@@ -8,18 +8,27 @@ from __future__ import annotations
 from enum import IntEnum, auto
 
 from ..errors import CloseCode, CloseReason
-from .errors import ProtocolError
 
 MAX_REASON_BYTES = 123  # a control frame carries 125 bytes, two of them are the code (RFC 6455, 5.5)
 
-_NEVER_SENT = frozenset({CloseCode.NO_STATUS, CloseCode.ABNORMAL})
+_NEVER_SENT = (1004, CloseCode.NO_STATUS, CloseCode.ABNORMAL)
+
+
+class ProtocolError(Exception):
+    """The peer broke RFC 6455, RFC 7692 or a limit: fail the connection with ``code`` and this text.
+
+    The only exception that received bytes cause. The text fits into a Close frame's reason and quotes
+    nothing that the peer sent.
+    """
+
+    def __init__(self, code: CloseCode, text: str) -> None:
+        super().__init__(text)
+        self.code = code
 
 
 def is_legal_close_code(code: int) -> bool:
     """Whether ``code`` may stand in a Close frame (RFC 6455, section 7.4)."""
-    if 3000 <= code <= 4999:
-        return True
-    return 1000 <= code <= 1014 and code != 1004 and code not in _NEVER_SENT
+    return 3000 <= code <= 4999 or (1000 <= code <= 1014 and code not in _NEVER_SENT)
 
 
 def close_payload(code: int, reason: str = "") -> bytes:
@@ -32,10 +41,6 @@ def close_payload(code: int, reason: str = "") -> bytes:
     text = reason.encode()
     if len(text) > MAX_REASON_BYTES:
         raise ValueError(f"a close reason has at most {MAX_REASON_BYTES} bytes, this one has {len(text)}")
-    return _payload(code, text)
-
-
-def _payload(code: int, text: bytes) -> bytes:
     return code.to_bytes(2, "big") + text
 
 
@@ -59,7 +64,7 @@ def close_reply(close: CloseReason) -> bytes:
 
     "It typically echos the status code it received" (section 5.5.1); many clients report the reply's reason.
     """
-    return b"" if close.code == CloseCode.NO_STATUS else _payload(close.code, close.reason.encode())
+    return b"" if close.code == CloseCode.NO_STATUS else close.code.to_bytes(2, "big") + close.reason.encode()
 
 
 class State(IntEnum):

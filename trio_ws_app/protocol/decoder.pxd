@@ -29,21 +29,15 @@ cdef class Decoder:
     cdef Py_ssize_t _at
 
     cpdef bint is_idle(self) except -1
+    cpdef object discard(self)
     @cython.locals(cost=Py_ssize_t)
     cpdef Py_ssize_t feed(self, bytearray data, Py_ssize_t size, list messages, Py_ssize_t room) except -1
     @cython.locals(ahead=ReadAhead, kept=bytearray, cost=Py_ssize_t)
     cpdef Py_ssize_t resume(self, list messages, Py_ssize_t room) except -1
-    @cython.locals(partial=bytearray)
-    cdef bytearray _join(self, bytearray data, Py_ssize_t size)
+    @cython.locals(rules=FrameRules, to_skip=Py_ssize_t)
     cdef object _read_ahead(self, bytearray data, Py_ssize_t at, Py_ssize_t size)
-    @cython.locals(rules=FrameRules, ahead=ReadAhead)
-    cdef ReadAhead _start_reading_ahead(self)
     @cython.locals(cost=Py_ssize_t)
     cdef Py_ssize_t _decode(self, bytearray data, Py_ssize_t size, list messages, Py_ssize_t room) except -1
-    cdef object _stop(self)
-    cdef Py_ssize_t _fill(
-        self, ArrivingPayload arriving, bytearray data, Py_ssize_t size, list messages
-    ) except -1
     @cython.locals(
         rules=FrameRules, cost=Py_ssize_t, needed=Py_ssize_t, first=int, second=int, start=Py_ssize_t,
         length=Py_ssize_t, plain=bint, text=str
@@ -51,10 +45,6 @@ cdef class Decoder:
     cdef Py_ssize_t _decode_frames(
         self, bytearray data, Py_ssize_t at, Py_ssize_t size, list messages, Py_ssize_t room
     ) except -1
-    cdef object _begin_arriving(
-        self, int first, bytearray data, Py_ssize_t start, Py_ssize_t size, Py_ssize_t length
-    )
-    cdef Py_ssize_t _take(self, int first, bytes payload, list messages) except -1
     @cython.locals(rules=FrameRules, final=bint, text=bint, compressed=bint)
-    cdef Py_ssize_t _take_data(self, int first, bytes payload, list messages) except -1
+    cdef Py_ssize_t _take(self, int first, bytes payload, list messages) except -1
     cdef object _add_fragment(self, bytes payload, bint check, bint final)

@@ -11,14 +11,15 @@ from collections.abc import Callable
 
 from ..errors import CloseCode
 from ..primitives import ArrivingPayload, held_bytes, unmask, unmask_text
-from .control import Control, read_control
-from .errors import ProtocolError
+from .closing import ProtocolError
 from .frame_rules import FrameRules
+from .frames import Control, read_control
 from .read_ahead import ReadAhead
 
 MESSAGE_OVERHEAD = 80  # what a message that waits takes besides its contents: its object and its place
 
 Inflate = Callable[[bytes], bytes]
+Messages = list[str | bytes]
 
 _OVERHEAD = MESSAGE_OVERHEAD
 _TEXT = 1
@@ -67,12 +68,9 @@ class Decoder:
 
     def is_idle(self) -> bool:
         """Whether nothing is kept, and nothing has begun whose end has not arrived."""
-        return (
-            self._ahead is None
-            and self._partial is None
-            and self._arriving is None
-            and self._fragments is None
-        )
+        if self._ahead is not None or self._partial is not None:
+            return False
+        return self._arriving is None and self._fragments is None
 
     @property
     def kept(self) -> int:
@@ -82,29 +80,20 @@ class Decoder:
     @property
     def held(self) -> int:
         """How many bytes are here: those that are kept, and of a message whose end has not arrived."""
-        size = self.kept
-        if self._partial is not None:
-            size += len(self._partial)
-        if self._arriving is not None:
-            size += self._arriving.length
-        if self._fragments is not None:
-            size += len(self._fragments)
-        return size
+        arriving = 0 if self._arriving is None else self._arriving.length
+        return self.kept + len(self._partial or b"") + arriving + len(self._fragments or b"")
 
     def discard(self) -> None:
         """Forget what is held, and read nothing more."""
-        self._stop()
+        self.closed = True
+        self._partial = self._arriving = self._fragments = self._ahead = None
 
     @property
     def unfinished(self) -> bool:
         """Whether a frame or a message has begun, and its end has not arrived."""
-        if self.closed:
-            return False
-        if self._ahead is not None:
-            return self._ahead.unfinished
-        return self._partial is not None or self._arriving is not None or self._fragments is not None
+        return self._ahead.unfinished if self._ahead is not None else not self.is_idle()
 
-    def feed(self, data: bytearray, size: int, messages: list[str | bytes], room: int) -> int:
+    def feed(self, data: bytearray, size: int, messages: Messages, room: int) -> int:
         """Take the first ``size`` bytes of ``data``, which may be overwritten.
 
         Appends whole messages to ``messages`` while there is room, and returns their cost.
@@ -119,7 +108,8 @@ class Decoder:
             self._read_ahead(data, 0, size)
             return self.resume(messages, room)
         if self._partial is not None:
-            data = self._join(data, size)
+            self._partial += data[:size] if size < len(data) else data
+            data = self._partial
             size = len(data)
             if size < self._needed:
                 return 0
@@ -129,7 +119,7 @@ class Decoder:
             self._read_ahead(data, self._at, size)
         return cost
 
-    def resume(self, messages: list[str | bytes], room: int) -> int:
+    def resume(self, messages: Messages, room: int) -> int:
         """Go on with what is kept. Appends, returns and raises as ``feed`` does."""
         ahead = self._ahead
         if ahead is None or room <= 0:
@@ -141,68 +131,43 @@ class Decoder:
             return cost
         self._ahead = None
         if self.closed:
-            self._stop()
+            self.discard()
         elif ahead.begun:
             self._partial = ahead.begun
             self._needed = 2
         return cost
 
-    def _join(self, data: bytearray, size: int) -> bytearray:
-        partial = self._partial
-        assert partial is not None
-        partial += data[:size] if size < len(data) else data
-        return partial
-
     def _read_ahead(self, data: bytearray, at: int, size: int) -> None:
         """Keep ``data[at:size]``, and take the control frames out of it."""
         if self._ahead is None:
-            self._ahead = self._start_reading_ahead()
+            rules, to_skip = self._rules.copy(), 0
+            if self._arriving is not None:
+                rules.advance(self._arriving_first, self._arriving.length)
+                to_skip = self._arriving.missing
+            self._ahead = ReadAhead(rules, to_skip, self._partial or bytearray())
+            self._partial = None
         self._ahead.feed(data, at, size, self.controls)
         self.closed = self._ahead.closed
 
-    def _start_reading_ahead(self) -> ReadAhead:
-        rules = self._rules.copy()
-        if self._arriving is not None:
-            rules.advance(self._arriving_first, self._arriving.length)
-            return ReadAhead(rules, self._arriving.missing)
-        ahead = ReadAhead(rules, 0)
-        if self._partial is not None:
-            ahead.feed(self._partial, 0, len(self._partial), self.controls)
-            self._partial = None
-        return ahead
-
-    def _decode(self, data: bytearray, size: int, messages: list[str | bytes], room: int) -> int:
+    def _decode(self, data: bytearray, size: int, messages: Messages, room: int) -> int:
         """Decode ``data`` while there is room, and set ``_at`` to where that ends."""
         try:
             if self._arriving is None:
                 return self._decode_frames(data, 0, size, messages, room)
-            cost = self._fill(self._arriving, data, size, messages)
+            self._at = self._arriving.fill(data, 0, size)
+            if self._arriving.missing:
+                return 0
+            cost = self._take(self._arriving_first, self._arriving.take(), messages)
+            self._arriving = None
             return cost + self._decode_frames(data, self._at, size, messages, room - cost)
         except ProtocolError:
-            self._stop()
+            self.discard()
             raise
         except UnicodeDecodeError as error:
-            self._stop()
+            self.discard()
             raise ProtocolError(CloseCode.INVALID_PAYLOAD, "text is not UTF-8") from error
 
-    def _stop(self) -> None:
-        """Read nothing more, and let go of what has come."""
-        self.closed = True
-        self._partial = self._arriving = self._fragments = self._ahead = None
-
-    def _fill(
-        self, arriving: ArrivingPayload, data: bytearray, size: int, messages: list[str | bytes]
-    ) -> int:
-        """Take what ``data`` begins with of a large payload."""
-        self._at = arriving.fill(data, 0, size)
-        if arriving.missing:
-            return 0
-        self._arriving = None
-        return self._take_data(self._arriving_first, arriving.take(), messages)
-
-    def _decode_frames(
-        self, data: bytearray, at: int, size: int, messages: list[str | bytes], room: int
-    ) -> int:
+    def _decode_frames(self, data: bytearray, at: int, size: int, messages: Messages, room: int) -> int:
         """The loop that every frame passes."""
         rules = self._rules
         cost = 0
@@ -227,7 +192,9 @@ class Decoder:
                 raise rules.too_big()
             if size - start < length:
                 if _LARGE <= length <= _TOO_LARGE and size >= start:
-                    self._begin_arriving(first, data, start, size, length)
+                    self._arriving = ArrivingPayload(data, start, length)
+                    self._arriving.fill(data, start, size)
+                    self._arriving_first = first
                     at = size
                 needed = start - at + length
                 break
@@ -251,22 +218,13 @@ class Decoder:
         self._at = at
         return cost
 
-    def _begin_arriving(self, first: int, data: bytearray, start: int, size: int, length: int) -> None:
-        """Unmask what is there of a large payload; the rest follows while it is still in the cache."""
-        self._arriving = ArrivingPayload(data, start, length)
-        self._arriving.fill(data, start, size)
-        self._arriving_first = first
-
-    def _take(self, first: int, payload: bytes, messages: list[str | bytes]) -> int:
+    def _take(self, first: int, payload: bytes, messages: Messages) -> int:
         """Take a whole frame; return the cost of the message that it completes."""
-        if first & 0x08 == 0:
-            return self._take_data(first, payload, messages)
-        self.controls.append(read_control(first & 0x0F, payload))
-        if first == _CLOSE:
-            self._stop()
-        return 0
-
-    def _take_data(self, first: int, payload: bytes, messages: list[str | bytes]) -> int:
+        if first & 0x08:
+            self.controls.append(read_control(first & 0x0F, payload))
+            if first == _CLOSE:
+                self.discard()
+            return 0
         rules = self._rules
         final = first & 0x80 != 0
         text = (rules.opcode or first & 0x0F) == _TEXT

@@ -9,7 +9,7 @@ from sys import maxsize
 import attrs
 
 from ..errors import CloseCode
-from .errors import ProtocolError
+from .closing import ProtocolError
 from .header_lists import parse_extensions
 
 EXTENSION = "permessage-deflate"

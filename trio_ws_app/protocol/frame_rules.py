@@ -9,7 +9,7 @@ from __future__ import annotations
 from sys import maxsize
 
 from ..errors import CloseCode
-from .errors import ProtocolError
+from .closing import ProtocolError
 
 # The longest payload that, with its header, a machine word can count. No limit means this one.
 _LONGEST = maxsize - 16

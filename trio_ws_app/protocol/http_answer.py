@@ -1,12 +1,14 @@
-"""An HTTP answer as bytes, piece by piece: its head, its framing, what may not be said (RFC 9112)."""
+"""HTTP answers as bytes, whole or piece by piece: heads, framing, what may not be said (RFC 9112)."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from email.utils import formatdate
-from functools import lru_cache
 from http import HTTPStatus
+
+from ..request import Headers, Response
+from .header_lists import is_token
 
 Fields = Iterable[tuple[bytes, bytes]]
 
@@ -14,6 +16,9 @@ _NAME = re.compile(rb"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
 _VALUE = re.compile(rb"[^\x00\r\n]*")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 _BODILESS = (204, 304)
+_PHRASES = {int(status): status.phrase for status in HTTPStatus}
+_TEXT_VALUE = re.compile(r"(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?")
+_OURS = frozenset({"connection", "content-length", "date", "transfer-encoding"})
 
 
 class AnswerWriter:
@@ -43,8 +48,6 @@ class AnswerWriter:
 
         Raises ValueError or TypeError for what HTTP does not allow.
         """
-        if not isinstance(status, int) or not 200 <= status <= 599:
-            raise ValueError(f"an HTTP answer needs a status from 200 to 599, not {status!r}")
         lines, names, left = [_status_line(status)], set[bytes](), None
         for name, value in fields:
             name = name.lower()
@@ -123,10 +126,43 @@ def _length(value: bytes, before: int | None) -> int:
     return int(value)
 
 
-@lru_cache(maxsize=64)
 def _status_line(status: int) -> bytes:
-    try:
-        phrase = HTTPStatus(status).phrase
-    except ValueError:
-        phrase = ""
-    return f"HTTP/1.1 {status} {phrase}\r\n".encode()
+    if not isinstance(status, int) or not 200 <= status <= 599:
+        raise ValueError(f"an HTTP answer needs a status from 200 to 599, not {status!r}")
+    return f"HTTP/1.1 {status} {_PHRASES.get(status, '')}\r\n".encode()
+
+
+def encode_fields(fields: Iterable[tuple[str, str]]) -> bytes:
+    """Header fields as lines, each with its line end. Raises ValueError for one that HTTP forbids."""
+    lines = []
+    for name, value in fields:
+        if not is_token(name) or not _TEXT_VALUE.fullmatch(value):
+            raise ValueError(f"HTTP does not allow the header {name!r}: {value!r}")
+        lines.append(f"{name}: {value}\r\n")
+    return "".join(lines).encode("latin-1")
+
+
+def encode_response(response: Response, *, with_body: bool) -> bytes:
+    """The whole answer. Its framing (length, date, Connection: close) is ours, whatever it says itself.
+
+    Raises ValueError for a status that is not final, or a header that HTTP forbids.
+    """
+    head = _status_line(response.status)
+    fields = [(name, value) for name, value in _pairs(response.headers) if name.lower() not in _OURS]
+    names = {name.lower() for name, _ in fields}
+    # "A sender of Upgrade MUST also send an 'Upgrade' connection option" (RFC 9110, section 7.8).
+    fields.append(("Connection", "close, Upgrade" if "upgrade" in names else "close"))
+    fields.append(("Date", formatdate(usegmt=True)))
+    if response.status not in _BODILESS:
+        fields.append(("Content-Length", str(len(response.body))))
+        if response.body and "content-type" not in names:
+            fields.append(("Content-Type", "text/plain; charset=utf-8"))
+    head += encode_fields(fields) + b"\r\n"
+    return head + response.body if with_body and response.status not in _BODILESS else head
+
+
+def _pairs(headers: Mapping[str, str]) -> Iterable[tuple[str, str]]:
+    """Each value of each name: several Set-Cookie can't be joined to one (RFC 6265, section 3)."""
+    if isinstance(headers, Headers):
+        return [(name, value) for name, values in headers.by_name.items() for value in values]
+    return headers.items()

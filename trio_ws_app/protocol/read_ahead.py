@@ -7,9 +7,9 @@ Cython compiles this module with the types in ``read_ahead.pxd``.
 from __future__ import annotations
 
 from ..primitives import unmask
-from .control import Control, read_control
-from .errors import ProtocolError
+from .closing import ProtocolError
 from .frame_rules import FrameRules
+from .frames import Control, read_control
 
 _CLOSE = 0x88  # the first byte of a Close
 
@@ -22,13 +22,16 @@ class ReadAhead:
     everything is dropped.
     """
 
-    def __init__(self, rules: FrameRules, to_skip: int) -> None:
-        """Begin at the place of ``rules``, with ``to_skip`` payload bytes of a data frame to come first."""
+    def __init__(self, rules: FrameRules, to_skip: int, begun: bytearray) -> None:
+        """Begin at the place of ``rules``.
+
+        First come ``to_skip`` payload bytes of a data frame, or what goes on with the frame in ``begun``.
+        """
         self.kept = bytearray()
         self.closed = False
         self._rules = rules
         self._to_skip = to_skip  # payload bytes of a data frame that have yet to come
-        self.begun = bytearray()  # behind it: the beginning of a header or of a control frame
+        self.begun = begun  # behind it: the beginning of a header or of a control frame
         self._broken = False  # an error was found
 
     @property

@@ -15,8 +15,8 @@ from ..asgi.http_link import HttpLink
 from ..asgi.websocket import WebSocketSession
 from ..callbacks import await_interruptible, leaves
 from ..errors import CloseCode
+from ..protocol.handshake import keeps_alive
 from ..protocol.http_answer import AnswerWriter
-from ..protocol.plain_http import keeps_alive
 from ..request import Request, Response
 from ..wire.connection import WireConnection
 from ..wire.deadlines import FixedTimeout

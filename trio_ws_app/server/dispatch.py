@@ -8,9 +8,8 @@ from functools import partial
 from trio.lowlevel import enable_ki_protection
 
 from ..callbacks import call_interruptible
-from ..protocol.handshake import upgrade_problem
-from ..protocol.plain_http import asks_for_websocket, http_problem
-from ..protocol.refusal import Refusal
+from ..protocol.handshake import asks_for_websocket, http_problem, upgrade_problem
+from ..protocol.request_reader import Refusal
 from ..request import Request, Response
 from .access_log import RefusedOrigins
 from .asgi_tasks import AsgiWebSockets, Exchanges

@@ -13,11 +13,8 @@ import attrs
 
 from ..primitives import BLOCKED, LOST
 from ..protocol.handshake import Accepted, accept_request
-from ..protocol.http_body import RequestBody
-from ..protocol.http_response import encode_response
-from ..protocol.refusal import Refusal
-from ..protocol.request_head import RequestHead
-from ..protocol.request_reader import RequestReader
+from ..protocol.http_answer import encode_response
+from ..protocol.request_reader import Refusal, RequestBody, RequestHead, RequestReader
 from ..request import Headers, Request, Response
 from .addresses import Client, LocalAddress
 from .containment import BROKEN

@@ -26,7 +26,6 @@ cdef class Closing:
     cdef list _scopes
     cdef object _waiting
 
-    cpdef bint is_over_for_producers(self) except -1
     cdef object _turn(self, object turn, str side)
     cpdef object send_close(self, int code, str reason)
     cpdef object close_here(self)

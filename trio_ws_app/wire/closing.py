@@ -62,10 +62,6 @@ class Closing:
         self._scopes: list[trio.CancelScope] | None = None
         self._waiting: ParkingLot | None = None  # made when a task waits for the end
 
-    def is_over_for_producers(self) -> bool:
-        """Whether the peer is gone, or this side has closed."""
-        return self.gone_at >= 0 or self.closed_here
-
     def _turn(self, turn: Turn, side: str) -> object:
         """Go one step towards the end, of which ``side`` is the cause unless there was one before."""
         self.state = int(TRANSITIONS[self.state, turn])
@@ -221,7 +217,7 @@ class CancelWhenGone:
 
     def __enter__(self) -> None:
         closing = self._closing
-        if closing.is_over_for_producers():
+        if closing.gone_at >= 0 or closing.closed_here:
             self._scope.cancel()
         elif closing._scopes is None:
             closing._scopes = [self._scope]

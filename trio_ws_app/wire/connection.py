@@ -179,6 +179,8 @@ class WireConnection(Link, Connection):
 
     async def _consume_in_time(self, consumer: Callable[[Message], object]) -> None:
         """As ``consume_inline``, one message after the other."""
+        if self.closing.closed_here:
+            raise trio.ClosedResourceError("this side has closed the connection")
         call = in_own_context(consumer)
         while not self.closing.closed_here:
             while not self.outbox.has_room() and not self.outbox.sealed:
@@ -202,9 +204,8 @@ class WireConnection(Link, Connection):
     async def _wait_for_room(self) -> None:
         """Return when a message may fit, or when none will any more."""
         self.sender.flush()
-        if self.outbox.has_room() or self.outbox.sealed:
-            return
-        await self.outbox.waiting().park()
+        if not self.outbox.has_room() and not self.outbox.sealed:
+            await self.outbox.waiting().park()
 
     async def send_stream(self, fragments: AsyncIterable[str] | AsyncIterable[bytes]) -> None:
         # A generator that is left half way must be closed here, not by the garbage collector.
@@ -219,33 +220,28 @@ class WireConnection(Link, Connection):
 
     async def _send_fragments(self, fragments: AsyncIterable[str] | AsyncIterable[bytes]) -> None:
         self.outbox.begin_stream()
-        begun = False
+        begun: Opcode | None = None  # a message of this kind, which is not whole
         try:
-            opcode = None
             async for fragment in fragments:
-                if not begun:
-                    opcode = Opcode.TEXT if isinstance(fragment, str) else Opcode.BINARY
+                kind = Opcode.TEXT if isinstance(fragment, str) else Opcode.BINARY
                 payload = fragment.encode() if isinstance(fragment, str) else bytes(memoryview(fragment))
-                if isinstance(fragment, str) != (opcode is Opcode.TEXT):
+                if begun not in (None, kind):
                     raise TypeError("the fragments of one message are all str or all bytes")
-                await self._wait_for_fragment_room()
+                while not self.outbox.has_room_for_fragment() and not self.outbox.sealed:
+                    await self.outbox.waiting().park()
+                await checkpoint_if_cancelled()
                 self.check_sendable()
-                self.sender.push_fragment(Opcode.CONTINUATION if begun else opcode or 0, payload, False)
-                begun = True
+                self.sender.push_fragment(Opcode.CONTINUATION if begun else kind, payload, False)
+                begun = kind
             if begun:
                 self.check_sendable()
                 self.sender.push_fragment(Opcode.CONTINUATION, b"", True)
-            begun = False
+                begun = None
         finally:
             if begun and not self.outbox.sealed:
                 self.send_close(CloseCode.INTERNAL_ERROR, "a streamed message broke off")
             self.sender.end_stream()
             self.consume_on()
-
-    async def _wait_for_fragment_room(self) -> None:
-        while not self.outbox.has_room_for_fragment() and not self.outbox.sealed:
-            await self.outbox.waiting().park()
-        await checkpoint_if_cancelled()
 
     async def ping(self) -> float:
         await checkpoint_if_cancelled()

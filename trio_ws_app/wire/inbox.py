@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from trio.lowlevel import Task, reschedule
 
 from ..primitives import empty
-from ..protocol.errors import ProtocolError
+from ..protocol.closing import ProtocolError
 
 if TYPE_CHECKING:
     from ..protocol.decoder import Decoder

@@ -17,10 +17,9 @@ from trio.lowlevel import Task, current_task
 
 from ..errors import CloseCode, CloseReason, ConnectionClosed
 from ..primitives import BLOCKED, LOST
-from ..protocol.closing import State
-from ..protocol.control import Ping, Pong
+from ..protocol.closing import ProtocolError, State
 from ..protocol.decoder import Decoder
-from ..protocol.errors import ProtocolError
+from ..protocol.frames import Ping, Pong
 from .closing import Closing
 from .inbox import Inbox
 from .inline import InlineConsumer
@@ -269,11 +268,9 @@ class Link:
             Sender.flush_soon(self.sender)
 
     def check_sendable(self) -> object:
-        """Raise what a send raises when no message may be sent any more."""
-        return None if self.outbox.shared else self._check_end()
-
-    def _check_end(self) -> object:
-        """The peer is gone, or this side has closed; messages may be sent if they are answers."""
+        """Raise what a send raises when no message may be sent any more; answers to what came before may."""
+        if self.outbox.shared:
+            return None
         closing = self.closing
         if closing.state == _CLOSE_RECEIVED and not self._receives():
             self._reply_to_close()  # a handler that only sends has nothing to answer
@@ -317,22 +314,20 @@ class Link:
 
     def _act_on_late(self, late: Late, now: float) -> None:
         if late is Late.WRITE:
-            return self.abort("the peer took no data for too long")
-        if late is Late.CLOSE:
+            self.abort("the peer took no data for too long")
+        elif late is Late.CLOSE:
             self.closing.give_up()
             self.sender.write_close()
-            return None
-        if late is Late.MESSAGE:
+        elif late is Late.MESSAGE:
             self._fail(ProtocolError(CloseCode.POLICY_VIOLATION, "a message took too long"))
-            return None
         # While nothing is read no pong can be seen: then TCP's own acknowledgements judge the peer.
-        if late is Late.PEER and not self.inbox.paused:
-            return self.abort("the peer did not answer a ping")
-        if late is Late.PING:
-            self.sender.ping(self.pings.add(now))
-            self.transport.limit_unacknowledged(self.settings.ping_timeout if self.inbox.paused else None)
-        self.timeouts.schedule(self.last_seen, now)
-        return None
+        elif late is Late.PEER and not self.inbox.paused:
+            self.abort("the peer did not answer a ping")
+        else:
+            if late is Late.PING:
+                self.sender.ping(self.pings.add(now))
+                self.transport.limit_unacknowledged(self.settings.ping_timeout if self.inbox.paused else None)
+            self.timeouts.schedule(self.last_seen, now)
 
     # -- the end -----------------------------------------------------------------------------
 

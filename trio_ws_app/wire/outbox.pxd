@@ -49,7 +49,7 @@ cdef class Outbox:
     cpdef object drop_held(self)
     @cython.locals(outcome=Py_ssize_t)
     cpdef Py_ssize_t write(self) except -3
-    @cython.locals(chunks=list, size=Py_ssize_t, sent=Py_ssize_t)
+    @cython.locals(count=Py_ssize_t, size=Py_ssize_t, sent=Py_ssize_t)
     cdef Py_ssize_t _write_some(self) except -3
     @cython.locals(chunks=list)
     cdef list _next_chunks(self, Py_ssize_t count)

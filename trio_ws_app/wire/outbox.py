@@ -183,21 +183,17 @@ class Outbox:
 
     def _write_some(self) -> int:
         """One write: WRITTEN when the transport took all that it was given."""
-        chunks = self.chunks
-        if len(chunks) - self._first == 1:
-            data = chunks[self._first]
-            if self._head_sent:
-                data = memoryview(data)[self._head_sent :]
-            size = len(data)
-            sent = self.transport.send(data)
-        elif self._bytes > _JOIN_LIMIT and self.transport.vectored:
+        count = len(self.chunks) - self._first
+        if count > 1 and self._bytes > _JOIN_LIMIT and self.transport.vectored:
             parts = self._next_chunks(_VECTORS)
             if self._head_sent:
                 parts[0] = memoryview(parts[0])[self._head_sent :]
             size = sum(map(len, parts))
             sent = self.transport.send_vectored(parts)
         else:
-            data = self._joined()
+            data = self.chunks[self._first] if count == 1 else self._joined()
+            if self._head_sent:
+                data = memoryview(data)[self._head_sent :]
             size = len(data)
             sent = self.transport.send(data)
         if sent == LOST:
@@ -216,15 +212,14 @@ class Outbox:
         chunks = self.chunks[self._first : self._first + count]
         return [chunk for chunk in chunks if chunk is not None] if self._gone_between else chunks
 
-    def _joined(self) -> Any:
+    def _joined(self) -> bytes:
         """As many of the first chunks as fit into one write."""
         chunks = self.chunks
         if self._bytes > _JOIN_LIMIT:
             chunks = self._up_to(_JOIN_LIMIT)
         elif self._first or self._gone_between:
             chunks = self._next_chunks(len(chunks))
-        data = b"".join(chunks)
-        return memoryview(data)[self._head_sent :] if self._head_sent else data
+        return b"".join(chunks)
 
     def _up_to(self, limit: int) -> list[Any]:
         """The first chunks, as long as they are at most ``limit`` bytes together; one at least."""

@@ -64,17 +64,18 @@ class Poller:
         try:
             if events & _WRITABLE:
                 endpoint.writable()
-                endpoint = transport.endpoint  # another one, if that has closed it
+                endpoint = transport.endpoint  # None, if that has closed it
             if events & ~_WRITABLE:
                 if isinstance(endpoint, Link):
                     link: Link = endpoint
                     Link.readable(link, self._buffer, now)
-                else:
+                elif endpoint is not None:
                     endpoint.readable(self._buffer, now)
         except Exception:
             # One connection's failure is one connection's failure (G5), also when it is ours.
             logger.exception("a connection failed while it was read and is aborted")
-            transport.endpoint.failed()
+            if transport.endpoint is not None:
+                transport.endpoint.failed()
         return None
 
     def transport(self, fd: int) -> SocketTransport:

@@ -37,7 +37,7 @@ class Transport:
     """Takes and gives bytes without waiting. ``BLOCKED`` and ``LOST`` are results, not exceptions."""
 
     def __init__(self) -> None:
-        self.endpoint: Any = None  # an Endpoint, once bytes may come
+        self.endpoint: Any = None  # an Endpoint, while bytes may come
         self.vectored = False  # whether ``send_vectored`` is cheaper than joining
         self.wakes_tasks = True  # whether sending gives some task something to do
         self.repeats_writes = False  # whether a write that was BLOCKED has to be repeated with the same bytes
@@ -76,22 +76,6 @@ class Transport:
 
     def close(self, abort: bool = False) -> None:
         """Give the transport back; ``abort`` drops what the peer has not taken yet."""
-
-
-class ClosedEndpoint:
-    """The endpoint of a closed transport: nothing happens."""
-
-    def readable(self, buffer: bytearray, now: float) -> object:
-        """Nothing happens."""
-
-    def writable(self) -> object:
-        """Nothing happens."""
-
-    def failed(self) -> object:
-        """Nothing happens."""
-
-
-_CLOSED = ClosedEndpoint()
 
 
 class SocketTransport(Transport):
@@ -224,5 +208,5 @@ class SocketTransport(Transport):
             del self._transports[self._fd]
             if self._watched:
                 self._epoll.unregister(self._fd)
-        self.endpoint = _CLOSED
+        self.endpoint = None
         return None

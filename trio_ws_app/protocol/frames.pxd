@@ -1,1 +1,0 @@
-from trio_ws_app.primitives cimport encode_frame
