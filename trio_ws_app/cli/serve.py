@@ -53,11 +53,7 @@ _option = partial(option, show_default=True)
     multiple=True,
 )
 @_option(
-    "--port",
-    "Port to listen on; 0 takes a free one.",
-    default=8765,
-    type=IntRange(0, 65535),
-    metavar="PORT",
+    "--port", "Port to listen on; 0 takes a free one.", default=8765, type=IntRange(0, 65535), metavar="PORT"
 )
 @_option(
     "--unix", "Listen on this Unix socket instead of a port; @NAME for an abstract one.", metavar="PATH"
@@ -91,9 +87,7 @@ _option = partial(option, show_default=True)
     type=click.Path(),
 )
 @_option(
-    "--tls-client-ca",
-    "Let in clients with a certificate of this authority (PEM) alone.",
-    metavar="FILE",
+    "--tls-client-ca", "Let in clients with a certificate of this authority (PEM) alone.", metavar="FILE"
 )
 @_option(
     "--tls-minimum-version",

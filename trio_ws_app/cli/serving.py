@@ -48,9 +48,7 @@ def serve(
     spare_collector()
     shutdown, worker, activated = Shutdown(), inherited(), activated_sockets()
     lifeline = inherited_lifeline() if worker is None else worker.lifeline
-    shutdown.install(supervised=lifeline is not None)
-    if lifeline is not None:
-        shutdown.end_with(lifeline)
+    shutdown.install(lifeline)
     if reload:
         restart_on_change(shutdown)
         return 0
@@ -100,12 +98,10 @@ def _run(
     grace_period = config.settings.grace_period
     try:
         if config.workers > 1 and config.worker is None:
-            shutdown.hold(grace_period, margin=2 * MARGIN)
-            shutdown.reloads = True
+            shutdown.hold(grace_period, margin=2 * MARGIN, reloads=True)
             trio.run(run_workers, config, shutdown, notifier)
         else:
-            shutdown.hold(grace_period)
-            shutdown.reloads = config.certificates is not None and config.worker is None and not supervised
+            shutdown.hold(grace_period, reloads=config.certificates is not None and not supervised)
             keep_large_buffers()
             trio.run(run, config, shutdown, notifier, log)
     except BaseException as error:
