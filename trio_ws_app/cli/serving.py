@@ -13,12 +13,11 @@ from click.core import ParameterSource
 from ..errors import UsageError
 from .configuration import Configuration, configure
 from .errors import exit_status
-from .init import leave_process_1
 from .listeners import Listening, bind_tcp, bind_unix
 from .log_output import LogWriter
 from .log_output import configure as configure_logging
 from .privileges import become, identity, parse_owner
-from .process import keep_large_buffers, spare_collector
+from .process import keep_large_buffers, leave_process_1, spare_collector
 from .reload import inherited_lifeline, restart_on_change
 from .run import run
 from .shutdown import Shutdown
