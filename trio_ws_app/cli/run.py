@@ -17,10 +17,10 @@ from ..errors import CloseCode
 from ..observability.inspection.snapshot import BrokerState
 from ..primitives import COMPILED
 from ..server.app import App
-from ..server.certificates import Certificates
 from ..server.server import Server
 from ..server.serving import serve
 from ..server.tasks import running_place, users_places
+from ..server.tls import Certificates
 from .broker import NONE
 from .configuration import Configuration
 from .errors import FAILED, requested_status
