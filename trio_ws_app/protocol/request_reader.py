@@ -212,5 +212,4 @@ class RequestBody:
 
     def trailing(self) -> bytes:
         """What came behind a complete body: the beginning of the next request."""
-        data, _ended = self._h11.trailing_data
-        return bytes(data)
+        return self._h11.trailing_data[0]
