@@ -119,12 +119,12 @@ if TYPE_CHECKING:
         Upgrade as Upgrade,
     )
     from .server.app import App as App
-    from .server.certificates import Certificates as Certificates
     from .server.options import Handler as Handler, ProcessRequest as ProcessRequest, Readiness as Readiness
     from .server.routes import Routes as Routes
     from .server.server import Server as Server
     from .server.serving import serve as serve
     from .server.statistics import Statistics as Statistics
+    from .server.tls import Certificates as Certificates
     from .settings import Settings as Settings
     from .wire.overflow import Overflow as Overflow
 else:
@@ -156,12 +156,12 @@ else:
         "registry.topics": "Following",
         "request": "TLS Headers Request Response State Upgrade",
         "server.app": "App",
-        "server.certificates": "Certificates",
         "server.options": "Handler ProcessRequest Readiness",
         "server.routes": "Routes",
         "server.server": "Server",
         "server.serving": "serve",
         "server.statistics": "Statistics",
+        "server.tls": "Certificates",
         "settings": "Settings",
         "wire.overflow": "Overflow",
     }

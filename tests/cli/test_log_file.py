@@ -13,7 +13,7 @@ import pytest
 from running import PATIENCE, run, serving
 from websockets.sync.client import connect
 
-from trio_ws_app.cli.log_output import LogFile, LogWriter
+from trio_ws_app.cli.log_output import LogWriter
 from trio_ws_app.observability.logs import TextFormatter
 
 LOGGER = logging.Logger("app")
@@ -26,7 +26,7 @@ def say(log: LogWriter, *messages: str) -> None:
 
 
 def writer(path: Path) -> LogWriter:
-    log = LogWriter(file=LogFile(str(path)))
+    log = LogWriter(path=str(path))
     log.setFormatter(TextFormatter())
     return log
 

@@ -91,6 +91,9 @@ def test_a_unix_socket_is_the_users(directory: Path) -> None:
         (["--user", "no-such-user"], "--user: there is no user 'no-such-user'"),
         (["--user", "4711"], "--user: 4711 is in no group that is known here: give one with --group"),
         (["--group", "no-such-group"], "--group: there is no group 'no-such-group'"),
+        (["--user", "99999999999"], "--user: ids are less than 4294967295, not 99999999999"),
+        (["--user", "4294967295", "--group", "1"], "--user: ids are less than"),
+        (["--group", "9" * 5000], "--group: ids are less than"),
         pytest.param(
             ["--user", "nobody", "--log-file", "/root/log"],
             "--log-file: cannot open /root/log: Permission",

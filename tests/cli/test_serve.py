@@ -228,6 +228,8 @@ def test_a_port_in_use_is_one_line() -> None:
         (["--unix", "/etc/passwd/app.sock"], "app.sock: Not a directory"),
         (["--unix", "a" * 300], "aaa: File name too long"),
         (["--control", "/etc/passwd/app.sock"], "app.sock: Not a directory"),
+        (["--unix", "app.sock", "--unix-owner", ":4294967295"], "--unix-owner: ids are less than"),
+        (["--metrics", "9" * 5000], "--metrics is 'on', PORT, HOST:PORT or unix:PATH"),
         (["--log-format", "xml"], "'xml' is not one of 'text', 'json'"),
         (["chat", "echo"], "unexpected extra argument"),
         (["missing:app"], "there is no module 'missing'"),

@@ -171,6 +171,8 @@ async def test_an_app_is_an_application_by_itself_or_as_the_value_of_a_block() -
         ("bad_app:no_argument", ["has to take one argument, the connection"]),
         ("bad_app:generator", ["@contextlib.asynccontextmanager"]),
         ("bad_app:number", ["is an int, not a handler"]),
+        ("builtins:iter", ["is a builtin_function_or_method, not a handler"]),
+        ("builtins:type", ["is a type, not a handler"]),
         ("bad_app:wants_settings", ["bad_app:wants_settings needs settings", "may take broker and no more"]),
         ("bad_app:wants_both", ["bad_app:wants_both needs settings", "may take broker and no more"]),
         ("bad_app:wants_one", ["bad_app:wants_one needs settings", "may take broker and no more"]),
@@ -224,6 +226,7 @@ def wrong():
     return 5
 
 number = 5
+without_signature = iter
 events = []
 """
 
@@ -246,7 +249,7 @@ async def test_every_kind_of_asgi_application(
     assert sys.modules["asgi_targets"].events == events
 
 
-@pytest.mark.parametrize("name", ["wrong", "number"])
+@pytest.mark.parametrize("name", ["wrong", "number", "without_signature"])
 async def test_what_is_no_asgi_application_is_explained(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -254,6 +257,6 @@ async def test_what_is_no_asgi_application_is_explained(
     (tmp_path / "asgi_targets.py").write_text(ASGI)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "asgi_targets", raising=False)
-    with pytest.raises(UsageError, match=r"an ASGI application.*an int|an int, not an ASGI application"):
+    with pytest.raises(UsageError, match=r"an ASGI application.*an int|an? \w+, not an ASGI application"):
         async with load(f"asgi_targets:{name}", asgi=True)(MemoryBroker()):
             pass

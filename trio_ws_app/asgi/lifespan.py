@@ -33,8 +33,9 @@ class Lifespan:
         self.state: dict[str, Any] = {}
         self.scope = trio.CancelScope(shield=True)  # requests outlive the cancellation of the server
         self._application = application
-        self._shutdown_asked = trio.Event()
-        self._startup_told = False
+        self._tell, self._told = trio.open_memory_channel[Event](2)
+        self._tell.send_nowait({"type": "lifespan.startup"})
+        self._stopping = False
         self._started = trio.Event()
         self._stopped = trio.Event()
         self._ended = trio.Event()
@@ -56,7 +57,8 @@ class Lifespan:
 
     async def stop(self, seconds: float) -> None:
         """Have the application end, and wait for that; after so many ``seconds`` it is cancelled."""
-        self._shutdown_asked.set()
+        self._stopping = True
+        self._tell.send_nowait({"type": "lifespan.shutdown"})
         with trio.move_on_after(seconds, shield=True):
             await self._stopped.wait()
         with trio.CancelScope(shield=True):
@@ -79,7 +81,7 @@ class Lifespan:
         }
         try:
             with self.scope:
-                await await_interruptible(self._application(scope, self._receive, self._send))
+                await await_interruptible(self._application(scope, self._told.receive, self._send))
         except Exception as error:
             if self._failure is not None:
                 self._error = error  # it has said so already
@@ -92,14 +94,6 @@ class Lifespan:
             self._stopped.set()
             self._ended.set()
 
-    async def _receive(self) -> Event:
-        if not self._startup_told:
-            await trio.lowlevel.checkpoint()
-            self._startup_told = True
-            return {"type": "lifespan.startup"}
-        await self._shutdown_asked.wait()
-        return {"type": "lifespan.shutdown"}
-
     async def _send(self, event: Event) -> None:
         await trio.lowlevel.checkpoint_if_cancelled()
         match event["type"]:
@@ -108,7 +102,7 @@ class Lifespan:
             case "lifespan.shutdown.complete":
                 self._stopped.set()
             case "lifespan.startup.failed" | "lifespan.shutdown.failed":
-                if not self._started.is_set() or self._shutdown_asked.is_set():
+                if not self._started.is_set() or self._stopping:
                     self._failure = str(event.get("message") or event["type"])
                     self._started.set()
                     self._stopped.set()

@@ -6,12 +6,11 @@
 from .app import ChannelsApp
 from .calls import Call
 from .codes import Refuse
-from .interface import ChannelClient, ChannelSubscription
+from .interface import ChannelClient, ChannelSubscription, ConnectRequest, Grant, User
 from .limits import ChannelLimits
-from .people import ConnectRequest, User
 from .publications import ClientInfo, Publication
 from .registration import Channels
-from .tokens import Grant, Tokens
+from .tokens import Tokens
 
 __all__ = [
     "Call",

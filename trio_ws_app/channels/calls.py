@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext, suppress
 from typing import Any, Final
 
@@ -15,10 +15,9 @@ from ..errors import ConnectionClosed
 from .client import ConnectedClient
 from .codes import DisconnectCode, ErrorCode, Refuse
 from .hub import Hub
-from .interface import ChannelClient
-from .people import User
-from .publications import line
-from .queries import page_of, page_text, presence_fields, present, stats_fields
+from .interface import ChannelClient, User
+from .publications import ClientInfo, line
+from .queries import page_of, page_text, present
 from .requests import History, Rpc
 
 # A small command with a large answer: one of a client is in memory at a time, until the client takes it.
@@ -114,15 +113,10 @@ class Calls:
         if not self._client.is_subscribed(channel):
             raise Refuse(ErrorCode.PERMISSION_DENIED)
 
-    async def presence(self, channel: str) -> str:
-        """The clients that are present on a channel, to which this one has to be subscribed."""
+    async def presence(self, channel: str, fields: Callable[[Sequence[ClientInfo]], object]) -> str:
+        """What ``fields`` says of the clients on a channel, to which this one has to be subscribed."""
         self._check_subscribed(channel)
-        return line(self._hub.codec, presence_fields(await present(self._hub, channel)))
-
-    async def presence_stats(self, channel: str) -> str:
-        """The numbers of clients and users that are present on a channel."""
-        self._check_subscribed(channel)
-        return line(self._hub.codec, stats_fields(await present(self._hub, channel)))
+        return line(self._hub.codec, fields(await present(self._hub, channel)))
 
     async def history(self, request: History) -> str:
         """A page of a channel's history."""

@@ -15,10 +15,8 @@ from ..connection import Connection
 from ..errors import ConnectionClosed
 from .codes import DisconnectCode, ErrorCode, Refuse, UnsubscribeCode, disconnection, unsubscription
 from .hub import Hub
-from .interface import ChannelClient
-from .people import User
+from .interface import ChannelClient, Grant, User
 from .publications import ClientInfo, line
-from .tokens import Grant
 
 logger = logging.getLogger("trio_ws_app.channels")
 
@@ -26,8 +24,6 @@ logger = logging.getLogger("trio_ws_app.channels")
 class Ongoing(Protocol):
     """A subscription, as its client knows it."""
 
-    @property
-    def channel(self) -> str: ...
     @property
     def is_subscribed(self) -> bool: ...
     @property

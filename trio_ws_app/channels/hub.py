@@ -39,7 +39,7 @@ class Hub:
         topic = self.topics.get(channel)
         if topic is None:
             open_feed = partial(self.broker.open_feed, self.checked(channel))
-            topic = self.topics[channel] = Topic(channel, self.codec, self.texts, rule.overflow, open_feed)
+            topic = self.topics[channel] = Topic(channel, self.texts, rule.overflow, open_feed)
         topic.visits += 1
         return topic
 

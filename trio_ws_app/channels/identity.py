@@ -15,7 +15,7 @@ from .codes import DisconnectCode, ErrorCode, Refuse
 from .commands import bad_request
 from .entering import ttl
 from .hub import Hub
-from .people import ConnectRequest, User
+from .interface import ConnectRequest, User
 from .publications import line
 
 _VERSION: Final = "trio_ws_app"

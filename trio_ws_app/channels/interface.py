@@ -1,19 +1,64 @@
-"""What the functions of an application get: a client, and its subscription to a channel."""
+"""What the functions of an application get: a client, its user, and its subscription to a channel."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import attrs
 import trio
 
 from ..broker.position import Position
 from ..connection import Connection
+from ..request import Request
 from .codes import DisconnectCode, UnsubscribeCode
-from .people import User
 from .publications import ClientInfo
-from .tokens import Grant
+
+
+@attrs.frozen
+class ConnectRequest:
+    """What a client says of itself when it connects, and again when it refreshes its token.
+
+    ``token`` is "" if it has none, ``data`` a JSON value or None, ``name`` and ``version`` are those of the
+    client's program, ``headers`` what it would have sent as such. ``http`` is the request that opened the
+    connection: its ``cookies``, ``headers`` and ``state``. ``client`` is the id of the connection.
+    """
+
+    client: str
+    http: Request
+    token: str = ""
+    data: object = None
+    name: str = ""
+    version: str = ""
+    headers: Mapping[str, str] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class User:
+    """A client's user, as the function for ``connect`` returns it.
+
+    ``id`` is "" for one that is not known. ``info``, a JSON value, is told to others with what the client
+    publishes and where it is present; ``data``, another, is the answer to the client itself. The client is
+    subscribed to ``channels`` without asking for them. At ``expires_at``, in seconds since 1970, it has to
+    refresh. ``state`` is the application's own, of any type, and is sent to no client.
+    """
+
+    id: str = ""
+    info: object = attrs.field(default=None, kw_only=True)
+    data: object = attrs.field(default=None, kw_only=True)
+    channels: Sequence[str] = attrs.field(default=(), kw_only=True)
+    expires_at: float | None = attrs.field(default=None, kw_only=True)
+    state: object = attrs.field(default=None, kw_only=True)
+
+
+@attrs.define(eq=False, repr=False)
+class Grant:
+    """What a token for a subscription says besides whose it is."""
+
+    info: object
+    expires_at: float | None
+    claims: Mapping[str, object]
 
 
 class ChannelClient(ABC):

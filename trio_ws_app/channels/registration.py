@@ -15,9 +15,8 @@ from ..server.parameters import pattern
 from .app import ChannelsApp
 from .calls import Call
 from .hub import Hub
-from .interface import ChannelSubscription
+from .interface import ChannelSubscription, ConnectRequest, User
 from .limits import ChannelLimits
-from .people import ConnectRequest, User
 from .rules import Recovery, Rule, Rules, SlowPolicy
 from .tokens import Tokens
 

@@ -9,7 +9,7 @@ import attrs
 
 from ..broker.history import History
 from ..server.parameters import Pattern
-from .people import ConnectRequest, User
+from .interface import ConnectRequest, User
 
 SlowPolicy = Literal["disconnect", "unsubscribe", "drop-newest", "drop-oldest", "latest"]
 Recovery = Literal["stream", "cache"]

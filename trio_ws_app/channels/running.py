@@ -14,8 +14,8 @@ from ..callbacks import await_interruptible
 from ..errors import ConnectionClosed
 from .codes import DisconnectCode, ErrorCode, Refuse, UnsubscribeCode
 from .entering import ttl
+from .interface import Grant
 from .subscription import LiveSubscription
-from .tokens import Grant
 
 # What a client comes back for by itself, it comes back for with its connection if it has not asked for it.
 _RECONNECTIONS: Final[Mapping[int, int]] = {

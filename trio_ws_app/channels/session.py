@@ -22,9 +22,10 @@ from .commands import bad_request, commands_in
 from .entering import Joining
 from .hub import Hub
 from .identity import Identity
+from .interface import ConnectRequest
 from .limits import Rate
-from .people import ConnectRequest
 from .publications import line
+from .queries import presence_fields, stats_fields
 from .requests import Command
 from .subscriptions import Subscriptions
 
@@ -40,7 +41,7 @@ class Session:
         self._rate = Rate(hub.limits)
         self._request: ConnectRequest | None = None  # that was accepted
         self._refused = False  # it may not connect, and is expected to go
-        self._expected: trio.Event | None = trio.Event()  # what has to come next: to connect, or a pong
+        self._expected = trio.Event()  # what has to come next: to connect, or a pong
         self._too_big = False
         self._blocks = AsyncExitStack()
         self._identity = Identity(self.client, hub)
@@ -98,24 +99,21 @@ class Session:
 
     @enable_ki_protection
     async def _watch(self) -> None:
-        with suppress(ConnectionClosed):  # the reader learns of that too
-            await self._watch_client()
-
-    async def _watch_client(self) -> None:
         """End a client that does not connect, or does not answer pings."""
-        limits, expected = self._hub.limits, self._expected
-        if expected is not None and not await wait_running(expected, limits.connect_timeout):
+        limits = self._hub.limits
+        if not await wait_running(self._expected, limits.connect_timeout):
             self.client.end(Refuse(DisconnectCode.STALE))
-        while True:
-            await trio.sleep(limits.ping_interval)
-            if not self.client.post("{}"):
-                continue  # what waits for it says as much as a ping
-            self._expected = pong = trio.Event()
-            if not await wait_running(pong, limits.pong_timeout):
-                self.client.end(Refuse(DisconnectCode.NO_PONG))
+        with suppress(ConnectionClosed):  # the reader learns of that too
+            while True:
+                await trio.sleep(limits.ping_interval)
+                if not self.client.post("{}"):
+                    continue  # what waits for it says as much as a ping
+                self._expected = trio.Event()
+                if not await wait_running(self._expected, limits.pong_timeout):
+                    self.client.end(Refuse(DisconnectCode.NO_PONG))
 
     def _pong(self) -> None:
-        if self._expected is None or self._expected.is_set():
+        if self._expected.is_set():
             raise bad_request()  # it was not asked for
         self._expected.set()
 
@@ -155,9 +153,9 @@ class Session:
             case requests.Send():
                 calls.message(request.data, size)
             case requests.Presence():
-                calls.start(number, "presence", partial(calls.presence, request.channel))
+                calls.start(number, "presence", partial(calls.presence, request.channel, presence_fields))
             case requests.PresenceStats():
-                calls.start(number, "presence_stats", partial(calls.presence_stats, request.channel))
+                calls.start(number, "presence_stats", partial(calls.presence, request.channel, stats_fields))
             case requests.History():
                 calls.start(number, "history", partial(calls.history, request))
             case requests.Refresh():
@@ -200,8 +198,7 @@ class Session:
         await self._connection.send(f'{{"id":{number},"connect":{reply}}}')
         self._request = request
         self._subscriptions.connected(joining)
-        if self._expected is not None:
-            self._expected.set()
+        self._expected.set()
 
     async def _let_in(self, request: ConnectRequest, command: requests.Connect) -> tuple[str, Joining]:
         """The result of the command, as JSON, and the subscriptions that wait until it is told."""

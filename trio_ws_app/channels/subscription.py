@@ -13,19 +13,17 @@ import trio
 
 from ..broker.feed import Feed
 from ..broker.position import Position
-from ..connection import Connection
 from .client import ConnectedClient
 from .codes import ErrorCode, Refuse, UnsubscribeCode
 from .entering import Beginning, Joining, find_missed, go_live, ttl
 from .hub import Hub
 from .inbox import Inbox
-from .interface import ChannelSubscription
+from .interface import ChannelSubscription, Grant
 from .places import Place, at_most
 from .places import beginning as place_now
 from .publications import ClientInfo, Publication, line, push_text, with_publications
 from .requests import Since
 from .rules import Rule
-from .tokens import Grant
 from .topic import Topic, present_info
 
 _AT_ONCE: Final = 64 * 1024  # bytes of publications in one reply; more follow as the client takes them
@@ -95,7 +93,7 @@ class LiveSubscription(ChannelSubscription):
         else:
             await go_live(topic, feed, self._rule.history, self.client, self, beginning.place)
         if self.wants_presence:
-            await self.connection.send(topic.presence_push("join", self.info))
+            await self.client.connection.send(topic.presence_push("join", self.info))
 
     async def receive(self) -> Any:
         if not self._accepted:
@@ -140,7 +138,7 @@ class LiveSubscription(ChannelSubscription):
 
     async def _push(self, kind: str, content: object) -> None:
         channel = line(self._hub.codec, self.channel)
-        await self.connection.send(push_text(channel, kind, line(self._hub.codec, content)))
+        await self.client.connection.send(push_text(channel, kind, line(self._hub.codec, content)))
 
     async def _push_unsubscribe(self, why: Refuse) -> None:
         why = why.as_unsubscription()
@@ -187,7 +185,7 @@ class LiveSubscription(ChannelSubscription):
             text = push_text(topic.channel, "subscribe", result)
         told = self.client.post(text)
         if not told:
-            await self.connection.send(text)
+            await self.client.connection.send(text)
         self._accepted = True
         return told
 
@@ -210,16 +208,6 @@ class LiveSubscription(ChannelSubscription):
         self._scope.deadline = trio.current_time() + left + delay
 
     # -- what the channel asks
-
-    @property
-    def connection(self) -> Connection:
-        """The client's connection."""
-        return self.client.connection
-
-    @property
-    def client_id(self) -> str:
-        """The id of the client."""
-        return self.client.id
 
     def missed_one(self) -> None:
         """A publication did not fit into the client's queue."""

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import attrs
-
 from ..auth.keys import Keys
 from ..auth.tokens import MAX_TOKEN_SIZE, TokenRefused, Verifier
 from .codes import DisconnectCode, ErrorCode, Refuse
-from .people import User
+from .interface import Grant, User
 
 
 class Tokens:
@@ -81,15 +79,6 @@ class Tokens:
         except TokenRefused as refusal:
             code = ErrorCode.TOKEN_EXPIRED if refusal.expired else DisconnectCode.INVALID_TOKEN
             raise Refuse(code) from None
-
-
-@attrs.define(eq=False, repr=False)
-class Grant:
-    """What a token for a subscription says besides whose it is."""
-
-    info: object
-    expires_at: float | None
-    claims: Mapping[str, object]
 
 
 def _text(claims: Mapping[str, object], name: str) -> str:

@@ -14,10 +14,10 @@ from ..broker.delivery import Delivery, Gap, Item
 from ..broker.feed import Feed
 from ..broker.presence import Join, PresenceEvent
 from ..connection import Connection
-from ..json_codec import JsonCodec
 from ..registry.fanout import Encoded, Outcome, send_encoded
 from ..wire.broadcast import queue_on_all
 from ..wire.overflow import Overflow
+from .interface import ChannelClient
 from .publications import ClientInfo, Texts, line, publications_among, push_text
 from .rules import SlowPolicy
 
@@ -37,18 +37,15 @@ class Subscriber(Protocol):
     """A subscription, as its channel sees it."""
 
     @property
-    def connection(self) -> Connection: ...
-    @property
-    def client_id(self) -> str: ...
+    def client(self) -> ChannelClient: ...
     @property
     def wants_presence(self) -> bool: ...
+
     def missed_one(self) -> None:
         """A publication did not fit into the client's queue."""
-        ...
 
     def lost_its_place(self) -> None:
         """Publications may be missing."""
-        ...
 
 
 @attrs.define(eq=False, repr=False)
@@ -56,7 +53,6 @@ class Topic:
     """The subscribers of one channel. It is the channel's one sink at the broker."""
 
     name: str
-    codec: JsonCodec
     texts: Texts
     overflow: SlowPolicy
     _open_feed: Callable[[], AbstractAsyncContextManager[Feed]]
@@ -68,7 +64,7 @@ class Topic:
     _opening: trio.Event | None = attrs.field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.channel = line(self.codec, self.name)
+        self.channel = line(self.texts.codec, self.name)
 
     async def open(self) -> Feed:
         """The channel's feed at the broker, which is opened once for all subscriptions of this process.
@@ -99,7 +95,7 @@ class Topic:
         if not self.subscribers:
             assert self._feed is not None
             self._feed.add(self)
-        self.subscribers[subscriber] = subscriber.connection
+        self.subscribers[subscriber] = subscriber.client.connection
 
     def discard(self, subscriber: Subscriber) -> None:
         """The subscriber gets nothing more."""
@@ -134,14 +130,14 @@ class Topic:
         others = {
             one: connection
             for one, connection in self.subscribers.items()
-            if one.wants_presence and one.client_id != info.client
+            if one.wants_presence and one.client.id != info.client
         }
         if others:
             self._send(others, self.presence_push("join" if isinstance(event, Join) else "leave", info), None)
 
     def presence_push(self, kind: str, info: ClientInfo) -> str:
         """The push that tells of a client that comes or goes."""
-        return push_text(self.channel, kind, line(self.codec, {"info": info.as_json()}))
+        return push_text(self.channel, kind, line(self.texts.codec, {"info": info.as_json()}))
 
     # -- fan-out
 

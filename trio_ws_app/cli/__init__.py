@@ -46,8 +46,5 @@ def main() -> None:
     """A WebSocket application server for Trio: one connection is one nursery."""
 
 
-main.add_command(serve_command)
-main.add_command(connect_command)
-main.add_command(top_command)
-main.add_command(publish_command)
-main.add_command(token_command)
+for command in (serve_command, connect_command, top_command, publish_command, token_command):
+    main.add_command(command)

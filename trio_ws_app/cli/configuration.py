@@ -12,8 +12,8 @@ import attrs
 from ..apps import BUILT_IN
 from ..errors import UsageError
 from ..pages import page_for, static_files
-from ..server.certificates import Certificates, Files, expect_file, load_authority
 from ..server.options import ProcessRequest
+from ..server.tls import Certificates, Files, expect_file, load_authority
 from ..settings import Settings
 from .broker import OpenBroker, broker_for, broker_name
 from .listeners import Listening

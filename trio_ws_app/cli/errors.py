@@ -111,13 +111,12 @@ def requested_status(request: SystemExit | KeyboardInterrupt) -> int:
 
 def _described(error: BaseException) -> str:
     """The exception in one line, then where it comes from, then the same of what caused it."""
-    texts, told = [_described_alone(error)], {id(error)}
-    # One that is raised out of its group is in what caused it.
-    while (cause := _cause(error)) is not None and id(cause) not in told:
-        texts.append(f"after {_described_alone(cause)}")
-        told.add(id(cause))
-        error = cause
-    return "\n".join(texts)
+    texts: dict[int, str] = {}
+    part: BaseException | None = error
+    while part is not None and id(part) not in texts:  # one that is raised out of its group is in its cause
+        texts[id(part)] = _described_alone(part)
+        part = _cause(part)
+    return "\nafter ".join(texts.values())
 
 
 def _described_alone(error: BaseException) -> str:

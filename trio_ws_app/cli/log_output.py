@@ -21,50 +21,26 @@ FLUSH_TIMEOUT = 0.3
 logger = logging.getLogger("trio_ws_app.log")
 
 
-class LogFile:
-    """A file that records are appended to; begun anew when it was renamed or removed. Raises UsageError."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        try:
-            self._descriptor = self._open()
-        except OSError as problem:
-            raise UsageError(f"--log-file: cannot open {path}: {problem.strerror}") from None
-
-    def descriptor(self) -> int:
-        """Where to write now; the old file as long as there can't be a new one."""
-        with suppress(OSError):
-            if not self._is_in_place():
-                before, self._descriptor = self._descriptor, self._open()
-                os.close(before)
-        return self._descriptor
-
-    def _is_in_place(self) -> bool:
-        try:
-            return os.path.samestat(os.stat(self._path), os.fstat(self._descriptor))
-        except FileNotFoundError:
-            return False
-
-    def _open(self) -> int:
-        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
-
-
 class LogWriter(logging.Handler):
     """Writes lines from a thread of its own, so that an unread pipe stops only the log.
 
-    They go to a descriptor, or to a ``file`` instead.
+    They go to a descriptor, or are appended to the file ``path``, which is begun anew when it was renamed or
+    removed. Raises UsageError if it can't be opened.
 
     At most ``max_waiting`` bytes wait. Records beyond that, and records that cannot be written, are dropped
     and counted; how many there were is said as soon as a line can be written again.
     """
 
     def __init__(
-        self, descriptor: int = STANDARD_ERROR, max_waiting: int = MAX_WAITING, file: LogFile | None = None
+        self, descriptor: int = STANDARD_ERROR, max_waiting: int = MAX_WAITING, path: str | None = None
     ) -> None:
+        self._path = path
+        try:
+            self._descriptor = descriptor if path is None else _open(path)
+        except OSError as problem:
+            raise UsageError(f"--log-file: cannot open {path}: {problem.strerror}") from None
         super().__init__()
-        self._descriptor = descriptor
-        self._file = file
-        why = "nothing read them" if file is None else "they could not be written"
+        why = "nothing read them" if path is None else "they could not be written"
         self._lost = f"%d log records were lost: {why}"
         self._max_waiting = max_waiting
         self._reset()
@@ -106,7 +82,13 @@ class LogWriter(logging.Handler):
             self._changed.wait_for(lambda: not self._waiting, timeout)
 
     def _destination(self) -> int:
-        return self._descriptor if self._file is None else self._file.descriptor()
+        """Where to write now; the old file as long as there can't be a new one."""
+        if self._path is not None:
+            with suppress(OSError):
+                if not _is_at(self._path, self._descriptor):
+                    before, self._descriptor = self._descriptor, _open(self._path)
+                    os.close(before)
+        return self._descriptor
 
     def _line(self, record: logging.LogRecord) -> bytes:
         try:
@@ -133,6 +115,17 @@ class LogWriter(logging.Handler):
                     self._lines.append(notice)
                     self._waiting += len(notice)
                 self._changed.notify_all()
+
+
+def _open(path: str) -> int:
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+
+
+def _is_at(path: str, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def write_all(descriptor: int, data: bytes) -> int:

@@ -58,6 +58,12 @@ def option_name(field_name: str) -> str:
     return "--" + field_name.replace("_", "-")
 
 
+def option(name: str, text: str, **attributes: Any) -> Callable[[Command], Command]:
+    """An option with its help, which is a variable as well."""
+    field = name.partition("/")[0].removeprefix("--").replace("-", "_")
+    return click.option(name, help=text, envvar=variable(field), **attributes)
+
+
 class CommandWithSettings(click.Command):
     """A command whose help shows the settings under a heading of their own.
 
@@ -99,7 +105,7 @@ def settings_options(command: Command) -> Command:
     """Give the command one option for each of ``OPTIONS``, in their order."""
     kinds = get_type_hints(Settings)
     for field in reversed(OPTIONS):
-        command = _option(field, kinds[field.name])(command)
+        command = _settings_option(field, kinds[field.name])(command)
     return command
 
 
@@ -128,21 +134,14 @@ def shown(value: object, unit: str) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _option(field: attrs.Attribute[Any], kind: Any) -> Callable[[Command], Command]:
-    name, unit = option_name(field.name), str(field.metadata["unit"])
-    text = str(field.metadata["help"])
+def _settings_option(field: attrs.Attribute[Any], kind: Any) -> Callable[[Command], Command]:
+    name, unit, text = option_name(field.name), str(field.metadata["unit"]), str(field.metadata["help"])
     if kind is bool:
-        switch = f"{name}/--no-{name.removeprefix('--')}"
-        return click.option(switch, default=field.default, envvar=variable(field.name), help=text)
+        return option(f"{name}/--no-{name.removeprefix('--')}", text, default=field.default)
     default = shown(field.default, unit)
-    return click.option(
-        name,
-        default=default,
-        show_default=bool(default),
-        metavar=unit.upper(),
-        envvar=variable(field.name),
-        callback=None if unit == "list" or kind is str else limit(kind, unit),
-        help=text,
+    parse = None if unit == "list" or kind is str else limit(kind, unit)
+    return option(
+        name, text, default=default, show_default=bool(default), metavar=unit.upper(), callback=parse
     )
 
 

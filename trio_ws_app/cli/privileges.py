@@ -9,6 +9,7 @@ import pwd
 from ..errors import UsageError
 
 KEEP = -1  # for a user or a group that stays as it is
+_NONE = 2**32 - 1  # the same, as the kernel has it: ids are less
 Owner = tuple[int, int]
 
 
@@ -56,8 +57,8 @@ def _groups_of(uid: int, gid: int) -> list[int]:
 def _user(option: str, name: str) -> tuple[int, int]:
     """The user's id, and that of the group it belongs to first."""
     try:
-        entry = pwd.getpwuid(int(name)) if name.isdecimal() else pwd.getpwnam(name)
-    except (KeyError, OverflowError):
+        entry = pwd.getpwuid(_id(option, name)) if name.isdecimal() else pwd.getpwnam(name)
+    except KeyError:
         if name.isdecimal():
             return int(name), KEEP
         raise UsageError(f"{option}: there is no user {name!r}") from None
@@ -66,8 +67,14 @@ def _user(option: str, name: str) -> tuple[int, int]:
 
 def _group(option: str, name: str) -> int:
     if name.isdecimal():
-        return int(name)
+        return _id(option, name)
     try:
         return grp.getgrnam(name).gr_gid
     except KeyError:
         raise UsageError(f"{option}: there is no group {name!r}") from None
+
+
+def _id(option: str, digits: str) -> int:
+    if len(digits) > len(str(_NONE)) or int(digits) >= _NONE:
+        raise UsageError(f"{option}: ids are less than {_NONE}, not {digits}")
+    return int(digits)

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from .options import text, variable
+from .options import option, text
 
 TTL = 300.0
 _EXAMPLES = """\b
@@ -20,12 +20,8 @@ Examples:
 @click.command("publish", epilog=_EXAMPLES)
 @click.argument("topic", type=text)
 @click.argument("message", type=text)
-@click.option(
-    "--broker",
-    required=True,
-    envvar=variable("broker"),
-    metavar="URL",
-    help="Redis that the servers use: redis://, rediss:// or unix://.",
+@option(
+    "--broker", "Redis that the servers use: redis://, rediss:// or unix://.", required=True, metavar="URL"
 )
 @click.option(
     "--history",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import trio
@@ -20,14 +20,13 @@ _LIFELINE = variable("lifeline")
 _NOT_OURS = {"__pycache__", "node_modules", "site-packages"}
 
 
-def restart_on_change(arguments: Sequence[str], directory: Path, shutdown: Shutdown) -> None:
-    """Run ``trio-ws-app`` with ``arguments``, less ``--reload``, until a signal.
+def restart_on_change(shutdown: Shutdown) -> None:
+    """Run this command, less ``--reload``, until a signal.
 
     On a change the clients are told that the service restarts (1012); handlers get a second to end.
     """
-    command = [sys.executable, "-m", "trio_ws_app", *(word for word in arguments if word != "--reload")]
     shutdown.hold(grace_period=2 * STOP_TIMEOUT)
-    trio.run(_supervise, command, directory, shutdown)
+    trio.run(_supervise, shutdown)
 
 
 def inherited_lifeline() -> int | None:
@@ -39,15 +38,16 @@ def inherited_lifeline() -> int | None:
     return int(text)
 
 
-async def _supervise(command: list[str], directory: Path, shutdown: Shutdown) -> None:
+async def _supervise(shutdown: Shutdown) -> None:
     with shutdown.receiver() as signals:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_restart_on_change, command, directory)
+            nursery.start_soon(_restart_on_change, Path.cwd())
             await anext(signals)
             nursery.cancel_scope.cancel()
 
 
-async def _restart_on_change(command: list[str], directory: Path) -> None:
+async def _restart_on_change(directory: Path) -> None:
+    command = [sys.executable, "-m", "trio_ws_app", *(word for word in sys.argv[1:] if word != "--reload")]
     environment = {name: value for name, value in os.environ.items() if name != variable("reload")}
     while True:
         stamps = dict(_stamps(directory))

@@ -17,10 +17,10 @@ from ..errors import CloseCode
 from ..observability.inspection.snapshot import BrokerState
 from ..primitives import COMPILED
 from ..server.app import App
-from ..server.certificates import Certificates
 from ..server.server import Server
 from ..server.serving import serve
 from ..server.tasks import running_place, users_places
+from ..server.tls import Certificates
 from .broker import NONE
 from .configuration import Configuration
 from .errors import FAILED, requested_status
@@ -80,15 +80,6 @@ async def run(config: Configuration, shutdown: Shutdown, notifier: Notifier, log
 async def _serve(config: Configuration, app: App, broker: Broker, state: _Run) -> None:
     """Serve until a signal has come and the closing handshakes are over."""
     observability = config.observability
-    start = partial(
-        serve,
-        app,
-        ssl_context=None if config.certificates is None else config.certificates.context,
-        settings=config.settings,
-        process_request=[*observability.hooks, *config.pages],
-        readiness=lambda: broker.problem,
-        tracing=config.tracing,
-    )
     async with trio.open_nursery() as nursery:
         for bind, hook in observability.listeners:
             await nursery.start(serve_admin, bind, hook)
@@ -96,7 +87,17 @@ async def _serve(config: Configuration, app: App, broker: Broker, state: _Run) -
             nursery.start_soon(observability.inspector.measure_lag)
         if config.certificates is not None:
             nursery.start_soon(config.certificates.watch)
-        server: Server = await nursery.start(partial(start, listeners=config.listening.listeners()))
+        start = partial(
+            serve,
+            app,
+            ssl_context=None if config.certificates is None else config.certificates.context,
+            settings=config.settings,
+            process_request=[*observability.hooks, *config.pages],
+            listeners=config.listening.listeners(),
+            readiness=lambda: broker.problem,
+            tracing=config.tracing,
+        )
+        server: Server = await nursery.start(start)
         observability.inspector.watch(server, lambda: BrokerState(config.broker_name, broker.problem))
         if config.tracing is not None:
             config.tracing.measure(server)

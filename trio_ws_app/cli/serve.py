@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import click
 
 from ..apps import BUILT_IN
-from .options import Command, CommandWithSettings, IntRange, limit, settings_options, variable
+from .options import CommandWithSettings, IntRange, limit, option, settings_options, variable
 
 _HELP = f"""Serve TARGET until a signal ends it.
 
@@ -39,9 +39,7 @@ def _mode(text: str) -> int:
     return int(text, 8)
 
 
-def _option(name: str, text: str, **attributes: Any) -> Callable[[Command], Command]:
-    field = name.partition("/")[0].removeprefix("--").replace("-", "_")
-    return click.option(name, help=text, envvar=variable(field), show_default=True, **attributes)
+_option = partial(option, show_default=True)
 
 
 @click.command("serve", cls=CommandWithSettings, help=_HELP, epilog=_EXAMPLES)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import click
@@ -17,17 +15,16 @@ from .configuration import Configuration, configure
 from .errors import exit_status
 from .init import leave_process_1
 from .listeners import Listening, bind_tcp, bind_unix
-from .log_output import LogFile, LogWriter
+from .log_output import LogWriter
 from .log_output import configure as configure_logging
 from .privileges import become, identity, parse_owner
 from .process import keep_large_buffers, spare_collector
 from .reload import inherited_lifeline, restart_on_change
 from .run import run
 from .shutdown import Shutdown
-from .supervisor import MARGIN
+from .supervisor import MARGIN, run_workers
 from .systemd import Notifier, activated_sockets
 from .worker import inherited
-from .workers import run_workers
 
 
 def serve(
@@ -55,7 +52,7 @@ def serve(
     if lifeline is not None:
         shutdown.end_with(lifeline)
     if reload:
-        restart_on_change(sys.argv[1:], Path.cwd(), shutdown)
+        restart_on_change(shutdown)
         return 0
     _expect_one_place(click.get_current_context(), activated is not None)
     me = identity(user, group) if worker is None else None
@@ -73,7 +70,7 @@ def serve(
     with closing(listening):
         if me is not None:
             become(me)
-        notifier, log = Notifier(), LogWriter(file=None if log_file is None else LogFile(log_file))
+        notifier, log = Notifier(), LogWriter(path=log_file)
         configure_logging(log_level, log_format, log, None if worker is None else worker.number)
         config = configure(worker, listening, **values)
         status = _run(config, shutdown, notifier, log, lifeline is not None)
@@ -101,15 +98,16 @@ def _run(
     config: Configuration, shutdown: Shutdown, notifier: Notifier, log: LogWriter, supervised: bool
 ) -> int:
     grace_period = config.settings.grace_period
-    if config.workers > 1 and config.worker is None:
-        shutdown.hold(grace_period, margin=2 * MARGIN)
-        shutdown.reloads = True
-        return trio.run(run_workers, config, shutdown, notifier, sys.argv[1:])
-    shutdown.hold(grace_period)
-    shutdown.reloads = config.certificates is not None and config.worker is None and not supervised
-    keep_large_buffers()
     try:
-        trio.run(run, config, shutdown, notifier, log)
+        if config.workers > 1 and config.worker is None:
+            shutdown.hold(grace_period, margin=2 * MARGIN)
+            shutdown.reloads = True
+            trio.run(run_workers, config, shutdown, notifier)
+        else:
+            shutdown.hold(grace_period)
+            shutdown.reloads = config.certificates is not None and config.worker is None and not supervised
+            keep_large_buffers()
+            trio.run(run, config, shutdown, notifier, log)
     except BaseException as error:
         log.flush()
         return exit_status(error, config.target)

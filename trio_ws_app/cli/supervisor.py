@@ -8,16 +8,25 @@ when one is busy. It also works for Unix sockets and for a port that the workers
 from __future__ import annotations
 
 import logging
+import os
 import signal
-from collections.abc import AsyncIterator, Callable
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
 
 import attrs
 import trio
 
 from ..concurrency.running_time import sleep_running
-from .shutdown import AT_ONCE, RELOAD
+from ..errors import UsageError
+from .configuration import Configuration
+from .errors import MISTAKE, PROGRAM
+from .run import announce
+from .shutdown import AT_ONCE, CLEAN_UP, RELOAD, Shutdown
 from .systemd import Notifier
-from .worker import Team, Worker, ended_how
+from .worker import Team, Worker
 
 logger = logging.getLogger("trio_ws_app.supervisor")
 
@@ -27,14 +36,6 @@ LONGEST_PAUSE = 10.0
 SLOW_START = 60.0  # seconds until the log tells of a worker that does not serve
 
 
-class CannotStart(Exception):
-    """A worker ended before it was ready; ``status`` is its exit status, negative for a signal's number."""
-
-    def __init__(self, status: int) -> None:
-        super().__init__(f"a worker {ended_how(status)} before it was ready")
-        self.status = status
-
-
 @attrs.define(eq=False)
 class _Pool:
     """The workers of one supervisor, each with the number of its place; ``nursery`` runs them."""
@@ -42,7 +43,6 @@ class _Pool:
     team: Team
     notifier: Notifier
     nursery: trio.Nursery
-    failure: CannotStart | None = None
     places: dict[int, _Place] = attrs.field(factory=dict)
     reload_requested: trio.Event = attrs.field(factory=trio.Event)
 
@@ -69,12 +69,7 @@ class _Pool:
     async def open_place(self, number: int) -> None:
         """Return when the worker ``number`` is ready, and keep it running from then on."""
         place = self.places[number] = _Place(number, self.team, self.nursery)
-        try:
-            await self.nursery.start(place.keep_occupied)
-        except CannotStart as error:
-            self.failure = error
-            self.team.stopping.set()
-            self.nursery.cancel_scope.cancel()
+        await self.nursery.start(place.keep_occupied)
 
     async def replace_on_request(self) -> None:
         """Replace the workers one by one as often as that is asked for; a failure ends the round."""
@@ -123,11 +118,13 @@ class _Place:
             worker.process.kill()
 
     async def keep_occupied(self, *, task_status: trio.TaskStatus[None]) -> None:
-        """Keep one worker running. The first start has to succeed, else CannotStart is raised."""
+        """Keep one worker running. The first start has to succeed, else SystemExit is raised."""
         pause = FIRST_PAUSE
         worker = self.worker = await self._start()
         if not worker.is_ready and not self.team.stopping.is_set():
-            raise CannotStart(worker.status)
+            # A worker whose caller has made a mistake has said which.
+            text = f"{PROGRAM}: a worker {worker.ended_how} before it was ready"
+            raise SystemExit(MISTAKE if worker.status == MISTAKE else text)
         task_status.started()
         while True:
             await worker.ended.wait()
@@ -135,8 +132,7 @@ class _Place:
                 return
             if worker is self.worker:
                 pause = FIRST_PAUSE if worker.lived_for > LONGEST_PAUSE else pause
-                how = ended_how(worker.status)
-                logger.warning("%s %s; it is started again in %g s", worker, how, pause)
+                logger.warning("%s %s; it is started again in %g s", worker, worker.ended_how, pause)
                 with trio.move_on_after(pause):
                     await self.team.stopping.wait()
                 pause = min(2 * pause, LONGEST_PAUSE)
@@ -151,8 +147,8 @@ class _Place:
             old, new = self.worker, await self._start()
             if not new.is_ready:
                 if not self.team.stopping.is_set() and not new.is_retiring:
-                    how = ended_how(new.status)
-                    logger.error("worker %d stays as it is: its successor %s", self.number, how)
+                    text = "worker %d stays as it is: its successor %s"
+                    logger.error(text, self.number, new.ended_how)
                 return False
             self.worker = new
         if old is not None:
@@ -175,7 +171,7 @@ async def supervise(
     When cancelled, the workers are stopped with SIGTERM and waited for as long.
 
     Raises:
-        CannotStart: a worker ended before it was ready for the first time; the others are stopped.
+        SystemExit: in a group; a worker ended before it was ready for the first time, the others are stopped.
     """
     async with trio.open_nursery() as outer:
         async with trio.open_nursery() as nursery:
@@ -191,5 +187,59 @@ async def supervise(
                 outer.start_soon(notifier.keep_watchdog)
                 outer.start_soon(pool.replace_on_request)
         outer.cancel_scope.cancel()
-    if pool.failure is not None:
-        raise pool.failure
+
+
+async def run_workers(config: Configuration, shutdown: Shutdown, notifier: Notifier) -> None:
+    """Run this command once more in every worker until a signal stops them.
+
+    Raises SystemExit, in a group, if a worker cannot start at all.
+    """
+    if not os.access(sys.executable, os.X_OK):
+        raise UsageError(f"--workers: this user may not run {sys.executable}")
+    with shutdown.receiver() as signals:
+        config.listening.listen()
+        with _control_directory(config) as control:
+            team = Team(
+                [sys.executable, "-m", "trio_ws_app", *sys.argv[1:]],
+                config.workers,
+                control,
+                config.listening.sockets,
+                config.settings.grace_period + CLEAN_UP + MARGIN,
+                config.worker_timeout,
+                config.has_successor,
+            )
+            await supervise(team, signals, notifier, partial(announce, config))
+
+
+@contextmanager
+def _control_directory(config: Configuration) -> Iterator[str | None]:
+    """The directory of the workers' control sockets, if they need any; for metrics, they ask each other."""
+    path = config.control
+    if path is None:
+        asks = config.observability.measures_lag
+        with tempfile.TemporaryDirectory() if asks else nullcontext() as directory:
+            yield directory
+        return
+    is_new = _make_directory(path)
+    try:
+        yield path
+    finally:
+        for number in range(1, config.workers + 1):  # those of workers that were killed
+            with suppress(OSError):
+                os.unlink(f"{path}/{number}.sock")
+        if is_new:
+            with suppress(OSError):
+                os.rmdir(path)
+
+
+def _make_directory(path: str) -> bool:
+    """Whether it was not there before."""
+    try:
+        os.mkdir(path, mode=0o700)
+    except FileExistsError:
+        if os.path.isdir(path):
+            return False
+        raise UsageError(f"--control: {path} is not a directory, which several workers need") from None
+    except OSError as problem:
+        raise UsageError(f"--control: cannot make the directory {path}: {problem.strerror}") from None
+    return True

@@ -20,7 +20,6 @@ logger = logging.getLogger("trio_ws_app.cli")
 
 _PATIENCE = 0.1  # seconds, for a manager whose queue is full
 _FIRST = 3  # the first descriptor that is passed
-_MICROSECONDS = 1_000_000
 
 
 def activated_sockets() -> list[socket.socket] | None:
@@ -28,11 +27,11 @@ def activated_sockets() -> list[socket.socket] | None:
 
     Raises UsageError if one of them is none: only stream sockets that listen can be served.
     """
-    process, count = os.environ.pop("LISTEN_PID", None), os.environ.pop("LISTEN_FDS", None)
+    process, count = os.environ.pop("LISTEN_PID", ""), os.environ.pop("LISTEN_FDS", "")
     os.environ.pop("LISTEN_FDNAMES", None)
-    if process != str(os.getpid()) or not (count or "").isdecimal() or not int(count or "0"):
+    if process != str(os.getpid()) or not count.isdecimal():
         return None
-    return [_listening(descriptor) for descriptor in range(_FIRST, _FIRST + int(count or "0"))]
+    return [_listening(descriptor) for descriptor in range(_FIRST, _FIRST + int(count))] or None
 
 
 def _listening(descriptor: int) -> socket.socket:
@@ -55,7 +54,7 @@ class Notifier:
         process = os.environ.pop("WATCHDOG_PID", str(os.getpid()))
         interval = os.environ.pop("WATCHDOG_USEC", "")
         wanted = process == str(os.getpid()) and interval.isdecimal()
-        self._watchdog = int(interval) / _MICROSECONDS if wanted else 0.0
+        self._watchdog = int(interval) / 1e6 if wanted else 0.0
 
     def ready(self) -> None:
         """The service serves, from the start or again."""

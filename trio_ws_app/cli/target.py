@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import inspect
 import os
 import sys
 import traceback
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from operator import attrgetter
 from pathlib import Path
 from typing import TypeGuard
@@ -20,10 +21,11 @@ from ..callbacks import is_async
 from ..errors import UsageError
 from ..server.app import App, as_app
 from .errors import own_frames
-from .guesses import guess, names_a_file, own_file
 from .shutdown import Stopped
 
 Application = Callable[[Broker], AbstractAsyncContextManager[App]]
+
+_USUAL_NAMES = ("app", "application", "handler")
 
 
 def load(target: str, *, asgi: bool = False) -> Application:
@@ -35,13 +37,13 @@ def load(target: str, *, asgi: bool = False) -> Application:
     """
     if ":" not in target:
         if asgi:
-            raise UsageError(f"--asgi needs a TARGET of your own, as package.module:name{own_file(target)}")
+            raise UsageError(f"--asgi needs a TARGET of your own, as package.module:name{_own_file(target)}")
         return _built_in(target)
     module_name, _, name = target.partition(":")
     if not module_name or not name:
         raise UsageError(f"{target!r} is no target: it has to be package.module:name")
     if "/" in module_name or module_name.endswith(".py"):
-        raise UsageError(names_a_file(module_name, name))
+        raise UsageError(_names_a_file(module_name, name))
     thing = _attribute(_module(module_name), name)
     return as_asgi_application(thing, target) if asgi else as_application(thing, target)
 
@@ -65,7 +67,7 @@ def as_application(thing: object, target: str) -> Application:
         raise UsageError(f"{target} has to take one argument, the connection")
     if inspect.isasyncgenfunction(thing):
         raise UsageError(f"{target} yields: it needs @contextlib.asynccontextmanager above it")
-    if not callable(thing):
+    if not _has_signature(thing):
         from ..channels import Channels
 
         if isinstance(thing, Channels):
@@ -100,7 +102,7 @@ def as_asgi_application(thing: object, target: str) -> Application:
         return _stateless(App(http=thing))
     if isinstance(thing, App):
         raise UsageError(f"{target} is an App: serve it without --asgi")
-    if not callable(thing):
+    if not _has_signature(thing):
         raise UsageError(f"{target} is {_kind(thing)}, not {wanted}")
     if not _takes(thing, 0, **_broker_argument(thing, None)):
         raise UsageError(f"{target} is not {wanted}")
@@ -122,12 +124,12 @@ def _stateless(app: App) -> Application:
 
 def _is_asgi(thing: object) -> TypeGuard[AsgiApplication]:
     """Whether it can be called with a scope, ``receive`` and ``send``."""
-    return callable(thing) and _takes(thing, 3) and not _takes(thing, 0)
+    return _has_signature(thing) and _takes(thing, 3) and not _takes(thing, 0)
 
 
 def _built_in(name: str) -> Application:
     if name not in BUILT_IN:
-        meant = own_file(name) or guess(name, BUILT_IN)
+        meant = _own_file(name) or _guess(name, BUILT_IN)
         known = f"built in are {', '.join(BUILT_IN)}; your own is package.module:name"
         raise UsageError(f"there is no built-in app {name!r}{meant} ({known})")
     return as_application(getattr(importlib.import_module(f"trio_ws_app.apps.{name}"), name), name)
@@ -144,7 +146,7 @@ def _module(name: str) -> object:
     except (Exception, SystemExit) as problem:
         missing = problem.name if isinstance(problem, ModuleNotFoundError) else None
         if missing and f"{name}.".startswith(f"{missing}."):
-            meant = guess(missing, (path.stem for path in Path(directory).glob("*.py")))
+            meant = _guess(missing, (path.stem for path in Path(directory).glob("*.py")))
             where = f"in {directory} or among the installed packages"
             raise UsageError(f"there is no module {missing!r} {where}{meant}") from None
         raise UsageError(f"cannot import {name}: {_one_line(problem)}") from None
@@ -156,7 +158,7 @@ def _attribute(module: object, path: str) -> object:
     except AttributeError:
         where = getattr(module, "__name__", "the module")
         names = [name for name in vars(module) if not name.startswith("_")]
-        meant = guess(path, names, f"{where}:")
+        meant = _guess(path, names, f"{where}:")
         raise UsageError(f"module {where!r} has no {path!r}{meant}") from None
 
 
@@ -170,15 +172,50 @@ def _one_line(problem: BaseException) -> str:
     return text if last.filename == __file__ else f"{text} ({last.filename}, line {last.lineno})"
 
 
+def _own_file(name: str) -> str:
+    """The target to write instead, as a question, if ``name`` is a module of this directory; or nothing."""
+    module = os.path.normpath(name.removesuffix(".py"))
+    with suppress(OSError, ValueError, SyntaxError):
+        defined = compile(Path(f"{module}.py").read_bytes(), module, "exec").co_names  # it is not run
+        usual = [name for name in _USUAL_NAMES if name in defined]
+        return f": did you mean {module.replace('/', '.')}:{(usual or ['name'])[0]}?"
+    return ""
+
+
+def _names_a_file(path: str, name: str) -> str:
+    """What is wrong with a target whose module is given as a path."""
+    module = os.path.normpath(path.removesuffix(".py"))
+    folder, _, last = module.rpartition("/")
+    if module.startswith((".", "/")):
+        return f"a target is no path: run this in {folder or '/'}, with {last}:{name}"
+    return f"a target is no path: the module is {module.replace('/', '.')}:{name}"
+
+
+def _guess(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """The known name that was meant, whatever the case of its letters, as a question; or nothing."""
+    by_lower = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(name.lower(), by_lower, 1)
+    return f": did you mean {prefix}{by_lower[near[0]]}?" if near else ""
+
+
 def _broker_argument(function: Callable[..., object], broker: Broker | None) -> dict[str, Broker | None]:
     """The broker by its name, for a function that has a parameter of that name."""
     return {"broker": broker} if "broker" in inspect.signature(function).parameters else {}
 
 
-def _takes(thing: object, count: int, **named: object) -> bool:
-    """Whether ``thing``, which can be called, takes so many arguments."""
+def _has_signature(thing: object) -> TypeGuard[Callable[..., object]]:
+    """Whether it can be called and says with what, which functions of C may not."""
     try:
-        inspect.signature(thing).bind(*[None] * count, **named)  # type: ignore[arg-type]  # it can be called
+        inspect.signature(thing)  # type: ignore[arg-type]  # of what can't be called it raises TypeError
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _takes(function: Callable[..., object], count: int, **named: object) -> bool:
+    """Whether it takes so many arguments."""
+    try:
+        inspect.signature(function).bind(*[None] * count, **named)
     except TypeError:
         return False
     return True

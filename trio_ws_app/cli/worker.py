@@ -116,6 +116,13 @@ class Worker:
         """The exit status once it has ended, negative for a signal's number."""
         return self.process.returncode or 0
 
+    @property
+    def ended_how(self) -> str:
+        """The exit status in words."""
+        if self.status >= 0:
+            return f"ended with status {self.status}"
+        return f"was killed by {signal.Signals(-self.status).name}"
+
     @classmethod
     async def run(
         cls, number: int, team: Team, replaces: bool, *, task_status: trio.TaskStatus[Worker]
@@ -200,8 +207,3 @@ class Worker:
                     await self.process.wait()
             self.process.kill()
             await self.process.wait()
-
-
-def ended_how(status: int) -> str:
-    """An exit status in words."""
-    return f"ended with status {status}" if status >= 0 else f"was killed by {signal.Signals(-status).name}"

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Final
+from weakref import WeakValueDictionary
 
 import attrs
 import trio
@@ -59,7 +60,8 @@ class TopicHooks:
 class _Topic:
     """The followers of one topic in this registry. It is the topic's one sink at the broker.
 
-    ``excluded`` has, by the identity of its publishing, the members that do not get a message still to come.
+    ``beginning`` has a lock for each follower, so that one of its blocks begins at a time. ``excluded`` has,
+    by the identity of its publishing, the members that do not get a message still to come.
     """
 
     name: str
@@ -68,6 +70,7 @@ class _Topic:
     envelopes: RecentForms[Message | Gap]
     feed: Feed | None = None  # while there are followers
     visits: int = 0  # of blocks that follow, those included that still wait for the acknowledgement
+    beginning: WeakValueDictionary[Receiver, trio.Lock] = attrs.field(factory=WeakValueDictionary)
     followers: dict[Receiver, int] = attrs.field(factory=dict)
     present: dict[Receiver, Present] = attrs.field(factory=dict)
     excluded: dict[str, Excluded] = attrs.field(factory=dict)
@@ -76,8 +79,7 @@ class _Topic:
         excluded: Excluded = ()
         if isinstance(item, Delivery) and item.publish_id is not None:
             excluded = self.excluded.pop(item.publish_id, ())
-        message = self.message_for(self.form_of(item))
-        if message is not None:
+        if (message := self.message_for(self.form_of(item))) is not None:
             # The policy "latest" keeps one message for each key: a topic's own, which no broadcast can have.
             self.count(send_to_members(self.followers, message, (_Topic, self.name), excluded))
 
@@ -189,10 +191,7 @@ async def _send(connection: Connection, message: Message, *, at_once: bool) -> N
 
 @attrs.define(eq=False)
 class Topics:
-    """The followers of each topic, with one subscription at the broker for each topic.
-
-    ``count`` gets the result of each message that is sent to followers.
-    """
+    """The followers of each topic, with one subscription at the broker each; ``count`` gets the results."""
 
     broker: Broker
     _hooks: TopicHooks
@@ -225,7 +224,8 @@ class Topics:
                     joined = self.broker.join(name, presence, linger=linger, exclusive=exclusive)
                     topic.present[follower] = await stack.enter_async_context(joined)
                     stack.callback(topic.present.pop, follower, None)
-                following = await topic.begin(feed, follower, since, last, self._history[name])
+                async with topic.beginning.setdefault(follower, trio.Lock()):
+                    following = await topic.begin(feed, follower, since, last, self._history[name])
                 stack.callback(topic.end, follower)
                 yield following
         finally:

@@ -61,13 +61,10 @@ class RefusedOrigins:
         if now < self._logged.get(origin, -inf) + _ORIGIN_INTERVAL:
             return
         self._logged.pop(origin, None)
-        self._forget(now)
+        while self._logged and now >= next(iter(self._logged.values())) + _ORIGIN_INTERVAL:
+            del self._logged[next(iter(self._logged))]
         if len(self._logged) >= _MOST_ORIGINS:
             return
         self._logged[origin] = now
         shown = ascii(origin)[1:-1][:100]
         logger.warning("%s: refused, its origin is not allowed: '--origins %s' would allow it", remote, shown)
-
-    def _forget(self, now: float) -> None:
-        while self._logged and now >= next(iter(self._logged.values())) + _ORIGIN_INTERVAL:
-            del self._logged[next(iter(self._logged))]

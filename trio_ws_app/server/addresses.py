@@ -32,7 +32,7 @@ class Client:
     group: str | None = None
 
 
-MEMORY = Client("memory")
+_MEMORY = Client("memory")
 _UNIX = Client("unix")
 
 
@@ -54,24 +54,6 @@ def socket_client(address: object) -> Client:
     return _UNIX
 
 
-def stream_client(stream: trio.abc.AsyncResource) -> Client:
-    """The client at the other end of ``stream``: a socket's, perhaps below TLS, or one without an address."""
-    sock = _socket_of(stream)
-    if sock is None:
-        return MEMORY
-    try:
-        return socket_client(sock.getpeername())
-    except OSError:
-        return Client("gone")
-
-
-def _socket_of(stream: trio.abc.AsyncResource) -> trio.socket.SocketType | None:
-    """The socket of ``stream``, perhaps below TLS; None if there is none."""
-    while isinstance(stream, trio.SSLStream):
-        stream = stream.transport_stream
-    return stream.socket if isinstance(stream, trio.SocketStream) else None
-
-
 @lru_cache(maxsize=64)  # few different ones, which many connections hold
 def local_address(address: object) -> LocalAddress:
     """The server's end of a connection, as ``getsockname`` gives it: host and port, or a path and None."""
@@ -84,13 +66,16 @@ def local_address(address: object) -> LocalAddress:
             return None
 
 
-def stream_local_address(stream: trio.abc.AsyncResource) -> LocalAddress:
-    """The server's end of ``stream``, None if it has no address."""
-    sock = _socket_of(stream)
+def stream_addresses(stream: trio.abc.AsyncResource) -> tuple[Client, LocalAddress]:
+    """The client at the other end of ``stream``, and the server's end: a socket's, perhaps below TLS."""
+    while isinstance(stream, trio.SSLStream):
+        stream = stream.transport_stream
+    if not isinstance(stream, trio.SocketStream):
+        return _MEMORY, None
     try:
-        return None if sock is None else local_address(sock.getsockname())
+        return socket_client(stream.socket.getpeername()), local_address(stream.socket.getsockname())
     except OSError:
-        return None
+        return Client("gone"), None
 
 
 class Proxies:

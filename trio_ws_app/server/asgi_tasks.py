@@ -151,7 +151,7 @@ class AsgiWebSockets:
             except BaseException as error:
                 code = self._failed(error, session, handshake, masked(request.target))
         if session.connection is not None:
-            await self._connections.conclude(session.connection, handshake.client.group, code)
+            await self._connections.conclude(session.connection, code)
 
     def _session(
         self, handshake: PendingHandshake, request: Request, until_end: ExitStack

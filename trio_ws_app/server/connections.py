@@ -44,7 +44,8 @@ class Connections:
 
     def __init__(self, core: Core) -> None:
         self.live: dict[WireConnection, None] = {}
-        self.open: dict[WireConnection, Deadline | None] = {}  # those in the closing handshake too
+        self.open: dict[WireConnection, Host] = {}  # and where from; those in the closing handshake too
+        self._ages: dict[WireConnection, Deadline] = {}  # only with ``max_connection_age``
         self.users = Users(core.options.settings.max_connections_per_user)
         self._core = core
         self._options = core.options
@@ -54,7 +55,7 @@ class Connections:
 
         If not, the caller serves it and then calls ``conclude``. Raises what ``handshake.accept`` raises.
         """
-        options, host = self._options, handshake.client.group
+        options = self._options
         accepted = handshake.accept(request)
         request.headers.pack()
         deflate = accepted.deflate
@@ -69,25 +70,25 @@ class Connections:
             None if deflate is None else PerMessageDeflate(deflate, options.settings.max_message_size),
         )
         handshake.transport.endpoint = connection
-        self._begin(connection)
+        self._begin(connection, handshake.client.group)
         if options.handler is not None:
-            self._core.nursery.start_soon(self._serve, connection, host, options.handler, name=connection.id)
+            self._core.nursery.start_soon(self._serve, connection, options.handler, name=connection.id)
         connection.sender.write_handshake(accepted.response)
         if trailing := handshake.trailing:
             connection.feed(bytearray(trailing), len(trailing))
         return connection
 
-    def _begin(self, connection: WireConnection) -> None:
+    def _begin(self, connection: WireConnection, host: Host) -> None:
         self._core.counters.accepted += 1
-        self.open[connection] = None
+        self.open[connection] = host
         self.live[connection] = None
         most = self._options.settings.max_connection_age
         if most is not None:
             end = self._core.engine.now() + most * random.uniform(0.9, 1.1)
-            self.open[connection] = self._core.engine.deadlines.at(end, _AgeLimit(connection))
+            self._ages[connection] = self._core.engine.deadlines.at(end, _AgeLimit(connection))
 
     @enable_ki_protection
-    async def _serve(self, connection: WireConnection, host: Host, handler: Handler) -> None:
+    async def _serve(self, connection: WireConnection, handler: Handler) -> None:
         code: int | None = CloseCode.NORMAL
         try:
             # A cancellation ends here: the nursery would describe, collect and sort what every handler of the
@@ -100,16 +101,22 @@ class Connections:
         except BaseException as error:
             code = self.close_code(error, connection)
         finally:
-            await self.conclude(connection, host, code)
+            await self.conclude(connection, code)
 
-    async def conclude(self, connection: WireConnection, host: Host, code: int | None) -> None:
+    async def conclude(self, connection: WireConnection, code: int | None) -> None:
         """The handler has ended: close with ``code``, None if it was cancelled; give the place back."""
         try:
-            self._handler_has_ended(connection)
+            del self.live[connection]
+            if self._options.tracing is not None:
+                with containing_tracing():
+                    call_interruptible(self._options.tracing.ended, connection)
+            if connection.closing.gone_at >= 0:
+                gone_for = connection.engine.now() - connection.closing.gone_at
+                self._core.counters.cancel_latency.observe(gone_for)
             if code is not None:
                 await self._close(connection, code)
         finally:
-            self._has_ended(connection, host)
+            self._has_ended(connection)
 
     def close_code(self, error: BaseException, connection: WireConnection) -> int | None:
         """The code to close with after the handler has raised ``error``, or None if it was cancelled."""
@@ -122,22 +129,13 @@ class Connections:
             return CloseCode.GOING_AWAY
         return close_code_for(error, connection)
 
-    def _handler_has_ended(self, connection: WireConnection) -> None:
-        del self.live[connection]
-        if self._options.tracing is not None:
-            with containing_tracing():
-                call_interruptible(self._options.tracing.ended, connection)
-        if connection.closing.gone_at >= 0:
-            gone_for = connection.engine.now() - connection.closing.gone_at
-            self._core.counters.cancel_latency.observe(gone_for)
-
-    def _has_ended(self, connection: WireConnection, host: Host) -> None:
+    def _has_ended(self, connection: WireConnection) -> None:
         if not connection.closing.ended:
             connection.abort("the server ended")
         self._core.counters.add(connection)
-        self._core.places.release(host)
+        self._core.places.release(self.open.pop(connection))
         self.users.leave(connection.request)
-        connection.engine.deadlines.cancel(self.open.pop(connection))
+        connection.engine.deadlines.cancel(self._ages.pop(connection, None))
         if not self.open:
             self._core.until_none.unpark_all()
         log_closed(connection)

@@ -119,4 +119,4 @@ class Dispatcher:
             if not handshake.is_undecided:
                 raise  # it is the connection's already
             self.connections.users.leave(request)
-            self._hooks.failed("process_request", handshake, error)
+            self._hooks.failed(handshake, error)

@@ -54,7 +54,7 @@ class Hooks:
             try:
                 answer = call_interruptible(hook, request)
             except BaseException as error:
-                self.failed("process_request", handshake, error)
+                self.failed(handshake, error)
                 return
             if inspect.isawaitable(answer):
                 name = f"process_request for {handshake.client.remote}"
@@ -79,7 +79,7 @@ class Hooks:
             except BaseException as error:
                 if is_cancelled(error):
                     raise
-                self.failed("process_request", handshake, error)
+                self.failed(handshake, error)
                 return
             finally:
                 handshake.on_lost = None
@@ -93,21 +93,17 @@ class Hooks:
             handshake.refuse(answer, "answered by the application")
         else:
             error = TypeError(f"process_request returns None or a Response, not {type(answer).__name__}")
-            self.failed("process_request", handshake, error)
+            self.failed(handshake, error)
 
-    def failed(self, name: str, handshake: PendingHandshake, error: BaseException) -> None:
-        """What the hook ``name`` has raised, or asked for, is answered with 500."""
-        response = self._response_to(name, handshake.client.remote, handshake.head.target, error)
-        handshake.refuse(response, f"{name} failed, or has ended the server")
+    def failed(self, handshake: PendingHandshake, error: BaseException) -> None:
+        """What ``process_request`` has raised, or asked for, is answered with 500."""
+        response = self._response_to("process_request", handshake.client.remote, handshake.head.target, error)
+        handshake.refuse(response, "process_request failed, or has ended the server")
 
     def _response_to(self, name: str, remote: str, target: str, error: BaseException) -> Response:
         if self._core.stop.ended_by(error):
             return STOPPING
-        logger.error(
-            "%s: %s failed, the request is answered with 500",
-            remote,
-            name,
-            exc_info=error,
-            extra={"remote": remote, "path": masked(target)},
-        )
+        where = {"remote": remote, "path": masked(target)}
+        text = "%s: %s failed, the request is answered with 500"
+        logger.error(text, remote, name, exc_info=error, extra=where)
         return BROKEN

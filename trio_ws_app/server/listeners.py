@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -15,7 +15,7 @@ from trio.lowlevel import enable_ki_protection
 from ..callbacks import interrupt_in, leaves
 from ..wire.stream import StreamTransport
 from ..wire.transport import Endpoint
-from .addresses import socket_client, stream_client, stream_local_address
+from .addresses import socket_client, stream_addresses
 from .admission import Admission
 from .containment import is_cancelled
 from .preamble import Preamble
@@ -40,16 +40,30 @@ class Acceptor:
         self._failing = False
 
     @enable_ki_protection
-    async def accept_sockets(self, sock: socket.socket) -> None:
-        """Accept from a listening socket, as many at once as wait there."""
+    async def accept(self, source: socket.socket | Listener) -> None:
+        """Whatever accepting raises, neither spin nor end: other clients are still welcome."""
+        while True:
+            try:
+                if isinstance(source, socket.socket):
+                    await trio.lowlevel.wait_readable(source)
+                    self._accept_turn(source)
+                else:
+                    stream = await source.accept()
+                    self._failing = False
+                    self._nursery.start_soon(self._carry, stream)
+            except (trio.ClosedResourceError, trio.EndOfChannel):
+                return
+            except BaseException as error:
+                if is_cancelled(error):
+                    raise
+                if not (_is_shortage(error) and self._admission.pending.free_descriptor()):
+                    self._note(error)
+                    await trio.sleep(_PAUSE)
 
-        async def accept() -> None:
-            await trio.lowlevel.wait_readable(sock)
-            for _ in range(_ACCEPTS_A_TURN):
-                if not self._accept_socket(sock):
-                    return
-
-        await self._accept_for_ever(accept)
+    def _accept_turn(self, sock: socket.socket) -> None:
+        for _ in range(_ACCEPTS_A_TURN):
+            if not self._accept_socket(sock):
+                return
 
     def accept_waiting(self, sock: socket.socket) -> None:
         """Accept all that wait at this instant."""
@@ -72,31 +86,6 @@ class Acceptor:
         self._admission.admit_socket(client, socket_client(address))
         return True
 
-    @enable_ki_protection
-    async def accept_streams(self, listener: Listener) -> None:
-        """Accept from a listener of another kind."""
-
-        async def accept() -> None:
-            stream = await listener.accept()
-            self._failing = False
-            self._nursery.start_soon(self._carry, stream)
-
-        await self._accept_for_ever(accept)
-
-    async def _accept_for_ever(self, accept: Callable[[], Awaitable[None]]) -> None:
-        """Whatever accepting raises, neither spin nor end: other clients are still welcome."""
-        while True:
-            try:
-                await accept()
-            except (trio.ClosedResourceError, trio.EndOfChannel):
-                return
-            except BaseException as error:
-                if is_cancelled(error):
-                    raise
-                if not (_is_shortage(error) and self._admission.pending.free_descriptor()):
-                    self._note(error)
-                    await trio.sleep(_PAUSE)
-
     def _note(self, error: BaseException) -> None:
         """Log the first of several failures in a row."""
         if self._stop.ended_by(error) or self._failing:
@@ -110,13 +99,13 @@ class Acceptor:
     @enable_ki_protection
     async def _carry(self, stream: trio.abc.Stream) -> None:
         """Carry the bytes of one stream; what it raises ends it alone (G5)."""
-        client, has_header = self._admission.proxies.connected(stream_client(stream))
+        peer, local = stream_addresses(stream)
+        client, has_header = self._admission.proxies.connected(peer)
         if not self._admission.let_begin(client):
             await _close_forcefully(stream)
             return
         transport = StreamTransport(stream)
         secured = stream if isinstance(stream, trio.SSLStream) else None
-        local = stream_local_address(stream)
         handshake = self._admission.begin(transport, client, secured, local)
         endpoint: Endpoint = handshake
         if secured is None and has_header:
@@ -189,13 +178,12 @@ class Entrance:
 
     async def accept(self) -> None:
         """Accept until ``close`` is called."""
+        sources: list[socket.socket | Listener] = [*self._sockets]
+        sources += [listener for listener in self._listeners if not isinstance(listener, trio.SocketListener)]
         with self._scope:
             async with trio.open_nursery() as nursery:
-                for sock in self._sockets:
-                    nursery.start_soon(self._acceptor().accept_sockets, sock)
-                for listener in self._listeners:
-                    if not isinstance(listener, trio.SocketListener):
-                        nursery.start_soon(self._acceptor().accept_streams, listener)
+                for source in sources:
+                    nursery.start_soon(self._acceptor().accept, source)
 
     def close(self) -> None:
         """Accept no more: others do that, on the same sockets or on others with the same address.

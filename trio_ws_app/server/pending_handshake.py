@@ -67,16 +67,18 @@ class PendingHandshake(PendingClient):
         if self.stage is Stage.REQUEST:
             self._read_request(data)
         elif self.stage is Stage.DECIDING:
-            self._more += data
-            if len(self._more) > self._pending.core.options.settings.max_request_size:
-                self._stop_reading()
+            self._keep(data)
 
-    def _stop_reading(self) -> None:
-        if self._pending.core.options.http is not None:  # it may be a body
+    def _keep(self, data: bytes) -> None:
+        options = self._pending.core.options
+        self._more += data
+        if len(self._more) <= options.settings.max_request_size:
+            return
+        if options.http is None:
+            self.drop("too much data before the handshake was answered")
+        else:  # it may be a body
             self._paused = True
             self.transport.watch(False, False)
-        else:
-            self.drop("too much data before the handshake was answered")
 
     def writable(self) -> None:
         """The transport takes bytes again."""

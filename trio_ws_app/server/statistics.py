@@ -83,24 +83,13 @@ class Counters:
         total = copy(self)
         for connection in connections:
             total._add_traffic(connection)
+        counts = attrs.asdict(total) | {"cancel_latency": self.cancel_latency.distribution()}
         return Statistics(
+            **counts,
             connections=len(connections),
-            accepted=self.accepted,
-            refused=dict(self.refused),
-            closed=dict(self.closed),
-            failed=self.failed,
-            messages_in=total.messages_in,
-            messages_out=total.messages_out,
-            bytes_in=total.bytes_in,
-            bytes_out=total.bytes_out,
-            dropped=total.dropped,
             drops=dict(engine.drops),
             queued=sum(connection.queued for connection in connections),
             waiting=sum(connection.waiting for connection in connections),
-            relieved=self.relieved,
             ping_latency=engine.ping_latency.distribution(),
-            cancel_latency=self.cancel_latency.distribution(),
             requests=requests,
-            answered=dict(self.answered),
-            aborted=self.aborted,
         )

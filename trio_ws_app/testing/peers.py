@@ -22,8 +22,8 @@ from wsproto.events import (
 )
 from wsproto.handshake import H11Handshake
 
-from ..connection import Message
-from ..errors import CloseCode, CloseReason, ConnectionClosed, HandshakeRefused, not_a_message
+from ..connection import Message, as_message
+from ..errors import CloseCode, CloseReason, ConnectionClosed, HandshakeRefused
 from ..request import Headers
 from .streams import MemoryStream
 
@@ -212,8 +212,7 @@ class Peer(trio.abc.Channel[Message]):
 
     @staticmethod
     def _message(message: Message, final: bool) -> TextMessage | BytesMessage:
+        message = as_message(message)
         if isinstance(message, str):
             return TextMessage(message, message_finished=final)
-        if isinstance(message, bytes | bytearray | memoryview):
-            return BytesMessage(bytes(message), message_finished=final)
-        raise not_a_message(message)
+        return BytesMessage(message, message_finished=final)
