@@ -7,7 +7,7 @@ from typing import Final
 
 from .delivery import Delivery, Gap, Item
 from .position import Position
-from .ring import FORK, TOO_OLD, Ring, after
+from .ring import FORK, TOO_OLD, Ring, after, position_of
 
 _MAX_PENDING: Final = 1000  # live messages that are kept while the history is read; it holds the others too
 
@@ -126,12 +126,12 @@ class Merge:
 
     def _after_reading(self, delivery: Delivery) -> list[Item]:
         """A message that came live while the history was read: it is in it, follows it, or leaves a hole."""
-        assert delivery.position is not None
+        position = position_of(delivery)
         if self.behind is not None:
             self._keep(delivery)
         elif self.last is None or delivery.follows(self.last):
             return self._advance([delivery])
-        elif delivery.position.epoch == self.last.epoch and delivery.position.offset > self.last.offset:
+        elif position.epoch == self.last.epoch and position.offset > self.last.offset:
             self.behind = "messages did not arrive"
             self._keep(delivery)
         return []
@@ -143,8 +143,7 @@ class Merge:
         self.filled = True
         if not entries:
             return []
-        first = entries[0].position
-        assert first is not None
+        first = position_of(entries[0])
         if self.last is None:
             self._advance(entries)
             items: list[Item] = []
@@ -159,8 +158,7 @@ class Merge:
         self.ring.begin_with(entries)
         newer = after(entries, self.last)
         if newer is None:
-            newest = entries[-1].position
-            assert newest is not None
+            newest = position_of(entries[-1])
             if newest.epoch == self.last.epoch and not self._is_known(newest):
                 self.behind = FORK.reason
             return []

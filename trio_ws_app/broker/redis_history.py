@@ -21,7 +21,7 @@ from .position import Position
 from .redis_cluster import key_for
 from .redis_deployment import Deployment
 from .redis_errors import reported
-from .redis_script import ASK, Script, call_script, milliseconds
+from .redis_script import ASK, Script, milliseconds
 from .ring import page_of
 
 # The position in an entry, in its parts; nil if there is none. Nothing that may be found in a key fails. What
@@ -156,7 +156,7 @@ class RedisHistories:
             kept = b"-%d" % history.size, milliseconds(history.ttl)
             return command, channel, payload, random_tag().encode(), *kept, *once
 
-        reply = await call_script(self._deployment, channel, _PUBLISH, keys, arguments, cost(message))
+        reply = await _PUBLISH.run(self._deployment, channel, keys, arguments, cost(message))
         assert isinstance(reply, bytes)
         if not reply:
             return None
@@ -166,11 +166,8 @@ class RedisHistories:
     async def reserve(self, channel: bytes, history: History) -> str:
         """See ``Feed.reserve``. Raises RedisError."""
         keys = [key_for(b"history", channel), key_for(b"epoch", channel)]
-
-        def arguments() -> tuple[bytes, ...]:
-            return random_tag().encode(), milliseconds(history.ttl)
-
-        reply = await call_script(self._deployment, channel, _RESERVE, keys, arguments, 0)
+        arguments = random_tag().encode(), milliseconds(history.ttl)
+        reply = await _RESERVE.run(self._deployment, channel, keys, lambda: arguments)
         assert isinstance(reply, bytes)
         return reply.decode()
 
@@ -202,7 +199,7 @@ class RedisHistories:
         bounds = [b"" if place is None else b"%d" % place.offset for place in (start, end)]
         arguments = (*bounds, b"" if count is None else b"%d" % count, b"newest" if newest else b"oldest")
         keys = (key_for(b"history", channel),)
-        reply = await call_script(self._deployment, channel, _READ, keys, lambda: arguments, 0)
+        reply = await _READ.run(self._deployment, channel, keys, lambda: arguments)
         assert isinstance(reply, list)
         return _chain([decode_payload(entry) for entry in reply])
 

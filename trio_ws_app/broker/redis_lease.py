@@ -18,7 +18,7 @@ import trio
 from .memory_history import random_tag
 from .redis_deployment import Deployment
 from .redis_errors import RedisError
-from .redis_script import OWN, Script, call_script, milliseconds
+from .redis_script import OWN, Script, milliseconds
 
 LEASE: Final = 15.0  # seconds
 RENEWED_EVERY: Final = 5.0
@@ -168,7 +168,7 @@ class Lease:
             await self._call(_GIVE_BACK, (_SLOT, _topics_of(self.name)), self.name, milliseconds(linger))
 
     async def _call(self, script: Script, keys: tuple[bytes, ...], *arguments: bytes) -> object:
-        return await call_script(self._deployment, _SLOT, script, keys, lambda: arguments, 0)
+        return await script.run(self._deployment, _SLOT, keys, lambda: arguments)
 
 
 def _topics_of(process: bytes) -> bytes:

@@ -21,7 +21,7 @@ from .redis_connection import Reply
 from .redis_deployment import Deployment
 from .redis_errors import WrongType, reported
 from .redis_history import RECORD
-from .redis_script import ASK, OWN, Script, call_script
+from .redis_script import ASK, OWN, Script
 
 _EVENTS_KEPT: Final = (b"-1000", b"60000")  # the oldest that stays, and for how many milliseconds
 
@@ -85,12 +85,6 @@ local function is_taken(user, value)
   local old = one_that_lingers(user)
   return count(user) > (old and 1 or 0) or old and redis.call('HGET', members, old) ~= value
 end
-local function linger(member)
-  local value = redis.call('HGET', members, member)
-  if not value then return end
-  local user = split(value)
-  if count(user) > 1 then leave(member) else redis.call('HSET', lingering, user, member) end
-end
 if redis.call('EXISTS', users) == 0 then
   for _, value in ipairs(redis.call('HVALS', members)) do
     local user = split(value)
@@ -116,7 +110,13 @@ while i <= #ARGV do
     end
     i = i + 1
   elseif change == '~' then
-    linger(member)
+    local value = redis.call('HGET', members, member)
+    local user = value and split(value)
+    if user and count(user) > 1 then
+      leave(member)
+    elseif user then
+      redis.call('HSET', lingering, user, member)
+    end
   elseif change == '-' then
     leave(member)
   else
@@ -150,9 +150,8 @@ class RedisRoster:
         kinds = (b"members", b"users", b"lingering")
         keys = (*(key_for(kind, name) for kind in kinds), key_for(b"history", events))
         head = (self._deployment.publish_command, events, random_tag().encode(), *_EVENTS_KEPT)
-        refused = await call_script(
-            self._deployment, name, _CHANGE, keys, lambda: (*head, *changes), sum(map(len, changes))
-        )
+        size = sum(map(len, changes))
+        refused = await _CHANGE.run(self._deployment, name, keys, lambda: (*head, *changes), size)
         assert isinstance(refused, list)
         return set(refused)
 
@@ -163,7 +162,7 @@ class RedisRoster:
         """
         keys = (key_for(b"members", name), key_for(b"history", events_of(name)))
         with reported("it is not known who is present"):
-            reply = await call_script(self._deployment, name, _SNAPSHOT, keys, tuple, 0)
+            reply = await _SNAPSHOT.run(self._deployment, name, keys, tuple)
         assert isinstance(reply, list)
         flat, newest = reply
         pairs = zip(flat[::2], flat[1::2], strict=True)

@@ -112,7 +112,11 @@ class Subscription(AsyncIterator[Message | Gap]):
         """
         if self._waiting is not None:
             raise trio.BusyResourceError("another task is taking from this subscription")
-        await self._take_turns()
+        self._taken += 1
+        if self._taken % _TURN == 0:
+            await trio.lowlevel.checkpoint()
+        else:
+            await trio.lowlevel.checkpoint_if_cancelled()
         if self._recovered:
             return self._taken_out(self._recovered.popleft())
         while not self._queue:
@@ -131,13 +135,6 @@ class Subscription(AsyncIterator[Message | Gap]):
         if item.position is not None:
             self.position = item.position
         return item.message
-
-    async def _take_turns(self) -> None:
-        self._taken += 1
-        if self._taken % _TURN == 0:
-            await trio.lowlevel.checkpoint()
-        else:
-            await trio.lowlevel.checkpoint_if_cancelled()
 
     def _stop_waiting(self, _raise_cancel: object) -> trio.lowlevel.Abort:
         self._waiting = None
