@@ -198,8 +198,8 @@ class Topics:
     _topics: dict[str, _Topic] = attrs.field(factory=dict, init=False)
     _envelopes: RecentForms[Message | Gap] = attrs.field(factory=RecentForms, init=False)
     _beginning: WeakValueDictionary[tuple[str, Receiver], trio.Lock] = attrs.field(
-        factory=WeakValueDictionary, init=False  # one block of a follower begins at a time
-    )
+        factory=WeakValueDictionary, init=False
+    )  # one block of a follower begins at a time
 
     @asynccontextmanager
     async def follow(
