@@ -23,7 +23,8 @@ class Subscription(AsyncIterator[Message | Gap]):
     were dropped because the subscriber was slow. ``recovered`` is True if the subscription begins with all
     that was missed since a position, False if it begins with a ``Gap`` instead, and None if it has no such
     position. ``position`` is that of the last item taken: a later subscription may begin there.
-    ``traceparent`` is the last item's, see ``Delivery``.
+    ``traceparent`` is the last item's, see ``Delivery``. ``queued_bytes`` wait to be taken out, a fixed cost
+    for each message included.
     """
 
     def __init__(
@@ -46,14 +47,9 @@ class Subscription(AsyncIterator[Message | Gap]):
         self._drop_oldest = overflow == "drop-oldest"
         self._max_queue_bytes = max_queue_bytes
         self._queue: deque[Item] = deque()
-        self._queued_bytes = 0
+        self.queued_bytes = 0
         self._taken = 0
         self._waiting: trio.lowlevel.Task | None = None
-
-    @property
-    def queued_bytes(self) -> int:
-        """How much waits to be taken out, in bytes, a fixed cost for each message included."""
-        return self._queued_bytes
 
     def put(self, item: Item) -> None:
         """Add an item without waiting; at the bound, drop what the policy says and note the gap."""
@@ -62,7 +58,7 @@ class Subscription(AsyncIterator[Message | Gap]):
         elif self._drop_oldest:
             self._append(item)
             self._trim()
-        elif self._queued_bytes + cost(item.message) <= self._max_queue_bytes:
+        elif self.queued_bytes + cost(item.message) <= self._max_queue_bytes:
             self._append(item)
         else:
             self.missed += 1
@@ -73,7 +69,7 @@ class Subscription(AsyncIterator[Message | Gap]):
 
     def _append(self, item: Delivery) -> None:
         self._queue.append(item)
-        self._queued_bytes += cost(item.message)
+        self.queued_bytes += cost(item.message)
 
     def _note_gap(self, gap: Gap) -> None:
         if self._queue and isinstance(last := self._queue[-1], Gap):
@@ -83,12 +79,10 @@ class Subscription(AsyncIterator[Message | Gap]):
 
     def _trim(self) -> None:
         gap: Gap | None = None
-        while self._queued_bytes > self._max_queue_bytes:
-            oldest = self._queue.popleft()
-            if isinstance(oldest, Gap):
-                lost = oldest
-            else:
-                self._queued_bytes -= cost(oldest.message)
+        while self.queued_bytes > self._max_queue_bytes:
+            lost = self._queue.popleft()
+            if isinstance(lost, Delivery):
+                self.queued_bytes -= cost(lost.message)
                 self.missed += 1
                 lost = Gap("the subscriber is slow", 1)
             gap = lost if gap is None else _merged(gap, lost)
@@ -97,9 +91,6 @@ class Subscription(AsyncIterator[Message | Gap]):
                 gap = _merged(gap, following)
                 self._queue.popleft()
             self._queue.appendleft(gap)
-
-    def __aiter__(self) -> Subscription:
-        return self
 
     async def __anext__(self) -> Message | Gap:
         """The next item, waiting for one if there is none.
@@ -124,7 +115,7 @@ class Subscription(AsyncIterator[Message | Gap]):
             await trio.lowlevel.wait_task_rescheduled(self._stop_waiting)
         item = self._queue.popleft()
         if isinstance(item, Delivery):
-            self._queued_bytes -= cost(item.message)
+            self.queued_bytes -= cost(item.message)
         return self._taken_out(item)
 
     def _taken_out(self, item: Item) -> Message | Gap:
