@@ -242,6 +242,17 @@ async def test_empty_messages_fill_the_queues_too() -> None:
         assert sent < SETTINGS.max_queue_bytes / 100
 
 
+async def test_wide_text_fills_the_queue_with_what_it_takes() -> None:
+    """Characters of four bytes count four each: a queue is bounded in bytes, whatever the language is."""
+    async with raw_ends() as raw:
+        connection = from_trio_websocket(raw.server, settings=SETTINGS)
+        text = "\N{DOVE OF PEACE}\N{GRINNING FACE}" * (SETTINGS.max_queue_bytes // 8 + 1)
+        connection.send_nowait(text)
+        with pytest.raises(trio.WouldBlock):
+            connection.send_nowait("")
+        assert await raw.client.get_message() == text
+
+
 async def test_request_headers_come_from_the_request() -> None:
     """With trio-websocket's request, the headers are known; without it the path is."""
     async with raw_ends() as raw:

@@ -15,9 +15,7 @@ from ..json_codec import JsonCodec
 from ..protocol.closing import close_payload
 from ..request import Request
 from ..settings import Settings
-from .inbox import Inbox, Task
-from .outbox import Outbox
-from .peer import Peer, PeerClosed
+from .queues import Inbox, Outbox, Peer, PeerClosed, Task
 from .timeouts import seconds
 
 _VANISHED = CloseReason(CloseCode.ABNORMAL)
