@@ -11,7 +11,7 @@ import pytest
 import trio
 import trio.testing
 import trio_websocket
-from connection_pairs import SETTINGS, socket_streams
+from connection_pairs import SETTINGS, adapted_ends, socket_streams
 from trio_websocket import open_websocket, serve_websocket, wrap_client_stream, wrap_server_stream
 
 import trio_ws_app as ws
@@ -297,3 +297,14 @@ async def test_the_peers_address(nursery: trio.Nursery, host: str, prefix: str) 
         pass
     assert remotes[0].startswith(prefix)
     nursery.cancel_scope.cancel()
+
+
+async def test_a_plain_consumer_is_called_only_while_its_answers_are_taken() -> None:
+    """It does not see that the peer is slow: there is room for each answer, and none is lost."""
+    async with adapted_ends() as (pair, _), trio.open_nursery() as nursery:
+        nursery.start_soon(ws.consume, pair.local, lambda _message: pair.local.send_nowait(bytes(16 * 1024)))
+        for _ in range(40):
+            await pair.remote.send("?")
+        await trio.testing.wait_all_tasks_blocked()
+        assert [len(await pair.remote.receive()) for _ in range(40)] == [16 * 1024] * 40
+        nursery.cancel_scope.cancel()

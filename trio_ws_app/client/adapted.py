@@ -104,6 +104,8 @@ class AdaptedConnection(Connection):
         call = in_own_context(consumer)
         self._raise_if_closed_here()
         while True:
+            if self._outbox.is_full:
+                await self._outbox.flush()  # it is called only while the peer takes its answers
             try:
                 message = await self.receive()
             except (ConnectionClosed, trio.ClosedResourceError):

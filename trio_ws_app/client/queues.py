@@ -11,6 +11,7 @@ import trio
 import trio_websocket
 
 from ..connection import Message
+from ..errors import CloseReason
 from ..primitives import held_bytes
 
 PeerClosed = trio_websocket.ConnectionClosed
@@ -25,22 +26,13 @@ def _cost(message: Message) -> int:
     return held_bytes(message) + _OVERHEAD
 
 
-class EndedWith(Protocol):
-    """How a peer's connection has ended."""
-
-    @property
-    def code(self) -> int: ...
-    @property
-    def reason(self) -> str | None: ...
-
-
 class Peer(Protocol):
     """A connection to adapt: some of trio-websocket's methods. Its text names the connection in logs."""
 
     @property
     def subprotocol(self) -> str | None: ...
     @property
-    def closed(self) -> EndedWith | None: ...
+    def closed(self) -> CloseReason | trio_websocket.CloseReason | None: ...
 
     async def get_message(self) -> Message: ...
     async def send_message(self, message: Message) -> None: ...
