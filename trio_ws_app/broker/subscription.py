@@ -23,8 +23,7 @@ class Subscription(AsyncIterator[Message | Gap]):
     were dropped because the subscriber was slow. ``recovered`` is True if the subscription begins with all
     that was missed since a position, False if it begins with a ``Gap`` instead, and None if it has no such
     position. ``position`` is that of the last item taken: a later subscription may begin there.
-    ``traceparent`` is the last item's, see ``Delivery``. ``queued_bytes`` wait to be taken out, a fixed cost
-    for each message included.
+    ``traceparent`` is the last item's, see ``Delivery``.
     """
 
     def __init__(
@@ -47,9 +46,14 @@ class Subscription(AsyncIterator[Message | Gap]):
         self._drop_oldest = overflow == "drop-oldest"
         self._max_queue_bytes = max_queue_bytes
         self._queue: deque[Item] = deque()
-        self.queued_bytes = 0
+        self._queued_bytes = 0
         self._taken = 0
         self._waiting: trio.lowlevel.Task | None = None
+
+    @property
+    def queued_bytes(self) -> int:
+        """How much waits to be taken out, in bytes, a fixed cost for each message included."""
+        return self._queued_bytes
 
     def put(self, item: Item) -> None:
         """Add an item without waiting; at the bound, drop what the policy says and note the gap."""
@@ -58,7 +62,7 @@ class Subscription(AsyncIterator[Message | Gap]):
         elif self._drop_oldest:
             self._append(item)
             self._trim()
-        elif self.queued_bytes + cost(item.message) <= self._max_queue_bytes:
+        elif self._queued_bytes + cost(item.message) <= self._max_queue_bytes:
             self._append(item)
         else:
             self.missed += 1
@@ -69,7 +73,7 @@ class Subscription(AsyncIterator[Message | Gap]):
 
     def _append(self, item: Delivery) -> None:
         self._queue.append(item)
-        self.queued_bytes += cost(item.message)
+        self._queued_bytes += cost(item.message)
 
     def _note_gap(self, gap: Gap) -> None:
         if self._queue and isinstance(last := self._queue[-1], Gap):
@@ -79,10 +83,10 @@ class Subscription(AsyncIterator[Message | Gap]):
 
     def _trim(self) -> None:
         gap: Gap | None = None
-        while self.queued_bytes > self._max_queue_bytes:
+        while self._queued_bytes > self._max_queue_bytes:
             lost = self._queue.popleft()
             if isinstance(lost, Delivery):
-                self.queued_bytes -= cost(lost.message)
+                self._queued_bytes -= cost(lost.message)
                 self.missed += 1
                 lost = Gap("the subscriber is slow", 1)
             gap = lost if gap is None else _merged(gap, lost)
@@ -115,7 +119,7 @@ class Subscription(AsyncIterator[Message | Gap]):
             await trio.lowlevel.wait_task_rescheduled(self._stop_waiting)
         item = self._queue.popleft()
         if isinstance(item, Delivery):
-            self.queued_bytes -= cost(item.message)
+            self._queued_bytes -= cost(item.message)
         return self._taken_out(item)
 
     def _taken_out(self, item: Item) -> Message | Gap:
