@@ -242,6 +242,22 @@ async def test_empty_messages_fill_the_queues_too() -> None:
         assert sent < SETTINGS.max_queue_bytes / 100
 
 
+async def test_a_withdrawn_message_leaves_its_room_in_the_queue() -> None:
+    """Sends that are cancelled while they wait behind a peer that reads nothing take no room afterwards."""
+    message = bytes(SETTINGS.max_queue_bytes // 3)
+    async with raw_ends() as raw:
+        connection = from_trio_websocket(raw.server, settings=SETTINGS)
+        writing = trio.CancelScope()
+        while not writing.cancel_called:
+            with trio.move_on_after(1) as writing:
+                await connection.send(message)
+        for _ in range(10):
+            with trio.move_on_after(1) as waiting:
+                await connection.send(message)
+            assert waiting.cancelled_caught
+        connection.send_nowait(message)
+
+
 async def test_wide_text_fills_the_queue_with_what_it_takes() -> None:
     """Characters of four bytes count four each: a queue is bounded in bytes, whatever the language is."""
     async with raw_ends() as raw:

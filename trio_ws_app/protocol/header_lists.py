@@ -34,7 +34,7 @@ def is_token(value: str) -> bool:
 
 def has_token(values: Iterable[str], token: str) -> bool:
     """Whether a header's ``values``, which are lists, have ``token``, in any case."""
-    return any(token == part.strip(" \t").lower() for value in values for part in value.split(","))
+    return token in [part.strip(" \t") for value in values for part in value.lower().split(",")]
 
 
 @lru_cache(maxsize=64)

@@ -6,7 +6,6 @@ import logging
 import secrets
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import Final
 from weakref import WeakValueDictionary
 
 import attrs
@@ -30,8 +29,8 @@ Envelope = Callable[[str, Message, Position | None], Message]
 Excluded = Collection[object]  # members or their connections, which do not get a message
 
 logger = logging.getLogger("trio_ws_app.registry")
-_MAX_EXCLUDED: Final = 20_000  # messages of one topic whose exclusion is remembered until they come back
-_AT_ONCE: Final = 64 * 1024  # bytes that a returning member has missed, and that are sent without waiting
+_MAX_EXCLUDED = 20_000  # messages of one topic whose exclusion is remembered until they come back
+_AT_ONCE = 64 * 1024  # bytes that a returning member has missed, and that are sent without waiting
 
 
 @attrs.frozen
@@ -60,8 +59,7 @@ class TopicHooks:
 class _Topic:
     """The followers of one topic in this registry. It is the topic's one sink at the broker.
 
-    ``beginning`` has a lock for each follower, so that one of its blocks begins at a time. ``excluded`` has,
-    by the identity of its publishing, the members that do not get a message still to come.
+    ``excluded`` has, by the identity of its publishing, the members that do not get a message still to come.
     """
 
     name: str
@@ -70,7 +68,6 @@ class _Topic:
     envelopes: RecentForms[Message | Gap]
     feed: Feed | None = None  # while there are followers
     visits: int = 0  # of blocks that follow, those included that still wait for the acknowledgement
-    beginning: WeakValueDictionary[Receiver, trio.Lock] = attrs.field(factory=WeakValueDictionary)
     followers: dict[Receiver, int] = attrs.field(factory=dict)
     present: dict[Receiver, Present] = attrs.field(factory=dict)
     excluded: dict[str, Excluded] = attrs.field(factory=dict)
@@ -146,7 +143,7 @@ class _Topic:
         if not self.followers:
             feed.add(self)
             self.feed = feed
-        self.followers[follower] = self.followers.get(follower, 0) + 1
+        self.followers[follower] = 1
         return Following(recovered, recovery.position)
 
     async def _send_missed(self, follower: Receiver, recovery: Recovery) -> bool:
@@ -200,6 +197,9 @@ class Topics:
     nursery: trio.Nursery | None = None  # of the subscriptions
     _topics: dict[str, _Topic] = attrs.field(factory=dict, init=False)
     _envelopes: RecentForms[Message | Gap] = attrs.field(factory=RecentForms, init=False)
+    _beginning: WeakValueDictionary[tuple[str, Receiver], trio.Lock] = attrs.field(
+        factory=WeakValueDictionary, init=False
+    )  # one block of a follower begins at a time
 
     @asynccontextmanager
     async def follow(
@@ -224,7 +224,7 @@ class Topics:
                     joined = self.broker.join(name, presence, linger=linger, exclusive=exclusive)
                     topic.present[follower] = await stack.enter_async_context(joined)
                     stack.callback(topic.present.pop, follower, None)
-                async with topic.beginning.setdefault(follower, trio.Lock()):
+                async with self._beginning.setdefault((name, follower), trio.Lock()):
                     following = await topic.begin(feed, follower, since, last, self._history[name])
                 stack.callback(topic.end, follower)
                 yield following
