@@ -100,19 +100,18 @@ class Merge:
 
         Unless that is ``all_of_it``, the rest has to be read next.
         """
-        why, missed = self.behind, self._missed_in(entries)
-        if missed is not None and not all_of_it:
-            return self._advance(missed)
-        self.behind = None
-        items: list[Item]
+        missed = self._missed_in(entries)
         if missed is not None:
             items = self._advance(missed)
+            if not all_of_it:
+                return items
         else:
-            items = [Gap(f"{why}; the history does not hold what was missed")]
+            items = [Gap(f"{self.behind}; the history does not hold what was missed")]
             self.ring.clear()
             self.last, self.filled, self._oldest_kept = None, False, 1
             if newest is not None:
                 self._advance([newest])
+        self.behind = None
         pending, self._pending = self._pending, []
         for delivery in pending:
             items += self._after_reading(delivery)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
+import attrs
 import trio
 
 from .memory_history import random_tag
@@ -98,6 +99,7 @@ end
 )
 
 
+@attrs.define(eq=False)
 class Lease:
     """One process's lease, under a name of its own.
 
@@ -105,17 +107,11 @@ class Lease:
     when the lease was lost, after ``name`` has changed and before the members of the old name are removed.
     """
 
-    def __init__(
-        self,
-        deployment: Deployment,
-        remove: Callable[[bytes, Iterable[bytes]], Awaitable[None]],
-        begin_anew: Callable[[], Awaitable[None]],
-    ) -> None:
-        self.name = random_tag().encode()
-        self._deployment = deployment
-        self._remove = remove
-        self._begin_anew = begin_anew
-        self._claimed: set[bytes] = set()
+    _deployment: Deployment
+    _remove: Callable[[bytes, Iterable[bytes]], Awaitable[None]]
+    _begin_anew: Callable[[], Awaitable[None]]
+    name: bytes = attrs.field(init=False, factory=lambda: random_tag().encode())
+    _claimed: set[bytes] = attrs.field(init=False, factory=set)
 
     async def claim(self, topic: bytes) -> None:
         """Note at Redis that the process has members on a topic. Raises RedisError."""

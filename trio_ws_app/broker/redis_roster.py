@@ -12,6 +12,8 @@ import json
 from contextlib import suppress
 from typing import Final
 
+import attrs
+
 from .memory_history import random_tag
 from .payload import decode_payload
 from .position import Position
@@ -138,11 +140,11 @@ return {ask('HGETALL', KEYS[1]) or {}, ask('LINDEX', KEYS[2], -1)}
 )
 
 
+@attrs.frozen
 class RedisRoster:
     """The members of all topics. A member's name is made of ``0-9a-f:``."""
 
-    def __init__(self, deployment: Deployment) -> None:
-        self._deployment = deployment
+    _deployment: Deployment
 
     async def change(self, name: bytes, changes: tuple[bytes, ...]) -> set[bytes]:
         """Make changes; returns the members that were not let in. Raises RedisError."""

@@ -162,6 +162,7 @@ class Routes:
         answer.come.set()
 
     def _lose(self, route: _Route, why: str) -> None:
+        route.asked = None
         if route.feed.subscribed_at is not None:
             route.feed.subscribed_at = None
             route.lost = why
@@ -170,14 +171,12 @@ class Routes:
         """Note that the subscriptions of a link's connection are gone."""
         for route in self._routes.values():
             if route.link is link:
-                route.asked = None
                 self._lose(route, why)
 
     def dropped(self, link: Link, channel: bytes) -> None:
         """Redis ended a subscription by itself, since the topic moves to another server."""
         route = self._routes.get(channel)
         if route is not None and route.link is link:
-            route.asked = None
             self._lose(route, "the topic moved to another Redis server")
         self._deployment.look_for_servers()
 

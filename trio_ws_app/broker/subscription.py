@@ -84,11 +84,9 @@ class Subscription(AsyncIterator[Message | Gap]):
     def _trim(self) -> None:
         gap: Gap | None = None
         while self._queued_bytes > self._max_queue_bytes:
-            oldest = self._queue.popleft()
-            if isinstance(oldest, Gap):
-                lost = oldest
-            else:
-                self._queued_bytes -= cost(oldest.message)
+            lost = self._queue.popleft()
+            if isinstance(lost, Delivery):
+                self._queued_bytes -= cost(lost.message)
                 self.missed += 1
                 lost = Gap("the subscriber is slow", 1)
             gap = lost if gap is None else _merged(gap, lost)
@@ -97,9 +95,6 @@ class Subscription(AsyncIterator[Message | Gap]):
                 gap = _merged(gap, following)
                 self._queue.popleft()
             self._queue.appendleft(gap)
-
-    def __aiter__(self) -> Subscription:
-        return self
 
     async def __anext__(self) -> Message | Gap:
         """The next item, waiting for one if there is none.
