@@ -38,7 +38,8 @@ class Preamble:
 
     def readable(self, buffer: bytearray, now: float) -> None:
         """Bytes have come, or the end."""
-        if self._advance(buffer):
+        # A stream may hold more of what a client has sent that was dropped: the handshake throws it away.
+        if not self._handshake.is_undecided or self._advance(buffer):
             self._handshake.readable(buffer, now)
 
     def writable(self) -> None:
