@@ -54,10 +54,7 @@ def json_messages(
     connection: Connection, convert: Callable[[object], Value], *, on_error: OnError = "close"
 ) -> JsonMessages[Value]: ...
 def json_messages(
-    connection: Connection,
-    convert: Callable[[object], object] = unchanged,
-    *,
-    on_error: OnError = "close",
+    connection: Connection, convert: Callable[[object], object] = unchanged, *, on_error: OnError = "close"
 ) -> JsonMessages[object] | JsonMessages[Value]:
     """The values that come over ``connection``, for ``async for``, until it is over.
 

@@ -129,7 +129,7 @@ async def production(channel: Channel[Item], producer: Producer[Item]) -> Except
     cause: Exception | None = None
     scope = trio.CancelScope()
     gone = channel.cancel_when_gone(scope) if isinstance(channel, Connection) else nullcontext()
-    with scope, gone:  # as soon as the peer is gone, if the channel can tell (G9)
+    with scope, gone:  # the scope is cancelled when the peer is gone, if the channel can tell (G9)
         if isinstance(producer, AsyncIterable):
             cause = await _send_all(channel, producer)
         else:

@@ -239,11 +239,7 @@ class Settings:
     json: JsonCodec = attrs.field(factory=JsonCodec, validator=attrs.validators.instance_of(JsonCodec))
 
 
-_OPTIONS = [field for field in attrs.fields(Settings) if "help" in field.metadata]
-Settings.__doc__ = "\n".join(
-    [
-        f"{Settings.__doc__}",
-        "    Attributes:",
-        *(f"        {field.name}: {field.metadata['help']}" for field in _OPTIONS),
-    ]
-)
+_HELP = [
+    f"        {field.name}: {field.metadata['help']}" for field in attrs.fields(Settings) if field.metadata
+]
+Settings.__doc__ = "\n".join([f"{Settings.__doc__}", "    Attributes:", *_HELP])

@@ -7,7 +7,7 @@ from itertools import product
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_ws_app.broker.delivery import Delivery
+from trio_ws_app.broker.delivery import Delivery, Publishing
 from trio_ws_app.broker.payload import BYTES_MARKER, decode_payload, encode_payload
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -17,7 +17,8 @@ TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 def test_every_message_survives(message: str | bytes) -> None:
     """What was text comes out as that text and what was bytes as those bytes."""
     for publish_id, traceparent in product((None, "1a2b"), (None, TRACEPARENT)):
-        decoded = decode_payload(encode_payload(message, publish_id, traceparent))
+        publishing = Publishing("t", message, publish_id=publish_id, traceparent=traceparent)
+        decoded = decode_payload(encode_payload(publishing))
         assert decoded == Delivery(message, publish_id, traceparent=traceparent)
         assert type(decoded.message) is type(message)
 
@@ -25,7 +26,7 @@ def test_every_message_survives(message: str | bytes) -> None:
 @given(st.text())
 def test_a_text_is_only_its_utf8(text: str) -> None:
     """Other programs read and write texts without knowing of any format."""
-    assert encode_payload(text) == text.encode()
+    assert encode_payload(Publishing("t", text)) == text.encode()
     assert decode_payload(text.encode()) == Delivery(text)
 
 

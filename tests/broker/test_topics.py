@@ -15,6 +15,7 @@ from redis_servers import RedisServer, until
 import trio_ws_app as ws
 from trio_ws_app.broker import Delivery, Item, MemoryBroker, RedisTimeouts
 from trio_ws_app.broker.feed import Feed, Recovery
+from trio_ws_app.broker.history import HistoryRules
 from trio_ws_app.registry.fanout import BroadcastResult
 from trio_ws_app.registry.topics import TopicHooks, Topics
 from trio_ws_app.testing import serve_in_memory
@@ -28,10 +29,15 @@ class FakeConnection:
 
     room: int = 1000
     got: list[ws.Message] = attrs.field(factory=list)
+    has_room: trio.Event = attrs.field(factory=trio.Event)
 
     def send_nowait(self, message: ws.Message) -> None:
         if len(self.got) >= self.room:
             raise trio.WouldBlock
+        self.got.append(message)
+
+    async def send(self, message: ws.Message) -> None:
+        await self.has_room.wait()
         self.got.append(message)
 
 
@@ -39,9 +45,9 @@ class FakeMember(Receiver):
     """A member of no registry, whose connection remembers what it is sent."""
 
     def __init__(self, room: int = 1000) -> None:
-        peer = FakeConnection(room)
-        super().__init__(peer, Overflow.DISCONNECT)  # type: ignore[arg-type]
-        self.got = peer.got
+        self.peer = FakeConnection(room)
+        super().__init__(self.peer, Overflow.DISCONNECT)  # type: ignore[arg-type]
+        self.got = self.peer.got
 
 
 class SlowBroker(MemoryBroker):
@@ -147,6 +153,33 @@ async def test_the_first_block_may_end_while_the_second_begins() -> None:
         go_on.set()
     assert member.got == ["hello"]
     assert topics._topics == {}
+
+
+async def test_two_blocks_that_begin_together_bring_each_message_once(broker: ws.Broker) -> None:
+    """What was missed is sent for the first that begins, however slowly the peer takes it."""
+    rules = HistoryRules({"t": ws.History(size=100, ttl=300)})
+    topics, member = Topics(broker, TopicHooks(), lambda _: None, rules), FakeMember()
+    began: list[bool | None] = []
+    first = await topics.publish("t", "first", ())
+    await topics.publish("t", "missed", ())
+    member.peer.room = 0
+
+    async def follow() -> None:
+        async with topics.follow("t", member, since=first) as following:
+            began.append(following.recovered)
+            await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(follow)
+        nursery.start_soon(follow)
+        await trio.testing.wait_all_tasks_blocked()
+        member.peer.room = 1000
+        member.peer.has_room.set()
+        await trio.testing.wait_all_tasks_blocked()
+        await topics.publish("t", "live", ())
+        nursery.cancel_scope.cancel()
+    assert member.got == ["missed", "live"]
+    assert began == [True, False]
 
 
 async def test_the_first_may_leave_while_others_wait() -> None:

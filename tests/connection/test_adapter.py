@@ -11,7 +11,7 @@ import pytest
 import trio
 import trio.testing
 import trio_websocket
-from connection_pairs import SETTINGS, socket_streams
+from connection_pairs import SETTINGS, adapted_ends, socket_streams
 from trio_websocket import open_websocket, serve_websocket, wrap_client_stream, wrap_server_stream
 
 import trio_ws_app as ws
@@ -242,6 +242,33 @@ async def test_empty_messages_fill_the_queues_too() -> None:
         assert sent < SETTINGS.max_queue_bytes / 100
 
 
+async def test_a_withdrawn_message_leaves_its_room_in_the_queue() -> None:
+    """Sends that are cancelled while they wait behind a peer that reads nothing take no room afterwards."""
+    message = bytes(SETTINGS.max_queue_bytes // 3)
+    async with raw_ends() as raw:
+        connection = from_trio_websocket(raw.server, settings=SETTINGS)
+        writing = trio.CancelScope()
+        while not writing.cancel_called:
+            with trio.move_on_after(1) as writing:
+                await connection.send(message)
+        for _ in range(10):
+            with trio.move_on_after(1) as waiting:
+                await connection.send(message)
+            assert waiting.cancelled_caught
+        connection.send_nowait(message)
+
+
+async def test_wide_text_fills_the_queue_with_what_it_takes() -> None:
+    """Characters of four bytes count four each: a queue is bounded in bytes, whatever the language is."""
+    async with raw_ends() as raw:
+        connection = from_trio_websocket(raw.server, settings=SETTINGS)
+        text = "\N{DOVE OF PEACE}\N{GRINNING FACE}" * (SETTINGS.max_queue_bytes // 8 + 1)
+        connection.send_nowait(text)
+        with pytest.raises(trio.WouldBlock):
+            connection.send_nowait("")
+        assert await raw.client.get_message() == text
+
+
 async def test_request_headers_come_from_the_request() -> None:
     """With trio-websocket's request, the headers are known; without it the path is."""
     async with raw_ends() as raw:
@@ -286,3 +313,14 @@ async def test_the_peers_address(nursery: trio.Nursery, host: str, prefix: str) 
         pass
     assert remotes[0].startswith(prefix)
     nursery.cancel_scope.cancel()
+
+
+async def test_a_plain_consumer_is_called_only_while_its_answers_are_taken() -> None:
+    """It does not see that the peer is slow: there is room for each answer, and none is lost."""
+    async with adapted_ends() as (pair, _), trio.open_nursery() as nursery:
+        nursery.start_soon(ws.consume, pair.local, lambda _message: pair.local.send_nowait(bytes(16 * 1024)))
+        for _ in range(40):
+            await pair.remote.send("?")
+        await trio.testing.wait_all_tasks_blocked()
+        assert [len(await pair.remote.receive()) for _ in range(40)] == [16 * 1024] * 40
+        nursery.cancel_scope.cancel()

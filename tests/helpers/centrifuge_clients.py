@@ -115,7 +115,13 @@ class Program:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
         self._told: list[queue.SimpleQueue[dict[str, Any]]] = []
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def end(self) -> None:
+        """Kill the process; all that it has told was read then."""
+        self._process.kill()
+        self._reader.join()
 
     def _read(self) -> None:
         assert self._process.stdout is not None
@@ -186,10 +192,11 @@ def program(kind: str) -> Iterator[Program]:
         "python": [sys.executable, str(CLIENTS / "python_driver.py")],
     }[kind]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        clients = Program(process)
         try:
-            yield Program(process)
+            yield clients
         finally:
-            process.kill()
+            clients.end()
 
 
 @contextmanager

@@ -9,7 +9,8 @@ from wire_ends import ScriptedTransport, taken, write
 
 from trio_ws_app.primitives import BLOCKED, LOST
 from trio_ws_app.protocol.frames import encode_frame
-from trio_ws_app.wire.outbox import CHUNK_OVERHEAD, WRITE_LIMIT, WRITTEN, Header, Outbox, Urgent
+from trio_ws_app.wire.chunks import Header, Urgent
+from trio_ws_app.wire.outbox import CHUNK_OVERHEAD, WRITE_LIMIT, WRITTEN, Outbox
 
 LIMIT = 100_000
 

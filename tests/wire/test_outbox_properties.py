@@ -10,7 +10,8 @@ from wire_ends import ScriptedTransport
 
 from trio_ws_app.primitives import BLOCKED
 from trio_ws_app.protocol.frames import Frame, Opcode, encode_frame, encode_header
-from trio_ws_app.wire.outbox import CHUNK_OVERHEAD, Header, Outbox, Urgent
+from trio_ws_app.wire.chunks import Header, Urgent
+from trio_ws_app.wire.outbox import CHUNK_OVERHEAD, Outbox
 from trio_ws_app.wire.overflow import SharedFrames
 
 LIMIT = 3000

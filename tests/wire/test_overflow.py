@@ -8,7 +8,8 @@ import tracemalloc
 from wire_ends import ScriptedTransport, taken, write
 
 from trio_ws_app.protocol.frames import Frame
-from trio_ws_app.wire.outbox import CHUNK_OVERHEAD, Outbox, Urgent
+from trio_ws_app.wire.chunks import Urgent
+from trio_ws_app.wire.outbox import CHUNK_OVERHEAD, Outbox
 from trio_ws_app.wire.overflow import SharedFrames
 
 LIMIT = 100_000

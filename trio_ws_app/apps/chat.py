@@ -13,9 +13,8 @@ instead of the last 50 lines. Its name stays its own for some seconds while it i
 import hashlib
 import itertools
 import re
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from functools import partial
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 
 import trio_ws_app as ws
 
@@ -28,22 +27,7 @@ LINGER = 5.0
 @asynccontextmanager
 async def chat(broker: ws.Broker | None = None) -> AsyncGenerator[ws.Handler]:
     """The application: its room lives as long as this block."""
-    people: ws.Registry[str]
-    programs: ws.Registry[str]
-    async with AsyncExitStack() as stack:
-        if broker is None:
-            broker = await stack.enter_async_context(ws.open_memory_broker())
-        open_room = partial(
-            ws.open_registry,
-            broker=broker,
-            history=HISTORY,
-            on_gap=lambda *_: "* messages may be missing here",
-            on_presence=lambda _, event: (
-                f"* {event.user} {'joined' if isinstance(event, ws.Join) else 'left'}"
-            ),
-        )
-        people = await stack.enter_async_context(open_room())
-        programs = await stack.enter_async_context(open_room(envelope=at_position))
+    async with open_room(broker) as people, open_room(people.broker, at_position) as programs:
 
         async def handler(connection: ws.Connection) -> None:
             query = connection.request.query
@@ -75,6 +59,19 @@ async def chat(broker: ws.Broker | None = None) -> AsyncGenerator[ws.Handler]:
                     await connection.send("* the others cannot be reached now, please say that again later")
 
         yield handler
+
+
+def open_room(
+    broker: ws.Broker | None, envelope: Callable[[str, ws.Message, ws.Position | None], str] | None = None
+) -> AbstractAsyncContextManager[ws.Registry[str]]:
+    """A registry whose members are told of each other, and where lines may be missing."""
+    return ws.open_registry(
+        broker=broker,
+        history=HISTORY,
+        envelope=envelope,
+        on_gap=lambda *_: "* messages may be missing here",
+        on_presence=lambda _, event: f"* {event.user} {'joined' if isinstance(event, ws.Join) else 'left'}",
+    )
 
 
 async def come_in(

@@ -10,7 +10,7 @@ in the same order, and one that starts later needs the newest messages only.
 import json
 import re
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from itertools import takewhile
 
 import attrs
@@ -27,19 +27,19 @@ WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,6}")
 async def counter(broker: ws.Broker | None = None) -> AsyncGenerator[ws.Handler]:
     """The application: it knows the value for as long as this block."""
     watchers: ws.Registry[None]
-    async with AsyncExitStack() as stack:
-        if broker is None:
-            broker = await stack.enter_async_context(ws.open_memory_broker())
-        watchers = await stack.enter_async_context(ws.open_registry(broker=broker))
-        people = await stack.enter_async_context(broker.watch_presence(TOPIC, lambda _: tell()))
-        total = Total(broker)
+    async with (
+        ws.open_registry(broker=broker) as watchers,
+        watchers.broker.watch_presence(TOPIC, lambda _: tell()) as people,
+        trio.open_nursery() as nursery,
+    ):
+        total = Total(watchers.broker)
 
         def tell() -> None:
             watchers.broadcast(json.dumps({"value": total.value, "people": people.users}))
 
         async def handler(connection: ws.Connection) -> None:
             with watchers.register(connection):
-                async with broker.join(TOPIC, None):
+                async with watchers.broker.join(TOPIC, None):
                     async for message in connection:
                         if WHOLE_NUMBER.fullmatch(str(message)):
                             await add(int(message), connection)
@@ -52,7 +52,6 @@ async def counter(broker: ws.Broker | None = None) -> AsyncGenerator[ws.Handler]
             except ws.BrokerUnavailable:
                 await connection.send(json.dumps({"error": "nothing can be added now, please try again"}))
 
-        nursery = await stack.enter_async_context(trio.open_nursery())
         await total.read()
         nursery.start_soon(total.follow, tell)
         yield handler

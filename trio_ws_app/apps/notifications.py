@@ -37,14 +37,11 @@ async def notifications(broker: ws.Broker | None = None) -> AsyncGenerator[ws.Ha
     tokens = Tokens.from_environment()
     plain: ws.Registry[str]
     with_topics: ws.Registry[str]
-    async with AsyncExitStack() as stack:
-        if broker is None:
-            broker = await stack.enter_async_context(ws.open_memory_broker())
-        plain = await stack.enter_async_context(ws.open_registry(broker=broker, on_gap=gap))
-        with_topics = await stack.enter_async_context(
-            ws.open_registry(broker=broker, on_gap=gap, envelope=with_topic)
-        )
-        nursery = await stack.enter_async_context(trio.open_nursery())
+    async with (
+        ws.open_registry(broker=broker, on_gap=gap) as plain,
+        ws.open_registry(broker=plain.broker, on_gap=gap, envelope=with_topic) as with_topics,
+        trio.open_nursery() as nursery,
+    ):
 
         @auth.with_session(tokens.verifier)
         async def handler(connection: ws.Connection, session: auth.Session) -> None:
@@ -64,7 +61,7 @@ async def notifications(broker: ws.Broker | None = None) -> AsyncGenerator[ws.Ha
             plain.broadcast(message)
             with_topics.broadcast(message)
 
-        outage = Outage(broker, tell)
+        outage = Outage(plain.broker, tell)
         nursery.start_soon(ws.call_every, LOOK_EVERY, outage.look)
         yield handler
         nursery.cancel_scope.cancel()

@@ -1,1 +1,1 @@
-"""Our connections on other servers: a WebSocket of an ASGI server on Trio, as a ``Connection``."""
+"""ASGI, both ways: its applications on our server, and our connections in its applications."""

@@ -11,7 +11,7 @@ import trio
 
 from ..callbacks import leaves
 from ..client.adapted import AdaptedConnection
-from ..client.peer import PeerClosed
+from ..client.queues import PeerClosed
 from ..concurrency.background import background
 from ..connection import Connection, Message
 from ..errors import CloseCode, CloseReason, ConnectionClosed

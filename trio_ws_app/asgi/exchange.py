@@ -66,7 +66,7 @@ class Exchange(HttpLink):
             RuntimeError, ValueError, TypeError: the application may not send this, or not now.
         """
         await checkpoint_if_cancelled()
-        if self.gone:
+        if self.gone or self._rejected:
             raise ClientDisconnected("the client is gone")
         kind = event["type"]
         answer = self.answer

@@ -35,7 +35,7 @@ class Inflow:
         return bool(self._kept) or (self.complete and not self.ended)
 
     def take(self, data: bytes) -> None:
-        """The client has sent ``data``. Raises BodyError."""
+        """The client has sent ``data``. Raises Refusal."""
         if self._body is None or self.complete:
             self.trailing += data
             return

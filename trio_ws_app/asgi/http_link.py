@@ -11,7 +11,7 @@ from trio.lowlevel import ParkingLot
 
 from ..primitives import BLOCKED
 from ..protocol.http_answer import AnswerWriter, encode_response
-from ..protocol.request_reader import BodyError, RequestBody
+from ..protocol.request_reader import Refusal, RequestBody
 from ..request import Request, Response
 from ..wire.deadlines import FixedTimeout
 from ..wire.transport import SocketTransport, Transport
@@ -115,8 +115,8 @@ class HttpLink:
             return
         try:
             self.inflow.take(data)
-        except BodyError as error:
-            self.reject(Response(error.status, f"{error}\n"))
+        except Refusal as refusal:
+            self.reject(refusal.response)
             return
         if self.inflow.has_next:
             self._wake()

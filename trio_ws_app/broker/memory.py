@@ -41,8 +41,7 @@ class MemoryBroker(Broker):
 
     async def _publish(self, publishing: Publishing) -> Position | None:
         await trio.lowlevel.checkpoint_if_cancelled()
-        accept = self._accept if publishing.idempotency_key is None else self._once
-        position = accept(publishing)
+        position = self._accept(publishing) if publishing.idempotency_key is None else self._once(publishing)
         await trio.lowlevel.cancel_shielded_checkpoint()
         return position
 

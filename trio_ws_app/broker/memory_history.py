@@ -24,6 +24,7 @@ class _Kept:
 
     ring: Ring
     epoch: str
+    ttl: float = 0.0
     expires: float = 0.0
     counted: int = 0  # bytes in the total of all topics
 
@@ -38,13 +39,13 @@ class MemoryHistories:
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
         self._max_bytes = max_bytes
         self._bytes = 0
+        self._kept: dict[str, _Kept] = {}
         self._by_ttl: dict[float, OrderedDict[str, _Kept]] = {}  # each with the next to expire in front
-        self._ttl: dict[str, float] = {}
 
     def record(self, publishing: Publishing, history: History) -> Delivery:
         """Keep a message, and return it with its position."""
         self._forget_expired()
-        kept = self._get(publishing.topic) or _Kept(Ring(history.size), random_tag())
+        kept = self._kept.get(publishing.topic) or _Kept(Ring(history.size), random_tag())
         last = kept.ring.last
         offset = 1 if last is None else last.offset + 1
         position = Position(kept.epoch, offset, random_tag())
@@ -60,7 +61,7 @@ class MemoryHistories:
     def reserve(self, topic: str, history: History) -> str:
         """The epoch of a topic's history, which begins with the next message if it has none."""
         self._forget_expired()
-        kept = self._get(topic) or _Kept(Ring(history.size), random_tag())
+        kept = self._kept.get(topic) or _Kept(Ring(history.size), random_tag())
         if not kept.ring:
             self._keep(topic, kept, history.ttl)
         return kept.epoch
@@ -68,24 +69,17 @@ class MemoryHistories:
     def ring(self, topic: str) -> Ring | None:
         """The newest messages of a topic; None if none are kept."""
         self._forget_expired()
-        kept = self._get(topic)
+        kept = self._kept.get(topic)
         return None if kept is None else kept.ring
 
-    def _get(self, topic: str) -> _Kept | None:
-        ttl = self._ttl.get(topic)
-        return None if ttl is None else self._by_ttl[ttl][topic]
-
     def _keep(self, topic: str, kept: _Kept, ttl: float) -> None:
-        before = self._ttl.get(topic)
-        if before is not None and before != ttl:
+        if topic in self._kept:
             self._forget(topic)
-        self._ttl[topic] = ttl
-        kept.expires = trio.current_time() + ttl
-        order = self._by_ttl.setdefault(ttl, OrderedDict())
-        order[topic] = kept
-        order.move_to_end(topic)
-        self._bytes += kept.ring.bytes + _TOPIC_BYTES - kept.counted
+        kept.ttl, kept.expires = ttl, trio.current_time() + ttl
         kept.counted = kept.ring.bytes + _TOPIC_BYTES
+        self._bytes += kept.counted
+        self._kept[topic] = kept
+        self._by_ttl.setdefault(ttl, OrderedDict())[topic] = kept
         self._make_room(topic)
 
     def _make_room(self, topic: str) -> None:
@@ -104,12 +98,11 @@ class MemoryHistories:
                 self._forget(oldest[0])
 
     def _forget(self, topic: str) -> None:
-        ttl = self._ttl.pop(topic)
-        kept = self._by_ttl[ttl].pop(topic)
+        kept = self._kept.pop(topic)
         self._bytes -= kept.counted
-        kept.counted = 0
-        if not self._by_ttl[ttl]:
-            del self._by_ttl[ttl]
+        del self._by_ttl[kept.ttl][topic]
+        if not self._by_ttl[kept.ttl]:
+            del self._by_ttl[kept.ttl]
 
 
 def random_tag() -> str:

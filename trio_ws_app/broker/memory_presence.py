@@ -26,7 +26,7 @@ class _Room:
     def join(self, present: Present, *, exclusive: bool) -> None:
         """Let a member come, in the place of one that lingers. Raises AlreadyPresent."""
         old = self.lingering.get(present.user)
-        if exclusive and self.roster.has_user(present.user) and (old is None or old.info != present.info):
+        if exclusive and self.roster.members_of(present.user) and (old is None or old.info != present.info):
             raise AlreadyPresent(present.user)
         self.sinks.call(self.roster.join(present))
         if old is not None:
@@ -34,7 +34,7 @@ class _Room:
 
     def linger(self, present: Present) -> None:
         """Keep a member that has gone, if it is its user's last one."""
-        if self.roster.has_another(present):
+        if self.roster.members_of(present.user) > 1:
             self.leave(present)
         else:
             self.lingering[present.user] = present

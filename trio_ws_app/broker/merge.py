@@ -7,7 +7,7 @@ from typing import Final
 
 from .delivery import Delivery, Gap, Item
 from .position import Position
-from .ring import FORK, TOO_OLD, Ring, after
+from .ring import FORK, TOO_OLD, Ring, after, position_of
 
 _MAX_PENDING: Final = 1000  # live messages that are kept while the history is read; it holds the others too
 
@@ -100,19 +100,18 @@ class Merge:
 
         Unless that is ``all_of_it``, the rest has to be read next.
         """
-        why, missed = self.behind, self._missed_in(entries)
-        if missed is not None and not all_of_it:
-            return self._advance(missed)
-        self.behind = None
-        items: list[Item]
+        missed = self._missed_in(entries)
         if missed is not None:
             items = self._advance(missed)
+            if not all_of_it:
+                return items
         else:
-            items = [Gap(f"{why}; the history does not hold what was missed")]
+            items = [Gap(f"{self.behind}; the history does not hold what was missed")]
             self.ring.clear()
             self.last, self.filled, self._oldest_kept = None, False, 1
             if newest is not None:
                 self._advance([newest])
+        self.behind = None
         pending, self._pending = self._pending, []
         for delivery in pending:
             items += self._after_reading(delivery)
@@ -126,12 +125,12 @@ class Merge:
 
     def _after_reading(self, delivery: Delivery) -> list[Item]:
         """A message that came live while the history was read: it is in it, follows it, or leaves a hole."""
-        assert delivery.position is not None
+        position = position_of(delivery)
         if self.behind is not None:
             self._keep(delivery)
         elif self.last is None or delivery.follows(self.last):
             return self._advance([delivery])
-        elif delivery.position.epoch == self.last.epoch and delivery.position.offset > self.last.offset:
+        elif position.epoch == self.last.epoch and position.offset > self.last.offset:
             self.behind = "messages did not arrive"
             self._keep(delivery)
         return []
@@ -143,8 +142,7 @@ class Merge:
         self.filled = True
         if not entries:
             return []
-        first = entries[0].position
-        assert first is not None
+        first = position_of(entries[0])
         if self.last is None:
             self._advance(entries)
             items: list[Item] = []
@@ -159,8 +157,7 @@ class Merge:
         self.ring.begin_with(entries)
         newer = after(entries, self.last)
         if newer is None:
-            newest = entries[-1].position
-            assert newest is not None
+            newest = position_of(entries[-1])
             if newest.epoch == self.last.epoch and not self._is_known(newest):
                 self.behind = FORK.reason
             return []

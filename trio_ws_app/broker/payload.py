@@ -18,7 +18,7 @@ import re
 from typing import Final
 
 from ..connection import Message
-from .delivery import Delivery
+from .delivery import Delivery, Publishing
 from .position import Position
 
 BYTES_MARKER: Final = b"\xffbin:"
@@ -35,20 +35,15 @@ _MARKERS: Final = re.compile(
 )
 
 
-def encode_payload(message: Message, publish_id: str | None = None, traceparent: str | None = None) -> bytes:
-    body = _encode_body(message, traceparent)
-    return body if publish_id is None else b"%b%b\n%b" % (ID_MARKER, publish_id.encode(), body)
-
-
-def encode_kept(message: Message, publish_id: str | None, traceparent: str | None) -> bytes:
-    """What follows the tag of the message before it, in a message with a history."""
-    body = _encode_body(message, traceparent)
-    return b"-\n" + body if publish_id is None else b"%b\n%b" % (publish_id.encode(), body)
-
-
-def _encode_body(message: Message, traceparent: str | None) -> bytes:
+def encode_payload(publishing: Publishing) -> bytes:
+    """The payload; of a message with a history, what follows the tag of the message before it."""
+    message, publish_id, traceparent = publishing.message, publishing.publish_id, publishing.traceparent
     body = message.encode() if isinstance(message, str) else BYTES_MARKER + message
-    return body if traceparent is None else b"%b%b\n%b" % (TRACE_MARKER, traceparent.encode(), body)
+    if traceparent is not None:
+        body = b"%b%b\n%b" % (TRACE_MARKER, traceparent.encode(), body)
+    if publishing.history is not None:
+        return b"-\n" + body if publish_id is None else b"%b\n%b" % (publish_id.encode(), body)
+    return body if publish_id is None else b"%b%b\n%b" % (ID_MARKER, publish_id.encode(), body)
 
 
 def decode_payload(payload: bytes) -> Delivery:

@@ -113,12 +113,9 @@ class Roster:
         """How many users there are."""
         return len(self._users)
 
-    def has_user(self, user: str) -> bool:
-        return user in self._users
-
-    def has_another(self, present: Present) -> bool:
-        """Whether the user of a member that is here has more of them."""
-        return self._users[present.user] > 1
+    def members_of(self, user: str) -> int:
+        """How many members a user has."""
+        return self._users[user]
 
     def join(self, present: Present) -> list[PresenceEvent]:
         if present.member in self._members:

@@ -34,16 +34,11 @@ class RecentForms(Generic[Form]):
             return make(delivery)
         form = self._kept.get(position)
         if form is None:
-            form = make(delivery)
-            self._keep(position, form)
+            form = self._kept[position] = make(delivery)
+            self._bytes += _cost(form)
+            while self._bytes > self.max_bytes:
+                self._bytes -= _cost(self._kept.pop(next(iter(self._kept))))
         return form
-
-    def _keep(self, position: Position, form: Form) -> None:
-        """Keep ``form``, and forget the oldest that there is no room for."""
-        self._bytes += _cost(form)
-        self._kept[position] = form
-        while self._bytes > self.max_bytes:
-            self._bytes -= _cost(self._kept.pop(next(iter(self._kept))))
 
 
 def _cost(form: Message | Gap) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import partial
 
 import trio
 
@@ -50,7 +49,10 @@ class RedisBroker(Broker):
         channel, position = publishing.topic.encode(), None
         try:
             if publishing.history is None and publishing.idempotency_key is None:
-                await self._publish_plainly(channel, publishing)
+                command, size = self._deployment.publish_command, cost(publishing.message)
+                await self._deployment.call(
+                    channel, lambda: (command, channel, encode_payload(publishing)), size
+                )
             else:
                 position = await self._histories.publish(channel, publishing)
         except CommandFailed as failure:
@@ -60,11 +62,6 @@ class RedisBroker(Broker):
             raise BrokerUnavailable(f"Redis refuses to publish: {refusal}") from None
         self._published += 1
         return position
-
-    async def _publish_plainly(self, channel: bytes, publishing: Publishing) -> None:
-        command, message = self._deployment.publish_command, publishing.message
-        encode = partial(encode_payload, message, publishing.publish_id, publishing.traceparent)
-        await self._deployment.call(channel, lambda: (command, channel, encode()), cost(message))
 
     async def subscribers(self, topic: str) -> int:
         """How many processes subscribe to the topic now. Raises BrokerUnavailable."""

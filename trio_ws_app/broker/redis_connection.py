@@ -40,7 +40,7 @@ _MESSAGES: Final = (b"message", b"smessage")
 @attrs.define(eq=False)
 class _Expected:
     on_reply: OnReply
-    pushed: tuple[bytes, bytes] | None  # kind and channel of a reply that comes as a push
+    pushed: tuple[bytes, ...] | None  # kind and channel of a reply that comes as a push
     size: int
 
 
@@ -74,14 +74,17 @@ class RedisConnection:
             raise reply
         return reply
 
-    def send(self, *command: bytes, on_reply: OnReply, pushed: tuple[bytes, bytes] | None = None) -> None:
-        """Queue one command; ``on_reply`` is called once, with a ``ConnectionLost`` if no reply will come."""
+    def send(self, *command: bytes, on_reply: OnReply, pushed: bool = False) -> None:
+        """Queue one command; ``on_reply`` is called once, with a ``ConnectionLost`` if no reply will come.
+
+        ``pushed``: the reply comes as a push, which has the command's name and channel.
+        """
         if self._end is not None:
             on_reply(NotSent(self._end))
             return
         packed = _packed(command)
         size = len(packed) + _COST_OF_A_COMMAND
-        self._expected.append(_Expected(on_reply, pushed, size))
+        self._expected.append(_Expected(on_reply, command if pushed else None, size))
         self._unanswered += size
         self._outgoing += packed
         self._has_outgoing.set()
@@ -120,11 +123,6 @@ class RedisConnection:
         self._answered.set()
         expected.on_reply(reply)
 
-    def give_up(self, why: str) -> None:
-        """End the connection; ``run`` returns ``why``."""
-        self._end = self._end or why
-        self._scope.cancel()
-
     async def run(self, on_message: OnMessage, on_dropped: OnDropped) -> str:
         """Carry everything until the connection ends, and return why it did, in one line.
 
@@ -150,7 +148,8 @@ class RedisConnection:
         try:
             await task()
         except (OSError, trio.BrokenResourceError, RedisError, ValueError) as error:
-            self.give_up(reason_of(error))
+            self._end = self._end or reason_of(error)
+            self._scope.cancel()
 
     async def _receive(self) -> bytes:
         data = bytes(await self._stream.receive_some(_RECEIVE_SIZE))

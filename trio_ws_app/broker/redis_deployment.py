@@ -13,7 +13,7 @@ import trio
 
 from .base import BrokerUnavailable
 from .redis_cluster import Layout, discover
-from .redis_connection import RedisConnection, Reply
+from .redis_connection import Reply
 from .redis_errors import CommandFailed, ConnectionLost, NotInCharge, NotSent, RedisError
 from .redis_link import Link
 from .redis_patience import Patience, pause
@@ -85,7 +85,8 @@ class Deployment:
         sent = False
         with self.patience.limit():
             while True:
-                connection = self._connection_for(channel)
+                server = self.layout.server_for(channel)
+                connection = None if server is None else self._commands[server].connection
                 if connection is None:
                     await self._changed.wait()
                     continue
@@ -105,10 +106,6 @@ class Deployment:
         if sent:
             raise CommandFailed(f"Redis does not answer within {self.patience.seconds:g} s", sent=True)
         raise CommandFailed(self.problem or "Redis does not take it", sent=False)
-
-    def _connection_for(self, channel: bytes) -> RedisConnection | None:
-        server = self.layout.server_for(channel)
-        return None if server is None else self._commands[server].connection
 
     # -- connections
 

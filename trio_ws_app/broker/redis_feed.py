@@ -20,7 +20,7 @@ from .redis_connection import RedisConnection
 from .redis_errors import CommandFailed, RedisError, reported
 from .redis_history import RedisHistories
 from .redis_patience import Patience, pause
-from .ring import FORK, Ring, RingBudget, after
+from .ring import FORK, Ring, RingBudget, after, position_of
 from .tracing import BrokerTracing
 
 Answer = TypeVar("Answer")
@@ -203,7 +203,5 @@ class RedisFeed(Feed):
         older = after(entries, since)
         if older is None:
             return recovery(FORK, self._merge.ring.newest(last), self._merge.last)
-        newest = entries[-1].position
-        assert newest is not None
-        newer = self._merge.missed_after(newest)
+        newer = self._merge.missed_after(position_of(entries[-1]))
         return recovery([*older, *newer], [], self._merge.last) if isinstance(newer, list) else None

@@ -12,16 +12,18 @@ from __future__ import annotations
 
 from typing import Final
 
+import attrs
+
 from .base import KEYS_ARE_KEPT
 from .delivery import Delivery, Gap, Publishing, cost
 from .history import History, Page
 from .memory_history import random_tag
-from .payload import decode_payload, encode_kept, encode_payload
+from .payload import decode_payload, encode_payload
 from .position import Position
 from .redis_cluster import key_for
 from .redis_deployment import Deployment
 from .redis_errors import reported
-from .redis_script import ASK, Script, call_script, milliseconds
+from .redis_script import ASK, Script, milliseconds
 from .ring import page_of
 
 # The position in an entry, in its parts; nil if there is none. Nothing that may be found in a key fails. What
@@ -132,15 +134,15 @@ return first <= last and redis.call('LRANGE', KEYS[1], first, last) or {}
 )
 
 
+@attrs.frozen
 class RedisHistories:
     """What is kept of each channel's messages."""
 
-    def __init__(self, deployment: Deployment) -> None:
-        self._deployment = deployment
+    _deployment: Deployment
 
     async def publish(self, channel: bytes, publishing: Publishing) -> Position | None:
         """Publish by the script. Raises RedisError."""
-        message, history, key = publishing.message, publishing.history, publishing.idempotency_key
+        history, key = publishing.history, publishing.idempotency_key
         keys = [key_for(b"history", channel), key_for(b"epoch", channel)]
         once: tuple[bytes, ...] = ()
         if key is not None:
@@ -148,15 +150,12 @@ class RedisHistories:
             once = (milliseconds(KEYS_ARE_KEPT),)
 
         def arguments() -> tuple[bytes, ...]:
-            command = self._deployment.publish_command
-            if history is None:
-                payload = encode_payload(message, publishing.publish_id, publishing.traceparent)
-                return command, channel, payload, b"", b"", b"", *once
-            payload = encode_kept(message, publishing.publish_id, publishing.traceparent)
-            kept = b"-%d" % history.size, milliseconds(history.ttl)
-            return command, channel, payload, random_tag().encode(), *kept, *once
+            kept = (b"", b"", b"")
+            if history is not None:
+                kept = random_tag().encode(), b"-%d" % history.size, milliseconds(history.ttl)
+            return self._deployment.publish_command, channel, encode_payload(publishing), *kept, *once
 
-        reply = await call_script(self._deployment, channel, _PUBLISH, keys, arguments, cost(message))
+        reply = await _PUBLISH.run(self._deployment, channel, keys, arguments, cost(publishing.message))
         assert isinstance(reply, bytes)
         if not reply:
             return None
@@ -166,11 +165,8 @@ class RedisHistories:
     async def reserve(self, channel: bytes, history: History) -> str:
         """See ``Feed.reserve``. Raises RedisError."""
         keys = [key_for(b"history", channel), key_for(b"epoch", channel)]
-
-        def arguments() -> tuple[bytes, ...]:
-            return random_tag().encode(), milliseconds(history.ttl)
-
-        reply = await call_script(self._deployment, channel, _RESERVE, keys, arguments, 0)
+        arguments = random_tag().encode(), milliseconds(history.ttl)
+        reply = await _RESERVE.run(self._deployment, channel, keys, lambda: arguments)
         assert isinstance(reply, bytes)
         return reply.decode()
 
@@ -202,7 +198,7 @@ class RedisHistories:
         bounds = [b"" if place is None else b"%d" % place.offset for place in (start, end)]
         arguments = (*bounds, b"" if count is None else b"%d" % count, b"newest" if newest else b"oldest")
         keys = (key_for(b"history", channel),)
-        reply = await call_script(self._deployment, channel, _READ, keys, lambda: arguments, 0)
+        reply = await _READ.run(self._deployment, channel, keys, lambda: arguments)
         assert isinstance(reply, list)
         return _chain([decode_payload(entry) for entry in reply])
 

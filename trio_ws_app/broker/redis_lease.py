@@ -13,12 +13,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
+import attrs
 import trio
 
 from .memory_history import random_tag
 from .redis_deployment import Deployment
 from .redis_errors import RedisError
-from .redis_script import OWN, Script, call_script, milliseconds
+from .redis_script import OWN, Script, milliseconds
 
 LEASE: Final = 15.0  # seconds
 RENEWED_EVERY: Final = 5.0
@@ -98,6 +99,7 @@ end
 )
 
 
+@attrs.define(eq=False)
 class Lease:
     """One process's lease, under a name of its own.
 
@@ -105,17 +107,11 @@ class Lease:
     when the lease was lost, after ``name`` has changed and before the members of the old name are removed.
     """
 
-    def __init__(
-        self,
-        deployment: Deployment,
-        remove: Callable[[bytes, Iterable[bytes]], Awaitable[None]],
-        begin_anew: Callable[[], Awaitable[None]],
-    ) -> None:
-        self.name = random_tag().encode()
-        self._deployment = deployment
-        self._remove = remove
-        self._begin_anew = begin_anew
-        self._claimed: set[bytes] = set()
+    _deployment: Deployment
+    _remove: Callable[[bytes, Iterable[bytes]], Awaitable[None]]
+    _begin_anew: Callable[[], Awaitable[None]]
+    name: bytes = attrs.field(init=False, factory=lambda: random_tag().encode())
+    _claimed: set[bytes] = attrs.field(init=False, factory=set)
 
     async def claim(self, topic: bytes) -> None:
         """Note at Redis that the process has members on a topic. Raises RedisError."""
@@ -168,7 +164,7 @@ class Lease:
             await self._call(_GIVE_BACK, (_SLOT, _topics_of(self.name)), self.name, milliseconds(linger))
 
     async def _call(self, script: Script, keys: tuple[bytes, ...], *arguments: bytes) -> object:
-        return await call_script(self._deployment, _SLOT, script, keys, lambda: arguments, 0)
+        return await script.run(self._deployment, _SLOT, keys, lambda: arguments)
 
 
 def _topics_of(process: bytes) -> bytes:

@@ -10,7 +10,6 @@ from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 
-import attrs
 import trio
 
 from .base import BrokerUnavailable
@@ -18,18 +17,10 @@ from .presence import AlreadyPresent, PresenceSink, Present, Roster, encoded_inf
 from .redis_deployment import Deployment
 from .redis_errors import CommandFailed, RedisError
 from .redis_lease import Lease
-from .redis_presence_changes import COMES, COMES_ALONE, GOES, LINGERS, Change, Member, Members, encoded
+from .redis_presence_changes import COMES, COMES_ALONE, GOES, LINGERS, Member, Members, encoded
 from .redis_presence_view import View
 from .redis_roster import RedisRoster, encode_value, events_of
 from .redis_routes import Routes
-
-
-@attrs.define(eq=False)
-class _Topic(Members):
-    """What this process has to do with the presence on one topic."""
-
-    is_changing: bool = False
-    view: View | None = None
 
 
 class RedisPresence:
@@ -50,22 +41,14 @@ class RedisPresence:
         self._is_kept = False
         self._is_closing = False
         self._numbers = itertools.count(1)
-        self._topics: dict[bytes, _Topic] = {}
+        self._topics: dict[bytes, Members] = {}  # those with members that are there or go
+        self._views: dict[bytes, View] = {}
         self._idle = trio.Event()  # when no change is on its way
 
     def _keep_lease(self) -> None:
         if not self._is_kept:
             self._is_kept = True
             self._nursery.start_soon(self._lease.keep)
-
-    def _topic(self, name: bytes) -> _Topic:
-        if name not in self._topics:
-            self._topics[name] = _Topic(name)
-        return self._topics[name]
-
-    def _forget_unused(self, topic: _Topic) -> None:
-        if not topic.members and not topic.changes and not topic.is_changing and topic.view is None:
-            self._topics.pop(topic.name, None)
 
     # -- members of this process
 
@@ -78,81 +61,79 @@ class RedisPresence:
         if self._is_closing:
             raise BrokerUnavailable("not present: the broker is closed")
         self._keep_lease()
-        member = Member(next(self._numbers), b"", linger)
-        name_here = f"{self._lease.name.decode()}:{member.number}"
+        number = next(self._numbers)
+        name_here = f"{self._lease.name.decode()}:{number}"
         user = user_of(info, name_here)
-        member.value = encode_value(user, text)
-        topic = self._topic(name)
-        topic.members[member.number] = member
-        came = self._change(topic, member, COMES_ALONE if exclusive else COMES)
+        member = Member(number, encode_value(user, text), COMES_ALONE if exclusive else COMES, linger)
+        topic = self._topics.setdefault(name, Members(name))
+        topic.members[number] = member
+        self._change(topic, member, member.does)
         try:
-            await self._until_done(came)
+            await self._until_come(member)
             yield Present(name_here, user, info)
         finally:
             self._end(topic, member)
 
-    def _end(self, topic: _Topic, member: Member) -> None:
+    def _end(self, topic: Members, member: Member) -> None:
         """The member's block ends, unless the broker has ended before."""
         if member.number not in topic.members or member.lingers_until is not None:
             return
-        if member.linger > 0 and member.has_come:
+        if member.linger > 0 and member.known_as is not None:
             member.lingers_until = trio.current_time() + member.linger
             self._change(topic, member, LINGERS)
             self._nursery.start_soon(self._leave_later, topic, member)
         else:
             self._leave(topic, member)
 
-    async def _until_done(self, change: Change) -> None:
+    async def _until_come(self, member: Member) -> None:
+        done = member.done  # there is another when the process comes again under another name
         with self._deployment.patience.limit():
-            await change.done.wait()
-        if isinstance(change.refusal, AlreadyPresent):
-            raise change.refusal
-        if change.refusal is not None:
-            raise BrokerUnavailable(f"not present: Redis refuses: {change.refusal}")
-        if not change.done.is_set():
+            await done.wait()
+        if isinstance(member.refusal, AlreadyPresent):
+            raise member.refusal
+        if member.refusal is not None:
+            raise BrokerUnavailable(f"not present: Redis refuses: {member.refusal}")
+        if not done.is_set():
             problem = self._deployment.problem or "Redis does not answer"
             raise BrokerUnavailable(f"not present within {self._timeouts.request:g} s: {problem}")
 
-    async def _leave_later(self, topic: _Topic, member: Member) -> None:
+    async def _leave_later(self, topic: Members, member: Member) -> None:
         assert member.lingers_until is not None
         await trio.sleep_until(member.lingers_until)
         self._leave(topic, member)
 
-    def _leave(self, topic: _Topic, member: Member) -> None:
+    def _leave(self, topic: Members, member: Member) -> None:
         topic.members.pop(member.number, None)
         self._change(topic, member, GOES)
 
     # -- changes
 
-    def _change(self, topic: _Topic, member: Member, kind: bytes) -> Change:
-        change = topic.add(member, kind)
+    def _change(self, topic: Members, member: Member, does: bytes) -> None:
+        topic.change(member, does)
         if not topic.is_changing:
             topic.is_changing = True
             self._nursery.start_soon(self._make_changes, topic)
-        return change
 
-    async def _make_changes(self, topic: _Topic) -> None:
+    async def _make_changes(self, topic: Members) -> None:
         """Tell Redis what has changed, in order, until it has everything."""
-        while now := topic.next():
-            untried = [change for change in now if not change.was_tried]
-            for change in untried:
-                change.was_tried = True
+        while told := topic.next():
             try:
                 await self._lease.claim(topic.name)
                 process = self._lease.name
-                refused = await self._roster.change(topic.name, encoded(now, process))
+                refused = await self._roster.change(topic.name, encoded(told, process))
             except CommandFailed as failure:
-                for change in untried:
-                    change.was_tried = failure.sent
+                for member in told:
+                    member.was_told |= failure.sent
                 await trio.sleep(self._timeouts.backoff)
             except RedisError as refusal:
-                topic.note_refused(now, refusal)
+                topic.note_refused(told, refusal)
                 await trio.sleep(self._timeouts.backoff)
             else:
-                topic.note_done(now, process, refused)
+                topic.note_done(told, process, self._lease.name, refused)
         topic.is_changing = False
         self._idle.set()
-        self._forget_unused(topic)
+        if not topic.members:
+            self._topics.pop(topic.name, None)
 
     async def _remove_process(self, process: bytes, topics: Iterable[bytes]) -> None:
         for name in topics:
@@ -160,15 +141,17 @@ class RedisPresence:
 
     async def _join_again(self) -> None:
         """The process has another name: its members come under that one."""
-        changes = [
-            self._change(topic, member, kind)
-            for topic in tuple(self._topics.values())
+        known = [
+            (topic, member)
+            for topic in self._topics.values()
             for member in topic.members.values()
-            for kind in ((COMES,) if member.lingers_until is None else (COMES, LINGERS))
+            if member.known_as is not None
         ]
+        for topic, member in known:
+            self._change(topic, member, COMES if member.lingers_until is None else LINGERS)
         with trio.move_on_after(self._timeouts.request):
-            for change in changes:
-                await change.done.wait()
+            for _, member in known:
+                await member.done.wait()
 
     async def aclose(self) -> None:
         """Have Redis know that all members have left; those that linger stay as long as they would have."""
@@ -195,10 +178,9 @@ class RedisPresence:
         """See ``Broker.watch_presence``."""
         self._keep_lease()
         async with self._routes.open_feed(events_of(name)) as feed:
-            topic = self._topic(name)
-            if topic.view is None:
-                topic.view = View(partial(self._roster.snapshot, name), feed, self._nursery)
-            view = topic.view
+            view = self._views.get(name)
+            if view is None:
+                view = self._views[name] = View(partial(self._roster.snapshot, name), feed, self._nursery)
             view.visits += 1
             try:
                 await view.load()
@@ -211,5 +193,4 @@ class RedisPresence:
                 view.visits -= 1
                 if not view.visits:
                     view.close()
-                    topic.view = None
-                    self._forget_unused(topic)
+                    del self._views[name]

@@ -12,6 +12,8 @@ import json
 from contextlib import suppress
 from typing import Final
 
+import attrs
+
 from .memory_history import random_tag
 from .payload import decode_payload
 from .position import Position
@@ -21,7 +23,7 @@ from .redis_connection import Reply
 from .redis_deployment import Deployment
 from .redis_errors import WrongType, reported
 from .redis_history import RECORD
-from .redis_script import ASK, OWN, Script, call_script
+from .redis_script import ASK, OWN, Script
 
 _EVENTS_KEPT: Final = (b"-1000", b"60000")  # the oldest that stays, and for how many milliseconds
 
@@ -85,12 +87,6 @@ local function is_taken(user, value)
   local old = one_that_lingers(user)
   return count(user) > (old and 1 or 0) or old and redis.call('HGET', members, old) ~= value
 end
-local function linger(member)
-  local value = redis.call('HGET', members, member)
-  if not value then return end
-  local user = split(value)
-  if count(user) > 1 then leave(member) else redis.call('HSET', lingering, user, member) end
-end
 if redis.call('EXISTS', users) == 0 then
   for _, value in ipairs(redis.call('HVALS', members)) do
     local user = split(value)
@@ -116,7 +112,13 @@ while i <= #ARGV do
     end
     i = i + 1
   elseif change == '~' then
-    linger(member)
+    local value = redis.call('HGET', members, member)
+    local user = value and split(value)
+    if user and count(user) > 1 then
+      leave(member)
+    elseif user then
+      redis.call('HSET', lingering, user, member)
+    end
   elseif change == '-' then
     leave(member)
   else
@@ -138,11 +140,11 @@ return {ask('HGETALL', KEYS[1]) or {}, ask('LINDEX', KEYS[2], -1)}
 )
 
 
+@attrs.frozen
 class RedisRoster:
     """The members of all topics. A member's name is made of ``0-9a-f:``."""
 
-    def __init__(self, deployment: Deployment) -> None:
-        self._deployment = deployment
+    _deployment: Deployment
 
     async def change(self, name: bytes, changes: tuple[bytes, ...]) -> set[bytes]:
         """Make changes; returns the members that were not let in. Raises RedisError."""
@@ -150,9 +152,8 @@ class RedisRoster:
         kinds = (b"members", b"users", b"lingering")
         keys = (*(key_for(kind, name) for kind in kinds), key_for(b"history", events))
         head = (self._deployment.publish_command, events, random_tag().encode(), *_EVENTS_KEPT)
-        refused = await call_script(
-            self._deployment, name, _CHANGE, keys, lambda: (*head, *changes), sum(map(len, changes))
-        )
+        size = sum(map(len, changes))
+        refused = await _CHANGE.run(self._deployment, name, keys, lambda: (*head, *changes), size)
         assert isinstance(refused, list)
         return set(refused)
 
@@ -163,7 +164,7 @@ class RedisRoster:
         """
         keys = (key_for(b"members", name), key_for(b"history", events_of(name)))
         with reported("it is not known who is present"):
-            reply = await call_script(self._deployment, name, _SNAPSHOT, keys, tuple, 0)
+            reply = await _SNAPSHOT.run(self._deployment, name, keys, tuple)
         assert isinstance(reply, list)
         flat, newest = reply
         pairs = zip(flat[::2], flat[1::2], strict=True)

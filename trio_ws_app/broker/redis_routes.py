@@ -18,10 +18,10 @@ from .redis_link import Link
 
 
 @attrs.define(eq=False)
-class _Visit:
-    """One block that opens the feed, while it waits for Redis to acknowledge or to refuse."""
+class _Answer:
+    """Redis acknowledges or refuses, for all blocks that wait for it."""
 
-    answered: trio.Event = attrs.field(factory=trio.Event)
+    come: trio.Event = attrs.field(factory=trio.Event)
     refusal: RedisError | None = None
 
 
@@ -30,7 +30,8 @@ class _Route:
     channel: bytes
     feed: RedisFeed
     blocks: int = 0  # that open the feed, those that wait included
-    waiting: dict[_Visit, None] = attrs.field(factory=dict)
+    waiting: int = 0
+    answer: _Answer = attrs.field(factory=_Answer)  # that they wait for
     link: Link | None = None  # whose server is in charge of the topic
     asked: RedisConnection | None = None  # where SUBSCRIBE was sent and neither refused nor lost
     lost: str | None = None  # why messages may be missing, until the feed is told
@@ -74,28 +75,23 @@ class Routes:
                 self._leave(route)
 
     async def _acknowledgement(self, route: _Route) -> None:
-        visit, patience = _Visit(), self._deployment.patience
-        route.waiting[visit] = None
+        answer, patience = route.answer, self._deployment.patience
+        route.waiting += 1
         try:
             self._place(route)
             with patience.limit():
-                await visit.answered.wait()
+                await answer.come.wait()
         finally:
-            route.waiting.pop(visit, None)
-        if visit.refusal is not None:
-            raise BrokerUnavailable(f"Redis refuses the topic {route.channel.decode()!r}: {visit.refusal}")
-        if not visit.answered.is_set():
+            route.waiting -= 1
+        if answer.refusal is not None:
+            raise BrokerUnavailable(f"Redis refuses the topic {route.channel.decode()!r}: {answer.refusal}")
+        if not answer.come.is_set():
             why = route.link.problem if route.link and route.link.problem else "Redis does not acknowledge"
             raise BrokerUnavailable(f"no subscription within {patience.seconds:g} s: {why}")
 
     def _leave(self, route: _Route) -> None:
         if route.asked is not None:
-            route.asked.send(
-                self._unsubscribe,
-                route.channel,
-                on_reply=lambda _: None,
-                pushed=(self._unsubscribe, route.channel),
-            )
+            route.asked.send(self._unsubscribe, route.channel, on_reply=lambda _: None, pushed=True)
         route.asked = None
 
     # -- what happens at Redis
@@ -116,12 +112,8 @@ class Routes:
         if link is None or link.connection is None or route.asked is link.connection:
             return
         route.asked = link.connection
-        route.asked.send(
-            self._subscribe,
-            route.channel,
-            on_reply=partial(self._answered, route, route.asked),
-            pushed=(self._subscribe, route.channel),
-        )
+        on_reply = partial(self._answered, route, link.connection)
+        route.asked.send(self._subscribe, route.channel, on_reply=on_reply, pushed=True)
 
     def _may_stay(self, route: _Route) -> bool:
         """Whether the topic can be left where it is subscribed, although another server is in charge now.
@@ -156,21 +148,21 @@ class Routes:
         if route.lost is not None:
             why, route.lost = route.lost, None
             route.feed.resume(why)
-        for visit in route.waiting:
-            visit.answered.set()
-        route.waiting.clear()
+        self._answer(route)
 
     def _refused(self, route: _Route, refusal: RedisError) -> None:
-        in_use = route.blocks > len(route.waiting)
-        for visit in route.waiting:
-            visit.refusal = refusal
-            visit.answered.set()
-        route.waiting.clear()
-        if in_use and route.link is not None:
+        self._answer(route, refusal)
+        if route.blocks > route.waiting and route.link is not None:
             route.link.problem = f"Redis refuses the topic {route.channel.decode()!r}: {refusal}"
             self._deployment.look_for_servers()  # which ends in place_all(), after a pause
 
+    def _answer(self, route: _Route, refusal: RedisError | None = None) -> None:
+        answer, route.answer = route.answer, _Answer()
+        answer.refusal = refusal
+        answer.come.set()
+
     def _lose(self, route: _Route, why: str) -> None:
+        route.asked = None
         if route.feed.subscribed_at is not None:
             route.feed.subscribed_at = None
             route.lost = why
@@ -179,14 +171,12 @@ class Routes:
         """Note that the subscriptions of a link's connection are gone."""
         for route in self._routes.values():
             if route.link is link:
-                route.asked = None
                 self._lose(route, why)
 
     def dropped(self, link: Link, channel: bytes) -> None:
         """Redis ended a subscription by itself, since the topic moves to another server."""
         route = self._routes.get(channel)
         if route is not None and route.link is link:
-            route.asked = None
             self._lose(route, "the topic moved to another Redis server")
         self._deployment.look_for_servers()
 

@@ -10,6 +10,8 @@ from .redis_connection import Reply
 from .redis_deployment import Deployment
 from .redis_errors import UnknownScript
 
+Arguments = Callable[[], tuple[bytes, ...]]
+
 # A key with another type than ours has is another program's, or was left by another version of this one:
 # ``ask`` calls a command, which returns false then, ``own`` makes way for a key of a type.
 ASK: Final = b"""
@@ -39,22 +41,12 @@ class Script:
         self.source: Final = source
         self.digest: Final = hashlib.sha1(source, usedforsecurity=False).hexdigest().encode()
 
-
-async def call_script(
-    deployment: Deployment,
-    channel: bytes,
-    script: Script,
-    keys: Sequence[bytes],
-    arguments: Callable[[], tuple[bytes, ...]],
-    size: int,
-) -> Reply:
-    """Run a script at the server in charge of ``channel``; see ``Deployment.call``."""
-    count = b"%d" % len(keys)
-    try:
-        return await deployment.call(
-            channel, lambda: (b"EVALSHA", script.digest, count, *keys, *arguments()), size
-        )
-    except UnknownScript:  # nothing has been done; EVAL has Redis remember the script
-        return await deployment.call(
-            channel, lambda: (b"EVAL", script.source, count, *keys, *arguments()), size
-        )
+    async def run(
+        self, redis: Deployment, channel: bytes, keys: Sequence[bytes], arguments: Arguments, size: int = 0
+    ) -> Reply:
+        """Run the script at the server in charge of ``channel``; see ``Deployment.call``."""
+        rest = b"%d" % len(keys), *keys
+        try:
+            return await redis.call(channel, lambda: (b"EVALSHA", self.digest, *rest, *arguments()), size)
+        except UnknownScript:  # nothing has been done; EVAL has Redis remember the script
+            return await redis.call(channel, lambda: (b"EVAL", self.source, *rest, *arguments()), size)

@@ -45,7 +45,7 @@ class Ring:
     def begin_with(self, older: Sequence[Delivery]) -> None:
         """Put what comes before the oldest message before it, as far as there is room."""
         for entry in reversed(older):
-            if not self._entries or not self._entries[0].follows(_position(entry)):
+            if not self._entries or not self._entries[0].follows(position_of(entry)):
                 continue
             if len(self._entries) >= self.size or self.bytes + cost(entry.message) > self._max_bytes:
                 return
@@ -64,7 +64,7 @@ class Ring:
         """Whether a message of the same epoch with that offset is here."""
         if not self._entries:
             return False
-        first, last = _position(self._entries[0]), _position(self._entries[-1])
+        first, last = position_of(self._entries[0]), position_of(self._entries[-1])
         return first.epoch == position.epoch and first.offset <= position.offset <= last.offset
 
 
@@ -100,7 +100,7 @@ def after(chain: Sequence[Delivery] | deque[Delivery], position: Position) -> li
         return None
     if chain[0].follows(position):
         return list(chain)
-    first = _position(chain[0])
+    first = position_of(chain[0])
     index = position.offset - first.offset
     if 0 <= index < len(chain) and chain[index].position == position:
         return list(islice(chain, index + 1, None))
@@ -126,29 +126,30 @@ def _with_tag(chain: Sequence[Delivery], place: Position | None) -> Position | N
     """The position of the message at the place of one without a tag; others are returned as they are."""
     if place is None or place.tag or not chain:
         return place
-    first = _position(chain[0])
+    first = position_of(chain[0])
     index = place.offset - first.offset
     if place.epoch != first.epoch or not -1 <= index < len(chain):
         return place
-    tag = chain[0].previous if index < 0 else _position(chain[index]).tag
+    tag = chain[0].previous if index < 0 else position_of(chain[index]).tag
     return Position(place.epoch, place.offset, tag)
 
 
 def _until(chain: Sequence[Delivery], entries: list[Delivery], before: Position) -> list[Delivery] | None:
-    first = _position(chain[0])
+    first = position_of(chain[0])
     index = before.offset - first.offset
     if before.epoch != first.epoch or index >= len(chain) or (index >= 0 and chain[index].position != before):
         return None
-    return [entry for entry in entries if _position(entry).offset < before.offset]
+    return [entry for entry in entries if position_of(entry).offset < before.offset]
 
 
 def _is_too_old(chain: Sequence[Delivery], since: Position) -> bool:
     if not chain:
         return True
-    first = _position(chain[0])
+    first = position_of(chain[0])
     return since.epoch == first.epoch and since.offset < first.offset
 
 
-def _position(entry: Delivery) -> Position:
+def position_of(entry: Delivery) -> Position:
+    """The position of a message of a history, which has one."""
     assert entry.position is not None
     return entry.position

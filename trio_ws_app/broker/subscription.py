@@ -84,11 +84,9 @@ class Subscription(AsyncIterator[Message | Gap]):
     def _trim(self) -> None:
         gap: Gap | None = None
         while self._queued_bytes > self._max_queue_bytes:
-            oldest = self._queue.popleft()
-            if isinstance(oldest, Gap):
-                lost = oldest
-            else:
-                self._queued_bytes -= cost(oldest.message)
+            lost = self._queue.popleft()
+            if isinstance(lost, Delivery):
+                self._queued_bytes -= cost(lost.message)
                 self.missed += 1
                 lost = Gap("the subscriber is slow", 1)
             gap = lost if gap is None else _merged(gap, lost)
@@ -97,9 +95,6 @@ class Subscription(AsyncIterator[Message | Gap]):
                 gap = _merged(gap, following)
                 self._queue.popleft()
             self._queue.appendleft(gap)
-
-    def __aiter__(self) -> Subscription:
-        return self
 
     async def __anext__(self) -> Message | Gap:
         """The next item, waiting for one if there is none.
@@ -112,7 +107,11 @@ class Subscription(AsyncIterator[Message | Gap]):
         """
         if self._waiting is not None:
             raise trio.BusyResourceError("another task is taking from this subscription")
-        await self._take_turns()
+        self._taken += 1
+        if self._taken % _TURN == 0:
+            await trio.lowlevel.checkpoint()
+        else:
+            await trio.lowlevel.checkpoint_if_cancelled()
         if self._recovered:
             return self._taken_out(self._recovered.popleft())
         while not self._queue:
@@ -131,13 +130,6 @@ class Subscription(AsyncIterator[Message | Gap]):
         if item.position is not None:
             self.position = item.position
         return item.message
-
-    async def _take_turns(self) -> None:
-        self._taken += 1
-        if self._taken % _TURN == 0:
-            await trio.lowlevel.checkpoint()
-        else:
-            await trio.lowlevel.checkpoint_if_cancelled()
 
     def _stop_waiting(self, _raise_cancel: object) -> trio.lowlevel.Abort:
         self._waiting = None

@@ -114,15 +114,11 @@ def _described(error: BaseException) -> str:
     texts: dict[int, str] = {}
     part: BaseException | None = error
     while part is not None and id(part) not in texts:  # one that is raised out of its group is in its cause
-        texts[id(part)] = _described_alone(part)
+        line = escaped("".join(traceback.format_exception_only(part)).strip())
+        frames = "".join(traceback.format_list(own_frames(part)))
+        texts[id(part)] = f"{line}\n{frames}".rstrip()
         part = _cause(part)
     return "\nafter ".join(texts.values())
-
-
-def _described_alone(error: BaseException) -> str:
-    line = escaped("".join(traceback.format_exception_only(error)).strip())
-    frames = "".join(traceback.format_list(own_frames(error))).rstrip()
-    return f"{line}\n{frames}" if frames else line
 
 
 def _cause(error: BaseException) -> BaseException | None:

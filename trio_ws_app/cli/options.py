@@ -58,10 +58,12 @@ def option_name(field_name: str) -> str:
     return "--" + field_name.replace("_", "-")
 
 
-def option(name: str, text: str, **attributes: Any) -> Callable[[Command], Command]:
+def option(
+    name: str, text: str, *, show_default: bool = True, **attributes: Any
+) -> Callable[[Command], Command]:
     """An option with its help, which is a variable as well."""
     field = name.partition("/")[0].removeprefix("--").replace("-", "_")
-    return click.option(name, help=text, envvar=variable(field), **attributes)
+    return click.option(name, help=text, envvar=variable(field), show_default=show_default, **attributes)
 
 
 class CommandWithSettings(click.Command):
@@ -137,7 +139,8 @@ def shown(value: object, unit: str) -> str:
 def _settings_option(field: attrs.Attribute[Any], kind: Any) -> Callable[[Command], Command]:
     name, unit, text = option_name(field.name), str(field.metadata["unit"]), str(field.metadata["help"])
     if kind is bool:
-        return option(f"{name}/--no-{name.removeprefix('--')}", text, default=field.default)
+        switch = f"{name}/--no-{name.removeprefix('--')}"
+        return option(switch, text, default=field.default, show_default=False)
     default = shown(field.default, unit)
     parse = None if unit == "list" or kind is str else limit(kind, unit)
     return option(

@@ -3,6 +3,7 @@
 - The C library's allocator keeps the buffers of large messages (``keep_large_buffers``).
 - The cycle collector leaves out what was loaded before the application (``spare_collector``).
 - While handlers end in great numbers, the cycle collector is off (``rest_collector``).
+- Process 1 of a container is its init, and the server a child of it (``leave_process_1``).
 - The descriptors 0, 1 and 2 are open, and a standard output or error that breaks is no error
   (``open_standard_streams``, ``say``).
 - SIGINT, SIGTERM and SIGHUP are handled, and the process ends in time: ``shutdown.py``.
@@ -15,7 +16,9 @@ import contextlib
 import ctypes
 import gc
 import os
+import signal
 import sys
+from signal import SIGBUS, SIGFPE, SIGILL, SIGKILL, SIGSEGV, SIGSTOP, SIGTTIN, SIGTTOU
 
 import click
 import trio
@@ -26,6 +29,9 @@ LONGEST_REST = 5.0
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _MIB = 1024 * 1024
+
+# Signals of the kernel to process 1 itself, or that it can't wait for.
+_OWN = {SIGKILL, SIGSTOP, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTTIN, SIGTTOU}
 
 
 def keep_large_buffers() -> None:
@@ -74,6 +80,40 @@ async def rest_collector(grace_period: float) -> None:
         await trio.sleep_forever()
     finally:
         gc.enable()
+
+
+def leave_process_1() -> None:
+    """If this is process 1, go on in a child, and be its init here: this does not return there.
+
+    Orphaned processes become children of process 1, which has to wait for them, or they stay for ever as
+    zombies. A server can't do that beside the application, which waits for children of its own. Signals are
+    handed on, and the exit status is the child's. Call it before there are threads.
+    """
+    if os.getpid() != 1:
+        return
+    waited = signal.valid_signals() - _OWN
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, waited)
+    child = os.fork()
+    if child:
+        os._exit(_attend(child, waited))
+    for name in ("LISTEN_PID", "WATCHDOG_PID"):  # whose sockets and watchdog those beside them mean
+        if os.environ.get(name) == "1":
+            os.environ[name] = str(os.getpid())
+    os.setsid()  # a Ctrl-C in the terminal comes once, from process 1
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _attend(child: int, waited: set[signal.Signals]) -> int:
+    """Hand signals on and wait for orphans, until ``child`` has ended; its exit status."""
+    while True:
+        number = signal.sigwait(waited)
+        if number != signal.SIGCHLD:
+            os.kill(child, number)
+            continue
+        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            if ended[0] == child:
+                status = os.waitstatus_to_exitcode(ended[1])
+                return status if status >= 0 else 128 - status  # as shells say it
 
 
 def open_standard_streams() -> None:

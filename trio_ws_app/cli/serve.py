@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from functools import partial
 from typing import Any
 
 import click
@@ -39,43 +38,36 @@ def _mode(text: str) -> int:
     return int(text, 8)
 
 
-_option = partial(option, show_default=True)
-
-
 @click.command("serve", cls=CommandWithSettings, help=_HELP, epilog=_EXAMPLES)
 @click.argument("target", default="chat", envvar=variable("target"))
-@_option("--asgi", "TARGET is an ASGI application: serve its WebSockets and its HTTP.", is_flag=True)
-@_option(
+@option("--asgi", "TARGET is an ASGI application: serve its WebSockets and its HTTP.", is_flag=True)
+@option(
     "--host",
     "Address or host name to listen on, or several; 0.0.0.0 for all of IPv4, :: for all of IPv6 as well.",
     default=["127.0.0.1"],
     metavar="HOST",
     multiple=True,
 )
-@_option(
-    "--port",
-    "Port to listen on; 0 takes a free one.",
-    default=8765,
-    type=IntRange(0, 65535),
-    metavar="PORT",
+@option(
+    "--port", "Port to listen on; 0 takes a free one.", default=8765, type=IntRange(0, 65535), metavar="PORT"
 )
-@_option(
+@option(
     "--unix", "Listen on this Unix socket instead of a port; @NAME for an abstract one.", metavar="PATH"
 )
-@_option("--unix-mode", "Permissions of the Unix socket, such as 660.", metavar="OCTAL", type=_mode)
-@_option("--unix-owner", "Owner of the Unix socket, as USER, USER:GROUP or :GROUP.", metavar="OWNER")
-@_option(
+@option("--unix-mode", "Permissions of the Unix socket, such as 660.", metavar="OCTAL", type=_mode)
+@option("--unix-owner", "Owner of the Unix socket, as USER, USER:GROUP or :GROUP.", metavar="OWNER")
+@option(
     "--user",
     "User to be, by name or number, once the address is bound: before anything else is opened or imported.",
     metavar="USER",
 )
-@_option("--group", "Group to be in; by default that of --user.", metavar="GROUP")
-@_option(
+@option("--group", "Group to be in; by default that of --user.", metavar="GROUP")
+@option(
     "--reuse-port",
     "Let other servers of this user listen on the same port, for instance the next version (SO_REUSEPORT).",
     is_flag=True,
 )
-@_option(
+@option(
     "--tls-cert",
     "Certificate chain (PEM): serve wss:// instead of ws://. Of several, each with its key, a client gets "
     "the one of the name that it asks for.",
@@ -83,71 +75,69 @@ _option = partial(option, show_default=True)
     multiple=True,
     type=click.Path(),
 )
-@_option(
+@option(
     "--tls-key",
     "Its private key (PEM), if the chain's file does not hold it.",
     metavar="FILE",
     multiple=True,
     type=click.Path(),
 )
-@_option(
-    "--tls-client-ca",
-    "Let in clients with a certificate of this authority (PEM) alone.",
-    metavar="FILE",
+@option(
+    "--tls-client-ca", "Let in clients with a certificate of this authority (PEM) alone.", metavar="FILE"
 )
-@_option(
+@option(
     "--tls-minimum-version",
     "Oldest version of TLS that is spoken.",
     default="1.2",
     type=click.Choice(["1.2", "1.3"]),
 )
-@_option("--page/--no-page", "Answer browsers with the built-in app's page.", default=True)
-@_option("--static", "Answer browsers with the files below this directory.", metavar="DIR")
-@_option(
+@option("--page/--no-page", "Answer browsers with the built-in app's page.", default=True)
+@option("--static", "Answer browsers with the files below this directory.", metavar="DIR")
+@option(
     "--log-level",
     "Least level that is logged, on standard error.",
     default="info",
     type=click.Choice(["debug", "info", "warning", "error"]),
 )
-@_option("--log-format", "Form of the log.", default="text", type=click.Choice(["text", "json"]))
-@_option(
+@option("--log-format", "Form of the log.", default="text", type=click.Choice(["text", "json"]))
+@option(
     "--log-file",
     "Log to this file instead; when it is renamed or removed, a new one is begun.",
     metavar="FILE",
 )
-@_option("--control", "Let 'trio-ws-app top' look in through this Unix socket.", metavar="PATH")
-@_option("--control-token", "Let 'trio-ws-app top' look in at /inspect with this token.", metavar="TOKEN")
-@_option(
+@option("--control", "Let 'trio-ws-app top' look in through this Unix socket.", metavar="PATH")
+@option("--control-token", "Let 'trio-ws-app top' look in at /inspect with this token.", metavar="TOKEN")
+@option(
     "--metrics",
     "Answer Prometheus at /metrics: 'on' for the server's own port, or PORT, HOST:PORT, unix:PATH.",
     metavar="WHERE",
 )
-@_option(
+@option(
     "--tracing/--no-tracing",
     "Trace handshakes and messages by OpenTelemetry, whose own variables (OTEL_...) say where to.",
     default=False,
 )
-@_option(
+@option(
     "--broker",
     "Redis that carries topics between processes: redis://, rediss://, unix:// or redis+sentinel://; "
     "none for no sharing.",
     metavar="URL",
 )
-@_option(
+@option(
     "--workers",
     "Processes that share the port; more than one need a --broker. --control is then a directory.",
     default=1,
     type=IntRange(1),
     metavar="N",
 )
-@_option(
+@option(
     "--worker-timeout",
     "A worker whose event loop does not turn for this long is killed and started again; none for never.",
     default="60",
     callback=limit(float | None, "seconds"),
     metavar="SECONDS",
 )
-@_option("--reload", "Start anew when a Python file below the current directory changes.", is_flag=True)
+@option("--reload", "Start anew when a Python file below the current directory changes.", is_flag=True)
 @settings_options
 def serve_command(**values: Any) -> int:
     """Read the options, then serve until a signal ends it. Returns the exit status."""

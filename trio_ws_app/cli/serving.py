@@ -13,12 +13,11 @@ from click.core import ParameterSource
 from ..errors import UsageError
 from .configuration import Configuration, configure
 from .errors import exit_status
-from .init import leave_process_1
 from .listeners import Listening, bind_tcp, bind_unix
 from .log_output import LogWriter
 from .log_output import configure as configure_logging
 from .privileges import become, identity, parse_owner
-from .process import keep_large_buffers, spare_collector
+from .process import keep_large_buffers, leave_process_1, spare_collector
 from .reload import inherited_lifeline, restart_on_change
 from .run import run
 from .shutdown import Shutdown
@@ -48,9 +47,7 @@ def serve(
     spare_collector()
     shutdown, worker, activated = Shutdown(), inherited(), activated_sockets()
     lifeline = inherited_lifeline() if worker is None else worker.lifeline
-    shutdown.install(supervised=lifeline is not None)
-    if lifeline is not None:
-        shutdown.end_with(lifeline)
+    shutdown.install(lifeline)
     if reload:
         restart_on_change(shutdown)
         return 0
@@ -100,12 +97,10 @@ def _run(
     grace_period = config.settings.grace_period
     try:
         if config.workers > 1 and config.worker is None:
-            shutdown.hold(grace_period, margin=2 * MARGIN)
-            shutdown.reloads = True
+            shutdown.hold(grace_period, margin=2 * MARGIN, reloads=True)
             trio.run(run_workers, config, shutdown, notifier)
         else:
-            shutdown.hold(grace_period)
-            shutdown.reloads = config.certificates is not None and config.worker is None and not supervised
+            shutdown.hold(grace_period, reloads=config.certificates is not None and not supervised)
             keep_large_buffers()
             trio.run(run, config, shutdown, notifier, log)
     except BaseException as error:

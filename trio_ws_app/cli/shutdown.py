@@ -62,18 +62,20 @@ class Shutdown:
         self.reloads = False
         self._began_on_terminal = _is_on_terminal()
 
-    def install(self, supervised: bool = False) -> None:
+    def install(self, lifeline: int | None) -> None:
         """Handle the signals, from the main thread.
 
-        A ``supervised`` process handles ignored ones too, since its supervisor sends those that it obeys.
+        A process with a supervisor has a ``lifeline``, a descriptor: it ends as after SIGTERM when the other
+        end is closed, however that happens. It handles ignored signals too, which the supervisor sends.
         """
         for number in SIGNALS:
-            if supervised or signal.getsignal(number) is not signal.SIG_IGN:
+            if lifeline is not None or signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._receive)
-        if supervised:
+        if lifeline is not None:
             _print_stacks_on_demand()
+            threading.Thread(target=self._await_end_of, args=[lifeline], daemon=True).start()
 
-    def hold(self, grace_period: float, margin: float = 0.0) -> None:
+    def hold(self, grace_period: float, margin: float = 0.0, reloads: bool = False) -> None:
         """From here on signals wait for the event loop, which is about to run.
 
         With a ``margin`` the watchdog comes so many seconds later: a supervisor's after its workers'.
@@ -81,6 +83,7 @@ class Shutdown:
         self._grace_period = grace_period
         self._margin = margin
         self._received = self._early.append
+        self.reloads = reloads
 
     @contextmanager
     def receiver(self, report: Callable[[], object] = _nothing) -> Iterator[trio.MemoryReceiveChannel[int]]:
@@ -110,10 +113,6 @@ class Shutdown:
         """The event loop is done: what is left are threads and what the interpreter does at its end."""
         self._end[:] = (status & 0xFF, True)  # an interpreter at its end gives the lock to no other thread
         self._end_within(CLEAN_UP)
-
-    def end_with(self, descriptor: int) -> None:
-        """End as after SIGTERM when the other end of ``descriptor`` is closed, however that happens."""
-        threading.Thread(target=self._await_end_of, args=[descriptor], daemon=True).start()
 
     def _await_end_of(self, descriptor: int) -> None:
         with suppress(OSError):

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 
@@ -38,12 +38,11 @@ SLOW_START = 60.0  # seconds until the log tells of a worker that does not serve
 
 @attrs.define(eq=False)
 class _Pool:
-    """The workers of one supervisor, each with the number of its place; ``nursery`` runs them."""
+    """The workers of one supervisor, each in its place."""
 
     team: Team
     notifier: Notifier
-    nursery: trio.Nursery
-    places: dict[int, _Place] = attrs.field(factory=dict)
+    places: Sequence[_Place]
     reload_requested: trio.Event = attrs.field(factory=trio.Event)
 
     async def obey(self, signals: AsyncIterator[int], scope: trio.CancelScope, nursery: trio.Nursery) -> None:
@@ -56,7 +55,7 @@ class _Pool:
         async for number in signals:
             if number == RELOAD and not self.team.stopping.is_set():
                 self.reload_requested.set()
-                for place in self.places.values():
+                for place in self.places:
                     place.give_up_start()
                 continue
             if not self.team.stopping.is_set():
@@ -66,18 +65,13 @@ class _Pool:
             # The interpreter answers a SIGINT that comes before our handlers with a traceback.
             self.team.stop(signal.SIGTERM if number == signal.SIGINT else number)
 
-    async def open_place(self, number: int) -> None:
-        """Return when the worker ``number`` is ready, and keep it running from then on."""
-        place = self.places[number] = _Place(number, self.team, self.nursery)
-        await self.nursery.start(place.keep_occupied)
-
     async def replace_on_request(self) -> None:
         """Replace the workers one by one as often as that is asked for; a failure ends the round."""
         while True:
             await self.reload_requested.wait()
             self.reload_requested = trio.Event()
             self.notifier.reloading()
-            for place in self.places.values():
+            for place in self.places:
                 if not await place.replace():
                     break
             else:
@@ -118,7 +112,7 @@ class _Place:
             worker.process.kill()
 
     async def keep_occupied(self, *, task_status: trio.TaskStatus[None]) -> None:
-        """Keep one worker running. The first start has to succeed, else SystemExit is raised."""
+        """Keep one worker running; started once it serves. If the first can't start, SystemExit is raised."""
         pause = FIRST_PAUSE
         worker = self.worker = await self._start()
         if not worker.is_ready and not self.team.stopping.is_set():
@@ -175,12 +169,13 @@ async def supervise(
     """
     async with trio.open_nursery() as outer:
         async with trio.open_nursery() as nursery:
-            pool = _Pool(team, notifier, nursery)
+            places = [_Place(number, team, nursery) for number in range(1, team.workers + 1)]
+            pool = _Pool(team, notifier, places)
             outer.start_soon(pool.obey, signals, nursery.cancel_scope, outer)
-            await pool.open_place(1)  # alone: a mistake that concerns all is told once
+            await nursery.start(places[0].keep_occupied)  # alone: a mistake that concerns all is told once
             async with trio.open_nursery() as starting:
-                for number in range(2, team.workers + 1):
-                    starting.start_soon(pool.open_place, number)
+                for place in places[1:]:
+                    starting.start_soon(nursery.start, place.keep_occupied)
             if not team.stopping.is_set():
                 on_ready()
                 notifier.ready()

@@ -15,9 +15,7 @@ from ..json_codec import JsonCodec
 from ..protocol.closing import close_payload
 from ..request import Request
 from ..settings import Settings
-from .inbox import Inbox, Task
-from .outbox import Outbox
-from .peer import Peer, PeerClosed
+from .queues import Inbox, Outbox, Peer, PeerClosed, Task
 from .timeouts import seconds
 
 _VANISHED = CloseReason(CloseCode.ABNORMAL)
@@ -106,6 +104,8 @@ class AdaptedConnection(Connection):
         call = in_own_context(consumer)
         self._raise_if_closed_here()
         while True:
+            if self._outbox.is_full:
+                await self._outbox.flush()  # it is called only while the peer takes its answers
             try:
                 message = await self.receive()
             except (ConnectionClosed, trio.ClosedResourceError):

@@ -1,12 +1,6 @@
 """trio-websocket's connections as ours: ``from_trio_websocket(connection)``.
 
-trio-websocket runs a reader task per connection, in the nursery that was given to it. The adapter works
-beside it, in the same nursery and through trio-websocket's public methods: a task that receives ahead of
-the application, so that the end of the connection is noticed also while nothing is received, and, while there
-is something to write, a task that writes it, so that cancelling a sender never tears a frame. Both end
-with trio-websocket's reader at the latest. From then on only the adapter may receive and send.
-
-What trio-websocket cannot keep is listed in the ``README.md`` beside this file.
+The ``README.md`` beside this file says how the adapter works, and what trio-websocket cannot keep.
 """
 
 from __future__ import annotations

@@ -13,7 +13,9 @@ import trio
 from ..errors import CloseCode, ConnectionClosed, HandshakeRefused
 
 _TRANSIENT_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
-_TRANSIENT_CODES = frozenset({CloseCode.INTERNAL_ERROR, CloseCode.BAD_GATEWAY})
+_TRANSIENT_CODES = {CloseCode.INTERNAL_ERROR, CloseCode.BAD_GATEWAY} | {
+    code for code in CloseCode if code.may_reconnect
+}
 _BUSY_CODES = frozenset({CloseCode.SERVICE_RESTART, CloseCode.TRY_AGAIN_LATER})
 
 
@@ -26,8 +28,7 @@ def is_transient(error: Exception) -> bool:
     codes (3000-4999), whose meaning only the application knows.
     """
     if isinstance(error, ConnectionClosed):
-        code = error.reason.code
-        return code in _TRANSIENT_CODES or (code in set(CloseCode) and CloseCode(code).may_reconnect)
+        return error.reason.code in _TRANSIENT_CODES
     if isinstance(error, HandshakeRefused):
         return error.status in _TRANSIENT_STATUSES
     if isinstance(error, ssl.SSLCertVerificationError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 
 import attrs
@@ -23,7 +23,6 @@ from ..protocol.url import Target, parse_url
 from ..request import Headers, Request
 from ..settings import Settings
 from .adapted import AdaptedConnection
-from .blocks import closing
 from .keepalive import Keepalive
 from .stream import ClientStream, shut_down
 from .timeouts import seconds
@@ -80,6 +79,18 @@ async def connect(
         connection = await attempt.open(nursery)
         async with closing(connection):
             yield connection
+
+
+@asynccontextmanager
+async def closing(resource: trio.abc.AsyncResource) -> AsyncIterator[None]:
+    """Close ``resource`` when the block ends; what the block raises comes out even if that is cancelled."""
+    try:
+        yield
+    except BaseException:
+        with suppress(trio.Cancelled):
+            await resource.aclose()
+        raise
+    await resource.aclose()
 
 
 def _request(target: Target, fields: list[tuple[str, str]], subprotocols: Sequence[str]) -> Request:
@@ -172,16 +183,12 @@ class _Attempt:
             self.target.host_header,
             self.target.resource,
             subprotocols=self.subprotocols,
-            extra_headers=[(name.encode(), value.encode()) for name, value in self._fields()],
+            extra_headers=self.request.headers.raw(),
             max_message_size=self.settings.max_message_size or sys.maxsize,
             receive_buffer_size=_READ_SIZE,
         )
         remote = f"{self.target.bracketed_host}:{self.target.port}"
         return AdaptedConnection(peer, nursery, remote=remote, request=self.request, settings=self.settings)
-
-    def _fields(self) -> list[tuple[str, str]]:
-        headers = self.request.headers
-        return [(name, value) for name in headers for value in headers.get_all(name)]
 
     async def _keep_alive(
         self, nursery: trio.Nursery, connection: AdaptedConnection, stream: ClientStream

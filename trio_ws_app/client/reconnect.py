@@ -18,8 +18,7 @@ from ..errors import CloseCode, CloseReason, ConnectionClosed, HandshakeRefused,
 from ..protocol.url import parse_url, without_secrets
 from ..settings import Settings
 from .backoff import Backoff, is_transient
-from .blocks import closing
-from .connect import OpenStream, connect
+from .connect import OpenStream, closing, connect
 
 logger = logging.getLogger("trio_ws_app.client")
 
@@ -105,6 +104,11 @@ class _Turn:
     over: trio.Event = attrs.field(factory=trio.Event)
     closed: trio.Event = attrs.field(factory=trio.Event)
 
+    async def end(self) -> None:
+        """Have the connection closed, if it is still open, and wait for that."""
+        self.over.set()
+        await self.closed.wait()
+
 
 @attrs.define(eq=False)
 class _Connections(AsyncIterator[Connection], trio.abc.AsyncResource):
@@ -137,8 +141,7 @@ class _Connections(AsyncIterator[Connection], trio.abc.AsyncResource):
         self._is_over = True
         turn, self._turn = self._turn, None
         if turn is not None:
-            turn.over.set()
-            await turn.closed.wait()
+            await turn.end()
 
     async def _run_turn(self, task_status: trio.TaskStatus[_Turn]) -> None:
         async with self._open_connection() as connection:
@@ -155,8 +158,7 @@ class _Connections(AsyncIterator[Connection], trio.abc.AsyncResource):
         reason = turn.connection.close_reason
         if trio.current_time() - turn.opened_at > self._backoff.limit(self._failures):
             self._failures = 0
-        turn.over.set()
-        await turn.closed.wait()
+        await turn.end()
         if reason is None:
             return ConnectionClosed(CloseReason(CloseCode.NORMAL, "the turn is over"), turn.connection)
         self._is_over = reason.code in _FINISHED

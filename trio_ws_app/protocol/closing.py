@@ -87,10 +87,7 @@ class Turn(IntEnum):
 TRANSITIONS: dict[tuple[int, Turn], State] = {
     (State.OPEN, Turn.SEND_CLOSE): State.CLOSE_SENT,
     (State.OPEN, Turn.RECEIVE_CLOSE): State.CLOSE_RECEIVED,
-    (State.OPEN, Turn.LOSE_PEER): State.GONE,
     (State.CLOSE_RECEIVED, Turn.SEND_CLOSE): State.GONE,
-    (State.CLOSE_RECEIVED, Turn.LOSE_PEER): State.GONE,
     (State.CLOSE_SENT, Turn.RECEIVE_CLOSE): State.GONE,
-    (State.CLOSE_SENT, Turn.LOSE_PEER): State.GONE,
-    (State.GONE, Turn.LOSE_PEER): State.GONE,
+    **{(state, Turn.LOSE_PEER): State.GONE for state in State},
 }

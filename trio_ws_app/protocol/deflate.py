@@ -19,7 +19,13 @@ PREFERRED_WINDOW_BITS = 12
 _MEMORY_LEVEL = 5  # for the compressor's tables as little memory as for its window
 _MOST_FINAL_BLOCKS = 16  # each costs a new context; senders that use them have one in a message
 _TAIL = b"\x00\x00\xff\xff"
-_WINDOW_BITS = re.compile("[89]|1[0-5]")
+# The parameters of an offer, each of which comes once, and what may be their values (7.1).
+_PARAMETERS = {
+    "server_no_context_takeover": re.compile(""),
+    "client_no_context_takeover": re.compile(""),
+    "server_max_window_bits": re.compile("[89]|1[0-5]"),
+    "client_max_window_bits": re.compile("|[89]|1[0-5]"),
+}
 
 
 @attrs.frozen
@@ -52,27 +58,17 @@ def negotiate(offers: str) -> DeflateParameters | None:
     Raises ValueError when the header is malformed.
     """
     for name, parameters in parse_extensions(offers):
-        if name == EXTENSION:
-            accepted = _accept(dict(parameters)) if _well_formed(parameters) else None
+        if name == EXTENSION and _is_valid(parameters):
+            accepted = _accept(dict(parameters))
             if accepted is not None:
                 return accepted
     return None
 
 
-def _well_formed(parameters: tuple[tuple[str, str | None], ...]) -> bool:
-    """Whether an offer has only known parameters, each once, with a value if it needs one (7.1)."""
-    names = [name for name, _ in parameters]
-    return len(names) == len(set(names)) and all(_valid(name, value) for name, value in parameters)
-
-
-def _valid(name: str, value: str | None) -> bool:
-    if name in ("server_no_context_takeover", "client_no_context_takeover"):
-        return value is None
-    if name == "client_max_window_bits" and value is None:
-        return True
-    if name in ("server_max_window_bits", "client_max_window_bits"):
-        return value is not None and _WINDOW_BITS.fullmatch(value) is not None
-    return False
+def _is_valid(parameters: tuple[tuple[str, str | None], ...]) -> bool:
+    return len(dict(parameters)) == len(parameters) and all(
+        name in _PARAMETERS and _PARAMETERS[name].fullmatch(value or "") for name, value in parameters
+    )
 
 
 def _accept(offer: dict[str, str | None]) -> DeflateParameters | None:
@@ -81,8 +77,7 @@ def _accept(offer: dict[str, str | None]) -> DeflateParameters | None:
         return None  # no deflate library compresses with a window of 256 bytes
     client_bits = 15
     if "client_max_window_bits" in offer:
-        client_bits = int(offer["client_max_window_bits"] or 15)
-        client_bits = min(client_bits, PREFERRED_WINDOW_BITS)
+        client_bits = min(int(offer["client_max_window_bits"] or 15), PREFERRED_WINDOW_BITS)
     return DeflateParameters(
         server_no_context_takeover="server_no_context_takeover" in offer,
         client_no_context_takeover="client_no_context_takeover" in offer,
@@ -103,7 +98,8 @@ class PerMessageDeflate:
 
     def __init__(self, parameters: DeflateParameters, max_message_size: int | None) -> None:
         self.parameters = parameters
-        self._max_message_size = None if max_message_size is None else min(max_message_size, maxsize - 1)
+        limit = maxsize if max_message_size is None else max_message_size
+        self._max_message_size = min(limit, maxsize - 1)
         self._inflater: zlib._Decompress | None = None
         self._deflater: zlib._Compress | None = None
 
@@ -115,32 +111,23 @@ class PerMessageDeflate:
         """
         if not payload:
             return b""  # deflate never makes this, but senders that flush without new data do
+        data, message = payload + _TAIL, b""
         inflater = self._inflater or self._new_inflater()
-        message = self._inflate(inflater, payload + _TAIL, 0)
-        if inflater.eof:
-            message, inflater = self._inflate_on(message, inflater)
+        for _ in range(_MOST_FINAL_BLOCKS + 1):
+            message += self._inflate(inflater, data, len(message))
+            if not inflater.eof:
+                break
+            # A final block ends the deflate stream but not the message (7.2.3.4). What follows starts without
+            # history: no compressor keeps it over a final block.
+            data, inflater = inflater.unused_data, self._new_inflater()
+        else:
+            raise ProtocolError(CloseCode.POLICY_VIOLATION, "too many final blocks in a message")
         self._inflater = None if self.parameters.client_no_context_takeover else inflater
         return message
-
-    def _inflate_on(self, message: bytes, inflater: zlib._Decompress) -> tuple[bytes, zlib._Decompress]:
-        """Go on behind a final block, which ends the deflate stream but not the message (7.2.3.4).
-
-        What follows starts without history: no compressor keeps it over a final block.
-        """
-        pieces, size = [message], len(message)
-        while inflater.eof:
-            if len(pieces) > _MOST_FINAL_BLOCKS:
-                raise ProtocolError(CloseCode.POLICY_VIOLATION, "too many final blocks in a message")
-            rest, inflater = inflater.unused_data, self._new_inflater()
-            pieces.append(self._inflate(inflater, rest, size))
-            size += len(pieces[-1])
-        return b"".join(pieces), inflater
 
     def _inflate(self, inflater: zlib._Decompress, data: bytes, before: int) -> bytes:
         limit = self._max_message_size
         try:
-            if limit is None:
-                return inflater.decompress(data)
             # One byte beyond the limit tells that it is exceeded; it is never 0, which means no limit.
             message = inflater.decompress(data, limit - before + 1)
         except zlib.error:

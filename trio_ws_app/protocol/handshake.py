@@ -23,8 +23,6 @@ _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _SWITCHING = (
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
 )
-_WEBSOCKET = ("websocket",)
-_USUAL_CONNECTIONS = (("Upgrade",), ("keep-alive, Upgrade",))
 _OURS = frozenset({"connection", "content-length", "transfer-encoding", "upgrade"})
 _UPGRADE = {"Upgrade": "websocket"}
 _KEY = re.compile(r"[A-Za-z0-9+/]{22}==")
@@ -35,8 +33,7 @@ def upgrade_problem(head: RequestHead, settings: Settings) -> Refusal | None:
     if head.has_body:
         return body_refusal()
     fields = head.headers.by_name
-    upgrade = fields.get("upgrade", ())
-    wants_websocket = upgrade == _WEBSOCKET or has_token(upgrade, "websocket")
+    wants_websocket = has_token(fields.get("upgrade", ()), "websocket")
     if head.method != "GET" and (wants_websocket or head.method != "HEAD"):
         return Refusal(405, "Only GET is answered here.", "method is not GET", {"Allow": "GET"})
     if not wants_websocket and "sec-websocket-key" not in fields:
@@ -62,8 +59,7 @@ def _malformation(head: RequestHead, fields: Fields, wants_websocket: bool) -> s
         return "its target is neither a path nor an http or ws URL"
     if not wants_websocket:
         return "'Upgrade: websocket' is missing (does a proxy remove it?)"
-    connection = fields.get("connection", ())
-    if connection not in _USUAL_CONNECTIONS and not has_token(connection, "upgrade"):
+    if not has_token(fields.get("connection", ()), "upgrade"):
         return "'Connection: Upgrade' is missing (does a proxy remove it?)"
     keys = fields.get("sec-websocket-key", ())
     if len(keys) != 1 or not _KEY.fullmatch(keys[0]):
@@ -105,9 +101,12 @@ def accept_request(request: Request, settings: Settings) -> Accepted:
     response = _SWITCHING + b2a_base64(digest)[:-1] + b"\r\n"
     upgrade, subprotocol, deflate = request._upgrade, None, None
     if upgrade is not None and upgrade.subprotocol is not None:
-        subprotocol = _offered(upgrade.subprotocol, request)
+        subprotocol = upgrade.subprotocol
+        if subprotocol not in request.subprotocols:
+            raise ValueError(f"the client has not offered the subprotocol {subprotocol!r}")
     elif "sec-websocket-protocol" in fields:
-        subprotocol = _chosen(settings.subprotocols, fields["sec-websocket-protocol"])
+        offered = request.subprotocols
+        subprotocol = next((ours for ours in settings.subprotocols if ours in offered), None)  # 4.2.2, step 5
     if subprotocol is not None:
         response += b"Sec-WebSocket-Protocol: %b\r\n" % subprotocol.encode()
     if settings.compression and "sec-websocket-extensions" in fields:
@@ -117,18 +116,6 @@ def accept_request(request: Request, settings: Settings) -> Accepted:
     if upgrade is not None:
         response += encode_fields(_allowed(upgrade.headers))
     return Accepted(response + b"\r\n", subprotocol, deflate)
-
-
-def _chosen(ours: Iterable[str], offers: Iterable[str]) -> str | None:
-    """The first of our subprotocols that the client offers (section 4.2.2, step 5)."""
-    offered = {token for value in offers for token in parse_tokens(value)}
-    return next((subprotocol for subprotocol in ours if subprotocol in offered), None)
-
-
-def _offered(subprotocol: str, request: Request) -> str:
-    if subprotocol not in request.subprotocols:
-        raise ValueError(f"the client has not offered the subprotocol {subprotocol!r}")
-    return subprotocol
 
 
 def _allowed(headers: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:

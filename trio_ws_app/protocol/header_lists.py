@@ -9,12 +9,9 @@ from functools import lru_cache
 Extension = tuple[str, tuple[tuple[str, str | None], ...]]
 
 _TOKEN = r"[-!#$%&'*+.^_`|~0-9A-Za-z]+"
-_LIST = re.compile(rf"[ \t,]*(?:{_TOKEN}[ \t]*(?:,[ \t,]*{_TOKEN}[ \t]*)*(?:,[ \t,]*)?)?")
-_NOTHING = re.compile(r"[ \t,]*")
-_NAME = re.compile(rf"[ \t,]*({_TOKEN})")
+_ONE_TOKEN = re.compile(_TOKEN)
 _PARAMETER = re.compile(rf'[ \t]*;[ \t]*({_TOKEN})(?:[ \t]*=[ \t]*(?:({_TOKEN})|"((?:[^"\\]|\\.)*)"))?')
 _END = re.compile(r"[ \t]*(?:,[ \t,]*|\Z)")
-_IS_TOKEN = re.compile(_TOKEN)
 _QUOTED_PAIR = re.compile(r"\\(.)")
 
 
@@ -24,23 +21,20 @@ def parse_tokens(value: str) -> list[str]:
     Empty elements are skipped, and a list of nothing else is empty: some clients and proxies send that, and
     mean none.
     """
-    if not _LIST.fullmatch(value):
+    tokens = [token for part in value.split(",") if (token := part.strip(" \t"))]
+    if not all(map(is_token, tokens)):
         raise ValueError("not a list of tokens")
-    return [token for part in value.split(",") if (token := part.strip(" \t"))]
+    return tokens
 
 
 def is_token(value: str) -> bool:
     """Whether ``value`` is one token."""
-    return _IS_TOKEN.fullmatch(value) is not None
+    return _ONE_TOKEN.fullmatch(value) is not None
 
 
 def has_token(values: Iterable[str], token: str) -> bool:
     """Whether a header's ``values``, which are lists, have ``token``, in any case."""
-    return any(token in map(_normal, value.split(",")) for value in values)
-
-
-def _normal(token: str) -> str:
-    return token.strip(" \t").lower()
+    return token in [part.strip(" \t") for value in values for part in value.lower().split(",")]
 
 
 @lru_cache(maxsize=64)
@@ -52,15 +46,16 @@ def parse_extensions(value: str) -> tuple[Extension, ...]:
     the last ones are remembered.
     """
     extensions: list[Extension] = []
-    position = len(value) if _NOTHING.fullmatch(value) else 0
+    value = value.strip(" \t,")
+    position = 0
     while position < len(value):
-        name = _expect(_NAME.match(value, position))
+        name = _expect(_ONE_TOKEN.match(value, position))
         position = name.end()
         parameters = []
         while parameter := _PARAMETER.match(value, position):
             parameters.append((parameter[1], _parameter_value(parameter)))
             position = parameter.end()
-        extensions.append((name[1], tuple(parameters)))
+        extensions.append((name[0], tuple(parameters)))
         position = _expect(_END.match(value, position)).end()
     return tuple(extensions)
 
@@ -70,7 +65,7 @@ def _parameter_value(parameter: re.Match[str]) -> str | None:
         return parameter[2]
     # "When using the quoted-string syntax variant, the value after quoted-string unescaping MUST
     # conform to the 'token' ABNF" (section 9.1).
-    return _expect(_IS_TOKEN.fullmatch(_QUOTED_PAIR.sub(r"\1", parameter[3])))[0]
+    return _expect(_ONE_TOKEN.fullmatch(_QUOTED_PAIR.sub(r"\1", parameter[3])))[0]
 
 
 def _expect(match: re.Match[str] | None) -> re.Match[str]:

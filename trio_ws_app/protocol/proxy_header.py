@@ -9,6 +9,8 @@ import re
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address
 
+import attrs
+
 Address = tuple[str, int]
 
 _SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
@@ -23,6 +25,7 @@ _PORT = re.compile(r"0|[1-9][0-9]{0,4}")
 _KINDS: dict[str, type[IPv4Address] | type[IPv6Address]] = {"TCP4": IPv4Address, "TCP6": IPv6Address}
 
 
+@attrs.define(eq=False)
 class ProxyHeader:
     """Reads one header, and asks for no byte beyond it: TLS may begin there.
 
@@ -30,13 +33,10 @@ class ProxyHeader:
     its health checks (LOCAL, UNKNOWN), or names no IP address. Extensions (TLVs) are skipped, not kept.
     """
 
-    __slots__ = ("_data", "_is_read", "_skip", "source")
-
-    def __init__(self) -> None:
-        self.source: Address | None = None
-        self._data = bytearray()
-        self._skip = 0
-        self._is_read = False  # all but what is skipped
+    source: Address | None = None
+    _data: bytearray = attrs.field(factory=bytearray)
+    _skip: int = 0
+    _is_read: bool = False  # all but what is skipped
 
     def wanted(self) -> int:
         """How many bytes to read next, at most; 0 when the header is complete."""

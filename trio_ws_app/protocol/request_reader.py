@@ -171,14 +171,6 @@ def _why_not_http(head: bytearray) -> str | None:
     return "TLS on a plain port" if line.startswith(_TLS_HANDSHAKE) else "not HTTP"
 
 
-class BodyError(Exception):
-    """What the client sends is no body, or one that is too large: ``status`` says which."""
-
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(text)
-        self.status = status
-
-
 @attrs.define(eq=False)
 class RequestBody:
     """Decodes a body, of a known length or chunked, from what h11 has and what is fed."""
@@ -196,7 +188,7 @@ class RequestBody:
     def feed(self, data: bytes) -> list[bytes]:
         """Take what the client sent; return what is known of the body by that.
 
-        Raises BodyError.
+        Raises Refusal: it is no body, or one that is too large.
         """
         if data:
             self._h11.receive_data(data)
@@ -205,12 +197,13 @@ class RequestBody:
             try:
                 event = self._h11.next_event()
             except h11.RemoteProtocolError as error:
-                raise BodyError(error.error_status_hint, "The request's body is not valid.") from None
+                text = "The request's body is not valid."
+                raise Refusal(error.error_status_hint, text, f"{error}"[:120]) from None
             if isinstance(event, h11.Data):
                 pieces.append(bytes(event.data))
                 self._size += len(event.data)
                 if self._limit is not None and self._size > self._limit:
-                    raise BodyError(413, "The request's body is too large.")
+                    raise Refusal(413, "The request's body is too large.", "body over max_body_size")
             elif isinstance(event, h11.EndOfMessage):
                 self.complete = True
             else:
@@ -219,5 +212,4 @@ class RequestBody:
 
     def trailing(self) -> bytes:
         """What came behind a complete body: the beginning of the next request."""
-        data, _ended = self._h11.trailing_data
-        return bytes(data)
+        return self._h11.trailing_data[0]

@@ -17,7 +17,7 @@ from ..wire.overflow import Overflow
 from .registry import Member, Registry
 from .topics import Envelope, OnGap, OnPresence, TopicHooks
 
-_open_registries: trio.lowlevel.RunVar[set[Registry[Any]]] = trio.lowlevel.RunVar("open registries")
+_open_registries: trio.lowlevel.RunVar[frozenset[Registry[Any]]] = trio.lowlevel.RunVar("open registries")
 
 
 @asynccontextmanager
@@ -69,28 +69,18 @@ async def open_registry(
             registry = Registry(
                 policy, broker or MemoryBroker(nursery), hooks=hooks, history=history or {}, nursery=nursery
             )
-            everywhere = _registries_of_run()
-            everywhere.add(registry)
+            _open_registries.set(_open_registries.get(frozenset()) | {registry})
             try:
                 yield registry
             finally:
-                everywhere.remove(registry)
+                _open_registries.set(_open_registries.get() - {registry})
                 registry._begin_closing()
     finally:
         if registry is not None:
             await registry._wait_left()
 
 
-def _registries_of_run() -> set[Registry[Any]]:
-    try:
-        return _open_registries.get()
-    except LookupError:
-        registries: set[Registry[Any]] = set()
-        _open_registries.set(registries)
-        return registries
-
-
 def members_of_run() -> Iterator[Member[Any]]:
     """The members of all registries that are open in this Trio run, for inspection."""
-    for registry in _registries_of_run():
+    for registry in _open_registries.get(frozenset()):
         yield from registry

@@ -6,7 +6,7 @@ import logging
 import secrets
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import Final
+from weakref import WeakValueDictionary
 
 import attrs
 import trio
@@ -29,8 +29,8 @@ Envelope = Callable[[str, Message, Position | None], Message]
 Excluded = Collection[object]  # members or their connections, which do not get a message
 
 logger = logging.getLogger("trio_ws_app.registry")
-_MAX_EXCLUDED: Final = 20_000  # messages of one topic whose exclusion is remembered until they come back
-_AT_ONCE: Final = 64 * 1024  # bytes that a returning member has missed, and that are sent without waiting
+_MAX_EXCLUDED = 20_000  # messages of one topic whose exclusion is remembered until they come back
+_AT_ONCE = 64 * 1024  # bytes that a returning member has missed, and that are sent without waiting
 
 
 @attrs.frozen
@@ -76,8 +76,7 @@ class _Topic:
         excluded: Excluded = ()
         if isinstance(item, Delivery) and item.publish_id is not None:
             excluded = self.excluded.pop(item.publish_id, ())
-        message = self.message_for(self.form_of(item))
-        if message is not None:
+        if (message := self.message_for(self.form_of(item))) is not None:
             # The policy "latest" keeps one message for each key: a topic's own, which no broadcast can have.
             self.count(send_to_members(self.followers, message, (_Topic, self.name), excluded))
 
@@ -144,7 +143,7 @@ class _Topic:
         if not self.followers:
             feed.add(self)
             self.feed = feed
-        self.followers[follower] = self.followers.get(follower, 0) + 1
+        self.followers[follower] = 1
         return Following(recovered, recovery.position)
 
     async def _send_missed(self, follower: Receiver, recovery: Recovery) -> bool:
@@ -189,10 +188,7 @@ async def _send(connection: Connection, message: Message, *, at_once: bool) -> N
 
 @attrs.define(eq=False)
 class Topics:
-    """The followers of each topic, with one subscription at the broker for each topic.
-
-    ``count`` gets the result of each message that is sent to followers.
-    """
+    """The followers of each topic, with one subscription at the broker each; ``count`` gets the results."""
 
     broker: Broker
     _hooks: TopicHooks
@@ -201,6 +197,9 @@ class Topics:
     nursery: trio.Nursery | None = None  # of the subscriptions
     _topics: dict[str, _Topic] = attrs.field(factory=dict, init=False)
     _envelopes: RecentForms[Message | Gap] = attrs.field(factory=RecentForms, init=False)
+    _beginning: WeakValueDictionary[tuple[str, Receiver], trio.Lock] = attrs.field(
+        factory=WeakValueDictionary, init=False
+    )  # one block of a follower begins at a time
 
     @asynccontextmanager
     async def follow(
@@ -225,7 +224,8 @@ class Topics:
                     joined = self.broker.join(name, presence, linger=linger, exclusive=exclusive)
                     topic.present[follower] = await stack.enter_async_context(joined)
                     stack.callback(topic.present.pop, follower, None)
-                following = await topic.begin(feed, follower, since, last, self._history[name])
+                async with self._beginning.setdefault((name, follower), trio.Lock()):
+                    following = await topic.begin(feed, follower, since, last, self._history[name])
                 stack.callback(topic.end, follower)
                 yield following
         finally:

@@ -16,11 +16,10 @@ import attrs
 import trio
 from trio.lowlevel import Task
 
-_TRIO = str(Path(trio.__file__).parent / "_")[:-1]  # with the separator: trio_websocket is not Trio
-_PACKAGE = str(Path(__file__).parent.parent / "_")[:-1]
-_APPS = str(Path(_PACKAGE) / "apps" / "_")[:-1]
+_TRIO = f"{Path(trio.__file__).parent}/"  # with the separator: trio_websocket is not Trio
+_PACKAGE = f"{Path(__file__).parent.parent}/"
+_APPS = f"{_PACKAGE}apps/"
 _MACHINERY = (_TRIO, _PACKAGE, contextlib.__file__)
-_TRIO_WEBSOCKET = str(Path("/trio_websocket/_"))[:-1]
 _KIT = tuple(str(Path(__file__).with_name(name)) for name in ("points.py", "trial.py", "hooks.py"))
 
 _SCREEN = 20  # lines
@@ -133,7 +132,7 @@ def users_place(frames: Frames) -> Place | None:
 
 
 def _is_users_file(file: str) -> bool:
-    return file.startswith(_APPS) or not (file.startswith(_MACHINERY) or _TRIO_WEBSOCKET in file)
+    return file.startswith(_APPS) or not (file.startswith(_MACHINERY) or "/trio_websocket/" in file)
 
 
 def users_waits(tasks: Iterable[Task]) -> list[str]:

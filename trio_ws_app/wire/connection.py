@@ -58,8 +58,7 @@ class WireConnection(Link, Connection):
 
     @property
     def json(self) -> JsonCodec:
-        codec: JsonCodec = self.settings.json
-        return codec
+        return self.settings.json
 
     @property
     def latency(self) -> float | None:

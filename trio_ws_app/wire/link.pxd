@@ -61,8 +61,9 @@ cdef class Link:
     cpdef object begin_waiting(self, object task)
     cpdef bint try_send(self, object message) except -1
     cpdef object send_nowait(self, object message)
-    @cython.locals(closing=Closing)
     cpdef object check_sendable(self)
+    @cython.locals(closing=Closing)
+    cdef object _check_end(self)
     cpdef object closed_error(self)
     @cython.locals(before="long long")
     cdef object _read_the_rest(self, double now)

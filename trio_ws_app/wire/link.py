@@ -268,9 +268,11 @@ class Link:
             Sender.flush_soon(self.sender)
 
     def check_sendable(self) -> object:
-        """Raise what a send raises when no message may be sent any more; answers to what came before may."""
-        if self.outbox.shared:
-            return None
+        """Raise what a send raises when no message may be sent any more."""
+        return None if self.outbox.shared else self._check_end()
+
+    def _check_end(self) -> object:
+        """The peer is gone, or this side has closed; messages may be sent if they are answers."""
         closing = self.closing
         if closing.state == _CLOSE_RECEIVED and not self._receives():
             self._reply_to_close()  # a handler that only sends has nothing to answer

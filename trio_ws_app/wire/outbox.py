@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from trio.lowlevel import ParkingLot
 
-from ..primitives import BLOCKED, LOST, empty
+from ..primitives import BLOCKED, LOST
+from .chunks import Chunks
 
 if TYPE_CHECKING:
     from .transport import Transport
@@ -21,47 +22,29 @@ WRITTEN = 0  # the queue is empty, besides BLOCKED and LOST
 _JOIN_LIMIT = 64 * 1024  # small chunks are joined up to this size, so that one write carries them
 _VECTORS = 256  # how many chunks one gathering write takes, well below the system's limit
 _TLS_RECORD = 16 * 1024  # what TLS encrypts at once at most, and so keeps of a write that the socket refused
-_WORTH_SWEEPING = 64  # places of chunks that are gone
 
 _WRITE_LIMIT = WRITE_LIMIT
 _CHUNK_OVERHEAD = CHUNK_OVERHEAD
 _WRITTEN = WRITTEN
 
 
-class Header(bytes):
-    """A chunk: a frame's header whose payload is the next chunk, so nothing may come between."""
+class Outbox(Chunks):
+    """What waits for the peer, bounded by ``limit``.
 
-
-class Urgent(bytes):
-    """A chunk that no other overtakes: a ping, a pong, the answer to the opening handshake."""
-
-
-class Outbox:
-    """A queue of chunks, bounded by ``limit``.
-
-    A chunk is a whole frame or message (bytes), a shared ``Frame``, a ``Header`` and the payload behind it,
-    or an ``Urgent``. Chunks leave the queue only when the transport has taken them whole, so whatever
-    happens the peer sees a prefix of well-formed frames (G2). ``cost`` counts their bytes and a fixed
-    overhead for each; tasks that wait for room are woken below ``WRITE_LIMIT``.
+    ``queued_cost`` counts the chunks' bytes and a fixed overhead for each; tasks that wait for room are woken
+    below ``WRITE_LIMIT``.
     """
 
     def __init__(self, transport: Transport, limit: int) -> None:
+        super().__init__()
         self.transport = transport
         self.limit = limit
         self.blocked = False  # the transport takes no more for now
         self.woke = False  # the last write has given some task something to do
         self.bytes_out = 0
-        self._bytes = 0  # that are queued
         self.shared = True  # whether frames that many connections share may be queued
         self.sealed = False  # no message may be queued behind what waits
-        self.chunks: list[Any] = []  # by place; None for one that is gone
         self.held: list[Any] | None = None  # chunks that wait for the end of a streamed message
-        self.shifts = 0  # how often the places have changed their chunks
-        self._first = 0  # the place of the first chunk; what is before is gone
-        self._gone_between = 0  # places behind it that are gone too
-        self._head_sent = 0  # how much of the first chunk the transport has taken
-        self._in_frame = False  # the first chunk is the payload of a header that has been sent
-        self._committed = 0  # bytes after ``_head_sent`` that the next write has to begin with
         self._waiting: ParkingLot | None = None  # made when a task waits for room
 
     # -- how much there is -------------------------------------------------------------------
@@ -72,10 +55,6 @@ class Outbox:
         if self.held is not None:
             count += len(self.held)
         return self._bytes + count * _CHUNK_OVERHEAD
-
-    def is_empty(self) -> bool:
-        """Whether nothing waits to be written."""
-        return self._first == len(self.chunks)
 
     def has_room(self) -> bool:
         """Whether a send need not wait."""
@@ -104,39 +83,6 @@ class Outbox:
         """Queue a frame of the streamed message, or of what ends it."""
         self._bytes += len(frame)
         self.chunks.append(frame)
-
-    def push_urgent(self, frame: Urgent, superseded: object = None) -> None:
-        """Queue ``frame`` ahead of the messages that wait, behind earlier urgent ones.
-
-        Never inside a frame that is partly sent (RFC 6455, section 5.4). If ``superseded``, an urgent frame,
-        still waits, it takes its place.
-        """
-        chunks = self.chunks
-        place = self.first_free()
-        while place < len(chunks) and isinstance(chunks[place], Urgent):
-            if chunks[place] is superseded:
-                self._bytes += len(frame) - len(chunks[place])
-                chunks[place] = frame
-                return
-            place += 1
-        chunks.insert(place, frame)
-        self.shifts += 1
-        self._bytes += len(frame)
-
-    def first_free(self) -> int:
-        """The first place that a frame may be put at: behind what is half sent or committed."""
-        chunks = self.chunks
-        place = self._first + (1 if self._in_frame else 0)
-        reach = self._head_sent + self._committed
-        if reach:
-            place = self._first
-            while reach > 0 and place < len(chunks):
-                if chunks[place] is not None:
-                    reach -= len(chunks[place])
-                place += 1
-            if isinstance(chunks[place - 1], Header):
-                place += 1
-        return place
 
     def seal(self) -> object:
         """No message may follow; tasks that wait for room learn of that."""
@@ -191,7 +137,7 @@ class Outbox:
             size = sum(map(len, parts))
             sent = self.transport.send_vectored(parts)
         else:
-            data = self.chunks[self._first] if count == 1 else self._joined()
+            data = self.chunks[self._first] if count == 1 else self._joined(_JOIN_LIMIT)
             if self._head_sent:
                 data = memoryview(data)[self._head_sent :]
             size = len(data)
@@ -199,6 +145,7 @@ class Outbox:
         if sent == LOST:
             return LOST
         if sent != BLOCKED:
+            self.bytes_out += sent
             self._written(sent)
         elif self.transport.repeats_writes:
             self._committed = min(size, _TLS_RECORD)
@@ -207,95 +154,12 @@ class Outbox:
             return BLOCKED
         return _WRITTEN
 
-    def _next_chunks(self, count: int) -> list[Any]:
-        """Up to ``count`` places of chunks, without those that are gone."""
-        chunks = self.chunks[self._first : self._first + count]
-        return [chunk for chunk in chunks if chunk is not None] if self._gone_between else chunks
-
-    def _joined(self) -> bytes:
-        """As many of the first chunks as fit into one write."""
-        chunks = self.chunks
-        if self._bytes > _JOIN_LIMIT:
-            chunks = self._up_to(_JOIN_LIMIT)
-        elif self._first or self._gone_between:
-            chunks = self._next_chunks(len(chunks))
-        return b"".join(chunks)
-
-    def _up_to(self, limit: int) -> list[Any]:
-        """The first chunks, as long as they are at most ``limit`` bytes together; one at least."""
-        fitting: list[Any] = []
-        total = 0
-        for place in range(self._first, len(self.chunks)):
-            chunk = self.chunks[place]
-            if chunk is not None:
-                total += len(chunk)
-                if fitting and total > limit:
-                    break
-                fitting.append(chunk)
-        return fitting
-
-    def _written(self, count: int) -> object:
-        self._committed = 0
-        self.bytes_out += count
-        self._bytes -= count
-        if self._bytes == 0 and self.held is None:
-            self._forget_chunks()
-            return None
-        chunks = self.chunks
-        count += self._head_sent
-        place = self._first
-        while place < len(chunks):
-            chunk = chunks[place]
-            if chunk is None:
-                self._gone_between -= 1
-            else:
-                if count < len(chunk):
-                    break
-                count -= len(chunk)
-                self._in_frame = isinstance(chunk, Header)
-                chunks[place] = None
-            place += 1
-        self._first = place
-        self._head_sent = count
-        self.sweep()
-        return None
-
-    def sweep(self) -> object:
-        """Give back the places of chunks that are gone once they are half of the list."""
-        gone = self._first + self._gone_between
-        if gone >= _WORTH_SWEEPING and gone * 2 >= len(self.chunks):
-            self.chunks[:] = [chunk for chunk in self.chunks if chunk is not None]
-            self._first = self._gone_between = 0
-            self.shifts += 1
-        return None
-
-    def _forget_chunks(self) -> object:
-        empty(self.chunks)
-        self._first = self._gone_between = self._head_sent = 0
-        self._in_frame = False
-        self.shifts += 1
-        return None
-
     def discard(self) -> None:
         """Forget everything that is queued."""
         self.blocked = False
         self.drop_held()
-        self._bytes = 0
-        self._committed = 0
+        self._bytes = self._committed = 0
         self._forget_chunks()
-
-    # -- for overflow policies ---------------------------------------------------------------
-
-    def take_out(self, place: int) -> object:
-        """Forget the chunk at ``place``. The last place of the list is never one that is gone."""
-        chunks = self.chunks
-        self._bytes -= len(chunks[place])
-        chunks[place] = None
-        self._gone_between += 1
-        while len(chunks) > self._first and chunks[-1] is None:
-            chunks.pop()
-            self._gone_between -= 1
-        return None
 
     def replace(self, chunks: list[Any], place: int, chunk: Any) -> bool:
         """Put ``chunk`` in the place of the one at ``place`` of ``chunks`` or ``held``; False if too large.

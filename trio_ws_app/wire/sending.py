@@ -12,7 +12,7 @@ import trio
 from ..errors import not_a_message
 from ..primitives import BLOCKED, LOST, encode_frame
 from ..protocol.frames import Opcode, encode_header
-from .outbox import Header, Urgent
+from .chunks import Header, Urgent
 
 if TYPE_CHECKING:
     from ..protocol.deflate import PerMessageDeflate

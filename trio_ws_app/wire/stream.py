@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import trio
+from trio.lowlevel import ParkingLot
 
 from ..primitives import BLOCKED, LOST
 from .transport import Endpoint, Transport
@@ -21,8 +22,8 @@ class StreamTransport(Transport):
         self._end = False
         self._lost = False
         self._sending: bytes = b""
-        self._wake_reader = trio.Event()
-        self._wake_writer = trio.Event()
+        self._reader = ParkingLot()
+        self._writer = ParkingLot()
         self._reading = True
         self._finished = False
         self._closed = False
@@ -46,8 +47,7 @@ class StreamTransport(Transport):
             if not self._received:
                 await self._receive()
             while not self._reading and self._received:
-                self._wake_reader = trio.Event()
-                await self._wake_reader.wait()
+                await self._reader.park()
             self.endpoint.readable(buffer, trio.current_time())
 
     async def _receive(self) -> None:
@@ -60,8 +60,7 @@ class StreamTransport(Transport):
     async def _write(self) -> None:
         while True:
             while not self._sending and not self._finished:
-                self._wake_writer = trio.Event()
-                await self._wake_writer.wait()
+                await self._writer.park()
             try:
                 if self._sending:
                     await self._stream.send_all(self._sending)
@@ -91,7 +90,7 @@ class StreamTransport(Transport):
         if self._sending:
             return BLOCKED
         self._sending = bytes(data[:_WRITE_CHUNK])
-        self._wake_writer.set()
+        self._writer.unpark_all()
         return len(self._sending)
 
     def pending(self) -> int:
@@ -100,11 +99,11 @@ class StreamTransport(Transport):
     def watch(self, read: bool, write: bool) -> None:  # noqa: ARG002  # the writing task always tells
         self._reading = read
         if read:
-            self._wake_reader.set()
+            self._reader.unpark_all()
 
     def send_eof(self, peer_is_done: bool = False) -> bool:  # noqa: ARG002  # the stream still has to send
         self._finished = True
-        self._wake_writer.set()
+        self._writer.unpark_all()
         return False
 
     def close(self, abort: bool = False) -> None:  # noqa: ARG002  # a stream has no other way
