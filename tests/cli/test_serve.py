@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import time
 from pathlib import Path
 from urllib.request import urlopen
@@ -13,7 +14,7 @@ from urllib.request import urlopen
 import pytest
 import trustme
 from certificates import trusting
-from running import at_most, run, serving
+from running import COMMAND, PATIENCE, at_most, environment, run, serving
 from tls_client import secured
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect, unix_connect
@@ -243,6 +244,30 @@ def test_every_other_mistake_is_one_line(arguments: list[str], words: str) -> No
     assert (ended.status, ended.output) == (2, "")
     assert len(ended.errors.splitlines()) == 1
     assert words in ended.errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("app:handler", "the current directory is gone"),
+        ("echo --reload", "the current directory is gone"),
+        ("echo --static .", "--static: there is no directory ."),
+    ],
+)
+def test_a_current_directory_that_is_gone_is_one_line(arguments: str, words: str, tmp_path: Path) -> None:
+    """Another program may have removed it."""
+    command = [*COMMAND, "serve", "--port", "0", *arguments.split()]
+    (tmp_path / "gone").mkdir()
+    done = subprocess.run(
+        ["sh", "-c", 'rmdir "$PWD" && exec "$@"', "sh", *command],
+        cwd=tmp_path / "gone",
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+    assert words in done.stderr
 
 
 @pytest.mark.parametrize(

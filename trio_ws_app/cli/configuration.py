@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -101,9 +102,10 @@ def configure(
 
 def _pages(target: str, page: bool, static: str | None) -> list[ProcessRequest]:
     if static is not None:
-        if not os.path.isdir(static):
-            raise UsageError(f"--static: there is no directory {static}")
-        return [static_files(static)]
+        with suppress(FileNotFoundError):  # of a relative path, if the current directory is gone
+            if os.path.isdir(static):
+                return [static_files(static)]
+        raise UsageError(f"--static: there is no directory {static}")
     return [page_for(target)] if page and target in BUILT_IN else []
 
 

@@ -18,7 +18,6 @@ from .privileges import Owner
 BACKLOG = 1024
 _ATTEMPTS = 10  # to find a port that is free on every address
 _PROBE = 1.0  # seconds to find out whether a server listens on a Unix socket
-_ABSTRACT = "@"
 # What stands for both kinds of IP: all addresses, as Linux has it by default, and RFC 6761, section 6.3.
 _BOTH = {"::": ("::", "0.0.0.0"), "localhost": ("127.0.0.1", "::1")}
 _UNAVAILABLE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
@@ -151,7 +150,7 @@ def bind_unix(
 
     Raises UsageError when something else is at ``path``, or a server listens there.
     """
-    is_abstract = path.startswith(_ABSTRACT)
+    is_abstract = path.startswith("@")
     if is_abstract and (mode is not None or owner is not None):
         raise UsageError(f"the abstract Unix socket {path} has no file, so neither a mode nor an owner")
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -188,7 +187,7 @@ def url_of(sock: socket.socket, scheme: str) -> str:
     """``ws://127.0.0.1:80``, ``ws://[::1]:80``, ``ws+unix:/run/a.sock``, ``ws+unix:@abstract``."""
     address = sock.getsockname()
     if sock.family == socket.AF_UNIX:
-        name = _ABSTRACT + address[1:].decode() if isinstance(address, bytes) else address
+        name = "@" + address[1:].decode() if isinstance(address, bytes) else address
         return f"{scheme}+unix:{name}"
     host = f"[{address[0]}]" if sock.family == socket.AF_INET6 else address[0]  # RFC 3986, section 3.2.2
     return f"{scheme}://{host}:{address[1]}"

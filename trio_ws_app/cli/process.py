@@ -23,6 +23,8 @@ from signal import SIGBUS, SIGFPE, SIGILL, SIGKILL, SIGSEGV, SIGSTOP, SIGTTIN, S
 import click
 import trio
 
+from ..errors import UsageError
+
 LONGEST_REST = 5.0
 
 # Parameters of glibc's mallopt(3).
@@ -128,6 +130,14 @@ def open_standard_streams() -> None:
             _replace(descriptor)
         if getattr(sys, name) is None:
             setattr(sys, name, open(descriptor, "w" if descriptor else "r", closefd=False))  # noqa: SIM115
+
+
+def current_directory() -> str:
+    """Where relative paths begin. Raises UsageError if it has been removed."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        raise UsageError("the current directory is gone: run this in one that is there") from None
 
 
 def say(line: str, *, err: bool = False) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import trio
 
 from .options import variable
-from .process import say
+from .process import current_directory, say
 from .shutdown import Shutdown
 
 INTERVAL = 0.3
@@ -26,7 +26,7 @@ def restart_on_change(shutdown: Shutdown) -> None:
     On a change the clients are told that the service restarts (1012); handlers get a second to end.
     """
     shutdown.hold(grace_period=2 * STOP_TIMEOUT)
-    trio.run(_supervise, shutdown)
+    trio.run(_supervise, shutdown, Path(current_directory()))
 
 
 def inherited_lifeline() -> int | None:
@@ -38,10 +38,10 @@ def inherited_lifeline() -> int | None:
     return int(text)
 
 
-async def _supervise(shutdown: Shutdown) -> None:
+async def _supervise(shutdown: Shutdown, directory: Path) -> None:
     with shutdown.receiver() as signals:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_restart_on_change, Path.cwd())
+            nursery.start_soon(_restart_on_change, directory)
             await anext(signals)
             nursery.cancel_scope.cancel()
 

@@ -119,12 +119,10 @@ async def _serve(config: Configuration, app: App, broker: Broker, state: _Run) -
 
 async def _drain(server: Server, code: CloseCode, has_successor: bool) -> None:
     """Close the connections: all at once, or on a planned restart in batches."""
-    settings, size = server.settings, None
-    interval = settings.restart_batch_interval
-    if code == CloseCode.SERVICE_RESTART and settings.restart_batch_size is not None:
-        size = settings.restart_batch_size
-        batches = len(server.connections) / size
-        interval = min(interval, settings.grace_period / 2 / max(1, batches))
+    settings = server.settings
+    size = settings.restart_batch_size if code == CloseCode.SERVICE_RESTART else None
+    batches = 1 if size is None else max(1, len(server.connections) / size)
+    interval = min(settings.restart_batch_interval, settings.grace_period / 2 / batches)
     await server.drain(code=code, batch_size=size, batch_interval=interval, has_successor=has_successor)
 
 

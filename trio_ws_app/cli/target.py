@@ -21,6 +21,7 @@ from ..callbacks import is_async
 from ..errors import UsageError
 from ..server.app import App, as_app
 from .errors import own_frames
+from .process import current_directory
 from .shutdown import Stopped
 
 Application = Callable[[Broker], AbstractAsyncContextManager[App]]
@@ -136,7 +137,7 @@ def _built_in(name: str) -> Application:
 
 
 def _module(name: str) -> object:
-    directory = os.getcwd()
+    directory = current_directory()
     if directory not in sys.path:
         sys.path.insert(0, directory)
     try:

@@ -89,7 +89,6 @@ class Engine(trio.abc.Instrument):
         self.wake_scheduler()
 
     def close(self) -> None:
-        """Close every socket and the epoll."""
         self._poller.close()
 
     # -- when Trio has waited ----------------------------------------------------------------

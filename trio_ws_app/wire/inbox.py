@@ -91,7 +91,6 @@ class Inbox:
         self._waiting = task
 
     def leave(self) -> None:
-        """The task no longer waits."""
         self._waiting = None
 
     def wake(self) -> bool:

@@ -47,14 +47,10 @@ _CLOSING = CloseReason(CloseCode.GOING_AWAY, "the server is closing the connecti
 
 
 class Link:
-    """One connection's parts, and what happens between them."""
+    """One connection's parts, and what happens between them; an ``Endpoint``, and a ``Waiter``."""
 
     def __init__(
-        self,
-        engine: Host,
-        transport: Transport,
-        settings: Settings,
-        deflate: PerMessageDeflate | None = None,
+        self, engine: Host, transport: Transport, settings: Settings, deflate: PerMessageDeflate | None
     ) -> None:
         inflate = None if deflate is None else deflate.inflate
         decoder = Decoder(settings.max_message_size, settings.max_fragments, inflate)
@@ -160,7 +156,6 @@ class Link:
         return None
 
     def writable(self) -> None:
-        """The transport takes bytes again."""
         self.sender.writable()
         if not self.outbox.blocked:
             self.consume_on()
@@ -390,5 +385,4 @@ class Link:
         self.closing.abort(why, reset)
 
     def failed(self) -> None:
-        """Something of ours went wrong with this connection."""
         self.sender.failed()
