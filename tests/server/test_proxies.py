@@ -19,6 +19,7 @@ from serving import get, serving, upgrade
 
 import trio_ws_app as ws
 from trio_ws_app.server.addresses import ip_client
+from trio_ws_app.testing import serve_in_memory
 
 PROXY = "127.0.0.1"
 STRANGER = "127.0.0.66"
@@ -372,3 +373,24 @@ async def test_ipv4_on_a_dual_stack_socket_is_ipv4() -> None:
     ):
         assert (await asked(server.port, upgrade(), host=STRANGER)).startswith(STRANGER)
         assert (await asked(server.port, upgrade(X_Forwarded_For=CLIENT))).startswith(CLIENT)
+
+
+@pytest.mark.usefixtures("autojump_clock")
+@pytest.mark.parametrize("header", [VERSION_1, b"PROXY TCP4 nonsense\r\n"])
+async def test_what_follows_the_header_of_a_client_that_is_dropped_is_not_read(header: bytes) -> None:
+    """It is dropped for its rate or for the header; its request, in the same piece, reaches no hook."""
+    asked_for: list[str] = []
+    settings = ws.Settings(proxy_protocol=True, max_handshakes_per_second=0.01)
+
+    async def handler(_connection: ws.Connection) -> None:
+        pass
+
+    async with serve_in_memory(
+        handler, settings=settings, process_request=lambda request: asked_for.append(request.path)
+    ) as memory:
+        for begun in (VERSION_1 + upgrade("/first"), header + upgrade("/second")):
+            stream = await memory.connect_raw()
+            await stream.send_all(begun)
+            await trio.testing.wait_all_tasks_blocked()
+        assert asked_for == ["/first"]
+        assert sum(memory.server.statistics().refused.values()) == 1

@@ -23,11 +23,6 @@ def hooks_in(hooks: Hooks) -> tuple[ProcessRequest, ...]:
     return several
 
 
-def _is_handler(_app: object, _attribute: attrs.Attribute[Handler | None], handler: Handler | None) -> None:
-    if handler is not None:
-        check_handler(handler)
-
-
 _is_codec = attrs.validators.optional(attrs.validators.instance_of(JsonCodec))
 
 
@@ -50,7 +45,7 @@ class App:
     Raises TypeError for a handler, a hook, an application or a codec of a wrong type.
     """
 
-    handler: Handler | None = attrs.field(default=None, validator=_is_handler)
+    handler: Handler | None = None
     process_request: tuple[ProcessRequest, ...] = attrs.field(default=(), converter=hooks_in, kw_only=True)
     cancel_on_disconnect: bool = attrs.field(default=False, kw_only=True)
     json: JsonCodec | None = attrs.field(default=None, validator=_is_codec, kw_only=True)
@@ -65,6 +60,8 @@ class App:
                 "the handler must be an async function that takes a connection, not None; "
                 "without one, http= has to be an ASGI application"
             )
+        if self.handler is not None:
+            check_handler(self.handler)
 
     def hooks(self, before: Hooks = None) -> tuple[ProcessRequest, ...]:
         """All that look at a request: those ``before``, then the application's, within what routes say."""

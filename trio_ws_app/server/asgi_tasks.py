@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from math import inf
 
+import attrs
 from trio.lowlevel import enable_ki_protection
 
 from ..asgi.application import Scope, http_scope, websocket_scope
@@ -124,12 +125,12 @@ class Exchanges:
         log_answered(exchange, self.now())
 
 
+@attrs.frozen
 class AsgiWebSockets:
     """Runs the application for handshakes."""
 
-    def __init__(self, core: Core, connections: Connections) -> None:
-        self._core = core
-        self._connections = connections
+    _core: Core
+    _connections: Connections
 
     def start(self, handshake: PendingHandshake, request: Request) -> None:
         """Have the application answer a handshake that could be accepted."""

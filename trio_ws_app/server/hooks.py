@@ -10,6 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 
+import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
@@ -26,11 +27,11 @@ logger = logging.getLogger("trio_ws_app.server")
 _READY = Response(200, "ready\n")
 
 
+@attrs.frozen
 class Hooks:
     """Calls the application's hooks in the current context; async ones go on in a task."""
 
-    def __init__(self, core: Core) -> None:
-        self._core = core
+    _core: Core
 
     def readiness(self, remote: str) -> Response:
         """The answer to a readiness check by ``remote``: what the application lacks, if anything."""

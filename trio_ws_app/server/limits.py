@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
 from math import inf
 
+import attrs
 import trio
 
 from ..request import Request
@@ -23,13 +24,13 @@ _LOG_INTERVAL = 60.0  # seconds between two lines about it
 Host = str | None  # an IP address or an IPv6 network; None for what is not counted, such as a Unix socket
 
 
+@attrs.frozen(eq=False)
 class HandshakeRates:
-    """How often each host may begin an opening handshake."""
+    """How often each host may begin an opening handshake: ``rate`` times a second."""
 
-    def __init__(self, rate: float | None, now: Callable[[], float]) -> None:
-        self._rate = rate
-        self._now = now
-        self._buckets: dict[str, Bucket] = {}  # the one that was used last is the last
+    _rate: float | None
+    _now: Callable[[], float]
+    _buckets: dict[str, Bucket] = attrs.field(factory=dict, init=False)  # the last used is last
 
     def admit(self, host: Host) -> bool:
         """Whether a client at ``host`` may begin one now, which is counted."""
@@ -73,16 +74,16 @@ class Places:
                 del self.by_host[host]
 
 
+@attrs.frozen(eq=False)
 class Users:
     """The connections of each user, whom the application has put into ``request.state.user``.
 
     A user that has an ``id`` is counted by that.
     """
 
-    def __init__(self, most: int | None) -> None:
-        self._most = most
-        self._count: Counter[Hashable] = Counter()
-        self._by_request: dict[int, Hashable] = {}  # by the id of the request, whose state may change
+    _most: int | None
+    _count: Counter[Hashable] = attrs.field(factory=Counter, init=False)
+    _by_request: dict[int, Hashable] = attrs.field(factory=dict, init=False)  # by id: its state may change
 
     def enter(self, request: Request) -> bool:
         """Count a connection that begins with ``request``; False if its user has as many as it may have.

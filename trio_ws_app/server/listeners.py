@@ -7,8 +7,9 @@ import logging
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import partial
+from math import inf
 
+import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
@@ -30,14 +31,13 @@ _SHORTAGE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 Listener = trio.abc.Listener[trio.abc.Stream]
 
 
+@attrs.define(eq=False)
 class Acceptor:
     """Accepts from one listener until it is cancelled; the streams' tasks run in ``nursery``."""
 
-    def __init__(self, admission: Admission, nursery: trio.Nursery) -> None:
-        self._admission = admission
-        self._stop = admission.core.stop
-        self._nursery = nursery
-        self._failing = False
+    _admission: Admission
+    _nursery: trio.Nursery
+    _failing: bool = False
 
     @enable_ki_protection
     async def accept(self, source: socket.socket | Listener) -> None:
@@ -46,7 +46,7 @@ class Acceptor:
             try:
                 if isinstance(source, socket.socket):
                     await trio.lowlevel.wait_readable(source)
-                    self._accept_turn(source)
+                    self.accept_waiting(source, _ACCEPTS_A_TURN)
                 else:
                     stream = await source.accept()
                     self._failing = False
@@ -60,16 +60,10 @@ class Acceptor:
                     self._note(error)
                     await trio.sleep(_PAUSE)
 
-    def _accept_turn(self, sock: socket.socket) -> None:
-        for _ in range(_ACCEPTS_A_TURN):
-            if not self._accept_socket(sock):
-                return
-
-    def accept_waiting(self, sock: socket.socket) -> None:
-        """Accept all that wait at this instant."""
-        with suppress(OSError):
-            while self._accept_socket(sock):
-                pass
+    def accept_waiting(self, sock: socket.socket, most: float = inf) -> None:
+        """Admit the clients that wait at this instant, up to ``most``. Raises OSError."""
+        while most > 0 and self._accept_socket(sock):
+            most -= 1
 
     def _accept_socket(self, sock: socket.socket) -> bool:
         """Admit the next client; False if none waits."""
@@ -88,7 +82,7 @@ class Acceptor:
 
     def _note(self, error: BaseException) -> None:
         """Log the first of several failures in a row."""
-        if self._stop.ended_by(error) or self._failing:
+        if self._admission.core.stop.ended_by(error) or self._failing:
             pass
         elif _is_shortage(error):
             logger.warning("can't accept connections for now: %s", error)
@@ -116,7 +110,7 @@ class Acceptor:
             if is_cancelled(error):
                 raise
             is_loss = all(isinstance(leaf, OSError) for leaf in leaves(error))
-            if not (self._stop.ended_by(error) or is_loss):
+            if not (self._admission.core.stop.ended_by(error) or is_loss):
                 logger.error("%s: a stream failed", client.remote, exc_info=error)
             transport.endpoint.failed()
 
@@ -161,20 +155,15 @@ def detached(listener: trio.SocketListener) -> socket.socket:
     return sock
 
 
+@attrs.frozen(eq=False)
 class Entrance:
     """All that a server accepts from: sockets, and listeners that have none."""
 
-    def __init__(
-        self,
-        listeners: Sequence[Listener],
-        sockets: Sequence[socket.socket],
-        admission: Admission,
-        nursery: trio.Nursery,
-    ) -> None:
-        self._listeners = listeners
-        self._sockets = sockets
-        self._acceptor = partial(Acceptor, admission, nursery)
-        self._scope = trio.CancelScope()
+    _listeners: Sequence[Listener]
+    _sockets: Sequence[socket.socket]
+    _admission: Admission
+    _nursery: trio.Nursery
+    _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
 
     async def accept(self) -> None:
         """Accept until ``close`` is called."""
@@ -183,7 +172,7 @@ class Entrance:
         with self._scope:
             async with trio.open_nursery() as nursery:
                 for source in sources:
-                    nursery.start_soon(self._acceptor().accept, source)
+                    nursery.start_soon(Acceptor(self._admission, self._nursery).accept, source)
 
     def close(self) -> None:
         """Accept no more: others do that, on the same sockets or on others with the same address.
@@ -193,7 +182,8 @@ class Entrance:
         self._scope.cancel()
         for sock in self._sockets:
             if sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT):
-                self._acceptor().accept_waiting(sock)
+                with suppress(OSError):
+                    Acceptor(self._admission, self._nursery).accept_waiting(sock)
             sock.close()
         for listener in self._listeners:
             if isinstance(listener, trio.SocketListener):

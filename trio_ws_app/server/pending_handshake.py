@@ -98,8 +98,7 @@ class PendingHandshake(PendingClient):
     def request(self, scheme: str | None) -> Request:
         """What has come; ``scheme`` is what a proxy says that its client has used."""
         tls = None if self.secured is None else agreed(self.secured)
-        if scheme is None:
-            scheme = "http" if tls is None else "https"
+        scheme = scheme or ("http" if tls is None else "https")
         head, client = self.head, self.client.address
         return Request(
             head.method, head.target, head.headers, client, scheme=scheme, server=self.local, tls=tls

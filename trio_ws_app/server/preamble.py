@@ -5,6 +5,8 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable
 
+import attrs
+
 from ..primitives import BLOCKED
 from ..protocol.proxy_header import ProxyHeader
 from ..wire.transport import SocketTransport
@@ -13,6 +15,7 @@ from .pending_clients import Stage
 from .pending_handshake import PendingHandshake
 
 
+@attrs.define(eq=False)
 class Preamble:
     """The endpoint of a transport before that of ``handshake``: a PROXY header, TLS, or TLS behind a header.
 
@@ -20,27 +23,23 @@ class Preamble:
     handshake. With ``context`` there is TLS. Raises OSError for a client that is gone.
     """
 
-    __slots__ = ("_context", "_handshake", "_header", "_identify", "_secured", "_transport")
+    _handshake: PendingHandshake
+    _identify: Callable[[PendingHandshake, Client], None] | None
+    _context: ssl.SSLContext | None
+    _header: ProxyHeader | None = attrs.field(default=None, init=False)
+    _secured: ssl.SSLSocket | None = attrs.field(default=None, init=False)
 
-    def __init__(
-        self,
-        handshake: PendingHandshake,
-        identify: Callable[[PendingHandshake, Client], None] | None,
-        context: ssl.SSLContext | None,
-    ) -> None:
-        handshake.stage = Stage.PREAMBLE
-        self._handshake = handshake
-        self._transport = handshake.transport
-        self._identify = identify
-        self._header = None if identify is None else ProxyHeader()
-        self._context = context
-        self._secured: ssl.SSLSocket | None = None
-        if self._header is None:
+    def __attrs_post_init__(self) -> None:
+        self._handshake.stage = Stage.PREAMBLE
+        if self._identify is None:
             self._start_tls()
+        else:
+            self._header = ProxyHeader()
 
     def readable(self, buffer: bytearray, now: float) -> None:
         """Bytes have come, or the end."""
-        if self._advance(buffer):
+        # A stream may hold more of what a client has sent that was dropped: the handshake throws it away.
+        if not self._handshake.is_undecided or self._advance(buffer):
             self._handshake.readable(buffer, now)
 
     def writable(self) -> None:
@@ -58,12 +57,12 @@ class Preamble:
         if self._secured is not None and not self._continue_tls(self._secured):
             return False
         self._handshake.stage = Stage.REQUEST
-        self._transport.endpoint = self._handshake
+        self._handshake.transport.endpoint = self._handshake
         return True
 
     def _read_header(self, header: ProxyHeader, buffer: bytearray) -> bool:
         while wanted := header.wanted():
-            size = self._transport.recv_into(buffer, wanted)
+            size = self._handshake.transport.recv_into(buffer, wanted)
             if size == BLOCKED:
                 return False
             if size <= 0:
@@ -89,22 +88,22 @@ class Preamble:
 
     def _start_tls(self) -> None:
         if self._context is not None:
-            assert isinstance(self._transport, SocketTransport)
-            self._handshake.secured = self._secured = self._transport.use_tls(self._context)
+            assert isinstance(self._handshake.transport, SocketTransport)
+            self._handshake.secured = self._secured = self._handshake.transport.use_tls(self._context)
 
     def _continue_tls(self, secured: ssl.SSLSocket) -> bool:
         self._handshake.has_spoken = True  # a proxy's word is not the client's
         try:
             secured.do_handshake()
         except ssl.SSLWantReadError:
-            self._transport.watch(True, False)
+            self._handshake.transport.watch(True, False)
             return False
         except ssl.SSLWantWriteError:
-            self._transport.watch(True, True)
+            self._handshake.transport.watch(True, True)
             return False
         except OSError as error:  # an SSLError is one, and so is a reset
             return self._drop(f"TLS handshake failed: {getattr(error, 'reason', None) or error}")
-        self._transport.watch(True, False)
+        self._handshake.transport.watch(True, False)
         return True
 
     def _drop(self, reason: str) -> bool:
