@@ -13,21 +13,29 @@ import struct
 import subprocess
 import termios
 import time
+from collections.abc import Iterator
+from functools import reduce
+from itertools import product
+from operator import getitem
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
+import attrs
 import pytest
 from rich.console import Console
 from running import COMMAND, PATIENCE, command, environment, run, serving
 from websockets.sync.client import connect
 
+from trio_ws_app.apps import echo
 from trio_ws_app.cli import main, top_tasks, top_view
 from trio_ws_app.cli.top_live import View
 from trio_ws_app.observability.inspection.rows import ConnectionRow
-from trio_ws_app.observability.inspection.snapshot import Query
+from trio_ws_app.observability.inspection.snapshot import Query, from_json, take_snapshot, to_json
 from trio_ws_app.server.tasks import Place, TaskNode
-from trio_ws_app.wire.histogram import Distribution
+from trio_ws_app.testing import serve_in_memory
+from trio_ws_app.wire.histogram import Distribution, Histogram
 
 
 def test_once_as_json_shows_connections_and_their_tasks(tmp_path: Path) -> None:
@@ -270,12 +278,46 @@ def test_what_peers_say_is_shown_escaped(capsys: pytest.CaptureFixture[str]) -> 
     assert "\x1b]0" not in shown
 
 
+def _pieces(value: Any, way: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """The way to each piece of a JSON value, each list by its first item."""
+    yield way
+    inner = list(enumerate(value[:1])) if isinstance(value, list) else []
+    for name, piece in value.items() if isinstance(value, dict) else inner:
+        yield from _pieces(piece, (*way, name))
+
+
+async def test_a_snapshot_with_a_wrong_piece_is_drawn_or_is_none() -> None:
+    """Whatever another server has in the place of any value, top draws it or calls it no snapshot."""
+    query = Query(tasks=True)
+    async with serve_in_memory(echo.echo) as memory:
+        await memory.connect()
+        text = to_json(take_snapshot(memory.server, "1", query, Histogram().distribution()))
+    ways = [way for way in _pieces(json.loads(text)) if way]
+    drawn = 0
+    for way, odd in product(ways, (None, "x", True, -1, 2.5, 2**70, float("nan"), [], {}, [1], {"a": 1})):
+        data = json.loads(text)
+        reduce(getitem, way[:-1], data)[way[-1]] = odd
+        try:
+            snapshot = from_json(json.dumps(data))
+        except (ValueError, LookupError, TypeError, AttributeError):
+            continue
+        console = Console(width=200)
+        view = View(query)
+        view.take([snapshot])
+        view.take([attrs.evolve(snapshot, time=snapshot.time + 1)])
+        for view.all_tasks in (False, True):
+            assert console.render_lines(view.draw(console))
+            drawn += 1
+    assert drawn > len(ways)
+
+
 def test_an_answer_that_is_no_snapshot_is_one_line() -> None:
     """Something else that answers on that port is said to be that, its text escaped."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"http://127.0.0.1:{listener.getsockname()[1]}"
         for head, body, words in (
             (b"200 OK", b'{"worker": 1}', "with no snapshot"),
+            (b"200 OK", b"[" * 100_000, "with no snapshot"),
             (b"500 No", b"\x1b[31m", r"answers with HTTP status 500: \x1b[31m"),
         ):
             with command("top", address, "--once", "--json", env=environment()) as top:

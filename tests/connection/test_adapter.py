@@ -324,3 +324,40 @@ async def test_a_plain_consumer_is_called_only_while_its_answers_are_taken() -> 
         await trio.testing.wait_all_tasks_blocked()
         assert [len(await pair.remote.receive()) for _ in range(40)] == [16 * 1024] * 40
         nursery.cancel_scope.cancel()
+
+
+async def test_a_plain_consumer_is_called_though_others_fill_the_queue_again() -> None:
+    """It waits for room, not for the queue to be empty, which a busy one never is."""
+    messages: list[ws.Message] = []
+    async with adapted_ends() as (pair, _), trio.open_nursery() as nursery:
+
+        async def keep_full() -> None:
+            while True:
+                with suppress(trio.WouldBlock):
+                    pair.local.send_nowait(bytes(16 * 1024))
+                await trio.lowlevel.checkpoint()
+
+        nursery.start_soon(keep_full)
+        for _ in range(20):
+            await pair.remote.receive()
+        nursery.start_soon(ws.consume, pair.local, messages.append)
+        await pair.remote.send("?")
+        for _ in range(200):
+            await pair.remote.receive()
+        nursery.cancel_scope.cancel()
+    assert messages == ["?"]
+
+
+async def test_a_plain_consumer_is_called_with_room_though_the_queue_has_filled_since_it_waited() -> None:
+    """What others queue while it waits for a message does not refuse its answer."""
+    async with adapted_ends() as (pair, _), trio.open_nursery() as nursery:
+        nursery.start_soon(ws.consume, pair.local, pair.local.send_nowait)
+        await trio.testing.wait_all_tasks_blocked()
+        for _ in range(6):  # more than the peer and the kernel take
+            nursery.start_soon(pair.local.send, bytes(500 * 1024))
+        await trio.testing.wait_all_tasks_blocked()
+        await pair.remote.send("?")
+        await trio.testing.wait_all_tasks_blocked()
+        answers = [await pair.remote.receive() for _ in range(7)]
+        assert answers[-1] == "?"
+        nursery.cancel_scope.cancel()

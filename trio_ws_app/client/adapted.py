@@ -77,24 +77,33 @@ class AdaptedConnection(Connection):
     # Receiving
 
     async def receive(self) -> Message:
+        return await self._receive(with_room=False)
+
+    async def _receive(self, *, with_room: bool) -> Message:
+        """The next message; ``with_room``, once there is room for an answer too."""
         if self._receiving:
             raise already_receiving()
         self._receiving = True
         try:
             await trio.lowlevel.checkpoint()
-            return await self._next_message()
+            self._raise_if_closed_here()
+            while not self._inbox or (with_room and self._outbox.is_full):
+                await self._wait_to_take()
+                if self._closed_here:
+                    await self._raise_end()
+            return self._take()
         finally:
             self._receiving = False
 
-    async def _next_message(self) -> Message:
-        self._raise_if_closed_here()
-        while not self._inbox:
-            if self._inbox.is_reading:
-                await self._inbox.wait()
-            elif not await self._inbox.receive_rest():
-                await self._raise_end()
-            if self._closed_here:
-                await self._raise_end()
+    async def _wait_to_take(self) -> None:
+        if self._inbox:
+            await self._outbox.wait_for_room()
+        elif self._inbox.is_reading:
+            await self._inbox.wait()
+        elif not await self._inbox.receive_rest():
+            await self._raise_end()
+
+    def _take(self) -> Message:
         message = self._inbox.take()
         if not self._gone.is_set():
             self._inbox.read_ahead()
@@ -104,10 +113,8 @@ class AdaptedConnection(Connection):
         call = in_own_context(consumer)
         self._raise_if_closed_here()
         while True:
-            if self._outbox.is_full:
-                await self._outbox.flush()  # it is called only while the peer takes its answers
             try:
-                message = await self.receive()
+                message = await self._receive(with_room=True)
             except (ConnectionClosed, trio.ClosedResourceError):
                 return  # closed by the peer, or meanwhile by a sibling
             refuse_coroutine(consumer, call(message), "pass the async function itself, or a plain function")

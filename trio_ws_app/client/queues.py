@@ -135,6 +135,7 @@ class Outbox:
     _queue: deque[QueuedMessage] = attrs.field(factory=deque, init=False)
     _bytes: int = attrs.field(default=0, init=False)
     _idle: trio.Event | None = attrs.field(default=None, init=False)  # None while there is no writer
+    _waiting: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot, init=False)  # for room
 
     @property
     def is_full(self) -> bool:
@@ -165,6 +166,11 @@ class Outbox:
                 self._settle(entry, failed=True)
                 raise
         return not entry.failed
+
+    async def wait_for_room(self) -> None:
+        """Wait until it is not full."""
+        while self.is_full:
+            await self._waiting.park()
 
     async def flush(self) -> None:
         """Wait until nothing is left to write."""
@@ -200,3 +206,4 @@ class Outbox:
         self._bytes -= _cost(entry.message)
         entry.failed = failed
         entry.settled.set()
+        self._waiting.unpark_all()

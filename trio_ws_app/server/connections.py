@@ -49,6 +49,8 @@ class Connections:
         self.users = Users(core.options.settings.max_connections_per_user)
         self._core = core
         self._options = core.options
+        tracing = core.options.tracing
+        self._connection_type = WireConnection if tracing is None else tracing.connection_type
 
     def accept(self, handshake: PendingHandshake, request: Request) -> WireConnection:
         """Answer with 101, and serve the connection if there is a handler, in a copy of the current context.
@@ -59,8 +61,7 @@ class Connections:
         accepted = handshake.accept(request)
         request.headers.pack()
         deflate = accepted.deflate
-        kind = WireConnection if options.tracing is None else options.tracing.connection_type
-        connection = kind(
+        connection = self._connection_type(
             self._core.engine,
             handshake.transport,
             options.settings,

@@ -76,7 +76,7 @@ class Dispatcher:
     # -- plain HTTP --------------------------------------------------------------------------
 
     def _exchange(self, handshake: PendingHandshake, request: Request) -> None:
-        """Have the application of HTTP answer; health checks get their answer here, whatever it says."""
+        """Have the application of HTTP answer; health checks are answered here if it has no answer."""
         problem = http_problem(handshake.head, self._options.settings)
         check = _CHECKS.get(request.path)
         fallback = None if check is None else partial(self._answer_to_check, request.path, handshake)

@@ -67,10 +67,7 @@ class Server:
 
     def statistics(self) -> Statistics:
         """What the server has counted so far."""
-        live, requests = (
-            list(self._connections.live),
-            len(self._exchanges.live),
-        )
+        live, requests = list(self._connections.live), len(self._exchanges.live)
         return self._core.counters.statistics(self._core.engine, live, requests)
 
     async def drain(

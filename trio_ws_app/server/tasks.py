@@ -67,7 +67,7 @@ def task_tree(task: Task, hidden: Set[str] = frozenset()) -> TaskNode:
     shown = sorted((child for child in children if child.name not in hidden), key=lambda child: child.name)
     below = [task_tree(child, hidden) for child in shown]
     frames = _frames(task)
-    return TaskNode(task.name, waiting_place(task), below, _doing(frames), internal=not _users(frames))
+    return TaskNode(task.name, _innermost(frames), below, _doing(frames), internal=not _users(frames))
 
 
 def waiting_place(task: Task) -> Place | None:
@@ -75,7 +75,10 @@ def waiting_place(task: Task) -> Place | None:
 
     For a task of the server itself, the innermost line that is not Trio's.
     """
-    frames = _frames(task)
+    return _innermost(_frames(task))
+
+
+def _innermost(frames: list[Frame]) -> Place | None:
     chosen = _users(frames) or frames
     return _place(*chosen[-1]) if chosen else None
 

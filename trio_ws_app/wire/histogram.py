@@ -15,12 +15,17 @@ class Distribution:
     """Values counted by bucket, at one instant.
 
     ``counts[i]`` values were at most ``bounds[i]`` and above the bound before; the last count is of
-    those above all bounds. ``total`` is the sum of the values.
+    those above all bounds. ``total`` is the sum of the values. Raises ValueError for other counts.
     """
 
     bounds: tuple[float, ...]
-    counts: tuple[int, ...]
+    counts: tuple[int, ...] = attrs.field()
     total: float
+
+    @counts.validator
+    def _check_counts(self, _attribute: object, counts: tuple[int, ...]) -> None:
+        if len(counts) != len(self.bounds) + 1 or min(counts) < 0:
+            raise ValueError(f"{counts} counts nothing by {self.bounds}")
 
 
 class Histogram:

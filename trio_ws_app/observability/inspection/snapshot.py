@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import reprlib
-from collections.abc import Mapping
-from typing import Any
+from collections import abc
+from functools import cache
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 import attrs
 import trio
@@ -16,12 +18,13 @@ from ...registry.opening import members_of_run
 from ...server.masking import masked
 from ...server.server import Server
 from ...server.statistics import Statistics
-from ...server.tasks import Place, TaskNode, task_tree
+from ...server.tasks import TaskNode, task_tree
 from ...wire.connection import WireConnection
 from ...wire.histogram import Distribution
 from .rows import SORTS, ConnectionRow
 
 MAX_INFO = 100  # characters
+_MAX_NUMBER = 2**63
 _SHORT = reprlib.Repr()  # it contains what a repr raises, too
 _SHORT.maxother = _SHORT.maxstring = MAX_INFO
 
@@ -142,32 +145,34 @@ def to_json(snapshot: Snapshot) -> str:
 
 
 def from_json(text: str | bytes) -> Snapshot:
-    """The snapshot again. Raises ValueError, KeyError, TypeError or the like for what is none."""
-    data = json.loads(text)
-    statistics = dict(data["statistics"])
-    for name in ("ping_latency", "cancel_latency"):
-        statistics[name] = _distribution(statistics[name])
-    for name in ("closed", "answered"):
-        statistics[name] = {int(code): count for code, count in statistics[name].items()}
-    rows = [ConnectionRow(**row) for row in data["connections"]]
-    tasks, lag, broker = data["tasks"], data["loop_lag"], data["broker"]
-    fields = data | {
-        "statistics": Statistics(**statistics),
-        "loop_lag": None if lag is None else _distribution(lag),
-        "connections": rows,
-        "tasks": None if tasks is None else _node(tasks),
-        "broker": None if broker is None else BrokerState(**broker),
-    }
-    return Snapshot(**fields)
+    """The snapshot again. Raises ValueError, TypeError, LookupError or the like for what is none."""
+    snapshot: Snapshot = _structure(Snapshot, json.loads(text))
+    return snapshot
 
 
-def _distribution(data: Mapping[str, Any]) -> Distribution:
-    return Distribution(tuple(data["bounds"]), tuple(data["counts"]), data["total"])
+def _structure(kind: Any, value: Any) -> Any:
+    """``value`` of JSON as a value of the type ``kind``."""
+    parts = get_args(kind)
+    if attrs.has(kind):
+        types = _types_of(kind)
+        return kind(**{name: _structure(types[name], item) for name, item in value.items()})
+    if isinstance(kind, UnionType):  # a type or None
+        return None if value is None else _structure(parts[0], value)
+    match get_origin(kind):
+        case None:
+            return _checked(kind, value)
+        case abc.Mapping:
+            return {parts[0](key): _structure(parts[1], item) for key, item in value.items()}
+        case sequence:
+            return sequence(_structure(parts[0], item) for item in value)
 
 
-def _node(data: Mapping[str, Any]) -> TaskNode:
-    waits = data["waits"]
-    children = [_node(child) for child in data["children"]]
-    return TaskNode(
-        data["name"], None if waits is None else Place(**waits), children, data["doing"], data["internal"]
-    )
+_types_of = cache(get_type_hints)
+
+
+def _checked(kind: type, value: object) -> object:
+    if not isinstance(value, int | float if kind is float else kind):
+        raise TypeError(f"{kind.__name__} is expected, not {type(value).__name__}")
+    if isinstance(value, int | float) and not -_MAX_NUMBER < value < _MAX_NUMBER:
+        raise ValueError("a number is out of range, or is none")
+    return value
