@@ -52,7 +52,12 @@ class CloseCode(IntEnum):
         >>> [code.name for code in CloseCode if code.may_reconnect]
         ['GOING_AWAY', 'ABNORMAL', 'SERVICE_RESTART', 'TRY_AGAIN_LATER']
         """
-        return self in (1001, 1006, 1012, 1013)
+        return self in (
+            CloseCode.GOING_AWAY,
+            CloseCode.ABNORMAL,
+            CloseCode.SERVICE_RESTART,
+            CloseCode.TRY_AGAIN_LATER,
+        )
 
 
 @attrs.frozen

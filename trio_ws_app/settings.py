@@ -38,6 +38,7 @@ def _strings(value: object) -> tuple[str, ...]:
 
 
 def _option(default: object, text: str, unit: str, validator: Any = _positive, converter: Any = None) -> Any:
+    """A field that the command line has as an option: a positive number, unless ``validator`` is another."""
     metadata = {"help": text, "unit": unit}
     return attrs.field(default=default, validator=validator, converter=converter, metadata=metadata)
 

@@ -341,6 +341,31 @@ async def test_an_application_that_goes_on_for_a_client_that_is_gone_is_no_failu
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
+async def test_what_a_task_sends_after_the_servers_own_answer_goes_nowhere() -> None:
+    """The application has left it behind, and answered nothing: the client gets 500 alone."""
+    left: list[Any] = []
+
+    async def app(scope: Any, _receive: Any, send: Any) -> None:
+        if scope["path"] == "/long":
+            await answer(send, bytes(KIB))
+        else:
+            left.append(send)
+
+    async with serving(app) as server:
+        client = Client(await server.connect_raw(capacity=100))
+        await client.say(request("/long"))  # so that the answer to the next one waits
+        await wait_all_tasks_blocked()
+        await client.say(request("/"))
+        await wait_all_tasks_blocked()
+        with pytest.raises(OSError, match="gone"):
+            await left[0]({"type": "http.response.start", "status": 200})
+        with pytest.raises(OSError, match="gone"):
+            await left[0]({"type": "http.response.body", "body": b"late"})
+        assert (await client.answer()).body == bytes(KIB)
+        assert (await client.answer()).status == 500
+        assert await client.is_closed()
+
+
 async def test_starlettes_word_for_a_client_that_is_gone_is_no_failure(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import os
 import random
+import weakref
 from collections.abc import AsyncIterator, Callable
 from itertools import count
 from typing import Literal
@@ -437,3 +439,29 @@ def test_many_points() -> None:
 
 def _assert_equal(left: object, right: object) -> None:
     assert left == right
+
+
+def test_what_a_scenario_has_done_with_is_freed_at_once() -> None:
+    """Looking where its tasks are keeps nothing until the garbage is collected."""
+
+    class Thing:
+        """What a function of the scenario has while it runs."""
+
+    made: list[weakref.ref[Thing]] = []
+
+    async def use_thing() -> None:
+        thing = Thing()
+        made.append(weakref.ref(thing))
+        await checkpoint_if_cancelled()
+        await trio.sleep(1)
+
+    async def scenario() -> None:
+        await use_thing()
+        assert made[-1]() is None
+
+    gc.disable()
+    try:
+        cancel_everywhere(scenario)
+        assert not any(thing() for thing in made)
+    finally:
+        gc.enable()

@@ -48,7 +48,7 @@ class Following:
 
 @attrs.frozen
 class TopicHooks:
-    """What the application has to say about the messages of topics, ``in_place``; see ``open_registry``."""
+    """What the application says of messages of topics, called by ``in_place``; see ``open_registry``."""
 
     on_gap: OnGap | None = None
     envelope: Envelope | None = None

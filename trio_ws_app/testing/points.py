@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from traceback import StackSummary, walk_stack
@@ -119,10 +119,10 @@ def frames_of(task: Task) -> Frames:
 
 def place_of(task: Task) -> Place:
     """Where ``task`` is, if possible outside Trio and this kit."""
-    frames = [*frames_of(task)]
-    if not frames:
-        return Place("", 0, "")
-    return _place(*next(_own(frames), frames[0]))
+    # A list of the frames themselves would be in one of them, and keep what is in all until it is collected.
+    places = [_place(frame, line) for frame, line in frames_of(task)]
+    own = (place for place in places if _is_own(place.file))
+    return next(own, places[0] if places else Place("", 0, ""))
 
 
 def users_place(frames: Frames) -> Place | None:
@@ -145,17 +145,15 @@ def stacks_of(tasks: Iterable[Task]) -> str:
     """Where each of ``tasks`` waits: the lines of its stack that are not Trio's own."""
     parts = []
     for task in tasks:
-        stack = StackSummary.extract(_own(task.iter_await_frames()))
+        frames = task.iter_await_frames()
+        stack = StackSummary.extract(at for at in frames if _is_own(at[0].f_code.co_filename))
         parts.append(f"task {task.name} waits here:\n" + "".join(stack.format()))
     return "\n".join(parts)
 
 
-def _own(frames: Frames) -> Iterator[tuple[FrameType, int]]:
-    """Those of ``frames`` that belong neither to Trio nor to this kit."""
-    for frame, line in frames:
-        file = frame.f_code.co_filename
-        if not file.startswith(_TRIO) and file not in _KIT:
-            yield frame, line
+def _is_own(file: str) -> bool:
+    """Whether a file belongs neither to Trio nor to this kit."""
+    return not file.startswith(_TRIO) and file not in _KIT
 
 
 def _place(frame: FrameType, line: int) -> Place:
