@@ -100,6 +100,25 @@ async def test_a_consumer_whose_answers_are_not_taken_is_not_called(rate: float 
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize("rate", RATES)
+async def test_a_consumer_is_not_called_when_others_have_filled_the_queue(rate: float | None) -> None:
+    """There was room when it began to wait for the message (G10)."""
+    got: list[ws.Message] = []
+    async with open_ends(room=0, max_messages_per_second=rate) as ends, trio.open_nursery() as nursery:
+        nursery.start_soon(ws.consume, ends.connection, got.append)
+        await wait_all_tasks_blocked()
+        ends.connection.send_nowait(bytes(100_000))
+        ends.arrive(HELLO)
+        await trio.sleep(5)
+        assert got == []
+        with pytest.raises(trio.BusyResourceError):
+            await ends.connection.receive()
+        ends.open_up()
+        await trio.sleep(5)
+        assert got == ["hello"]
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_consumer_gets_what_is_kept_behind_an_inbox_of_one_message() -> None:
     """Each that is taken makes room for the next, which comes at once."""
     got: list[ws.Message] = []

@@ -6,7 +6,7 @@ one for the schedule every ``link.MESSAGES_A_TURN`` times.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable, Awaitable, Callable
 from contextlib import aclosing, nullcontext
 from types import AsyncGeneratorType
 
@@ -96,10 +96,10 @@ class WireConnection(Link, Connection):
         if self.busy:
             raise already_receiving()
         if self._rate is not None:
-            return await self._receive_in_time(self._rate)
+            return await self._receive_in_time(self._rate, with_room=False)
         if self.inbox.messages:
             if self.is_turn_over():
-                await self._yield_while_receiving()
+                await self._wait_while_receiving(checkpoint)
             else:
                 await checkpoint_if_cancelled()
         while self.must_wait():
@@ -108,19 +108,22 @@ class WireConnection(Link, Connection):
             self.busy = False
         return self.take()
 
-    async def _receive_in_time(self, rate: MessageRate) -> Message:
-        """As ``receive``, not faster than ``rate`` has it."""
+    async def _receive_in_time(self, rate: MessageRate, *, with_room: bool) -> Message:
+        """As ``receive``, not faster than ``rate`` has it; ``with_room``, if there is room for an answer."""
         while True:
             if rate.policy == "slow" and (seconds := rate.wait(self.engine.now())) > 0:
                 await self._wait_for_turn(seconds)
             if self.is_turn_over():
-                await self._yield_while_receiving()
+                await self._wait_while_receiving(checkpoint)
             else:
                 await checkpoint_if_cancelled()
-            while self.must_wait():
-                self.begin_waiting(current_task())
-                await wait_task_rescheduled(self._abort_receive)
-                self.busy = False
+            while self.must_wait() or (with_room and self._is_full()):
+                if self.inbox.messages:
+                    await self._wait_while_receiving(self._wait_for_room)
+                else:
+                    self.begin_waiting(current_task())
+                    await wait_task_rescheduled(self._abort_receive)
+                    self.busy = False
             message, now = self.take(), self.engine.now()
             if rate.policy == "slow" or rate.wait(now) <= 0:
                 rate.count(message, now)
@@ -131,17 +134,13 @@ class WireConnection(Link, Connection):
                 self.send_close(CloseCode.POLICY_VIOLATION, "too many messages")
 
     async def _wait_for_turn(self, seconds: float) -> None:
-        self.busy = True
-        try:
-            with trio.move_on_after(seconds) as scope, self.cancel_when_gone(scope):
-                await trio.sleep_forever()
-        finally:
-            self.busy = False
+        with trio.move_on_after(seconds) as scope, self.cancel_when_gone(scope):
+            await self._wait_while_receiving(trio.sleep_forever)
 
-    async def _yield_while_receiving(self) -> None:
+    async def _wait_while_receiving(self, wait: Callable[[], Awaitable[None]]) -> None:
         self.busy = True
         try:
-            await checkpoint()
+            await wait()
         finally:
             self.busy = False
 
@@ -155,14 +154,14 @@ class WireConnection(Link, Connection):
         if self.busy:
             raise already_receiving()
         if self._rate is not None:
-            await self._consume_in_time(consumer)
+            await self._consume_in_time(consumer, self._rate)
             return
         self.consumer = inline = InlineConsumer(consumer, self.inbox, self.outbox)
         try:
             self.consume_on()
             while inline.error is None and (self.inbox.messages or self.must_wait()):
                 if self.inbox.messages and self.outbox.has_room():
-                    await self._yield_while_receiving()  # it has had its share of this turn
+                    await self._wait_while_receiving(checkpoint)  # it has had its share of this turn
                 else:
                     self.begin_waiting(current_task())
                     await wait_task_rescheduled(self._abort_receive)
@@ -176,16 +175,14 @@ class WireConnection(Link, Connection):
             if inline.error is not None:
                 raise inline.error  # also instead of a cancellation that the consumer itself asked for
 
-    async def _consume_in_time(self, consumer: Callable[[Message], object]) -> None:
+    async def _consume_in_time(self, consumer: Callable[[Message], object], rate: MessageRate) -> None:
         """As ``consume_inline``, one message after the other."""
         if self.closing.closed_here:
             raise trio.ClosedResourceError("this side has closed the connection")
         call = in_own_context(consumer)
         while not self.closing.closed_here:
-            while not self.outbox.has_room() and not self.outbox.sealed:
-                await self._wait_for_room()
             try:
-                message = await self.receive()
+                message = await self._receive_in_time(rate, with_room=True)
             except trio.ClosedResourceError:
                 break  # by a sibling: a way to end
             refuse_coroutine(consumer, call(message), "pass the async function itself, or a plain function")
@@ -203,8 +200,12 @@ class WireConnection(Link, Connection):
     async def _wait_for_room(self) -> None:
         """Return when a message may fit, or when none will any more."""
         self.sender.flush()
-        if not self.outbox.has_room() and not self.outbox.sealed:
+        if self._is_full():
             await self.outbox.waiting().park()
+
+    def _is_full(self) -> bool:
+        """Whether a send has to wait, and will be able to go on."""
+        return not self.outbox.has_room() and not self.outbox.sealed
 
     async def send_stream(self, fragments: AsyncIterable[str] | AsyncIterable[bytes]) -> None:
         # A generator that is left half way must be closed here, not by the garbage collector.
