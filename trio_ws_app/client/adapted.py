@@ -129,6 +129,7 @@ class AdaptedConnection(Connection):
     async def send(self, message: Message) -> None:
         message = as_message(message)
         await trio.lowlevel.checkpoint_if_cancelled()
+        await self._outbox.wait_for_room()
         self._raise_if_over()
         if not await self._outbox.deliver(message):
             await self._raise_end()
