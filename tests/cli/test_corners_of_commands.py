@@ -47,13 +47,6 @@ def test_a_missing_extra_is_said(
         call()
 
 
-@pytest.mark.parametrize("token", ["\N{EURO SIGN}", "no UTF-8: \udcff"])
-def test_a_token_that_no_header_can_carry_is_refused(token: str) -> None:
-    """At the start, and not at the first request that has to show it."""
-    with pytest.raises(UsageError, match="--control-token is sent in a header"):
-        configure_observability(None, control=None, control_token=token, metrics=None)
-
-
 def test_several_certificates_need_an_extra(
     tmp_path: Path, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -48,6 +48,15 @@ def text(argument: str) -> str:
     return argument
 
 
+def header_text(argument: str) -> str:
+    """The type of a text that is sent in a header (RFC 9110, section 5.5)."""
+    try:
+        argument.encode("latin-1")
+    except UnicodeEncodeError:
+        raise click.BadParameter("it is sent in a header: write it in ASCII") from None
+    return argument
+
+
 def variable(name: str) -> str:
     """The environment variable that sets an option: ``TRIO_WS_APP_GRACE_PERIOD`` for ``grace_period``."""
     return f"TRIO_WS_APP_{name.upper()}"

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ..apps import BUILT_IN
-from .options import CommandWithSettings, IntRange, limit, option, settings_options, variable
+from .options import CommandWithSettings, IntRange, header_text, limit, option, settings_options, variable
 
 _HELP = f"""Serve TARGET until a signal ends it.
 
@@ -106,7 +106,12 @@ def _mode(text: str) -> int:
     metavar="FILE",
 )
 @option("--control", "Let 'trio-ws-app top' look in through this Unix socket.", metavar="PATH")
-@option("--control-token", "Let 'trio-ws-app top' look in at /inspect with this token.", metavar="TOKEN")
+@option(
+    "--control-token",
+    "Let 'trio-ws-app top' look in at /inspect with this token.",
+    type=header_text,
+    metavar="TOKEN",
+)
 @option(
     "--metrics",
     "Answer Prometheus at /metrics: 'on' for the server's own port, or PORT, HOST:PORT, unix:PATH.",
