@@ -6,7 +6,7 @@
 - ``decoder``: received bytes become messages. Below it ``frame_rules``, which frame may follow which;
   ``read_ahead``, what is kept when there is no room.
 - ``frames``: what is sent; pings and pongs as values. ``deflate``: compression, both ways.
-- ``closing``: close codes, the Close frame and the state table of the closing handshake.
+- ``closing``: a peer's mistakes, close codes, the Close frame and the state table of the closing handshake.
 
 Nothing in this package imports trio, waits, or touches a socket; a test says so.
 """
