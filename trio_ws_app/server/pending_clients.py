@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import resource
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from enum import Enum, auto
 from math import inf
@@ -42,7 +43,7 @@ class Stage(Enum):
 
 
 @attrs.define(eq=False)
-class PendingClient:
+class PendingClient(ABC):
     """One of them: when its time is over, and how it ends.
 
     With ``is_reused`` it has had an answer before, and may take its time to begin another request.
@@ -90,9 +91,9 @@ class PendingClient:
         else:
             self.drop("open_timeout is over")
 
+    @abstractmethod
     def end_with(self, response: Response, reason: str) -> None:
         """Answer if the client speaks HTTP, and let it linger; else close."""
-        raise NotImplementedError
 
     def drop(self, reason: str) -> None:
         """End without an answer, or without waiting longer for the client to take it."""
