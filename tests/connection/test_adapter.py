@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 
@@ -326,26 +326,37 @@ async def test_a_plain_consumer_is_called_only_while_its_answers_are_taken() -> 
         nursery.cancel_scope.cancel()
 
 
-async def test_a_plain_consumer_is_called_though_others_fill_the_queue_again() -> None:
-    """It waits for room, not for the queue to be empty, which a busy one never is."""
+async def consumed_beside(
+    chatter: Callable[[ws.Connection], Awaitable[None]], tasks: int, received_before: int
+) -> list[ws.Message]:
+    """What a plain consumer was called with, of one message, beside ``tasks`` that send without an end.
+
+    They send to the peer before it begins, until that has received ``received_before`` messages.
+    """
     messages: list[ws.Message] = []
     async with adapted_ends() as (pair, _), trio.open_nursery() as nursery:
-
-        async def keep_full() -> None:
-            while True:
-                with suppress(trio.WouldBlock):
-                    pair.local.send_nowait(bytes(16 * 1024))
-                await trio.lowlevel.checkpoint()
-
-        nursery.start_soon(keep_full)
-        for _ in range(20):
+        for _ in range(tasks):
+            nursery.start_soon(chatter, pair.local)
+        for _ in range(received_before):
             await pair.remote.receive()
         nursery.start_soon(ws.consume, pair.local, messages.append)
         await pair.remote.send("?")
         for _ in range(200):
             await pair.remote.receive()
         nursery.cancel_scope.cancel()
-    assert messages == ["?"]
+    return messages
+
+
+async def test_a_plain_consumer_is_called_though_others_fill_the_queue_again() -> None:
+    """It waits for room, not for the queue to be empty, which a busy one never is."""
+
+    async def keep_full(connection: ws.Connection) -> None:
+        while True:
+            with suppress(trio.WouldBlock):
+                connection.send_nowait(bytes(16 * 1024))
+            await trio.lowlevel.checkpoint()
+
+    assert await consumed_beside(keep_full, tasks=1, received_before=20) == ["?"]
 
 
 async def test_a_plain_consumer_is_called_with_room_though_the_queue_has_filled_since_it_waited() -> None:
@@ -364,18 +375,9 @@ async def test_a_plain_consumer_is_called_with_room_though_the_queue_has_filled_
 
 async def test_a_plain_consumer_is_called_though_many_tasks_send() -> None:
     """Each waits for room too, so together they do not keep the queue full."""
-    messages: list[ws.Message] = []
-    async with adapted_ends() as (pair, _), trio.open_nursery() as nursery:
 
-        async def send_on() -> None:
-            while True:
-                await pair.local.send(bytes(50 * 1024))
+    async def send_on(connection: ws.Connection) -> None:
+        while True:
+            await connection.send(bytes(50 * 1024))
 
-        for _ in range(4):
-            nursery.start_soon(send_on)
-        nursery.start_soon(ws.consume, pair.local, messages.append)
-        await pair.remote.send("?")
-        for _ in range(200):
-            await pair.remote.receive()
-        nursery.cancel_scope.cancel()
-    assert messages == ["?"]
+    assert await consumed_beside(send_on, tasks=4, received_before=0) == ["?"]

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from enum import IntEnum
 from typing import Final
 
+from ..protocol.closing import MAX_REASON_BYTES
+
 FIRST_ERROR, FIRST_UNSUBSCRIPTION, FIRST_DISCONNECTION, END = 100, 2000, 3000, 5000
-MAX_REASON_BYTES: Final = 123  # what a Close frame carries (RFC 6455, section 5.5.1)
 
 
 class ErrorCode(IntEnum):
