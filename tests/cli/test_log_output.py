@@ -53,8 +53,9 @@ def pipe(max_waiting: int = 10_000) -> Iterator[Pipe]:
     try:
         yield Pipe(reader, writer, log)
     finally:
-        os.close(writer)
         os.close(reader)
+        log.flush(10)  # its thread must be done with the descriptor, whose number the next pipe may get
+        os.close(writer)
 
 
 def test_lines_come_in_order() -> None:
