@@ -99,7 +99,7 @@ class RunningSubscription(LiveSubscription):
             await last.__aexit__(None, None, None)
         if self._topic is not None:
             topic, self._topic = self._topic, None
-            await self._hub.leave(topic)
+            await self.client.hub.leave(topic)
 
     async def _handle(self, parameters: Mapping[str, object], previous: trio.Event | None) -> Refuse | None:
         """Run the handler; returns why the subscription ends, or None if it has simply returned."""

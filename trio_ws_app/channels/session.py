@@ -36,7 +36,6 @@ class Session:
     def __init__(self, connection: Connection, hub: Hub, clients: Clients) -> None:
         self.client = ConnectedClient(str(uuid.uuid4()), connection, hub)
         self._connection = connection
-        self._hub = hub
         self._clients = clients
         self._rate = Rate(hub.limits)
         self._request: ConnectRequest | None = None  # that was accepted
@@ -44,7 +43,7 @@ class Session:
         self._expected = trio.Event()  # what has to come next: to connect, or a pong
         self._too_big = False
         self._blocks = AsyncExitStack()
-        self._identity = Identity(self.client, hub)
+        self._identity = Identity(self.client)
         self._calls: Calls
         self._subscriptions: Subscriptions
 
@@ -69,8 +68,8 @@ class Session:
 
     async def _serve(self) -> None:
         async with trio.open_nursery() as nursery:
-            self._calls = Calls(self.client, self._hub, nursery)
-            self._subscriptions = Subscriptions(self.client, self._hub, nursery)
+            self._calls = Calls(self.client, nursery)
+            self._subscriptions = Subscriptions(self.client, nursery)
             self.client.begin = self._subscriptions.begin_by_server
             nursery.start_soon(self._watch)
             try:
@@ -84,10 +83,10 @@ class Session:
             async for frame in self._connection:
                 if not isinstance(frame, str):
                     raise Refuse(DisconnectCode.INAPPROPRIATE_PROTOCOL)
-                if len(frame) > self._hub.limits.max_frame_size:
+                if len(frame) > self.client.hub.limits.max_frame_size:
                     self._too_big = True
                     return
-                for command in commands_in(frame, self._hub.codec):
+                for command in commands_in(frame, self.client.hub.codec):
                     await self._take(command)
         except Refuse as refusal:
             self.client.end(refusal)
@@ -100,7 +99,7 @@ class Session:
     @enable_ki_protection
     async def _watch(self) -> None:
         """End a client that does not connect, or does not answer pings."""
-        limits = self._hub.limits
+        limits = self.client.hub.limits
         if not await wait_running(self._expected, limits.connect_timeout):
             self.client.end(Refuse(DisconnectCode.STALE))
         with suppress(ConnectionClosed):  # the reader learns of that too
@@ -170,7 +169,7 @@ class Session:
     async def _refresh(self, token: str) -> str:
         assert self._request is not None
         result = await self._identity.refresh(attrs.evolve(self._request, token=token))
-        return line(self._hub.codec, result)
+        return line(self.client.hub.codec, result)
 
     # -- connecting
 
@@ -202,7 +201,7 @@ class Session:
 
     async def _let_in(self, request: ConnectRequest, command: requests.Connect) -> tuple[str, Joining]:
         """The result of the command, as JSON, and the subscriptions that wait until it is told."""
-        hub = self._hub
+        hub = self.client.hub
         text = line(hub.codec, await self._identity.connect(request))
         await self._blocks.enter_async_context(hub.broker.attach(hub.prefix, self._clients.obey))
         self._clients.add(self.client, hub.limits.max_connections_a_user)
