@@ -10,7 +10,7 @@ from .clients import Order
 from .codes import DisconnectCode, UnsubscribeCode, disconnection, unsubscription
 from .hub import Hub
 from .publications import ClientInfo, Publication, publications_among
-from .queries import page_of, present, rule_of
+from .queries import page_of, present
 from .requests import Since
 
 
@@ -37,7 +37,7 @@ class Operations:
 
         Raises TypeError or ValueError for what is no JSON.
         """
-        rule = rule_of(self.hub, channel)
+        rule, _ = self.hub.rules.find(channel)
         publication = Publication(data, info, tags or {})
         return await self.hub.publish(channel, publication, rule.history if keep else None, idempotency_key)
 
@@ -92,7 +92,7 @@ class Operations:
 
     async def subscribe(self, user: str, channel: str, *, client: str = "") -> None:
         """Subscribe the user's connections to ``channel``, as if they had asked; its handler may refuse."""
-        rule_of(self.hub, channel)
+        self.hub.rules.find(channel)
         await self._order(Order("subscribe", user, client, channel))
 
     async def _order(self, order: Order) -> None:

@@ -14,21 +14,13 @@ from .hub import Hub
 from .places import Place, at_most, parse_epoch
 from .publications import ClientInfo, line, publication_text, publications_among, with_publications
 from .requests import Since
-from .rules import Rule
 from .topic import info_of
-
-
-def rule_of(hub: Hub, channel: str) -> Rule:
-    """The rule of a channel. Raises ``Refuse`` with 102 if there is none."""
-    found = hub.rules.find(channel)
-    if found is None:
-        raise Refuse(ErrorCode.UNKNOWN_CHANNEL)
-    return found[0]
 
 
 async def present(hub: Hub, channel: str) -> list[ClientInfo]:
     """The clients that are present. Raises ``Refuse`` with 108 for a channel without presence."""
-    if not rule_of(hub, channel).presence:
+    rule, _ = hub.rules.find(channel)
+    if not rule.presence:
         raise Refuse(ErrorCode.NOT_AVAILABLE)
     members = await hub.broker.presence(hub.checked(channel))
     return [info for member in members if (info := info_of(member.info)) is not None]
@@ -49,7 +41,8 @@ async def page_of(hub: Hub, channel: str, limit: int, since: Since | None, rever
         Refuse: with 108 the channel has no history, with 112 it does not reach back to ``since``.
         BrokerUnavailable: it could not be read in time.
     """
-    if rule_of(hub, channel).history is None:
+    rule, _ = hub.rules.find(channel)
+    if rule.history is None:
         raise Refuse(ErrorCode.NOT_AVAILABLE)
     topic, most = hub.checked(channel), hub.limits.max_history
     limit = most if limit < 0 else min(limit, most)

@@ -39,10 +39,7 @@ class Subscriptions:
     ) -> None:
         client, hub = self.client, self.client.hub
         hub.checked(request.channel)
-        found = hub.rules.find(request.channel)
-        if found is None:
-            raise Refuse(ErrorCode.UNKNOWN_CHANNEL)
-        rule, parameters = found
+        rule, parameters = hub.rules.find(request.channel)
         previous = client.subscriptions.get(request.channel)
         if previous is None and len(client.subscriptions) >= hub.limits.max_channels:
             raise Refuse(ErrorCode.LIMIT_EXCEEDED)
