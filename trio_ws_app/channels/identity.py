@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import time
-from math import inf
 from typing import Final
 
 import attrs
-import trio
 
 from ..callbacks import await_interruptible
 from .client import ConnectedClient
 from .codes import DisconnectCode, ErrorCode, Refuse
 from .commands import bad_request
-from .entering import ttl
+from .entering import deadline, expiry_fields
 from .interface import ConnectRequest, User
 from .publications import line
 
@@ -68,13 +65,8 @@ class Identity:
         """From now on the client is this user, until the user's time is over."""
         info = attrs.evolve(self.client.info, user=user.id, info=user.info)
         line(self.client.hub.codec, info.as_json())  # raises an error now rather than where it is told
-        times: dict[str, object] = {}
-        deadline, now = inf, time.time()
-        if user.expires_at is not None:
-            if user.expires_at <= now:
-                raise Refuse(ErrorCode.EXPIRED)
-            deadline = trio.current_time() + user.expires_at - now + self.client.hub.limits.expiry_delay
-            times = {"expires": True, "ttl": ttl(user.expires_at, now)}
+        ends_at = deadline(user.expires_at, self.client.hub.limits.expiry_delay)
+        times = expiry_fields(user.expires_at)
         self.client.user = user
-        self.client.scope.deadline = deadline
+        self.client.scope.deadline = ends_at
         return {"client": self.client.id, "version": _VERSION, **times}

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
-from math import inf
 from typing import Any, Final
 
 import attrs
@@ -15,7 +13,7 @@ from ..broker.feed import Feed
 from ..broker.position import Position
 from .client import ConnectedClient
 from .codes import ErrorCode, Refuse, UnsubscribeCode
-from .entering import Beginning, Joining, find_missed, go_live, ttl
+from .entering import Beginning, Joining, deadline, expiry_fields, find_missed, go_live
 from .inbox import Inbox
 from .interface import ChannelSubscription, Grant
 from .places import Place, at_most
@@ -156,8 +154,8 @@ class LiveSubscription(ChannelSubscription):
 
     async def _begin(self, feed: Feed, topic: Topic, data: object) -> Beginning:
         result: dict[str, object] = {} if data is None else {"data": data}
-        if self.grant is not None and self._expires_at is not None:
-            result |= {"expires": True, "ttl": ttl(self._expires_at, time.time())}
+        if self.grant is not None:
+            result |= expiry_fields(self._expires_at)
         if self._rule.history is None:
             return Beginning(line(self.client.hub.codec, result), Place(None))
         missed = await find_missed(feed, self._rule, self._since, self.client.hub.limits)
@@ -196,14 +194,8 @@ class LiveSubscription(ChannelSubscription):
         return False
 
     def _limit_time(self) -> None:
-        if self._expires_at is None:
-            self._scope.deadline = inf
-            return
-        left = self._expires_at - time.time()
-        if left <= 0:
-            raise Refuse(ErrorCode.EXPIRED)
         delay = self.client.hub.limits.expiry_delay if self.grant is not None else 0.0
-        self._scope.deadline = trio.current_time() + left + delay
+        self._scope.deadline = deadline(self._expires_at, delay)
 
     # -- what the channel asks
 
