@@ -7,7 +7,7 @@ from functools import partial
 
 from ..broker.position import Position
 from .clients import Order
-from .codes import DisconnectCode, UnsubscribeCode, disconnection, unsubscription
+from .codes import DisconnectCode, UnsubscribeCode
 from .hub import Hub
 from .publications import ClientInfo, Publication, publications_among
 from .queries import page_of, present
@@ -71,7 +71,6 @@ class Operations:
 
         The code, 3000 to 4999, says whether they come back. Raises ValueError for another.
         """
-        disconnection(code, reason or None)
         await self._order(Order("disconnect", user, client, code=code, reason=reason))
 
     async def unsubscribe(
@@ -87,7 +86,6 @@ class Operations:
 
         The code, 2000 to 2999, says whether they come back: from 2500 on. Raises ValueError for another.
         """
-        unsubscription(code, reason or None)
         await self._order(Order("unsubscribe", user, client, channel, code, reason))
 
     async def subscribe(self, user: str, channel: str, *, client: str = "") -> None:
