@@ -13,6 +13,7 @@ from ..broker.base import BrokerUnavailable
 from ..callbacks import interrupt_in, leaves
 from ..connection import Connection
 from ..errors import ConnectionClosed
+from ..wire.connection import WireConnection
 from .codes import DisconnectCode, ErrorCode, Refuse, UnsubscribeCode, disconnection, unsubscription
 from .hub import Hub
 from .interface import ChannelClient, Grant, User
@@ -71,7 +72,6 @@ class ConnectedClient(ChannelClient):
         return tuple(name for name, one in self.subscriptions.items() if one.is_subscribed)
 
     def is_subscribed(self, channel: str) -> bool:
-        """Whether it is subscribed to ``channel`` now."""
         subscription = self.subscriptions.get(channel)
         return subscription is not None and subscription.is_subscribed
 
@@ -105,15 +105,13 @@ class ConnectedClient(ChannelClient):
         advice = {"push": {"disconnect": {"code": why.code, "reason": why.message}}}
         with suppress(trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
             self.connection.send_nowait(line(self.hub.codec, advice))  # the Close says it too
-        send_close = getattr(self.connection, "send_close", None)
-        if send_close is not None:
-            send_close(why.code, why.message)
+        if isinstance(self.connection, WireConnection):
+            self.connection.send_close(why.code, why.message)
 
     def too_slow(self) -> None:
         """The client's queue is full: disconnect it, and drop what waits there."""
-        shared_frames = getattr(self.connection, "shared_frames", None)
-        if shared_frames is not None:
-            shared_frames.drop_oldest(1 << 60)
+        if isinstance(self.connection, WireConnection):
+            self.connection.shared_frames.drop_oldest(1 << 60)
         self.end(Refuse(DisconnectCode.SLOW))
 
     def begin_pending(self, size: int) -> None:
