@@ -6,7 +6,7 @@ from functools import partial
 
 import attrs
 
-from ..broker.base import Broker
+from ..broker.base import Broker, check_text
 from ..broker.history import History
 from ..broker.position import Position
 from ..json_codec import JsonCodec
@@ -66,15 +66,11 @@ class Hub:
         )
 
     def checked(self, channel: str) -> str:
-        """The channel's topic at the broker. Raises ``Refuse`` with 107 for a name that is too long."""
-        if len(channel) > self.limits.max_channel_length or not _is_utf8(channel):
+        """The channel's topic at the broker. Raises ``Refuse`` with 107 for a name that cannot be one's."""
+        try:
+            check_text(channel)
+        except ValueError:
+            raise Refuse(ErrorCode.BAD_REQUEST) from None
+        if len(channel) > self.limits.max_channel_length:
             raise Refuse(ErrorCode.BAD_REQUEST)
         return self.prefix + channel
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

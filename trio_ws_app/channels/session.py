@@ -146,7 +146,8 @@ class Session:
             case requests.Subscribe():
                 self._subscriptions.subscribe(number, request, size)
             case requests.Unsubscribe():
-                self._unsubscribe(number, request)
+                if not self._subscriptions.unsubscribe(number, request):
+                    calls.start(number, "unsubscribe", _nothing)
             case requests.Rpc():
                 calls.rpc(number, request, size)
             case requests.Send():
@@ -161,10 +162,6 @@ class Session:
                 calls.start(number, "refresh", partial(self._refresh, request.token))
             case requests.SubRefresh():
                 calls.start(number, "sub_refresh", partial(self._subscriptions.refresh, request))
-
-    def _unsubscribe(self, number: int, request: requests.Unsubscribe) -> None:
-        if not self._subscriptions.unsubscribe(number, request):
-            self._calls.start(number, "unsubscribe", _nothing)
 
     async def _refresh(self, token: str) -> str:
         assert self._request is not None
