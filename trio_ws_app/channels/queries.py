@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import attrs
 
@@ -12,7 +11,7 @@ from ..broker.position import Position
 from .codes import ErrorCode, Refuse
 from .hub import Hub
 from .places import Place, at_most, parse_epoch
-from .publications import ClientInfo, line, publication_text, publications_among, with_publications
+from .publications import ClientInfo, line, publications_among, with_publications
 from .requests import Since
 from .topic import info_of
 
@@ -66,7 +65,7 @@ async def page_of(hub: Hub, channel: str, limit: int, since: Since | None, rever
 
 def page_text(hub: Hub, channel: str, page: Page) -> str:
     """A page as the result of a command."""
-    texts = publications_among(page.deliveries, channel, partial(publication_text, codec=hub.codec))
+    texts = publications_among(page.deliveries, channel, hub.texts.text_of)
     result = line(hub.codec, {"epoch": page.top.epoch, "offset": page.top.offset})
     return with_publications(result, texts)
 
