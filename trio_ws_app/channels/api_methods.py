@@ -12,8 +12,7 @@ from ..json_codec import JsonCodec
 from .codes import DisconnectCode, ErrorCode, Refuse
 from .commands import Fields
 from .operations import Operations
-from .publications import Publication, publications_among
-from .queries import page_of, presence_fields, stats_fields
+from .publications import Publication, presence_fields, publications_among, stats_fields
 from .requests import Since
 
 _MAX_CHANNELS: Final = 10_000  # of one broadcast
@@ -80,7 +79,7 @@ async def _history(operations: Operations, fields: Fields) -> object:
     channel, since = _required(fields, "channel"), fields.value("since")
     place = None if since is None else Since(Fields(since).text("epoch"), Fields(since).number("offset"))
     limit = fields.number("limit", least=-1, most=2**31 - 1)
-    page = await page_of(operations.hub, channel, limit, place, fields.switch("reverse"))
+    page = await operations.hub.history(channel, limit, place, fields.switch("reverse"))
     read = partial(_publication, codec=operations.hub.codec)
     publications = publications_among(page.deliveries, channel, read)
     return {"publications": publications, "offset": page.top.offset, "epoch": page.top.epoch}

@@ -15,8 +15,7 @@ from ..errors import ConnectionClosed
 from .client import ConnectedClient
 from .codes import DisconnectCode, ErrorCode, Refuse
 from .interface import ChannelClient, User
-from .publications import ClientInfo, line
-from .queries import page_of, page_text, present
+from .publications import ClientInfo, line, publications_among, with_publications
 from .requests import History, Rpc
 
 # A small command with a large answer: one of a client is in memory at a time, until the client takes it.
@@ -114,10 +113,13 @@ class Calls:
     async def presence(self, channel: str, fields: Callable[[Sequence[ClientInfo]], object]) -> str:
         """What ``fields`` says of the clients on a channel, to which this one has to be subscribed."""
         self._check_subscribed(channel)
-        return line(self._client.hub.codec, fields(await present(self._client.hub, channel)))
+        return line(self._client.hub.codec, fields(await self._client.hub.presence(channel)))
 
     async def history(self, request: History) -> str:
         """A page of a channel's history."""
         self._check_subscribed(request.channel)
-        page = await page_of(self._client.hub, request.channel, request.limit, request.since, request.reverse)
-        return page_text(self._client.hub, request.channel, page)
+        hub = self._client.hub
+        page = await hub.history(request.channel, request.limit, request.since, request.reverse)
+        result = line(hub.codec, {"epoch": page.top.epoch, "offset": page.top.offset})
+        texts = publications_among(page.deliveries, request.channel, hub.texts.text_of)
+        return with_publications(result, texts)

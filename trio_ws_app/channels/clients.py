@@ -65,14 +65,10 @@ class Clients:
     def __iter__(self) -> Iterator[ConnectedClient]:
         return iter([client for of_one in self._by_user.values() for client in of_one.values()])
 
-    def count(self, user: str) -> int:
-        """How many connections a user has here."""
-        return len(self._by_user.get(user, ()))
-
     def add(self, client: ConnectedClient, most: int | None) -> None:
         """List a client. Raises ``Refuse`` with 3504 if its user has ``most`` connections already."""
         user = client.user.id
-        if most is not None and user and self.count(user) >= most:
+        if most is not None and user and len(self._by_user.get(user, ())) >= most:
             raise Refuse(DisconnectCode.CONNECTION_LIMIT)
         self._by_user.setdefault(user, {})[client.id] = client
 

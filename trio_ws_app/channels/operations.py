@@ -10,7 +10,6 @@ from .clients import Order
 from .codes import DisconnectCode, UnsubscribeCode
 from .hub import Hub
 from .publications import ClientInfo, Publication, publications_among
-from .queries import page_of, present
 from .requests import Since
 
 
@@ -43,7 +42,7 @@ class Operations:
 
     async def presence(self, channel: str) -> list[ClientInfo]:
         """The clients that are present on ``channel``. Raises ``Refuse`` with 108 if it has no presence."""
-        return await present(self.hub, channel)
+        return await self.hub.presence(channel)
 
     async def history(
         self, channel: str, *, limit: int = -1, since: Position | None = None, reverse: bool = False
@@ -55,7 +54,7 @@ class Operations:
         Raises ``Refuse`` with 108 if the channel has no history, 112 if it does not reach back to ``since``.
         """
         place = None if since is None else Since(str(since), since.offset)
-        page = await page_of(self.hub, channel, limit, place, reverse)
+        page = await self.hub.history(channel, limit, place, reverse)
         read = partial(Publication.decode, codec=self.hub.codec)
         return publications_among(page.deliveries, channel, read)
 

@@ -64,6 +64,16 @@ class ClientInfo:
         return cls(user, client, value.get("conn_info"), value.get("chan_info"))
 
 
+def presence_fields(infos: Sequence[ClientInfo]) -> dict[str, object]:
+    """The clients that are present, as the result of a command."""
+    return {"presence": {info.client: info.as_json() for info in infos}}
+
+
+def stats_fields(infos: Sequence[ClientInfo]) -> dict[str, object]:
+    """The numbers of clients and users that are present, as the result of a command."""
+    return {"num_clients": len(infos), "num_users": len({info.user for info in infos})}
+
+
 @attrs.frozen
 class Publication:
     """One message of a channel, a JSON value, and who has published it if a client has.

@@ -24,8 +24,7 @@ from .hub import Hub
 from .identity import Identity
 from .interface import ConnectRequest
 from .limits import Rate
-from .publications import line
-from .queries import presence_fields, stats_fields
+from .publications import line, presence_fields, stats_fields
 from .requests import Command
 from .subscriptions import Subscriptions
 
