@@ -195,7 +195,7 @@ class HttpLink:
 
     @property
     def is_cut_off(self) -> bool:
-        """Whether the client has not got a whole answer."""
+        """Whether the answer is not whole."""
         return not self.answer.complete and not (self._rejected and not self.answer.begun)
 
     # -- the end -----------------------------------------------------------------------------
