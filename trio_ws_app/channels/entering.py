@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from math import ceil, inf
 
 import attrs
@@ -66,21 +65,18 @@ def deadline(expires_at: float | None, delay: float) -> float:
     return trio.current_time() + left + delay
 
 
-async def find_missed(feed: Feed, rule: Rule, since: Since | None, limits: ChannelLimits) -> Missed | None:
-    """What a subscriber of a channel with a history gets first; None if it has asked for nothing."""
+async def find_missed(feed: Feed, rule: Rule, since: Since | None, limits: ChannelLimits) -> Missed:
+    """What a subscriber of a channel with a history gets first."""
     assert rule.history is not None
     if rule.recovery == "cache":
         return await latest(feed, since, rule.history)
     if since is None:
-        return None
+        return Missed(None, (), await beginning(feed, rule.history))
     missed = await missed_since(feed, since, rule.history)
-    if len(missed.deliveries) > limits.max_recovered or _size(missed.deliveries) > limits.max_recovered_bytes:
+    size = sum(cost(delivery.message) for delivery in missed.deliveries)
+    if len(missed.deliveries) > limits.max_recovered or size > limits.max_recovered_bytes:
         return Missed(False, (), await beginning(feed, rule.history))
     return missed
-
-
-def _size(deliveries: Sequence[Delivery]) -> int:
-    return sum(cost(delivery.message) for delivery in deliveries)
 
 
 async def go_live(

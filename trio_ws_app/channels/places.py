@@ -64,10 +64,10 @@ def parse_epoch(epoch: str) -> Place | None:
 class Missed:
     """What a subscriber gets first: ``deliveries`` are all it has missed if it is ``recovered``, else none.
 
-    ``place`` is where it is before them.
+    ``recovered`` is None if it has asked for nothing; ``place`` is where it is before them.
     """
 
-    recovered: bool
+    recovered: bool | None
     deliveries: Sequence[Delivery]
     place: Place
 
@@ -117,18 +117,13 @@ async def missed_since(feed: Feed, since: Since, history: History) -> Missed:
     else:  # it has seen nothing of any history: all of this one is what it has missed
         known = Place(None, await feed.reserve(history))
     deliveries = None if known is None else await _deliveries_since(feed, known, since.offset, history)
-    if deliveries is None:
+    if known is None or deliveries is None:
         return Missed(False, (), await beginning(feed, history))
-    return Missed(True, deliveries, _place_before(deliveries, known, since.offset))
-
-
-def _place_before(deliveries: Sequence[Delivery], known: Place | None, offset: int) -> Place:
     if deliveries and deliveries[0].previous:
         position = deliveries[0].position
         assert position is not None
-        return Place(Position(position.epoch, offset, deliveries[0].previous))
-    assert known is not None
-    return known
+        known = Place(Position(position.epoch, since.offset, deliveries[0].previous))
+    return Missed(True, deliveries, known)
 
 
 async def _deliveries_since(
