@@ -13,10 +13,10 @@ from ..broker.feed import Feed
 from ..broker.position import Position
 from .client import ConnectedClient
 from .codes import ErrorCode, Refuse, UnsubscribeCode
-from .entering import Beginning, Joining, deadline, expiry_fields, find_missed, go_live
+from .entering import Beginning, Joining, deadline, expiry_fields
 from .inbox import Inbox
 from .interface import ChannelSubscription, Grant
-from .places import Place, at_most
+from .places import Place, at_most, find_missed
 from .publications import ClientInfo, Publication, line, push_text, with_publications
 from .requests import Since
 from .rules import Rule
@@ -86,7 +86,7 @@ class LiveSubscription(ChannelSubscription):
         if self._rule.history is None or (told_at_once and not beginning.has_more):
             topic.add(self)
         else:
-            await go_live(topic, feed, self._rule.history, self.client, self, beginning.place)
+            await topic.catch_up(self, self._rule.history, beginning.place.position)
         if self.wants_presence:
             await self.client.connection.send(topic.presence_push("join", self.info))
 
