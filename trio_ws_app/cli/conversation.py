@@ -145,8 +145,10 @@ class Session:
         try:
             with trio.CancelScope() as self._open:
                 return await self.conversation.run(connection)
-        except BrokenPipeError:  # the reader of our output is gone
+        except OSError as problem:  # of our output
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if not isinstance(problem, BrokenPipeError):  # its reader is gone
+                self._end(f"cannot write the output: {problem.strerror}", FAILED)
         finally:
             self._open = None
         return True
@@ -159,7 +161,7 @@ class Session:
         self._end(f"{how}; there was more to send" if unsent else how, 0 if good else FAILED)
 
     def _end(self, text: str, status: int) -> None:
-        self._last_words = text
+        self._last_words = self._last_words or text
         self._status = self._status or status
 
 
