@@ -9,11 +9,10 @@ from typing import Final
 from ..broker.delivery import Delivery
 from ..broker.position import Position
 from ..json_codec import JsonCodec
-from .codes import DisconnectCode, ErrorCode, Refuse, UnsubscribeCode
+from .codes import DisconnectCode, ErrorCode, Refuse
 from .commands import Fields
 from .operations import Operations
-from .publications import Publication, publications_among
-from .queries import page_of, presence_fields, stats_fields
+from .publications import Publication, presence_fields, publications_among, stats_fields
 from .requests import Since
 
 _MAX_CHANNELS: Final = 10_000  # of one broadcast
@@ -25,15 +24,10 @@ def error_fields(refusal: Refuse) -> Mapping[str, object]:
     return {"code": refusal.code, "message": refusal.message}
 
 
-def bad_fields() -> Refuse:
-    """The answer to a request whose fields make no sense."""
-    return Refuse(ErrorCode.BAD_REQUEST)
-
-
 def _required(fields: Fields, name: str) -> str:
     text = fields.text(name, _LONG)
     if not text:
-        raise bad_fields()
+        raise Refuse(ErrorCode.BAD_REQUEST)
     return text
 
 
@@ -43,7 +37,7 @@ def _place(position: Position | None) -> dict[str, object]:
 
 async def _publish_to(operations: Operations, channel: str, fields: Fields) -> object:
     if fields.value("data") is None or fields.text("b64data", _LONG) or fields.number("version"):
-        raise bad_fields()  # no binary data in JSON, and no versions
+        raise Refuse(ErrorCode.BAD_REQUEST)  # no binary data in JSON, and no versions
     position = await operations.publish(
         channel,
         fields.value("data"),
@@ -61,12 +55,12 @@ async def _publish(operations: Operations, fields: Fields) -> object:
 async def _broadcast(operations: Operations, fields: Fields) -> object:
     channels = fields.value("channels")
     if not isinstance(channels, list) or not channels or len(channels) > _MAX_CHANNELS:
-        raise bad_fields()
+        raise Refuse(ErrorCode.BAD_REQUEST)
     responses: list[object] = []
     for channel in channels:
         try:
             if not isinstance(channel, str) or not channel:
-                raise bad_fields()
+                raise Refuse(ErrorCode.BAD_REQUEST)
             responses.append({"result": await _publish_to(operations, channel, fields)})
         except Refuse as refusal:
             responses.append({"error": error_fields(refusal)})
@@ -85,7 +79,7 @@ async def _history(operations: Operations, fields: Fields) -> object:
     channel, since = _required(fields, "channel"), fields.value("since")
     place = None if since is None else Since(Fields(since).text("epoch"), Fields(since).number("offset"))
     limit = fields.number("limit", least=-1, most=2**31 - 1)
-    page = await page_of(operations.hub, channel, limit, place, fields.switch("reverse"))
+    page = await operations.hub.history(channel, limit, place, fields.switch("reverse"))
     read = partial(_publication, codec=operations.hub.codec)
     publications = publications_among(page.deliveries, channel, read)
     return {"publications": publications, "offset": page.top.offset, "epoch": page.top.epoch}
@@ -115,7 +109,6 @@ async def _unsubscribe(operations: Operations, fields: Fields) -> object:
         _required(fields, "user"),
         fields.text("channel", _LONG),
         client=fields.text("client"),
-        code=UnsubscribeCode.SERVER,
     )
     return {}
 

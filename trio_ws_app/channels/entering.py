@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from math import ceil
+from math import ceil, inf
 
 import attrs
 import trio
@@ -13,7 +14,7 @@ from ..broker.feed import Feed
 from ..broker.history import History
 from ..broker.position import Position
 from .client import ConnectedClient
-from .codes import Refuse, UnsubscribeCode
+from .codes import ErrorCode, Refuse, UnsubscribeCode
 from .limits import ChannelLimits
 from .places import Missed, Place, beginning, latest, missed_since
 from .publications import push_text
@@ -50,9 +51,19 @@ class Joining:
             self.settled.set()
 
 
-def ttl(expires_at: float, now: float) -> int:
-    """Whole seconds until a client has to refresh."""
-    return max(1, ceil(expires_at - now))
+def expiry_fields(expires_at: float | None) -> dict[str, object]:
+    """In how many seconds a client has to refresh, as the result of a command."""
+    return {} if expires_at is None else {"expires": True, "ttl": max(1, ceil(expires_at - time.time()))}
+
+
+def deadline(expires_at: float | None, delay: float) -> float:
+    """Trio's time ``delay`` seconds after ``expires_at``. Raises ``Refuse`` with 110 if that has passed."""
+    if expires_at is None:
+        return inf
+    left = expires_at - time.time()
+    if left <= 0:
+        raise Refuse(ErrorCode.EXPIRED)
+    return trio.current_time() + left + delay
 
 
 async def find_missed(feed: Feed, rule: Rule, since: Since | None, limits: ChannelLimits) -> Missed | None:

@@ -23,6 +23,7 @@ from ..broker.feed import Feed
 from ..broker.history import History
 from ..broker.position import Position
 from ..broker.ring import FORK
+from .codes import ErrorCode, Refuse
 from .requests import Since
 
 _EMPTY: Final = re.compile("empty-([0-9a-z]{1,32})", re.ASCII)
@@ -69,6 +70,30 @@ class Missed:
     recovered: bool
     deliveries: Sequence[Delivery]
     place: Place
+
+
+@attrs.frozen
+class Page:
+    """Publications of a channel, the oldest first or last, and the place of the newest one that is kept."""
+
+    deliveries: Sequence[Delivery]
+    top: Place
+
+
+def named_position(since: Since, top: Place) -> Position | None:
+    """The position that a client means by a place, of a history's page; None if it means the beginning.
+
+    ``top`` is the place of the newest message. Raises ``Refuse`` with 112 for what is no place of ours.
+    """
+    known = parse_epoch(since.epoch) if since.epoch else top
+    if known is None:
+        raise Refuse(ErrorCode.UNRECOVERABLE_POSITION)
+    if not since.offset:
+        return None
+    if known.position is None:
+        raise Refuse(ErrorCode.UNRECOVERABLE_POSITION)
+    exact = known.position.offset == since.offset
+    return known.position if exact else Position(known.position.epoch, since.offset, "")
 
 
 async def beginning(feed: Feed, history: History) -> Place:
