@@ -72,7 +72,7 @@ import trio_ws_app
 from trio_ws_app import *
 import trio_ws_app.testing
 import trio_ws_app.cli.serving
-import trio_ws_app.cli.connecting
+import trio_ws_app.cli.conversation
 import trio_ws_app.apps.chat
 check(before, "imported")
 """

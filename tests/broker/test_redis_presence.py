@@ -327,3 +327,19 @@ async def test_members_that_fail_to_come_leave_nothing_behind(own_redis: RedisSe
     async with broker.watch_presence("t", events.append), broker.join("t", "ann"):
         await until(lambda: Join("ann", "ann") in events)
         assert await users(broker) == ["ann"]
+
+
+async def test_a_member_that_comes_before_its_process_knows_of_its_end(
+    own_redis: RedisServer, broker: Broker
+) -> None:
+    """It comes again under the next name of its process, and nothing of it stays under the lost one."""
+    async with broker.join("t", "ann") as ann:
+        name = ann.member.split(":")[0]
+        keys = ("ws:{leases}", f"ws:{{leases}}:{name}", "ws:members:{t}")
+        removed = "redis.call('ZREM', KEYS[1], ARGV[1]) redis.call('DEL', KEYS[2], KEYS[3])"
+        await own_redis.run("EVAL", removed, "3", *keys, name)  # as another process does
+        async with broker.join("t", "bob") as bob:
+            assert bob.member.startswith(name)
+            with trio.fail_after(PATIENCE):
+                while await users(broker) != ["ann", "bob"] or name in str(await broker.presence("t")):
+                    pass

@@ -222,7 +222,7 @@ def _become(streams: list[int], arguments: list[str], cwd: str, env: dict[str, s
 if __name__ == "__main__":
     # What most commands import when they are called.
     import trio_ws_app.broker.redis
-    import trio_ws_app.cli.connecting
+    import trio_ws_app.cli.conversation
     import trio_ws_app.cli.serving  # noqa: F401
 
     Template(socket.socket(fileno=int(sys.argv[1]))).run()

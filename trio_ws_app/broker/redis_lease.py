@@ -146,10 +146,13 @@ class Lease:
         return min(RENEWED_EVERY, next_end / 1000 + 0.01)
 
     async def _lost(self) -> None:
-        lost, self.name = self.name, random_tag().encode()
+        lost, topics = self.name, tuple(self._claimed)
+        self.name = random_tag().encode()
         self._claimed.clear()
         await self._begin_anew()
-        await self._deployment.call(_SLOT, lambda: (b"SADD", _DYING, lost), 0)
+        # Members may have come under the lost name since those of it were removed, or be on their way.
+        ends_in = milliseconds(self._deployment.timeouts.request)
+        await self._call(_CLAIM, (_SLOT, _topics_of(lost)), lost, ends_in, *topics)
 
     async def _bury(self, process: bytes) -> None:
         topics = await self._call(_TOPICS, (_SLOT, _topics_of(process)))

@@ -16,7 +16,7 @@ import attrs
 from ..asgi.application import Receive, Scope, Send
 from ..broker.base import BrokerUnavailable
 from ..json_codec import JsonCodec
-from .api_methods import METHODS, bad_fields, error_fields
+from .api_methods import METHODS, error_fields
 from .codes import ErrorCode, Refuse
 from .commands import Fields
 from .operations import Operations
@@ -110,12 +110,15 @@ class ServerApi:
     async def _answer(self, method: str, fields: Fields) -> str:
         if method != "batch":
             return line(self.codec, await self._reply(method, fields, "result"))
-        replies = [await self._reply_to(command) for command in _objects(fields, "commands")]
+        commands = fields.value("commands")
+        if not isinstance(commands, list):
+            raise HttpError(400, "commands is a list")
+        replies = [await self._reply_to(command) for command in commands]
         return line(self.codec, {"replies": replies})
 
     async def _reply_to(self, command: object) -> Mapping[str, object]:
         if not isinstance(command, dict):
-            return {"error": error_fields(bad_fields())}
+            return {"error": error_fields(Refuse(ErrorCode.BAD_REQUEST))}
         name = next((name for name in METHODS if name in command), None)
         if name is None:
             return {"error": error_fields(Refuse(ErrorCode.METHOD_NOT_FOUND))}
@@ -155,10 +158,3 @@ async def _respond(send: Send, status: int, text: str, headers: list[tuple[bytes
     fields = [(b"content-type", b"application/json"), (b"content-length", length), *headers]
     await send({"type": "http.response.start", "status": status, "headers": fields})
     await send({"type": "http.response.body", "body": body})
-
-
-def _objects(fields: Fields, name: str) -> list[object]:
-    value = fields.value(name)
-    if not isinstance(value, list):
-        raise HttpError(400, f"{name} is a list")
-    return value

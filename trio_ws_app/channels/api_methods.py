@@ -9,12 +9,10 @@ from typing import Final
 from ..broker.delivery import Delivery
 from ..broker.position import Position
 from ..json_codec import JsonCodec
-from .codes import DisconnectCode, ErrorCode, Refuse, UnsubscribeCode
-from .commands import Fields
+from .codes import DisconnectCode, ErrorCode, Refuse
+from .commands import Fields, history_in
 from .operations import Operations
-from .publications import Publication, publications_among
-from .queries import page_of, presence_fields, stats_fields
-from .requests import Since
+from .publications import Publication, presence_fields, publications_among, stats_fields
 
 _MAX_CHANNELS: Final = 10_000  # of one broadcast
 _LONG: Final = 1 << 30  # characters; the body has a bound
@@ -25,25 +23,13 @@ def error_fields(refusal: Refuse) -> Mapping[str, object]:
     return {"code": refusal.code, "message": refusal.message}
 
 
-def bad_fields() -> Refuse:
-    """The answer to a request whose fields make no sense."""
-    return Refuse(ErrorCode.BAD_REQUEST)
-
-
-def _required(fields: Fields, name: str) -> str:
-    text = fields.text(name, _LONG)
-    if not text:
-        raise bad_fields()
-    return text
-
-
 def _place(position: Position | None) -> dict[str, object]:
     return {} if position is None else {"offset": position.offset, "epoch": str(position)}
 
 
 async def _publish_to(operations: Operations, channel: str, fields: Fields) -> object:
     if fields.value("data") is None or fields.text("b64data", _LONG) or fields.number("version"):
-        raise bad_fields()  # no binary data in JSON, and no versions
+        raise Refuse(ErrorCode.BAD_REQUEST)  # no binary data in JSON, and no versions
     position = await operations.publish(
         channel,
         fields.value("data"),
@@ -55,18 +41,18 @@ async def _publish_to(operations: Operations, channel: str, fields: Fields) -> o
 
 
 async def _publish(operations: Operations, fields: Fields) -> object:
-    return await _publish_to(operations, _required(fields, "channel"), fields)
+    return await _publish_to(operations, fields.required("channel"), fields)
 
 
 async def _broadcast(operations: Operations, fields: Fields) -> object:
     channels = fields.value("channels")
     if not isinstance(channels, list) or not channels or len(channels) > _MAX_CHANNELS:
-        raise bad_fields()
+        raise Refuse(ErrorCode.BAD_REQUEST)
     responses: list[object] = []
     for channel in channels:
         try:
             if not isinstance(channel, str) or not channel:
-                raise bad_fields()
+                raise Refuse(ErrorCode.BAD_REQUEST)
             responses.append({"result": await _publish_to(operations, channel, fields)})
         except Refuse as refusal:
             responses.append({"error": error_fields(refusal)})
@@ -74,20 +60,18 @@ async def _broadcast(operations: Operations, fields: Fields) -> object:
 
 
 async def _presence(operations: Operations, fields: Fields) -> object:
-    return presence_fields(await operations.presence(_required(fields, "channel")))
+    return presence_fields(await operations.presence(fields.required("channel")))
 
 
 async def _presence_stats(operations: Operations, fields: Fields) -> object:
-    return stats_fields(await operations.presence(_required(fields, "channel")))
+    return stats_fields(await operations.presence(fields.required("channel")))
 
 
 async def _history(operations: Operations, fields: Fields) -> object:
-    channel, since = _required(fields, "channel"), fields.value("since")
-    place = None if since is None else Since(Fields(since).text("epoch"), Fields(since).number("offset"))
-    limit = fields.number("limit", least=-1, most=2**31 - 1)
-    page = await page_of(operations.hub, channel, limit, place, fields.switch("reverse"))
+    request = history_in(fields)
+    page = await operations.hub.history(request)
     read = partial(_publication, codec=operations.hub.codec)
-    publications = publications_among(page.deliveries, channel, read)
+    publications = publications_among(page.deliveries, request.channel, read)
     return {"publications": publications, "offset": page.top.offset, "epoch": page.top.epoch}
 
 
@@ -102,7 +86,7 @@ def _publication(delivery: Delivery, codec: JsonCodec) -> object:
 async def _disconnect(operations: Operations, fields: Fields) -> object:
     advice = Fields(fields.value("disconnect") or {})
     await operations.disconnect(
-        _required(fields, "user"),
+        fields.required("user"),
         client=fields.text("client"),
         code=advice.number("code") or DisconnectCode.FORCE_NO_RECONNECT,
         reason=advice.text("reason"),
@@ -112,17 +96,16 @@ async def _disconnect(operations: Operations, fields: Fields) -> object:
 
 async def _unsubscribe(operations: Operations, fields: Fields) -> object:
     await operations.unsubscribe(
-        _required(fields, "user"),
+        fields.required("user"),
         fields.text("channel", _LONG),
         client=fields.text("client"),
-        code=UnsubscribeCode.SERVER,
     )
     return {}
 
 
 async def _subscribe(operations: Operations, fields: Fields) -> object:
     await operations.subscribe(
-        _required(fields, "user"), _required(fields, "channel"), client=fields.text("client")
+        fields.required("user"), fields.required("channel"), client=fields.text("client")
     )
     return {}
 

@@ -14,10 +14,8 @@ from ..callbacks import await_interruptible
 from ..errors import ConnectionClosed
 from .client import ConnectedClient
 from .codes import DisconnectCode, ErrorCode, Refuse
-from .hub import Hub
 from .interface import ChannelClient, User
-from .publications import ClientInfo, line
-from .queries import page_of, page_text, present
+from .publications import ClientInfo, line, publications_among, with_publications
 from .requests import History, Rpc
 
 # A small command with a large answer: one of a client is in memory at a time, until the client takes it.
@@ -44,9 +42,8 @@ class Call:
 class Calls:
     """Answers commands, each in a task of its own: ``work`` returns the result as JSON."""
 
-    def __init__(self, client: ConnectedClient, hub: Hub, nursery: trio.Nursery) -> None:
+    def __init__(self, client: ConnectedClient, nursery: trio.Nursery) -> None:
         self._client = client
-        self._hub = hub
         self._nursery = nursery
         self._looking = trio.Lock()
 
@@ -81,7 +78,7 @@ class Calls:
 
     def rpc(self, number: int, request: Rpc, size: int) -> None:
         """Call the function for the method."""
-        calls = self._hub.rules.calls
+        calls = self._client.hub.rules.calls
         if not calls:
             raise Refuse(ErrorCode.NOT_AVAILABLE)
         function = calls.get(request.method)
@@ -90,13 +87,13 @@ class Calls:
         call = Call(self._client, request.method, request.data)
 
         async def work() -> str:
-            return line(self._hub.codec, {"data": await await_interruptible(function(call))})
+            return line(self._client.hub.codec, {"data": await await_interruptible(function(call))})
 
         self.start(number, "rpc", work, size)
 
     def message(self, data: object, size: int) -> None:
         """Call the function for messages, for which there is no answer."""
-        function = self._hub.rules.message
+        function = self._client.hub.rules.message
         if function is None:
             raise Refuse(DisconnectCode.NOT_AVAILABLE)
         call = Call(self._client, "", data)
@@ -116,10 +113,13 @@ class Calls:
     async def presence(self, channel: str, fields: Callable[[Sequence[ClientInfo]], object]) -> str:
         """What ``fields`` says of the clients on a channel, to which this one has to be subscribed."""
         self._check_subscribed(channel)
-        return line(self._hub.codec, fields(await present(self._hub, channel)))
+        return line(self._client.hub.codec, fields(await self._client.hub.presence(channel)))
 
     async def history(self, request: History) -> str:
         """A page of a channel's history."""
         self._check_subscribed(request.channel)
-        page = await page_of(self._hub, request.channel, request.limit, request.since, request.reverse)
-        return page_text(self._hub, request.channel, page)
+        hub = self._client.hub
+        page = await hub.history(request)
+        result = line(hub.codec, {"epoch": page.top.epoch, "offset": page.top.offset})
+        texts = publications_among(page.deliveries, request.channel, hub.texts.text_of)
+        return with_publications(result, texts)

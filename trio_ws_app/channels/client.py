@@ -13,6 +13,7 @@ from ..broker.base import BrokerUnavailable
 from ..callbacks import interrupt_in, leaves
 from ..connection import Connection
 from ..errors import ConnectionClosed
+from ..wire.connection import WireConnection
 from .codes import DisconnectCode, ErrorCode, Refuse, UnsubscribeCode, disconnection, unsubscription
 from .hub import Hub
 from .interface import ChannelClient, Grant, User
@@ -49,7 +50,7 @@ class ConnectedClient(ChannelClient):
         self.id = id
         self.connection = connection
         self.user = User()
-        self._hub = hub
+        self.hub = hub
         self.scope = trio.CancelScope()
         self.why: Refuse | None = None
         self.pending = 0
@@ -71,12 +72,11 @@ class ConnectedClient(ChannelClient):
         return tuple(name for name, one in self.subscriptions.items() if one.is_subscribed)
 
     def is_subscribed(self, channel: str) -> bool:
-        """Whether it is subscribed to ``channel`` now."""
         subscription = self.subscriptions.get(channel)
         return subscription is not None and subscription.is_subscribed
 
     async def send(self, data: object) -> None:
-        await self.connection.send(f'{{"push":{{"message":{line(self._hub.codec, {"data": data})}}}}}')
+        await self.connection.send(f'{{"push":{{"message":{line(self.hub.codec, {"data": data})}}}}}')
 
     def subscribe(self, channel: str) -> None:
         if self.begin is not None and channel not in self.subscriptions:
@@ -104,21 +104,19 @@ class ConnectedClient(ChannelClient):
         """Tell the client at once; one that cannot be closed without waiting is when the tasks have ended."""
         advice = {"push": {"disconnect": {"code": why.code, "reason": why.message}}}
         with suppress(trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
-            self.connection.send_nowait(line(self._hub.codec, advice))  # the Close says it too
-        send_close = getattr(self.connection, "send_close", None)
-        if send_close is not None:
-            send_close(why.code, why.message)
+            self.connection.send_nowait(line(self.hub.codec, advice))  # the Close says it too
+        if isinstance(self.connection, WireConnection):
+            self.connection.send_close(why.code, why.message)
 
     def too_slow(self) -> None:
         """The client's queue is full: disconnect it, and drop what waits there."""
-        shared_frames = getattr(self.connection, "shared_frames", None)
-        if shared_frames is not None:
-            shared_frames.drop_oldest(1 << 60)
+        if isinstance(self.connection, WireConnection):
+            self.connection.shared_frames.drop_oldest(1 << 60)
         self.end(Refuse(DisconnectCode.SLOW))
 
     def begin_pending(self, size: int) -> None:
         """A command of this size waits for its answer. Raises ``Refuse`` with 111 if others take the room."""
-        limits = self._hub.limits
+        limits = self.hub.limits
         if self.pending >= limits.max_pending or self.pending_bytes >= limits.max_pending_bytes:
             raise Refuse(ErrorCode.TOO_MANY_REQUESTS)
         self.pending += 1
@@ -139,7 +137,7 @@ class ConnectedClient(ChannelClient):
 
     async def reply(self, number: int, kind: str, result: object) -> None:
         """Answer a command, waiting while the client is behind."""
-        await self.connection.send(line(self._hub.codec, {"id": number, kind: result}))
+        await self.connection.send(line(self.hub.codec, {"id": number, kind: result}))
 
     async def refuse(self, number: int, refusal: Refuse) -> None:
         """Answer a command with an error."""

@@ -21,7 +21,10 @@ logger = logging.getLogger("trio_ws_app.channels")
 
 @attrs.frozen
 class Order:
-    """What is to be done with the connections of a user, or one of them, in every process."""
+    """What is to be done with the connections of a user, or one of them, in every process.
+
+    Raises ValueError for a code or a reason that does not do it.
+    """
 
     what: str
     user: str
@@ -29,6 +32,14 @@ class Order:
     channel: str = ""
     code: int = 0
     reason: str = ""
+
+    def __attrs_post_init__(self) -> None:
+        if self.what == "disconnect":
+            disconnection(self.code, self.reason or None)
+        elif self.what == "unsubscribe":
+            unsubscription(self.code, self.reason or None)
+        elif self.what != "subscribe":
+            raise ValueError(f"{self.what!r} is nothing that can be done")
 
     def encode(self, codec: JsonCodec) -> str:
         """As text for the broker."""
@@ -38,15 +49,10 @@ class Order:
     def decode(cls, message: str | bytes, codec: JsonCodec) -> Order:
         """Raises an exception for what is none."""
         fields = Fields(codec.loads(message))
-        what, code, reason = fields.text("what"), fields.number("code"), fields.text("reason")
-        if what == "disconnect":
-            disconnection(code, reason or None)
-        elif what == "unsubscribe":
-            unsubscription(code, reason or None)
-        elif what != "subscribe":
-            raise ValueError(f"{what!r} is nothing that can be done")
-        user, client = fields.text("user", _LONG), fields.text("client")
-        return cls(what, user, client, fields.text("channel", _LONG), code, reason)
+        what, user, client = fields.text("what"), fields.text("user", _LONG), fields.text("client")
+        return cls(
+            what, user, client, fields.text("channel", _LONG), fields.number("code"), fields.text("reason")
+        )
 
 
 class Clients:
@@ -59,14 +65,10 @@ class Clients:
     def __iter__(self) -> Iterator[ConnectedClient]:
         return iter([client for of_one in self._by_user.values() for client in of_one.values()])
 
-    def count(self, user: str) -> int:
-        """How many connections a user has here."""
-        return len(self._by_user.get(user, ()))
-
     def add(self, client: ConnectedClient, most: int | None) -> None:
         """List a client. Raises ``Refuse`` with 3504 if its user has ``most`` connections already."""
         user = client.user.id
-        if most is not None and user and self.count(user) >= most:
+        if most is not None and user and len(self._by_user.get(user, ())) >= most:
             raise Refuse(DisconnectCode.CONNECTION_LIMIT)
         self._by_user.setdefault(user, {})[client.id] = client
 

@@ -6,16 +6,19 @@ from functools import partial
 
 import attrs
 
-from ..broker.base import Broker
+from ..broker.base import Broker, check_text
+from ..broker.delivery import Delivery, Gap
 from ..broker.history import History
 from ..broker.position import Position
 from ..json_codec import JsonCodec
+from . import requests
 from .codes import ErrorCode, Refuse
 from .limits import ChannelLimits
-from .publications import Publication, Texts
+from .places import Page, Place, at_most, named_position
+from .publications import ClientInfo, Publication, Texts
 from .rules import Rule, Rules
 from .tokens import Tokens
-from .topic import Topic
+from .topic import Topic, info_of
 
 
 @attrs.define(eq=False)
@@ -65,16 +68,50 @@ class Hub:
             idempotency_key=idempotency_key,
         )
 
+    async def presence(self, channel: str) -> list[ClientInfo]:
+        """The clients that are present. Raises ``Refuse`` with 108 for a channel without presence."""
+        rule, _ = self.rules.find(channel)
+        if not rule.presence:
+            raise Refuse(ErrorCode.NOT_AVAILABLE)
+        members = await self.broker.presence(self.checked(channel))
+        return [info for member in members if (info := info_of(member.info)) is not None]
+
+    async def history(self, request: requests.History) -> Page:
+        """What is kept of a channel after a place, or before it in reverse; a limit of -1 is none.
+
+        Raises:
+            Refuse: with 108 the channel has no history, with 112 it does not reach back to the place.
+            BrokerUnavailable: it could not be read in time.
+        """
+        rule, _ = self.rules.find(request.channel)
+        if rule.history is None:
+            raise Refuse(ErrorCode.NOT_AVAILABLE)
+        topic, limit = self.checked(request.channel), self.limits.max_history
+        if request.limit >= 0:
+            limit = min(limit, request.limit)
+        newest = await self.broker.history(topic, limit=1, reverse=True)
+        top = Place(newest[0].position if newest and isinstance(newest[0], Delivery) else None)
+        position = None if request.since is None else named_position(request.since, top)
+        if not limit:
+            return Page((), top)
+        found = await self.broker.history(
+            topic,
+            since=None if request.reverse else position,
+            before=position if request.reverse else None,
+            limit=limit,
+            reverse=request.reverse,
+        )
+        deliveries = [item for item in found if not isinstance(item, Gap)]
+        if len(deliveries) < len(found):
+            raise Refuse(ErrorCode.UNRECOVERABLE_POSITION)
+        return Page(at_most(deliveries, self.limits.max_recovered_bytes), top)
+
     def checked(self, channel: str) -> str:
-        """The channel's topic at the broker. Raises ``Refuse`` with 107 for a name that is too long."""
-        if len(channel) > self.limits.max_channel_length or not _is_utf8(channel):
+        """The channel's topic at the broker. Raises ``Refuse`` with 107 for a name that cannot be one's."""
+        try:
+            check_text(channel)
+        except ValueError:
+            raise Refuse(ErrorCode.BAD_REQUEST) from None
+        if len(channel) > self.limits.max_channel_length:
             raise Refuse(ErrorCode.BAD_REQUEST)
         return self.prefix + channel
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

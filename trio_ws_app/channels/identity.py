@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import time
-from math import inf
 from typing import Final
 
 import attrs
-import trio
 
 from ..callbacks import await_interruptible
 from .client import ConnectedClient
 from .codes import DisconnectCode, ErrorCode, Refuse
 from .commands import bad_request
-from .entering import ttl
-from .hub import Hub
+from .entering import deadline, expiry_fields
 from .interface import ConnectRequest, User
 from .publications import line
 
@@ -26,7 +22,6 @@ class Identity:
     """Sets the ``user`` of a client, and the time at which the connection ends."""
 
     client: ConnectedClient
-    hub: Hub
 
     async def connect(self, request: ConnectRequest) -> dict[str, object]:
         """Ask the application for the client's user; returns the command's result, without its subscriptions.
@@ -35,9 +30,9 @@ class Identity:
         there are too many channels to begin with.
         """
         user = await self._ask(request)
-        if len(user.channels) > self.hub.limits.max_channels:
+        if len(user.channels) > self.client.hub.limits.max_channels:
             raise Refuse(DisconnectCode.CHANNEL_LIMIT)
-        result: dict[str, object] = {"ping": self.hub.limits.ping_interval, "pong": True}
+        result: dict[str, object] = {"ping": self.client.hub.limits.ping_interval, "pong": True}
         if user.data is not None:
             result["data"] = user.data
         return result | self._take(user)
@@ -48,7 +43,7 @@ class Identity:
         Raises what the application does; ``Refuse`` with 108 if there is nothing to ask, with 3500 if the
         client is another user now.
         """
-        if self.hub.rules.connect is None and self.hub.tokens is None:
+        if self.client.hub.rules.connect is None and self.client.hub.tokens is None:
             raise Refuse(ErrorCode.NOT_AVAILABLE)
         if not request.token:
             raise bad_request()
@@ -58,9 +53,9 @@ class Identity:
         return self._take(user)
 
     async def _ask(self, request: ConnectRequest) -> User:
-        function = self.hub.rules.connect
+        function = self.client.hub.rules.connect
         if function is None:
-            return User() if self.hub.tokens is None else self.hub.tokens.user(request.token)
+            return User() if self.client.hub.tokens is None else self.client.hub.tokens.user(request.token)
         user = await await_interruptible(function(request))
         if not isinstance(user, User):
             raise TypeError(f"the function for connect returns a User, not {type(user).__name__}")
@@ -69,14 +64,9 @@ class Identity:
     def _take(self, user: User) -> dict[str, object]:
         """From now on the client is this user, until the user's time is over."""
         info = attrs.evolve(self.client.info, user=user.id, info=user.info)
-        line(self.hub.codec, info.as_json())  # raises an error now rather than where it is told
-        times: dict[str, object] = {}
-        deadline, now = inf, time.time()
-        if user.expires_at is not None:
-            if user.expires_at <= now:
-                raise Refuse(ErrorCode.EXPIRED)
-            deadline = trio.current_time() + user.expires_at - now + self.hub.limits.expiry_delay
-            times = {"expires": True, "ttl": ttl(user.expires_at, now)}
+        line(self.client.hub.codec, info.as_json())  # raises an error now rather than where it is told
+        ends_at = deadline(user.expires_at, self.client.hub.limits.expiry_delay)
+        times = expiry_fields(user.expires_at)
         self.client.user = user
-        self.client.scope.deadline = deadline
+        self.client.scope.deadline = ends_at
         return {"client": self.client.id, "version": _VERSION, **times}

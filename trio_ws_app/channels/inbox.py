@@ -8,7 +8,6 @@ import attrs
 import trio
 from trio.lowlevel import Abort, Task, checkpoint_if_cancelled, current_task, wait_task_rescheduled
 
-from ..broker.tracing import BrokerTracing
 from .client import ConnectedClient
 from .codes import Refuse
 
@@ -18,7 +17,6 @@ class Inbox:
     """Data that one client publishes, in order. The reply to each follows when the next one is asked for."""
 
     _client: ConnectedClient
-    _tracing: BrokerTracing | None
     # Each with its command, size and trace. Few clients publish on many channels.
     _queue: deque[tuple[int, object, int, object]] | None = None
     _current: int = 0  # the command whose data was taken, and is not answered
@@ -30,7 +28,8 @@ class Inbox:
         self._client.begin_pending(size)
         if self._queue is None:
             self._queue = deque()
-        place = None if self._tracing is None else self._tracing.place()
+        tracing = self._client.hub.broker.tracing
+        place = None if tracing is None else tracing.place()
         self._queue.append((number, data, size, place))
         self.wake()
 
@@ -68,8 +67,9 @@ class Inbox:
         """The oldest data; its trace goes on in the current task."""
         assert self._queue
         self._current, data, self._size, place = self._queue.popleft()
-        if self._tracing is not None:
-            self._tracing.resume(place)
+        tracing = self._client.hub.broker.tracing
+        if tracing is not None:
+            tracing.resume(place)
         return data
 
     async def answer(self) -> None:

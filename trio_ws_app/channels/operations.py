@@ -7,11 +7,10 @@ from functools import partial
 
 from ..broker.position import Position
 from .clients import Order
-from .codes import DisconnectCode, UnsubscribeCode, disconnection, unsubscription
+from .codes import DisconnectCode, UnsubscribeCode
 from .hub import Hub
 from .publications import ClientInfo, Publication, publications_among
-from .queries import page_of, present, rule_of
-from .requests import Since
+from .requests import History, Since
 
 
 class Operations:
@@ -37,13 +36,13 @@ class Operations:
 
         Raises TypeError or ValueError for what is no JSON.
         """
-        rule = rule_of(self.hub, channel)
+        rule, _ = self.hub.rules.find(channel)
         publication = Publication(data, info, tags or {})
         return await self.hub.publish(channel, publication, rule.history if keep else None, idempotency_key)
 
     async def presence(self, channel: str) -> list[ClientInfo]:
         """The clients that are present on ``channel``. Raises ``Refuse`` with 108 if it has no presence."""
-        return await present(self.hub, channel)
+        return await self.hub.presence(channel)
 
     async def history(
         self, channel: str, *, limit: int = -1, since: Position | None = None, reverse: bool = False
@@ -55,7 +54,7 @@ class Operations:
         Raises ``Refuse`` with 108 if the channel has no history, 112 if it does not reach back to ``since``.
         """
         place = None if since is None else Since(str(since), since.offset)
-        page = await page_of(self.hub, channel, limit, place, reverse)
+        page = await self.hub.history(History(channel, limit, place, reverse))
         read = partial(Publication.decode, codec=self.hub.codec)
         return publications_among(page.deliveries, channel, read)
 
@@ -71,7 +70,6 @@ class Operations:
 
         The code, 3000 to 4999, says whether they come back. Raises ValueError for another.
         """
-        disconnection(code, reason or None)
         await self._order(Order("disconnect", user, client, code=code, reason=reason))
 
     async def unsubscribe(
@@ -87,12 +85,11 @@ class Operations:
 
         The code, 2000 to 2999, says whether they come back: from 2500 on. Raises ValueError for another.
         """
-        unsubscription(code, reason or None)
         await self._order(Order("unsubscribe", user, client, channel, code, reason))
 
     async def subscribe(self, user: str, channel: str, *, client: str = "") -> None:
         """Subscribe the user's connections to ``channel``, as if they had asked; its handler may refuse."""
-        rule_of(self.hub, channel)
+        self.hub.rules.find(channel)
         await self._order(Order("subscribe", user, client, channel))
 
     async def _order(self, order: Order) -> None:

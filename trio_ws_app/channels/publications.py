@@ -28,8 +28,7 @@ Read = TypeVar("Read")
 
 def line(codec: JsonCodec, value: object) -> str:
     """``value`` as JSON on one line: lines are what separates replies."""
-    text = codec.encode(value)
-    return text.replace("\n", " ") if "\n" in text else text
+    return codec.encode(value).replace("\n", " ")
 
 
 @attrs.frozen
@@ -62,6 +61,16 @@ class ClientInfo:
         if not isinstance(user, str) or not isinstance(client, str):
             return None
         return cls(user, client, value.get("conn_info"), value.get("chan_info"))
+
+
+def presence_fields(infos: Sequence[ClientInfo]) -> dict[str, object]:
+    """The clients that are present, as the result of a command."""
+    return {"presence": {info.client: info.as_json() for info in infos}}
+
+
+def stats_fields(infos: Sequence[ClientInfo]) -> dict[str, object]:
+    """The numbers of clients and users that are present, as the result of a command."""
+    return {"num_clients": len(infos), "num_users": len({info.user for info in infos})}
 
 
 @attrs.frozen
@@ -109,19 +118,6 @@ def _fields(message: Message, codec: JsonCodec) -> Mapping[str, object]:
     return fields
 
 
-def publication_text(delivery: Delivery, codec: JsonCodec) -> str:
-    """The publication as a push has it. Raises ValueError for what is no publication."""
-    _fields(delivery.message, codec)
-    message = delivery.message
-    text = (message if isinstance(message, str) else message.decode()).strip()
-    if "\n" in text:
-        text = text.replace("\n", " ")
-    position = delivery.position
-    if position is None:
-        return text
-    return f'{text[:-1]},"offset":{position.offset},"epoch":"{position}"}}'
-
-
 @attrs.define(eq=False)
 class Texts:
     """Publications as JSON, the recent ones of all channels kept."""
@@ -130,11 +126,17 @@ class Texts:
     _recent: RecentForms[str] = attrs.field(factory=RecentForms, init=False)
 
     def text_of(self, delivery: Delivery) -> str:
-        """A publication as JSON. Raises ValueError for what is none."""
-        return self._recent.form_of(delivery, self._encode)
+        """A publication as a push has it. Raises ValueError for what is none."""
+        return self._recent.form_of(delivery, self._make)
 
-    def _encode(self, delivery: Delivery) -> str:
-        return publication_text(delivery, self.codec)
+    def _make(self, delivery: Delivery) -> str:
+        _fields(delivery.message, self.codec)
+        message = delivery.message
+        text = (message if isinstance(message, str) else message.decode()).strip().replace("\n", " ")
+        position = delivery.position
+        if position is None:
+            return text
+        return f'{text[:-1]},"offset":{position.offset},"epoch":"{position}"}}'
 
 
 def publications_among(

@@ -9,6 +9,7 @@ import attrs
 
 from ..broker.history import History
 from ..server.parameters import Pattern
+from .codes import ErrorCode, Refuse
 from .interface import ConnectRequest, User
 
 SlowPolicy = Literal["disconnect", "unsubscribe", "drop-newest", "drop-oldest", "latest"]
@@ -62,8 +63,11 @@ class Rules:
         else:
             self.fixed[text] = rule
 
-    def find(self, channel: str) -> tuple[Rule, Mapping[str, object]] | None:
-        """The rule of a channel with the parameters in its name: a name without any first, else the first."""
+    def find(self, channel: str) -> tuple[Rule, Mapping[str, object]]:
+        """The rule of a channel with the parameters in its name: a name without any first, else the first.
+
+        Raises ``Refuse`` with 102 if there is none.
+        """
         fixed = self.fixed.get(channel)
         if fixed is not None:
             return fixed, {}
@@ -71,4 +75,4 @@ class Rules:
             parameters = rule.pattern.match(channel)
             if parameters is not None:
                 return rule, parameters
-        return None
+        raise Refuse(ErrorCode.UNKNOWN_CHANNEL)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
@@ -13,7 +12,7 @@ from trio.lowlevel import enable_ki_protection
 from ..callbacks import await_interruptible
 from ..errors import ConnectionClosed
 from .codes import DisconnectCode, ErrorCode, Refuse, UnsubscribeCode
-from .entering import ttl
+from .entering import expiry_fields
 from .interface import Grant
 from .subscription import LiveSubscription
 
@@ -70,9 +69,7 @@ class RunningSubscription(LiveSubscription):
         self.grant = grant
         self._expires_at = grant.expires_at
         self._limit_time()
-        if grant.expires_at is None:
-            return {}
-        return {"expires": True, "ttl": ttl(grant.expires_at, time.time())}
+        return expiry_fields(grant.expires_at)
 
     # -- its task
 
@@ -99,7 +96,7 @@ class RunningSubscription(LiveSubscription):
             await last.__aexit__(None, None, None)
         if self._topic is not None:
             topic, self._topic = self._topic, None
-            await self._hub.leave(topic)
+            await self.client.hub.leave(topic)
 
     async def _handle(self, parameters: Mapping[str, object], previous: trio.Event | None) -> Refuse | None:
         """Run the handler; returns why the subscription ends, or None if it has simply returned."""

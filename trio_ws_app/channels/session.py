@@ -24,8 +24,7 @@ from .hub import Hub
 from .identity import Identity
 from .interface import ConnectRequest
 from .limits import Rate
-from .publications import line
-from .queries import presence_fields, stats_fields
+from .publications import line, presence_fields, stats_fields
 from .requests import Command
 from .subscriptions import Subscriptions
 
@@ -36,7 +35,6 @@ class Session:
     def __init__(self, connection: Connection, hub: Hub, clients: Clients) -> None:
         self.client = ConnectedClient(str(uuid.uuid4()), connection, hub)
         self._connection = connection
-        self._hub = hub
         self._clients = clients
         self._rate = Rate(hub.limits)
         self._request: ConnectRequest | None = None  # that was accepted
@@ -44,7 +42,7 @@ class Session:
         self._expected = trio.Event()  # what has to come next: to connect, or a pong
         self._too_big = False
         self._blocks = AsyncExitStack()
-        self._identity = Identity(self.client, hub)
+        self._identity = Identity(self.client)
         self._calls: Calls
         self._subscriptions: Subscriptions
 
@@ -69,8 +67,8 @@ class Session:
 
     async def _serve(self) -> None:
         async with trio.open_nursery() as nursery:
-            self._calls = Calls(self.client, self._hub, nursery)
-            self._subscriptions = Subscriptions(self.client, self._hub, nursery)
+            self._calls = Calls(self.client, nursery)
+            self._subscriptions = Subscriptions(self.client, nursery)
             self.client.begin = self._subscriptions.begin_by_server
             nursery.start_soon(self._watch)
             try:
@@ -84,10 +82,10 @@ class Session:
             async for frame in self._connection:
                 if not isinstance(frame, str):
                     raise Refuse(DisconnectCode.INAPPROPRIATE_PROTOCOL)
-                if len(frame) > self._hub.limits.max_frame_size:
+                if len(frame) > self.client.hub.limits.max_frame_size:
                     self._too_big = True
                     return
-                for command in commands_in(frame, self._hub.codec):
+                for command in commands_in(frame, self.client.hub.codec):
                     await self._take(command)
         except Refuse as refusal:
             self.client.end(refusal)
@@ -100,7 +98,7 @@ class Session:
     @enable_ki_protection
     async def _watch(self) -> None:
         """End a client that does not connect, or does not answer pings."""
-        limits = self._hub.limits
+        limits = self.client.hub.limits
         if not await wait_running(self._expected, limits.connect_timeout):
             self.client.end(Refuse(DisconnectCode.STALE))
         with suppress(ConnectionClosed):  # the reader learns of that too
@@ -147,7 +145,8 @@ class Session:
             case requests.Subscribe():
                 self._subscriptions.subscribe(number, request, size)
             case requests.Unsubscribe():
-                self._unsubscribe(number, request)
+                if not self._subscriptions.unsubscribe(number, request):
+                    calls.start(number, "unsubscribe", _nothing)
             case requests.Rpc():
                 calls.rpc(number, request, size)
             case requests.Send():
@@ -163,14 +162,10 @@ class Session:
             case requests.SubRefresh():
                 calls.start(number, "sub_refresh", partial(self._subscriptions.refresh, request))
 
-    def _unsubscribe(self, number: int, request: requests.Unsubscribe) -> None:
-        if not self._subscriptions.unsubscribe(number, request):
-            self._calls.start(number, "unsubscribe", _nothing)
-
     async def _refresh(self, token: str) -> str:
         assert self._request is not None
         result = await self._identity.refresh(attrs.evolve(self._request, token=token))
-        return line(self._hub.codec, result)
+        return line(self.client.hub.codec, result)
 
     # -- connecting
 
@@ -202,7 +197,7 @@ class Session:
 
     async def _let_in(self, request: ConnectRequest, command: requests.Connect) -> tuple[str, Joining]:
         """The result of the command, as JSON, and the subscriptions that wait until it is told."""
-        hub = self._hub
+        hub = self.client.hub
         text = line(hub.codec, await self._identity.connect(request))
         await self._blocks.enter_async_context(hub.broker.attach(hub.prefix, self._clients.obey))
         self._clients.add(self.client, hub.limits.max_connections_a_user)

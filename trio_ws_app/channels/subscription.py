@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
-from math import inf
 from typing import Any, Final
 
 import attrs
@@ -15,12 +13,10 @@ from ..broker.feed import Feed
 from ..broker.position import Position
 from .client import ConnectedClient
 from .codes import ErrorCode, Refuse, UnsubscribeCode
-from .entering import Beginning, Joining, find_missed, go_live, ttl
-from .hub import Hub
+from .entering import Beginning, Joining, deadline, expiry_fields
 from .inbox import Inbox
 from .interface import ChannelSubscription, Grant
-from .places import Place, at_most
-from .places import beginning as place_now
+from .places import Place, at_most, find_missed
 from .publications import ClientInfo, Publication, line, push_text, with_publications
 from .requests import Since
 from .rules import Rule
@@ -38,7 +34,6 @@ class LiveSubscription(ChannelSubscription):
     data: Any
     grant: Grant | None
     wants_presence: bool
-    _hub: Hub
     _rule: Rule
     _since: Since | None
     _reject_unrecovered: bool
@@ -61,7 +56,7 @@ class LiveSubscription(ChannelSubscription):
 
     def __attrs_post_init__(self) -> None:
         self.by_server = not self._number
-        self._inbox = Inbox(self.client, self._hub.broker.tracing)
+        self._inbox = Inbox(self.client)
         self._info = None if self.grant is None else self.grant.info
         self._expires_at = None if self.grant is None else self.grant.expires_at
 
@@ -81,8 +76,8 @@ class LiveSubscription(ChannelSubscription):
         self._info = self._info if info is None else info
         self._expires_at = self._expires_at if expires_at is None else expires_at
         self._limit_time()
-        name = self._hub.checked(self.channel)
-        topic = self._topic = self._topic or self._hub.enter(self.channel, self._rule)
+        name = self.client.hub.checked(self.channel)
+        topic = self._topic = self._topic or self.client.hub.enter(self.channel, self._rule)
         feed = await topic.open()
         if self._rule.presence:
             await self._be_present(name, topic)
@@ -91,7 +86,7 @@ class LiveSubscription(ChannelSubscription):
         if self._rule.history is None or (told_at_once and not beginning.has_more):
             topic.add(self)
         else:
-            await go_live(topic, feed, self._rule.history, self.client, self, beginning.place)
+            await topic.catch_up(self, self._rule.history, beginning.place.position)
         if self.wants_presence:
             await self.client.connection.send(topic.presence_push("join", self.info))
 
@@ -112,14 +107,14 @@ class LiveSubscription(ChannelSubscription):
         self, data: object, *, tags: Mapping[str, str] | None = None, idempotency_key: str | None = None
     ) -> Position | None:
         publication = Publication(data, self.info, tags or {})
-        return await self._hub.publish(self.channel, publication, self._rule.history, idempotency_key)
+        return await self.client.hub.publish(self.channel, publication, self._rule.history, idempotency_key)
 
     def refuse(self, code: int, message: str | None = None) -> None:
         refusal = Refuse(code, message)
         if not refusal.is_error:
             raise ValueError(f"the errors are 100 to 1999, not {code}")
         number = self._inbox.refuse_current()
-        text = line(self._hub.codec, {"id": number, "error": refusal.as_json()})
+        text = line(self.client.hub.codec, {"id": number, "error": refusal.as_json()})
         if number and not self.client.post(text):
             self.client.too_slow()
 
@@ -137,8 +132,8 @@ class LiveSubscription(ChannelSubscription):
             raise trio.ClosedResourceError("this side has closed the subscription")
 
     async def _push(self, kind: str, content: object) -> None:
-        channel = line(self._hub.codec, self.channel)
-        await self.client.connection.send(push_text(channel, kind, line(self._hub.codec, content)))
+        channel = line(self.client.hub.codec, self.channel)
+        await self.client.connection.send(push_text(channel, kind, line(self.client.hub.codec, content)))
 
     async def _push_unsubscribe(self, why: Refuse) -> None:
         why = why.as_unsubscription()
@@ -147,7 +142,7 @@ class LiveSubscription(ChannelSubscription):
     # -- being accepted
 
     async def _be_present(self, name: str, topic: Topic) -> None:
-        broker = self._hub.broker
+        broker = self.client.hub.broker
         await self._enter(broker.join(name, present_info(self.info)))
         if self.wants_presence:
             await self._enter(broker.watch_presence(name, topic.on_presence))
@@ -158,20 +153,20 @@ class LiveSubscription(ChannelSubscription):
 
     async def _begin(self, feed: Feed, topic: Topic, data: object) -> Beginning:
         result: dict[str, object] = {} if data is None else {"data": data}
-        if self.grant is not None and self._expires_at is not None:
-            result |= {"expires": True, "ttl": ttl(self._expires_at, time.time())}
+        if self.grant is not None:
+            result |= expiry_fields(self._expires_at)
         if self._rule.history is None:
-            return Beginning(line(self._hub.codec, result), Place(None))
-        missed = await find_missed(feed, self._rule, self._since, self._hub.limits)
-        place = await place_now(feed, self._rule.history) if missed is None else missed.place
+            return Beginning(line(self.client.hub.codec, result), Place(None))
+        missed = await find_missed(feed, self._rule, self._since, self.client.hub.limits)
+        place = missed.place
         result |= {"recoverable": True, "positioned": True, "epoch": place.epoch, "offset": place.offset}
-        if missed is None:
-            return Beginning(line(self._hub.codec, result), place)
+        if missed.recovered is None:
+            return Beginning(line(self.client.hub.codec, result), place)
         if not missed.recovered and self._reject_unrecovered:
             raise Refuse(ErrorCode.UNRECOVERABLE_POSITION)
         result |= {"was_recovering": True, "recovered": missed.recovered}
         first = at_most(missed.deliveries, _AT_ONCE)
-        text = with_publications(line(self._hub.codec, result), topic.texts_of(first))
+        text = with_publications(line(self.client.hub.codec, result), topic.texts_of(first))
         place = Place(first[-1].position) if first else place
         return Beginning(text, place, len(first) < len(missed.deliveries))
 
@@ -198,14 +193,8 @@ class LiveSubscription(ChannelSubscription):
         return False
 
     def _limit_time(self) -> None:
-        if self._expires_at is None:
-            self._scope.deadline = inf
-            return
-        left = self._expires_at - time.time()
-        if left <= 0:
-            raise Refuse(ErrorCode.EXPIRED)
-        delay = self._hub.limits.expiry_delay if self.grant is not None else 0.0
-        self._scope.deadline = trio.current_time() + left + delay
+        delay = self.client.hub.limits.expiry_delay if self.grant is not None else 0.0
+        self._scope.deadline = deadline(self._expires_at, delay)
 
     # -- what the channel asks
 

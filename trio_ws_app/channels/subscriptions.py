@@ -12,7 +12,6 @@ from .client import ConnectedClient
 from .codes import ErrorCode, Refuse
 from .commands import bad_request
 from .entering import Joining
-from .hub import Hub
 from .publications import line
 from .requests import Since
 from .running import RunningSubscription
@@ -23,7 +22,6 @@ class Subscriptions:
     """Methods that return nothing leave the reply to the subscription. They raise ``Refuse``."""
 
     client: ConnectedClient
-    hub: Hub
     nursery: trio.Nursery
     _later: list[str] | None = attrs.field(factory=list, init=False)  # until the client has connected
 
@@ -39,12 +37,9 @@ class Subscriptions:
     def _begin(
         self, request: requests.Subscribe, number: int = 0, size: int = 0, joining: Joining | None = None
     ) -> None:
-        client, hub = self.client, self.hub
+        client, hub = self.client, self.client.hub
         hub.checked(request.channel)
-        found = hub.rules.find(request.channel)
-        if found is None:
-            raise Refuse(ErrorCode.UNKNOWN_CHANNEL)
-        rule, parameters = found
+        rule, parameters = hub.rules.find(request.channel)
         previous = client.subscriptions.get(request.channel)
         if previous is None and len(client.subscriptions) >= hub.limits.max_channels:
             raise Refuse(ErrorCode.LIMIT_EXCEEDED)
@@ -63,7 +58,6 @@ class Subscriptions:
             request.data,
             grant,
             wants_presence=rule.presence and (request.join_leave or not number),
-            hub=hub,
             rule=rule,
             since=request.since,
             reject_unrecovered=request.reject_unrecovered,
@@ -92,15 +86,16 @@ class Subscriptions:
     async def refresh(self, request: requests.SubRefresh) -> str:
         """Let a subscription go on as a new token says."""
         subscription = self.client.subscriptions.get(request.channel)
-        if self.hub.tokens is None:
+        hub = self.client.hub
+        if hub.tokens is None:
             raise Refuse(ErrorCode.NOT_AVAILABLE)
         if not request.token:
             raise bad_request()
         if subscription is None or not subscription.is_subscribed:
             raise Refuse(ErrorCode.PERMISSION_DENIED)
-        grant = self.hub.tokens.subscription(request.token, self.client.user.id, request.channel)
+        grant = hub.tokens.subscription(request.token, self.client.user.id, request.channel)
         await trio.lowlevel.checkpoint()
-        return line(self.hub.codec, subscription.refresh(grant))
+        return line(hub.codec, subscription.refresh(grant))
 
     # -- begun by the server
 

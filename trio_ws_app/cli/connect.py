@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+import ssl
+import sys
+from functools import partial
+from math import inf
 
 import click
+import trio
 
+from ..errors import UsageError
 from ..settings import Settings
 from .options import FloatRange
 
@@ -43,7 +48,17 @@ Examples:
     metavar="SECONDS",
     help="Time for the connection to open.",
 )
-def connect_command(**values: Any) -> int:
+def connect_command(
+    url: str,
+    headers: tuple[str, ...],
+    subprotocols: tuple[str, ...],
+    keep_on: bool,
+    unix: str | None,
+    ca: str | None,
+    insecure: bool,
+    wait: float | None,
+    open_timeout: float,
+) -> int:
     """Connect to a WebSocket server; send the lines of standard input, print what comes.
 
     In a terminal type a message a line, with the keys of readline; Ctrl-D closes the connection. In a pipe
@@ -57,6 +72,45 @@ def connect_command(**values: Any) -> int:
     Exit status: 0 after a normal close, 1 when there is no connection, or it ends otherwise or before all
     of a pipe was sent, 2 for a mistake in the command.
     """
-    from .connecting import connect
+    from ..client.reconnect import ConnectOptions
+    from .conversation import Conversation, Session
+    from .lines import InputLines, OutputLines
+    from .terminal import Terminal
 
-    return connect(silence=_SILENCE, **values)
+    options: ConnectOptions = {
+        "headers": [_header(text) for text in headers],
+        "subprotocols": subprotocols,
+        "ssl_context": _tls(url, ca, insecure),
+        "open_stream": None if unix is None else partial(trio.open_unix_socket, unix),
+        "settings": Settings(open_timeout=open_timeout, max_message_size=None),
+    }
+    if sys.stdin.isatty() and sys.stdout.isatty():
+        terminal = Terminal()
+        conversation = Conversation(terminal.lines, terminal, 0.0)
+    else:
+        if wait is None:
+            wait = inf if sys.stdout.isatty() else _SILENCE
+        conversation = Conversation(InputLines(sys.stdin.fileno()), OutputLines(sys.stdout), wait)
+    return trio.run(Session(url, options, conversation, keep_on).run)
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip():
+        raise UsageError(f"--header {text!r} is not like 'Name: value'")
+    return name.strip(), value.strip()
+
+
+def _tls(url: str, ca: str | None, insecure: bool) -> ssl.SSLContext | None:
+    if not url.lower().startswith("wss:"):
+        if ca is not None or insecure:
+            raise UsageError(f"--ca and --insecure are for wss://, not for {url}")
+        return None
+    try:
+        context = ssl.create_default_context(cafile=ca)
+    except OSError as problem:
+        raise UsageError(f"--ca: cannot use {ca}: {problem.strerror or problem}") from None
+    if insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
