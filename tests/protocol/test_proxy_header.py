@@ -30,7 +30,7 @@ def version_2(
 def read(data: bytes, at_once: int = 1 << 20) -> tuple[object, bytes]:
     """The source that ``data`` begins with, read in pieces of ``at_once`` at most, and what is left."""
     header = ProxyHeader()
-    while wanted := header.wanted():
+    while wanted := header.wanted:
         size = min(wanted, at_once)
         assert data, "it wants more than there is"
         header.receive(data[:size])
@@ -106,7 +106,7 @@ def test_arbitrary_bytes_are_a_header_or_a_value_error(data: bytes, start: bytes
     """Nothing else is raised, and what is kept stays small."""
     header, rest = ProxyHeader(), start + data
     try:
-        while (wanted := header.wanted()) and rest:
+        while (wanted := header.wanted) and rest:
             header.receive(rest[:wanted])
             rest = rest[wanted:]
     except ValueError:
