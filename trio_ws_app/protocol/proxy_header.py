@@ -60,7 +60,8 @@ class ProxyHeader:
         elif len(self._data) >= _LONGEST_LINE:
             raise ValueError("its line is too long")
         else:
-            self.wanted = 1 if self._data.endswith(b"\r") else 2  # at least so much before the line ends
+            # There is at least so much before the line ends.
+            self.wanted = min(1 if self._data.endswith(b"\r") else 2, _LONGEST_LINE - len(self._data))
 
     def _read_version_2(self) -> None:
         """Section 2.2."""
