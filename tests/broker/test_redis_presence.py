@@ -227,6 +227,16 @@ async def test_members_whose_block_outlives_the_broker_leave_with_it(
                 pass
 
 
+async def test_members_leave_with_a_broker_that_is_cancelled(own_redis: RedisServer, broker: Broker) -> None:
+    """They do so when the block ends, and not when the lease of the process does."""
+    with trio.CancelScope() as scope:
+        async with open_redis_broker(own_redis.url, timeouts=QUICK) as short, short.join("t", "ann"):
+            assert await users(broker) == ["ann"]
+            scope.cancel()
+            await trio.sleep_forever()
+    assert await users(broker) == []
+
+
 @pytest.mark.slow
 async def test_a_dead_process_whose_topics_are_not_known_holds_up_no_other(
     own_redis: RedisServer, broker: Broker
