@@ -126,6 +126,19 @@ async def test_one_task_at_a_time_takes_messages(broker: Broker, topic: str) -> 
         nursery.cancel_scope.cancel()
 
 
+async def test_two_tasks_that_begin_to_wait_together(broker: Broker, topic: str) -> None:
+    """One of them gets Trio's own error, also if other tasks have their turn before it waits."""
+    async with broker.subscribe(topic) as messages:
+        for number in range(63):
+            await broker.publish(topic, str(number))
+            assert await anext(messages) == str(number)
+        with pytest.raises(ExceptionGroup) as caught, trio.fail_after(10):
+            async with trio.open_nursery() as nursery:
+                for _ in range(2):
+                    nursery.start_soon(anext, messages)
+        assert caught.group_contains(trio.BusyResourceError)
+
+
 async def test_a_failing_sink_costs_only_itself(
     broker: Broker, topic: str, caplog: pytest.LogCaptureFixture
 ) -> None:
