@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
-from running import COMMAND, PATIENCE, environment
+from running import COMMAND, PATIENCE, environment, serving
 from websockets.sync.client import connect
 
 REDIRECTIONS = [
@@ -84,3 +84,24 @@ def test_full_streams_are_no_traceback(arguments: str, status: int, tmp_path: Pa
     assert done.returncode == status
     if status == 1:
         assert log.read_text() == "trio-ws-app: cannot write the output: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("streams", "status", "said"),
+    [
+        (">/dev/full", 1, "trio-ws-app: cannot write the output: No space left on device\n"),
+        ("0>input", 2, "trio-ws-app: cannot read the input: Bad file descriptor\n"),
+        ("2>/dev/full", 0, ""),
+    ],
+)
+def test_connect_says_which_of_its_streams_fails(
+    streams: str, status: int, said: str, tmp_path: Path
+) -> None:
+    """Not that there is no connection; one that takes no more notices costs them alone."""
+    with serving("echo") as server:
+        command = f"echo hi | {' '.join(COMMAND)} connect --wait 0.1 {server.url} {streams}"
+        done = subprocess.run(
+            ["bash", "-c", f"set -o pipefail; {command}"],
+            cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=PATIENCE,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (status, said)

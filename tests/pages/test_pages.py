@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 import trio
@@ -133,7 +134,12 @@ async def test_a_slow_file_system_does_not_hold_up_the_end(
     """A read that takes for ever is left alone when its request is cancelled."""
     del autojump_clock
     released = threading.Event()
-    monkeypatch.setattr(pages, "_content", lambda _file: released.wait(60) and None)
+
+    def open_slowly(_file: Path) -> BinaryIO:
+        released.wait(60)
+        raise OSError
+
+    monkeypatch.setattr(pages, "open_regular", open_slowly)
     with trio.move_on_after(1) as scope:
         await static_files(site)(get("/app.js"))
     assert scope.cancelled_caught

@@ -15,7 +15,7 @@ import trio
 from ..client.connect import connect
 from ..client.reconnect import ConnectOptions, reconnect
 from ..connection import Connection, Message
-from ..duplex import duplex
+from ..duplex import Side, duplex
 from ..errors import CloseCode, ConnectionClosed, HandshakeRefused, UsageError
 from ..observability.escaping import escaped
 from ..protocol.url import without_secrets
@@ -43,12 +43,11 @@ class Conversation:
     silence: float
     _line: str | None = attrs.field(default=None, init=False)  # that is not sent yet
     _waiting: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
-    _said_all: bool = attrs.field(default=False, init=False)
 
     async def run(self, connection: Connection) -> bool:
         """Talk until the input is over, or the connection is; True if it was the input."""
-        await duplex(connection, consume=self._show, produce=self._messages(connection))
-        return self._said_all
+        how = await duplex(connection, consume=self._show, produce=self._messages(connection))
+        return how.first is Side.PRODUCER
 
     def has_rest(self) -> bool:
         """Whether a pipe has something now that was not sent; at a terminal a person sees that."""
@@ -59,7 +58,6 @@ class Conversation:
             yield line
             self._line = None  # it was sent; otherwise the next connection gets it
         await self._wait_for_answers(connection)
-        self._said_all = True
 
     async def _current(self) -> str | None:
         """The line that is not sent yet, else the next one; None at the end."""
@@ -145,8 +143,10 @@ class Session:
         try:
             with trio.CancelScope() as self._open:
                 return await self.conversation.run(connection)
-        except BrokenPipeError:  # the reader of our output is gone
+        except OSError as problem:  # of our output
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if not isinstance(problem, BrokenPipeError):  # its reader is gone
+                self._end(f"cannot write the output: {problem.strerror}", FAILED)
         finally:
             self._open = None
         return True
@@ -159,7 +159,7 @@ class Session:
         self._end(f"{how}; there was more to send" if unsent else how, 0 if good else FAILED)
 
     def _end(self, text: str, status: int) -> None:
-        self._last_words = text
+        self._last_words = self._last_words or text
         self._status = self._status or status
 
 

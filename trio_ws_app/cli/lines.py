@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import select
-import sys
 from collections.abc import AsyncIterator
 from typing import TextIO
 
@@ -12,6 +11,7 @@ import trio
 
 from ..errors import UsageError
 from ..observability.escaping import escaped
+from .process import say
 
 _READ_SIZE = 64 * 1024
 
@@ -19,7 +19,7 @@ _READ_SIZE = 64 * 1024
 class InputLines(AsyncIterator[str]):
     """The lines of a descriptor, as UTF-8 and without their ends. Cancelling loses nothing.
 
-    Raises UsageError for a line that is not UTF-8.
+    Raises UsageError for a line that is not UTF-8, and if the descriptor cannot be read.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -31,14 +31,17 @@ class InputLines(AsyncIterator[str]):
     def has_rest(self) -> bool:
         """Whether there is more now."""
         if not self._buffer and select.select([self._descriptor], [], [], 0)[0]:
-            self._buffer += os.read(self._descriptor, _READ_SIZE)
+            self._read()
         return bool(self._buffer)
 
     async def __anext__(self) -> str:
         while (end := self._buffer.find(b"\n")) < 0 and not self._at_end:
-            data = await self._read()
-            self._at_end = not data
-            self._buffer += data
+            # No thread: one that waits in a read cannot be ended, and would hold the program at its end.
+            try:
+                await trio.lowlevel.wait_readable(self._descriptor)
+            except PermissionError:  # a file: it is always ready
+                await trio.lowlevel.checkpoint()
+            self._read()
         if end < 0 and not self._buffer:
             raise StopAsyncIteration
         line = self._buffer[:end] if end >= 0 else self._buffer[:]
@@ -49,13 +52,13 @@ class InputLines(AsyncIterator[str]):
         except UnicodeDecodeError:
             raise UsageError(f"line {self._number} of the input is not UTF-8") from None
 
-    async def _read(self) -> bytes:
-        # No thread: one that waits in a read cannot be ended, and would hold the program at its end.
+    def _read(self) -> None:
         try:
-            await trio.lowlevel.wait_readable(self._descriptor)
-        except PermissionError:  # a file: it is always ready
-            await trio.lowlevel.checkpoint()
-        return os.read(self._descriptor, _READ_SIZE)
+            data = os.read(self._descriptor, _READ_SIZE)
+        except OSError as problem:
+            raise UsageError(f"cannot read the input: {problem.strerror}") from None
+        self._at_end = not data
+        self._buffer += data
 
 
 class OutputLines:
@@ -76,4 +79,4 @@ class OutputLines:
 
     async def notice(self, text: str) -> None:
         """Show what the program itself has to say, on standard error."""
-        print(text, file=sys.stderr, flush=True)
+        say(text, err=True)

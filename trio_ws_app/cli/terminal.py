@@ -15,6 +15,7 @@ import trio
 
 from ..observability.escaping import escaped
 from .editor import LineEditor, width
+from .process import say
 
 _CLEAR_LINE = "\r\x1b[K"
 _PROMPT = "> "
@@ -77,7 +78,7 @@ class Terminal:
         """Show what the program itself has to say, likewise; it goes to standard error."""
         async with self._drawing:
             await self._put(_CLEAR_LINE)
-            print(text, file=sys.stderr, flush=True)
+            say(text, err=True)
             await self._put(self._prompt())
 
     async def _draw(self, above: str = "") -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mimetypes
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path, PurePosixPath
 
@@ -51,14 +52,15 @@ def static_files(directory: str | Path) -> Callable[[Request], Awaitable[Respons
         relative = PurePosixPath(path.lstrip("/"))
         if any(part.startswith(".") for part in relative.parts):
             return None
-        try:
+        with suppress(OSError, ValueError):  # missing, unreadable, or a name that no file can have
             file = (root / relative).resolve()
             if file.is_dir():
                 file = (file / "index.html").resolve()
-            body = _content(file) if file.is_relative_to(root) else None
-        except (OSError, ValueError):  # missing, unreadable, or a name that no file can have
-            body = None
-        return _shared_file(path) if body is None else _response(file.name, body, {})
+            if file.is_relative_to(root):
+                with open_regular(file) as opened:
+                    return _response(file.name, opened.read(), {})
+        name = path.removeprefix("/")
+        return _response(name, (files(__name__) / name).read_bytes(), {}) if name in _SHARED else None
 
     async def static(request: Request) -> Response | None:
         if not _asks_for_a_file(request):
@@ -69,21 +71,10 @@ def static_files(directory: str | Path) -> Callable[[Request], Awaitable[Respons
     return static
 
 
-def _shared_file(path: str) -> Response | None:
-    """A file that the built-in pages share, if it is one."""
-    name = path.removeprefix("/")
-    return _response(name, (files(__name__) / name).read_bytes(), {}) if name in _SHARED else None
-
-
 def _asks_for_a_file(request: Request) -> bool:
     # A proxy that removes Upgrade leaves the key: the handshake's answer says so, a page would hide it.
     upgrade = "upgrade" in request.headers or "sec-websocket-key" in request.headers
     return request.method in ("GET", "HEAD") and not upgrade
-
-
-def _content(file: Path) -> bytes:
-    with open_regular(file) as opened:
-        return opened.read()
 
 
 def _response(name: str, body: bytes, headers: dict[str, str]) -> Response:
