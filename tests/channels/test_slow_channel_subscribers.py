@@ -144,6 +144,35 @@ async def test_a_client_that_has_missed_much_is_sent_it_as_it_takes_it(behind: i
         assert await numbers(slow, 300) == [300]
 
 
+@pytest.mark.parametrize("before", [0, 5])
+async def test_what_is_not_kept_until_a_slow_client_takes_it_brings_it_back(before: int) -> None:
+    """With 2500 (G11), also if the channel had no publication when its reply began to wait."""
+    channels = ws.Channels()
+
+    @channels.subscription("{name}", history=ws.History(10, 300))
+    async def answer_much(subscription: ws.ChannelSubscription, **_name: str) -> None:
+        await subscription.accept(data=50 * SIZE * "x")
+        await trio.sleep_forever()
+
+    app = channels.app()
+    async with served(app) as server:
+        for number in range(before):
+            await app.publish("it", number)
+        slow = ProtocolClient(await server.connect(capacity=2 * SIZE))
+        await slow.call("connect")
+        slow.peer.stream.stall()
+        for channel in ("1", "2", "3", "it"):  # the answers to the others fill the queue
+            command = slow.command("subscribe", channel=channel)
+            await slow.say(command)
+            await wait_all_tasks_blocked()
+        for number in range(20):
+            await app.publish("it", number)
+        slow.peer.stream.resume()
+        assert "subscribe" in await slow.reply_to(command["id"])
+        assert (await slow.push("unsubscribe"))["code"] == 2500
+        assert not slow.pushes
+
+
 async def test_what_promises_to_recover_loses_nothing() -> None:
     """A policy that would is a mistake, unless only the last publication counts."""
     for overflow in ("drop-newest", "drop-oldest", "latest"):

@@ -10,10 +10,9 @@ from ..broker.delivery import Delivery
 from ..broker.position import Position
 from ..json_codec import JsonCodec
 from .codes import DisconnectCode, ErrorCode, Refuse
-from .commands import Fields
+from .commands import Fields, history_in
 from .operations import Operations
 from .publications import Publication, presence_fields, publications_among, stats_fields
-from .requests import Since
 
 _MAX_CHANNELS: Final = 10_000  # of one broadcast
 _LONG: Final = 1 << 30  # characters; the body has a bound
@@ -22,13 +21,6 @@ _LONG: Final = 1 << 30  # characters; the body has a bound
 def error_fields(refusal: Refuse) -> Mapping[str, object]:
     """An error as the API has it."""
     return {"code": refusal.code, "message": refusal.message}
-
-
-def _required(fields: Fields, name: str) -> str:
-    text = fields.text(name, _LONG)
-    if not text:
-        raise Refuse(ErrorCode.BAD_REQUEST)
-    return text
 
 
 def _place(position: Position | None) -> dict[str, object]:
@@ -49,7 +41,7 @@ async def _publish_to(operations: Operations, channel: str, fields: Fields) -> o
 
 
 async def _publish(operations: Operations, fields: Fields) -> object:
-    return await _publish_to(operations, _required(fields, "channel"), fields)
+    return await _publish_to(operations, fields.required("channel"), fields)
 
 
 async def _broadcast(operations: Operations, fields: Fields) -> object:
@@ -68,20 +60,18 @@ async def _broadcast(operations: Operations, fields: Fields) -> object:
 
 
 async def _presence(operations: Operations, fields: Fields) -> object:
-    return presence_fields(await operations.presence(_required(fields, "channel")))
+    return presence_fields(await operations.presence(fields.required("channel")))
 
 
 async def _presence_stats(operations: Operations, fields: Fields) -> object:
-    return stats_fields(await operations.presence(_required(fields, "channel")))
+    return stats_fields(await operations.presence(fields.required("channel")))
 
 
 async def _history(operations: Operations, fields: Fields) -> object:
-    channel, since = _required(fields, "channel"), fields.value("since")
-    place = None if since is None else Since(Fields(since).text("epoch"), Fields(since).number("offset"))
-    limit = fields.number("limit", least=-1, most=2**31 - 1)
-    page = await operations.hub.history(channel, limit, place, fields.switch("reverse"))
+    request = history_in(fields)
+    page = await operations.hub.history(request)
     read = partial(_publication, codec=operations.hub.codec)
-    publications = publications_among(page.deliveries, channel, read)
+    publications = publications_among(page.deliveries, request.channel, read)
     return {"publications": publications, "offset": page.top.offset, "epoch": page.top.epoch}
 
 
@@ -96,7 +86,7 @@ def _publication(delivery: Delivery, codec: JsonCodec) -> object:
 async def _disconnect(operations: Operations, fields: Fields) -> object:
     advice = Fields(fields.value("disconnect") or {})
     await operations.disconnect(
-        _required(fields, "user"),
+        fields.required("user"),
         client=fields.text("client"),
         code=advice.number("code") or DisconnectCode.FORCE_NO_RECONNECT,
         reason=advice.text("reason"),
@@ -106,7 +96,7 @@ async def _disconnect(operations: Operations, fields: Fields) -> object:
 
 async def _unsubscribe(operations: Operations, fields: Fields) -> object:
     await operations.unsubscribe(
-        _required(fields, "user"),
+        fields.required("user"),
         fields.text("channel", _LONG),
         client=fields.text("client"),
     )
@@ -115,7 +105,7 @@ async def _unsubscribe(operations: Operations, fields: Fields) -> object:
 
 async def _subscribe(operations: Operations, fields: Fields) -> object:
     await operations.subscribe(
-        _required(fields, "user"), _required(fields, "channel"), client=fields.text("client")
+        fields.required("user"), fields.required("channel"), client=fields.text("client")
     )
     return {}
 

@@ -119,7 +119,7 @@ class Calls:
         """A page of a channel's history."""
         self._check_subscribed(request.channel)
         hub = self._client.hub
-        page = await hub.history(request.channel, request.limit, request.since, request.reverse)
+        page = await hub.history(request)
         result = line(hub.codec, {"epoch": page.top.epoch, "offset": page.top.offset})
         texts = publications_among(page.deliveries, request.channel, hub.texts.text_of)
         return with_publications(result, texts)

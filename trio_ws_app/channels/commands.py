@@ -58,12 +58,12 @@ class Fields:
             raise bad_request()
         return text
 
-    def channel(self) -> str:
-        """A channel, whose length the client's limits bound. Raises ``Refuse`` for none at all."""
-        channel = self.text("channel", most=_MAX_ID)
-        if not channel:
+    def required(self, name: str) -> str:
+        """A channel or a user, whose length has other bounds. Raises ``Refuse`` for none at all."""
+        text = self.text(name, most=_MAX_ID)
+        if not text:
             raise bad_request()
-        return channel
+        return text
 
     def switch(self, name: str) -> bool:
         return self._typed(name, bool, False)
@@ -110,7 +110,7 @@ def _subscribe(fields: Fields) -> requests.Subscribe:
     if fields.value("tf") is not None or fields.text("delta") not in ("", "fossil"):
         raise Refuse(ErrorCode.BAD_REQUEST)  # filters; a delta that is known is declined in the reply
     return requests.Subscribe(
-        fields.channel(),
+        fields.required("channel"),
         fields.text("token", MAX_TOKEN),
         fields.value("data"),
         _since(fields) if fields.switch("recover") else None,
@@ -122,13 +122,14 @@ def _subscribe(fields: Fields) -> requests.Subscribe:
 def _publish(fields: Fields) -> requests.Publish:
     if fields.number("type"):
         raise Refuse(ErrorCode.NOT_AVAILABLE)
-    return requests.Publish(fields.channel(), fields.value("data"))
+    return requests.Publish(fields.required("channel"), fields.value("data"))
 
 
-def _history(fields: Fields) -> requests.History:
+def history_in(fields: Fields) -> requests.History:
+    """What page of a channel's history is asked for."""
     since = fields.value("since")
     return requests.History(
-        fields.channel(),
+        fields.required("channel"),
         fields.number("limit", least=-1, most=2**31 - 1),
         None if since is None else _since(Fields(since)),
         fields.switch("reverse"),
@@ -138,7 +139,7 @@ def _history(fields: Fields) -> requests.History:
 def _sub_refresh(fields: Fields) -> requests.SubRefresh:
     if fields.number("type"):
         raise Refuse(ErrorCode.NOT_AVAILABLE)
-    return requests.SubRefresh(fields.channel(), fields.text("token", MAX_TOKEN))
+    return requests.SubRefresh(fields.required("channel"), fields.text("token", MAX_TOKEN))
 
 
 def _ping(_fields: Fields) -> Request:
@@ -149,11 +150,11 @@ _READERS: Final[Mapping[str, Callable[[Fields], Request]]] = {
     "connect": _connect,
     "ping": _ping,
     "subscribe": _subscribe,
-    "unsubscribe": lambda fields: requests.Unsubscribe(fields.channel()),
+    "unsubscribe": lambda fields: requests.Unsubscribe(fields.required("channel")),
     "publish": _publish,
-    "presence": lambda fields: requests.Presence(fields.channel()),
-    "presence_stats": lambda fields: requests.PresenceStats(fields.channel()),
-    "history": _history,
+    "presence": lambda fields: requests.Presence(fields.required("channel")),
+    "presence_stats": lambda fields: requests.PresenceStats(fields.required("channel")),
+    "history": history_in,
     "rpc": lambda fields: requests.Rpc(fields.text("method"), fields.value("data")),
     "send": lambda fields: requests.Send(fields.value("data")),
     "refresh": lambda fields: requests.Refresh(fields.text("token", MAX_TOKEN)),

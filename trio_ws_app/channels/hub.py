@@ -11,11 +11,11 @@ from ..broker.delivery import Delivery, Gap
 from ..broker.history import History
 from ..broker.position import Position
 from ..json_codec import JsonCodec
+from . import requests
 from .codes import ErrorCode, Refuse
 from .limits import ChannelLimits
 from .places import Page, Place, at_most, named_position
 from .publications import ClientInfo, Publication, Texts
-from .requests import Since
 from .rules import Rule, Rules
 from .tokens import Tokens
 from .topic import Topic, info_of
@@ -76,29 +76,30 @@ class Hub:
         members = await self.broker.presence(self.checked(channel))
         return [info for member in members if (info := info_of(member.info)) is not None]
 
-    async def history(self, channel: str, limit: int, since: Since | None, reverse: bool) -> Page:
-        """What is kept of a channel after ``since``, or before it in ``reverse``; -1 is no ``limit``.
+    async def history(self, request: requests.History) -> Page:
+        """What is kept of a channel after a place, or before it in reverse; a limit of -1 is none.
 
         Raises:
-            Refuse: with 108 the channel has no history, with 112 it does not reach back to ``since``.
+            Refuse: with 108 the channel has no history, with 112 it does not reach back to the place.
             BrokerUnavailable: it could not be read in time.
         """
-        rule, _ = self.rules.find(channel)
+        rule, _ = self.rules.find(request.channel)
         if rule.history is None:
             raise Refuse(ErrorCode.NOT_AVAILABLE)
-        topic, most = self.checked(channel), self.limits.max_history
-        limit = most if limit < 0 else min(limit, most)
+        topic, limit = self.checked(request.channel), self.limits.max_history
+        if request.limit >= 0:
+            limit = min(limit, request.limit)
         newest = await self.broker.history(topic, limit=1, reverse=True)
         top = Place(newest[0].position if newest and isinstance(newest[0], Delivery) else None)
-        position = None if since is None else named_position(since, top)
+        position = None if request.since is None else named_position(request.since, top)
         if not limit:
             return Page((), top)
         found = await self.broker.history(
             topic,
-            since=None if reverse else position,
-            before=position if reverse else None,
+            since=None if request.reverse else position,
+            before=position if request.reverse else None,
             limit=limit,
-            reverse=reverse,
+            reverse=request.reverse,
         )
         deliveries = [item for item in found if not isinstance(item, Gap)]
         if len(deliveries) < len(found):

@@ -10,7 +10,7 @@ from .clients import Order
 from .codes import DisconnectCode, UnsubscribeCode
 from .hub import Hub
 from .publications import ClientInfo, Publication, publications_among
-from .requests import Since
+from .requests import History, Since
 
 
 class Operations:
@@ -54,7 +54,7 @@ class Operations:
         Raises ``Refuse`` with 108 if the channel has no history, 112 if it does not reach back to ``since``.
         """
         place = None if since is None else Since(str(since), since.offset)
-        page = await self.hub.history(channel, limit, place, reverse)
+        page = await self.hub.history(History(channel, limit, place, reverse))
         read = partial(Publication.decode, codec=self.hub.codec)
         return publications_among(page.deliveries, channel, read)
 

@@ -24,7 +24,9 @@ from ..broker.history import History
 from ..broker.position import Position
 from ..broker.ring import FORK
 from .codes import ErrorCode, Refuse
+from .limits import ChannelLimits
 from .requests import Since
+from .rules import Rule
 
 _EMPTY: Final = re.compile("empty-([0-9a-z]{1,32})", re.ASCII)
 
@@ -64,10 +66,10 @@ def parse_epoch(epoch: str) -> Place | None:
 class Missed:
     """What a subscriber gets first: ``deliveries`` are all it has missed if it is ``recovered``, else none.
 
-    ``place`` is where it is before them.
+    ``recovered`` is None if it has asked for nothing; ``place`` is where it is before them.
     """
 
-    recovered: bool
+    recovered: bool | None
     deliveries: Sequence[Delivery]
     place: Place
 
@@ -96,7 +98,21 @@ def named_position(since: Since, top: Place) -> Position | None:
     return known.position if exact else Position(known.position.epoch, since.offset, "")
 
 
-async def beginning(feed: Feed, history: History) -> Place:
+async def find_missed(feed: Feed, rule: Rule, since: Since | None, limits: ChannelLimits) -> Missed:
+    """What a subscriber of a channel with a history gets first."""
+    assert rule.history is not None
+    if rule.recovery == "cache":
+        return await _latest(feed, since, rule.history)
+    if since is None:
+        return Missed(None, (), await _beginning(feed, rule.history))
+    missed = await _missed_since(feed, since, rule.history)
+    size = sum(cost(delivery.message) for delivery in missed.deliveries)
+    if len(missed.deliveries) > limits.max_recovered or size > limits.max_recovered_bytes:
+        return Missed(False, (), await _beginning(feed, rule.history))
+    return missed
+
+
+async def _beginning(feed: Feed, history: History) -> Place:
     """Where a subscriber begins that has missed nothing. Raises BrokerUnavailable."""
     return (await _newest(feed, history))[0]
 
@@ -110,25 +126,20 @@ async def _newest(feed: Feed, history: History) -> tuple[Place, Sequence[Deliver
     return Place(recovery.position, reserved), _deliveries(recovery.items)
 
 
-async def missed_since(feed: Feed, since: Since, history: History) -> Missed:
+async def _missed_since(feed: Feed, since: Since, history: History) -> Missed:
     """What has come since a client's place. Raises BrokerUnavailable."""
     if since.epoch or since.offset:
         known = parse_epoch(since.epoch)
     else:  # it has seen nothing of any history: all of this one is what it has missed
         known = Place(None, await feed.reserve(history))
     deliveries = None if known is None else await _deliveries_since(feed, known, since.offset, history)
-    if deliveries is None:
-        return Missed(False, (), await beginning(feed, history))
-    return Missed(True, deliveries, _place_before(deliveries, known, since.offset))
-
-
-def _place_before(deliveries: Sequence[Delivery], known: Place | None, offset: int) -> Place:
+    if known is None or deliveries is None:
+        return Missed(False, (), await _beginning(feed, history))
     if deliveries and deliveries[0].previous:
         position = deliveries[0].position
         assert position is not None
-        return Place(Position(position.epoch, offset, deliveries[0].previous))
-    assert known is not None
-    return known
+        known = Place(Position(position.epoch, since.offset, deliveries[0].previous))
+    return Missed(True, deliveries, known)
 
 
 async def _deliveries_since(
@@ -187,7 +198,7 @@ def _after(chain: Sequence[Delivery], offset: int, before: Position | None) -> S
     return chain[index:] if 0 <= index <= len(chain) else None
 
 
-async def latest(feed: Feed, since: Since | None, history: History) -> Missed:
+async def _latest(feed: Feed, since: Since | None, history: History) -> Missed:
     """The last publication alone, unless the client has it: what "cache" recovers."""
     place, newest = await _newest(feed, history)
     has_it = since is not None and (since.epoch, since.offset) == (place.epoch, place.offset)

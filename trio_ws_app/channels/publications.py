@@ -28,8 +28,7 @@ Read = TypeVar("Read")
 
 def line(codec: JsonCodec, value: object) -> str:
     """``value`` as JSON on one line: lines are what separates replies."""
-    text = codec.encode(value)
-    return text.replace("\n", " ") if "\n" in text else text
+    return codec.encode(value).replace("\n", " ")
 
 
 @attrs.frozen
@@ -133,9 +132,7 @@ class Texts:
     def _make(self, delivery: Delivery) -> str:
         _fields(delivery.message, self.codec)
         message = delivery.message
-        text = (message if isinstance(message, str) else message.decode()).strip()
-        if "\n" in text:
-            text = text.replace("\n", " ")
+        text = (message if isinstance(message, str) else message.decode()).strip().replace("\n", " ")
         position = delivery.position
         if position is None:
             return text

@@ -13,11 +13,10 @@ from ..broker.feed import Feed
 from ..broker.position import Position
 from .client import ConnectedClient
 from .codes import ErrorCode, Refuse, UnsubscribeCode
-from .entering import Beginning, Joining, deadline, expiry_fields, find_missed, go_live
+from .entering import Beginning, Joining, deadline, expiry_fields
 from .inbox import Inbox
 from .interface import ChannelSubscription, Grant
-from .places import Place, at_most
-from .places import beginning as place_now
+from .places import Place, at_most, find_missed
 from .publications import ClientInfo, Publication, line, push_text, with_publications
 from .requests import Since
 from .rules import Rule
@@ -87,7 +86,7 @@ class LiveSubscription(ChannelSubscription):
         if self._rule.history is None or (told_at_once and not beginning.has_more):
             topic.add(self)
         else:
-            await go_live(topic, feed, self._rule.history, self.client, self, beginning.place)
+            await topic.catch_up(self, self._rule.history, beginning.place.position)
         if self.wants_presence:
             await self.client.connection.send(topic.presence_push("join", self.info))
 
@@ -159,9 +158,9 @@ class LiveSubscription(ChannelSubscription):
         if self._rule.history is None:
             return Beginning(line(self.client.hub.codec, result), Place(None))
         missed = await find_missed(feed, self._rule, self._since, self.client.hub.limits)
-        place = await place_now(feed, self._rule.history) if missed is None else missed.place
+        place = missed.place
         result |= {"recoverable": True, "positioned": True, "epoch": place.epoch, "offset": place.offset}
-        if missed is None:
+        if missed.recovered is None:
             return Beginning(line(self.client.hub.codec, result), place)
         if not missed.recovered and self._reject_unrecovered:
             raise Refuse(ErrorCode.UNRECOVERABLE_POSITION)

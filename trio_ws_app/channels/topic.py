@@ -12,11 +12,14 @@ import trio
 
 from ..broker.delivery import Delivery, Gap, Item
 from ..broker.feed import Feed
+from ..broker.history import History
+from ..broker.position import Position
 from ..broker.presence import Join, PresenceEvent
 from ..connection import Connection
 from ..registry.fanout import Encoded, Outcome, send_encoded
 from ..wire.broadcast import queue_on_all
 from ..wire.overflow import Overflow
+from .codes import Refuse, UnsubscribeCode
 from .interface import ChannelClient
 from .publications import ClientInfo, Texts, line, publications_among, push_text
 from .rules import SlowPolicy
@@ -96,6 +99,29 @@ class Topic:
             assert self._feed is not None
             self._feed.add(self)
         self.subscribers[subscriber] = subscriber.client.connection
+
+    async def catch_up(self, subscriber: Subscriber, history: History, position: Position | None) -> None:
+        """Send all since ``position``, as fast as the client takes it, until there is no more; then ``add``.
+
+        Raises:
+            Refuse: with 2500, the history does not hold it all.
+        """
+        while deliveries := await self._next(history, position):
+            for text in self.texts_of(deliveries):
+                await subscriber.client.connection.send(push_text(self.channel, "pub", text))
+            position = deliveries[-1].position
+        self.add(subscriber)  # no checkpoint after the history was read
+
+    async def _next(self, history: History, position: Position | None) -> Sequence[Delivery]:
+        feed = self._feed
+        assert feed is not None
+        recovery = await (feed.recover(None, history.size) if position is None else feed.recover(position))
+        deliveries = [item for item in recovery.items if isinstance(item, Delivery)]
+        if position is None and deliveries and deliveries[0].previous:
+            raise Refuse(UnsubscribeCode.INSUFFICIENT_STATE)
+        if position is not None and not recovery.recovered:
+            raise Refuse(UnsubscribeCode.INSUFFICIENT_STATE)
+        return deliveries
 
     def discard(self, subscriber: Subscriber) -> None:
         """The subscriber gets nothing more."""
