@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
-import attrs
 import trio
 from trio.lowlevel import ParkingLot
 
@@ -13,7 +11,7 @@ from ..primitives import BLOCKED
 from ..protocol.http_answer import AnswerWriter, encode_response
 from ..protocol.request_reader import Refusal, RequestBody
 from ..request import Request, Response
-from ..wire.deadlines import FixedTimeout
+from ..wire.deadlines import FixedTimeout, Timer
 from ..wire.transport import SocketTransport, Transport
 from .flows import Inflow, Outflow
 
@@ -39,14 +37,6 @@ class Owner(Protocol):
 
     def lost(self, exchange: HttpLink) -> None:
         """The transport is closed, and the answer is not whole."""
-
-
-@attrs.frozen(eq=False)
-class _Timer:
-    """A waiter that calls ``on_timeout`` or ``failed``."""
-
-    on_timeout: Callable[[float], object]
-    failed: Callable[[], object]
 
 
 class HttpLink:
@@ -79,8 +69,8 @@ class HttpLink:
         self._paused = False  # only the end of the transport is watched
         self._waiting: ParkingLot | None = None  # made when a task waits
         self._measured = 0  # bytes of the body when its rate was measured last
-        self._body_timer: _Timer | None = None  # made while it runs, since it refers to this
-        self._send_timer: _Timer | None = None
+        self._body_timer: Timer | None = None  # made while it runs, since it refers to this
+        self._send_timer: Timer | None = None
 
     def begin(self, data: bytes) -> None:
         """Take over the transport; ``data`` came behind the request's head."""
@@ -148,7 +138,7 @@ class HttpLink:
                 self._owner.body_window.stop(self._body_timer)
                 self._body_timer = None
         elif self._body_timer is None:
-            self._body_timer = _Timer(self._check_rate, self.abort)
+            self._body_timer = Timer(self._check_rate, self.abort)
             self._measured = inflow.size
             self._owner.body_window.start(self._body_timer, self._owner.now())
 
@@ -187,7 +177,7 @@ class HttpLink:
     def _time_sending(self) -> None:
         """Whenever some of it is taken, the client has ``send_timeout`` again."""
         if self.outflow.blocked and not self.over:
-            self._send_timer = self._send_timer or _Timer(lambda _now: self.abort(), self.abort)
+            self._send_timer = self._send_timer or Timer(lambda _now: self.abort(), self.abort)
             self._owner.send_timeout.start(self._send_timer, self._owner.now())
         elif self._send_timer is not None:
             self._owner.send_timeout.stop(self._send_timer)
@@ -195,7 +185,7 @@ class HttpLink:
 
     @property
     def is_cut_off(self) -> bool:
-        """Whether the client has not got a whole answer."""
+        """Whether the answer is not whole."""
         return not self.answer.complete and not (self._rejected and not self.answer.begun)
 
     # -- the end -----------------------------------------------------------------------------

@@ -112,17 +112,19 @@ class Exchanges:
     def answered(self, exchange: HttpLink) -> None:
         handshake = self._handshakes.pop(exchange)
         handshake.end_trace(exchange.answer.status)
-        if exchange.is_cut_off:
-            self._core.counters.aborted += 1
-        else:
-            self._core.counters.answered[exchange.answer.status] += 1
-        log_answered(exchange, self.now())
+        self._count(exchange, aborted=exchange.is_cut_off)
         handshake.answered(exchange.inflow.trailing, exchange.answer.keep_alive and not self.is_stopping())
 
     def lost(self, exchange: HttpLink) -> None:
         self._handshakes.pop(exchange).end_trace(None)
-        self._core.counters.aborted += 1
-        log_answered(exchange, self.now())
+        self._count(exchange, aborted=True)
+
+    def _count(self, exchange: HttpLink, *, aborted: bool) -> None:
+        if aborted:
+            self._core.counters.aborted += 1
+        else:
+            self._core.counters.answered[exchange.answer.status] += 1
+        log_answered(exchange, self.now(), aborted=aborted)
 
 
 @attrs.frozen

@@ -98,7 +98,7 @@ class PendingClient(ABC):
     def drop(self, reason: str) -> None:
         """End without an answer, or without waiting longer for the client to take it."""
         if self.is_undecided and not self.is_idle:
-            self.count_refused(reason.partition(":")[0])
+            self._pending.core.counters.refused[reason.partition(":")[0]] += 1
             logger.debug("%s: %s", self.client.remote, reason)
         self.end()
         self.end_trace(None)
@@ -117,10 +117,6 @@ class PendingClient(ABC):
         if self.has_place:
             self.has_place = False
             self._pending.core.places.release(self.client.group)
-
-    def count_refused(self, outcome: str) -> None:
-        """It does not become a connection."""
-        self._pending.core.counters.refused[outcome] += 1
 
     def end_trace(self, status: int | None) -> None:
         """The request has had its answer, or will have none."""

@@ -172,7 +172,7 @@ class PendingHandshake(PendingClient):
             response = BROKEN
             self._out = encode_response(response, with_body=self._reader.wants_body)
         self.end_trace(response.status)
-        self.count_refused(f"HTTP {response.status}")
+        self._pending.core.counters.refused[f"HTTP {response.status}"] += 1
         logger.debug("%s: HTTP %d: %s", self.client.remote, response.status, reason)
         self.stage = Stage.ANSWERING
         self._paused = False  # the rest of a body is thrown away, so that the client can take the answer

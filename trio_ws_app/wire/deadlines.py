@@ -26,6 +26,14 @@ class Waiter(Protocol):
         """``on_timeout`` has raised: give up what can't go on."""
 
 
+@attrs.frozen(eq=False)
+class Timer:
+    """A waiter made of functions."""
+
+    on_timeout: Callable[[float], object]
+    failed: Callable[[], object]
+
+
 def _call_contained(waiter: Waiter, now: float) -> None:
     """One waiter's failure is its own, also when it is ours (G5)."""
     try:
