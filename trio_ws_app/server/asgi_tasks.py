@@ -20,7 +20,6 @@ from ..protocol.handshake import keeps_alive
 from ..protocol.http_answer import AnswerWriter
 from ..request import Request, Response
 from ..wire.connection import WireConnection
-from ..wire.deadlines import FixedTimeout
 from .access_log import log_answered
 from .connections import Connections
 from .containment import BROKEN, STOPPING, is_cancelled, says_client_is_gone
@@ -38,11 +37,12 @@ class Exchanges:
     """Runs the application for requests."""
 
     def __init__(self, core: Core) -> None:
-        settings, deadlines = core.options.settings, core.engine.deadlines
+        settings = core.options.settings
         rate = settings.min_body_rate
         self.now = core.engine.now
-        self.body_window = FixedTimeout(deadlines, None if rate is None else _WINDOW)
-        self.send_timeout = FixedTimeout(deadlines, settings.send_timeout)
+        self.deadlines = core.engine.deadlines
+        self.body_window = None if rate is None else _WINDOW
+        self.send_timeout = settings.send_timeout
         self.least_of_window = -inf if rate is None else rate * _WINDOW
         self.live: dict[Exchange, Host] = {}  # the host of each whose task has not ended
         self._handshakes: dict[HttpLink, PendingHandshake] = {}  # of those with a transport
