@@ -153,7 +153,9 @@ class AsgiWebSockets:
                     raise RuntimeError("the application has neither accepted nor refused the WebSocket")
             except BaseException as error:
                 code = self._failed(error, session, handshake, masked(request.target))
-        if session.connection is not None:
+        if session.connection is None:
+            self._connections.users.leave(request)
+        else:
             await self._connections.conclude(session.connection, code)
 
     def _session(
