@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import attrs
 
 from ..callbacks import await_interruptible
@@ -13,8 +11,6 @@ from .commands import bad_request
 from .entering import deadline, expiry_fields
 from .interface import ConnectRequest, User
 from .publications import line
-
-_VERSION: Final = "trio_ws_app"
 
 
 @attrs.frozen
@@ -69,4 +65,4 @@ class Identity:
         times = expiry_fields(user.expires_at)
         self.client.user = user
         self.client.scope.deadline = ends_at
-        return {"client": self.client.id, "version": _VERSION, **times}
+        return {"client": self.client.id, "version": "trio_ws_app", **times}
