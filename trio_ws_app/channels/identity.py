@@ -8,8 +8,8 @@ from ..callbacks import await_interruptible
 from .client import ConnectedClient
 from .codes import DisconnectCode, ErrorCode, Refuse
 from .commands import bad_request
-from .entering import deadline, expiry_fields
 from .interface import ConnectRequest, User
+from .limits import deadline, expiry_fields
 from .publications import line
 
 
