@@ -10,9 +10,7 @@ from ipaddress import IPv6Address
 SAME_HOST = "same-host"
 ANY_ORIGIN = "*"
 
-_HOST = r"(\[[0-9a-f:.]+\]|[^:/?#@\[\]\s]+)(?::([0-9]{0,5}))?"
-_AUTHORITY = re.compile(_HOST)
-_ORIGIN = re.compile(rf"([a-z][a-z0-9+.-]*)://{_HOST}")
+_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(\[[0-9a-f:.]+\]|[^:/?#@\[\]\s]+)(?::([0-9]{0,5}))?")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _WRITTEN = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#\s@]*?)(?::([0-9]{1,5}))?")
 _WRITTEN_HOST = re.compile(r"(?:\*\.)?[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?")
@@ -41,13 +39,13 @@ def _same_host(origin: str, hosts: tuple[str, ...]) -> bool:
     parsed = _ORIGIN.fullmatch(origin)
     if not hosts or parsed is None or parsed[1] not in _DEFAULT_PORTS:
         return False
-    authority = _AUTHORITY.fullmatch(hosts[0].lower())
+    server = _ORIGIN.fullmatch(f"{parsed[1]}://{hosts[0].lower()}")
     # Behind a proxy that ends TLS the default that the client means is not known here; its page's scheme is.
     default = _DEFAULT_PORTS[parsed[1]]
     return (
-        authority is not None
-        and authority[1] == parsed[2]
-        and int(authority[2] or default) == int(parsed[3] or default)
+        server is not None
+        and server[2] == parsed[2]
+        and int(server[3] or default) == int(parsed[3] or default)
     )
 
 

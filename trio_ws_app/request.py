@@ -13,6 +13,7 @@ import attrs
 
 from .headers import Headers as Headers  # others import it from here
 
+PHRASES = {int(status): status.phrase for status in HTTPStatus}
 _PLAIN_PATH = re.compile(r"/[^%?#]*")
 _NO_PARAMS: Mapping[str, Any] = MappingProxyType({})
 _TARGET = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*)?([^?#]*)(?:\?([^#]*))?")
@@ -75,7 +76,8 @@ class Request:
     ``target`` is as sent. ``client`` is the IP address and port that it came from, None for a Unix socket or
     a stream in memory; a trusted proxy says both for its clients, port 0 if not known. ``scheme`` is ``http``
     or, over TLS, ``https``; ``tls`` is None without TLS, or if a proxy ends it. ``server`` is the address and
-    port that it came to, or a Unix socket's path and None; None in memory.
+    port that it came to, or a Unix socket's path and None; None in memory. ``path_params`` are the parameters
+    that ``Routes`` has found in the path, by name and converted; else empty.
     """
 
     method: str
@@ -87,7 +89,7 @@ class Request:
     tls: TLS | None = attrs.field(default=None, eq=False, kw_only=True)
     _state: State | None = attrs.field(default=None, init=False, eq=False, repr=False)
     _upgrade: Upgrade | None = attrs.field(default=None, init=False, eq=False, repr=False)
-    _path_params: Mapping[str, Any] = attrs.field(default=_NO_PARAMS, init=False, eq=False, repr=False)
+    path_params: Mapping[str, Any] = attrs.field(default=_NO_PARAMS, init=False, eq=False, repr=False)
 
     @property
     def certificate(self) -> Mapping[str, object] | None:
@@ -110,14 +112,9 @@ class Request:
         assert self._upgrade is not None
         return self._upgrade
 
-    @property
-    def path_params(self) -> Mapping[str, Any]:
-        """The parameters that ``Routes`` has found in the path, by name and converted; else empty."""
-        return self._path_params
-
     def set_path_params(self, params: Mapping[str, Any]) -> None:
         """Set ``path_params``, which is for what dispatches by path."""
-        object.__setattr__(self, "_path_params", MappingProxyType(dict(params)))
+        object.__setattr__(self, "path_params", MappingProxyType(dict(params)))
 
     @property
     def subprotocols(self) -> tuple[str, ...]:
@@ -192,7 +189,4 @@ class Response:
     @property
     def phrase(self) -> str:
         """The status in words, as HTTP calls it."""
-        try:
-            return HTTPStatus(self.status).phrase
-        except ValueError:
-            return ""
+        return PHRASES.get(self.status, "")

@@ -106,6 +106,26 @@ async def test_a_connection_has_its_request() -> None:
         assert remote == f"{host}:{port}"
 
 
+@pytest.mark.parametrize(("scheme", "expected"), [("ws", "http"), ("wss", "https"), (None, "http")])
+async def test_a_request_says_where_it_came_to(scheme: str | None, expected: str) -> None:
+    """As on our own server: by which scheme, and to which address and port."""
+    connect: Any = {"type": "websocket.connect"}
+    scope: Any = {"type": "websocket", "path": "/", "headers": [], "server": ["127.0.0.1", 80]}
+    if scheme is not None:
+        scope["scheme"] = scheme
+
+    async def receive() -> Any:
+        if connect:
+            return {"type": connect.pop("type")}
+        return await trio.sleep_forever()
+
+    async def ignore(_message: Any) -> None:
+        pass
+
+    async with ws.from_asgi(scope, receive, ignore) as connection:
+        assert (connection.request.scheme, connection.request.server) == (expected, ("127.0.0.1", 80))
+
+
 @pytest.mark.parametrize("wrong", [False, True])
 async def test_the_end_of_the_block_closes_the_connection(wrong: bool) -> None:
     """With 1000, or 1011 if it raises; the error goes on to the server."""

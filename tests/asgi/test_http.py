@@ -400,3 +400,21 @@ async def test_requests_are_counted() -> None:
         await wait_all_tasks_blocked()
         counts = server.server.statistics()
     assert (counts.requests, counts.answered, counts.aborted) == (0, {201: 1}, 1)
+
+
+async def test_a_lost_answer_is_logged_as_aborted(caplog: pytest.LogCaptureFixture) -> None:
+    """Also if the application has sent all of it: the log says what the counts say."""
+    caplog.set_level(logging.INFO, "trio_ws_app.http")
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        await answer(send, bytes(1024 * KIB))
+
+    async with serving(app) as server:
+        client = Client(await server.connect_raw())
+        await client.say(request("/"))
+        await wait_all_tasks_blocked()
+        await client.stream.aclose()
+        await wait_all_tasks_blocked()
+        assert server.server.statistics().aborted == 1
+    logged = [record.message for record in caplog.records if record.name == "trio_ws_app.http"]
+    assert logged == ["aborted"]

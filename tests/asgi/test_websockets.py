@@ -357,3 +357,35 @@ async def test_an_application_may_end_the_server_before_it_answers(interrupt: Ba
         await serve_until_interrupted()
     assert list(leaves(caught.value)) == [interrupt]
     assert statuses == [503]
+
+
+async def test_the_connections_of_one_user_are_bounded() -> None:
+    """As those of a handler; one that the application refuses, or that ends, counts no more."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        if scope["path"] == "/no":
+            await send({"type": "websocket.close"})
+        else:
+            await send(ACCEPT)
+            await receive()
+
+    def authenticate(request: ws.Request) -> None:
+        request.state.user = "ann"
+
+    settings = ws.Settings(max_connections_per_user=1)
+    async with serve_in_memory(
+        only_websockets(app), settings=settings, process_request=authenticate
+    ) as server:
+
+        async def ask(path: str) -> tuple[Client, int]:
+            client = Client(await server.connect_raw())
+            await client.say(request(path, *UPGRADE))
+            return client, (await client.answer()).status
+
+        assert (await ask("/no"))[1] == 403
+        first, status = await ask("/")
+        assert (status, (await ask("/"))[1]) == (101, 429)
+        await first.stream.aclose()
+        await wait_all_tasks_blocked()
+        assert (await ask("/"))[1] == 101

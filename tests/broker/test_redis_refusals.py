@@ -11,14 +11,7 @@ from running import PATIENCE
 
 import trio_ws_app as ws
 from trio_ws_app.broker import Broker, BrokerUnavailable, Delivery, Gap, RedisTimeouts, open_redis_broker
-from trio_ws_app.broker.redis_errors import (
-    NotInCharge,
-    PasswordWanted,
-    RedisError,
-    UnknownScript,
-    WrongType,
-    refusal,
-)
+from trio_ws_app.broker.redis_errors import NotInCharge, RedisError, UnknownScript, WrongType, refusal
 
 KINDS = [
     ("ASK 3999 127.0.0.1:7001", NotInCharge),
@@ -28,7 +21,6 @@ KINDS = [
     ("READONLY You can't write against a read only replica.", NotInCharge),
     ("TRYAGAIN Multiple keys request during rehashing of slot", NotInCharge),
     ("NOSCRIPT No matching script.", UnknownScript),
-    ("NOAUTH Authentication required.", PasswordWanted),
     ("WRONGTYPE Operation against a key holding the wrong kind of value", WrongType),
     ("NOPERM this user has no permissions", RedisError),
 ]

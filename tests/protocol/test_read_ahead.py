@@ -53,7 +53,7 @@ def test_data_is_kept_and_controls_are_taken_out(
     data = [frame for frame in frames if frame[0] == 0x82]
     assert walk.ahead.kept == b"".join(data)
     assert len(walk.found) == len(frames) - len(data)
-    assert walk.ahead.size == len(walk.ahead.kept)
+    assert not walk.ahead.begun
     assert not walk.ahead.unfinished
 
 
@@ -69,7 +69,7 @@ def test_behind_a_close_everything_is_dropped(build: Build) -> None:
     walk = Walk(build).feed(TEXT + CLOSE + TEXT)
     assert walk.found == [("CloseReason", 1000, "bye")]
     assert walk.ahead.closed
-    assert (bytes(walk.ahead.kept), walk.ahead.size) == (TEXT, len(TEXT))
+    assert (bytes(walk.ahead.kept), bytes(walk.ahead.begun)) == (TEXT, b"")
 
 
 def test_from_a_mistake_on_everything_is_kept(build: Build) -> None:
@@ -81,9 +81,8 @@ def test_from_a_mistake_on_everything_is_kept(build: Build) -> None:
 
 
 def test_a_header_that_has_not_arrived_counts(build: Build) -> None:
-    """The beginning of a header or of a control frame is held, and is part of the size."""
+    """The beginning of a header or of a control frame is held."""
     walk = Walk(build).feed(TEXT + PING[:4])
     assert walk.ahead.kept == TEXT
     assert walk.ahead.begun == PING[:4]
-    assert walk.ahead.size == len(TEXT) + 4
     assert walk.ahead.unfinished

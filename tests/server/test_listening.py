@@ -9,6 +9,7 @@ import resource
 import socket
 import ssl
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,28 @@ async def test_listeners_of_any_kind(tmp_path: Path) -> None:
         assert b" 101 " in await stream.receive_some()
         await stream.aclose()
     assert sock.fileno() == -1
+
+
+async def test_a_listener_that_is_closed_already_is_an_error() -> None:
+    """``serve`` ends with it, and closes the others."""
+    first, second = [await trio.open_tcp_listeners(0, host="127.0.0.1") for _ in range(2)]
+    await second[0].aclose()
+    with pytest.RaisesGroup(OSError, flatten_subgroups=True):
+        await ws.serve(echo, listeners=first + second)
+    assert first[0].socket.fileno() == -1
+
+
+async def test_a_listener_whose_closing_ends_the_program_does_so() -> None:
+    """``serve`` raises its SystemExit."""
+
+    class Exiting(MemoryListener):
+        async def aclose(self) -> None:
+            raise SystemExit(3)
+
+    with pytest.RaisesGroup(pytest.RaisesExc(SystemExit, match="3")):
+        async with trio.open_nursery() as nursery:
+            server = await nursery.start(partial(ws.serve, echo, listeners=[Exiting()]))
+            server.cancel()
 
 
 async def test_tls_and_plain_text_on_its_port(caplog: pytest.LogCaptureFixture) -> None:

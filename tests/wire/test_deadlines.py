@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trio_ws_app.wire.deadlines import Deadline, Deadlines, FixedTimeout
+from trio_ws_app.wire.deadlines import Deadline, Deadlines
 
 
 class Table(Deadlines):
@@ -109,72 +109,40 @@ def test_what_was_taken_back_is_not_kept_alive() -> None:
     assert table.next > 1000
 
 
-def test_each_waiter_has_the_same_time() -> None:
-    """One that starts a second later is over a second later, also after a while without any."""
-    table = Table()
-    timeout = FixedTimeout(table, 10.0)
-    for begin in (0.0, 100.0):
-        waiters = [Waiter(), Waiter(), Waiter()]
-        for number, waiter in enumerate(waiters):
-            timeout.start(waiter, begin + number)
-        table.run_until(begin + 50)
-        assert [waiter.over_at for waiter in waiters] == [begin + 10, begin + 11, begin + 12]
-
-
-def test_a_waiter_that_has_stopped_is_not_called() -> None:
-    """And those that started later still have their own time."""
-    table = Table()
-    timeout = FixedTimeout(table, 10.0)
-    quick, slow = Waiter(), Waiter()
-    timeout.start(quick, 0.0)
-    timeout.stop(quick)
-    timeout.stop(quick)
-    timeout.start(slow, 4.0)
-    table.run_until(100)
-    assert quick.over_at is None
-    assert slow.over_at == 14.0
-
-
 def test_a_waiter_may_stop_another_that_is_over_too() -> None:
     """Of two that are over at once, the first takes the second along."""
-    table = Table()
-    timeout = FixedTimeout(table, 10.0)
-    second = Waiter()
+    table, second = Table(), Waiter()
 
     class First(Waiter):
         def on_timeout(self, now: float) -> None:
             super().on_timeout(now)
-            timeout.stop(second)
+            table.cancel(other)
 
     first = First()
-    timeout.start(first, 0.0)
-    timeout.start(second, 0.0)
+    table.at(10.0, first)
+    other = table.at(10.0, second)
     table.run_until(100)
     assert first.over_at == 10.0
     assert second.over_at is None
 
 
-@pytest.mark.parametrize("waiters", [1, 3])
-def test_no_time_is_for_ever(waiters: int) -> None:
-    """Without a limit no waiter is ever called, and no deadline set."""
+def test_no_time_is_for_ever() -> None:
+    """Without a limit a waiter is never called, and no deadline set."""
     table = Table()
-    timeout = FixedTimeout(table, None)
-    for _ in range(waiters):
-        timeout.start(Waiter(), 0.0)
+    assert table.after(None, 0.0, Waiter()) is None
     assert table.next == inf
+    table.after(10.0, 2.0, Waiter())
+    assert table.next == 12.0
 
 
-def test_a_waiter_that_starts_again_has_its_whole_time_again() -> None:
-    """And those that started between keep theirs."""
+def test_what_was_taken_back_wakes_no_more_than_once() -> None:
+    """When the first of them would have been due, those behind it are forgotten too, up to a live one."""
     table = Table()
-    timeout = FixedTimeout(table, 10.0)
-    again, between = Waiter(), Waiter()
-    timeout.start(again, 0.0)
-    timeout.start(between, 3.0)
-    timeout.start(again, 6.0)
-    table.run_until(100)
-    assert between.over_at == 13.0
-    assert again.over_at == 16.0
+    for when in range(10):
+        table.cancel(table.at(when, Waiter()))
+    table.at(20, Waiter())
+    table.call_due(0)
+    assert table.next == 20
 
 
 @attrs.define(eq=False)
@@ -190,17 +158,12 @@ class Failing(Waiter):
         self.was_told = True
 
 
-@pytest.mark.parametrize("fixed", [False, True])
-def test_a_waiter_that_fails_is_the_only_one_that_does(fixed: bool, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_waiter_that_fails_is_the_only_one_that_does(caplog: pytest.LogCaptureFixture) -> None:
     """It is told so, the log has one record, and those behind it are called in their time (G5)."""
     table = Table()
-    timeout = FixedTimeout(table, 10.0)
     first, second = Failing(), Waiter()
     for waiter in (first, second):
-        if fixed:
-            timeout.start(waiter, 0.0)
-        else:
-            table.at(10.0, waiter)
+        table.at(10.0, waiter)
     table.run_until(100)
     assert first.was_told
     assert second.over_at == 10.0

@@ -8,7 +8,7 @@ import trio.testing
 from client_frames import encode_masked
 from wire_ends import open_ends
 
-from trio_ws_app.protocol.decoder import MESSAGE_OVERHEAD, Decoder
+from trio_ws_app.protocol.decoder import Decoder, message_cost
 from trio_ws_app.protocol.frames import Opcode
 from trio_ws_app.wire.inbox import Inbox
 
@@ -40,7 +40,7 @@ def test_messages_are_taken_in_order(total: int) -> None:
 
 def test_an_inbox_goes_on_when_every_message_was_taken() -> None:
     """So what the messages take in memory need not be known of each one; what was kept follows then."""
-    inbox = inbox_of(2 * MESSAGE_OVERHEAD)
+    inbox = inbox_of(2 * message_cost(""))
     feed(inbox, "a", "b", "c")
     assert inbox.pop() == "a"
     assert inbox.refill() is None

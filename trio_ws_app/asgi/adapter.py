@@ -231,7 +231,12 @@ def _request(scope: Mapping[str, Any]) -> Request:
     path = scope.get("raw_path")
     target = quote(scope["path"]) if path is None else path.decode("latin-1")
     query = scope.get("query_string", b"").decode("latin-1")
-    client = scope.get("client")
-    address = (client[0], client[1]) if client else None
-    headers = Headers(text_fields(scope["headers"]))
-    return Request("GET", f"{target}?{query}" if query else target, headers, address)
+    client, server = scope.get("client"), scope.get("server")
+    return Request(
+        "GET",
+        f"{target}?{query}" if query else target,
+        Headers(text_fields(scope["headers"])),
+        (client[0], client[1]) if client else None,
+        scheme="https" if scope.get("scheme") in ("wss", "https") else "http",
+        server=(server[0], server[1]) if server else None,
+    )

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
-import attrs
 import trio
 from trio.lowlevel import ParkingLot
 
@@ -13,7 +11,7 @@ from ..primitives import BLOCKED
 from ..protocol.http_answer import AnswerWriter, encode_response
 from ..protocol.request_reader import Refusal, RequestBody
 from ..request import Request, Response
-from ..wire.deadlines import FixedTimeout
+from ..wire.deadlines import Deadline, Deadlines, Timer
 from ..wire.transport import SocketTransport, Transport
 from .flows import Inflow, Outflow
 
@@ -24,8 +22,9 @@ _TOO_SLOW = Response(408, "The request's body did not come in time.\n")
 class Owner(Protocol):
     """What has started an exchange, and is told how it ends."""
 
-    body_window: FixedTimeout
-    send_timeout: FixedTimeout
+    deadlines: Deadlines
+    body_window: float | None  # seconds
+    send_timeout: float | None
     least_of_window: float  # bytes of a body that have to come in ``body_window``
 
     def now(self) -> float:
@@ -39,14 +38,6 @@ class Owner(Protocol):
 
     def lost(self, exchange: HttpLink) -> None:
         """The transport is closed, and the answer is not whole."""
-
-
-@attrs.frozen(eq=False)
-class _Timer:
-    """A waiter that calls ``on_timeout`` or ``failed``."""
-
-    on_timeout: Callable[[float], object]
-    failed: Callable[[], object]
 
 
 class HttpLink:
@@ -79,8 +70,8 @@ class HttpLink:
         self._paused = False  # only the end of the transport is watched
         self._waiting: ParkingLot | None = None  # made when a task waits
         self._measured = 0  # bytes of the body when its rate was measured last
-        self._body_timer: _Timer | None = None  # made while it runs, since it refers to this
-        self._send_timer: _Timer | None = None
+        self._body_deadline: Deadline | None = None
+        self._send_deadline: Deadline | None = None
 
     def begin(self, data: bytes) -> None:
         """Take over the transport; ``data`` came behind the request's head."""
@@ -142,18 +133,17 @@ class HttpLink:
 
     def time_body(self) -> None:
         """Measure while the client is to send: the body is not whole, and there is room for it."""
-        inflow = self.inflow
+        inflow, owner = self.inflow, self._owner
         if inflow.complete or inflow.awaits_continue or self._paused or self.over:
-            if self._body_timer is not None:
-                self._owner.body_window.stop(self._body_timer)
-                self._body_timer = None
-        elif self._body_timer is None:
-            self._body_timer = _Timer(self._check_rate, self.abort)
+            owner.deadlines.cancel(self._body_deadline)
+            self._body_deadline = None
+        elif self._body_deadline is None:
             self._measured = inflow.size
-            self._owner.body_window.start(self._body_timer, self._owner.now())
+            timer = Timer(self._check_rate, self.abort)
+            self._body_deadline = owner.deadlines.after(owner.body_window, owner.now(), timer)
 
     def _check_rate(self, now: float) -> None:  # noqa: ARG002  # a waiter's signature
-        self._body_timer = None
+        self._body_deadline = None
         if self.inflow.size - self._measured < self._owner.least_of_window:
             self.reject(_TOO_SLOW)
         else:
@@ -186,16 +176,16 @@ class HttpLink:
 
     def _time_sending(self) -> None:
         """Whenever some of it is taken, the client has ``send_timeout`` again."""
+        owner = self._owner
+        owner.deadlines.cancel(self._send_deadline)
+        self._send_deadline = None
         if self.outflow.blocked and not self.over:
-            self._send_timer = self._send_timer or _Timer(lambda _now: self.abort(), self.abort)
-            self._owner.send_timeout.start(self._send_timer, self._owner.now())
-        elif self._send_timer is not None:
-            self._owner.send_timeout.stop(self._send_timer)
-            self._send_timer = None
+            timer = Timer(lambda _now: self.abort(), self.abort)
+            self._send_deadline = owner.deadlines.after(owner.send_timeout, owner.now(), timer)
 
     @property
     def is_cut_off(self) -> bool:
-        """Whether the client has not got a whole answer."""
+        """Whether the answer is not whole."""
         return not self.answer.complete and not (self._rejected and not self.answer.begun)
 
     # -- the end -----------------------------------------------------------------------------

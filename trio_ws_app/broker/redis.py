@@ -106,7 +106,7 @@ async def open_broker(
 ) -> AsyncGenerator[RedisBroker]:
     """See ``trio_ws_app.broker.open_redis_broker``."""
     parsed = parse_redis_url(url, timeouts)
-    async with background() as nursery:
+    async with _carriers() as nursery:
         deployment = Deployment(parsed, await discover(parsed.addresses, parsed), nursery)
         broker = RedisBroker(deployment, nursery, tracing)
         await deployment.start(broker.routes)
@@ -114,3 +114,25 @@ async def open_broker(
             yield broker
         finally:
             await broker.members.aclose()
+
+
+@asynccontextmanager
+async def _carriers() -> AsyncGenerator[trio.Nursery]:
+    """A nursery whose tasks go on while the block is cancelled, for what its end has to tell Redis."""
+    scope, opened = trio.CancelScope(shield=True), trio.Event()
+    nurseries: list[trio.Nursery] = []
+
+    async def carry() -> None:
+        with scope:
+            async with trio.open_nursery() as nursery:
+                nurseries.append(nursery)
+                opened.set()
+                await trio.sleep_forever()
+
+    async with background() as outer:
+        outer.start_soon(carry)
+        try:
+            await opened.wait()
+            yield nurseries[0]
+        finally:
+            scope.cancel()

@@ -20,7 +20,8 @@ import hiredis
 import trio
 from hiredis import PushNotification
 
-from .redis_errors import ConnectionLost, NotSent, RedisError, reason_of, refusal
+from ..errors import system_error
+from .redis_errors import ConnectionLost, NotSent, RedisError, refusal
 from .redis_patience import RedisTimeouts
 
 Reply = object  # None, int, float, bool, bytes, or a list or dict of these; a RedisError if Redis refuses
@@ -148,7 +149,7 @@ class RedisConnection:
         try:
             await task()
         except (OSError, trio.BrokenResourceError, RedisError, ValueError) as error:
-            self._end = self._end or reason_of(error)
+            self._end = self._end or system_error(error)
             self._scope.cancel()
 
     async def _receive(self) -> bytes:

@@ -37,10 +37,6 @@ class WrongType(RedisError):
     """A key has another type than the command is for."""
 
 
-class PasswordWanted(RedisError):
-    """Redis carries nothing out before AUTH."""
-
-
 class ConnectionLost(RedisError):
     """The reply to what was waiting when the connection ended: it may have been done or not."""
 
@@ -50,7 +46,6 @@ class NotSent(ConnectionLost):
 
 
 _KINDS = {
-    "NOAUTH": PasswordWanted,
     "NOSCRIPT": UnknownScript,
     "WRONGTYPE": WrongType,
     **dict.fromkeys(("ASK", "CLUSTERDOWN", "LOADING", "MOVED", "READONLY", "TRYAGAIN"), NotInCharge),
@@ -59,7 +54,10 @@ _KINDS = {
 
 def refusal(reply: str) -> RedisError:
     """What an error reply means: its first word is the kind, of which ERR says nothing."""
-    return _KINDS.get(reply.partition(" ")[0], RedisError)(reply.removeprefix("ERR "))
+    kind = reply.partition(" ")[0]
+    if kind == "NOAUTH":
+        return RedisError("it wants a password, as in redis://user:password@host")
+    return _KINDS.get(kind, RedisError)(reply.removeprefix("ERR "))
 
 
 @contextmanager
@@ -71,7 +69,7 @@ def explained(address: Address, timeouts: RedisTimeouts) -> Iterator[None]:
     except trio.TooSlowError:
         raise BrokerUnavailable(f"Redis at {address} does not answer within {timeouts.connect:g} s") from None
     except (OSError, trio.BrokenResourceError, RedisError, ValueError) as error:
-        raise BrokerUnavailable(f"cannot use Redis at {address}: {reason_of(error)}") from error
+        raise BrokerUnavailable(f"cannot use Redis at {address}: {system_error(error)}") from error
 
 
 @contextmanager
@@ -83,10 +81,3 @@ def reported(consequence: str) -> Iterator[None]:
         raise BrokerUnavailable(f"{failure}; {consequence}") from None
     except RedisError as refusal:
         raise BrokerUnavailable(f"Redis refuses: {refusal}; {consequence}") from None
-
-
-def reason_of(error: BaseException) -> str:
-    """Why there is no connection, or none any more."""
-    if isinstance(error, PasswordWanted):
-        return "it wants a password, as in redis://user:password@host"
-    return system_error(error)

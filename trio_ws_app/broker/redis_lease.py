@@ -11,6 +11,7 @@ When no process has renewed anything for a while, Redis was away, not the proces
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from typing import Final
 
 import attrs
@@ -18,7 +19,7 @@ import trio
 
 from .memory_history import random_tag
 from .redis_deployment import Deployment
-from .redis_errors import RedisError
+from .redis_errors import RedisError, WrongType
 from .redis_script import OWN, Script, milliseconds
 
 LEASE: Final = 15.0  # seconds
@@ -73,15 +74,6 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('ZADD', KEYS[1], 'NX', now + ARGV[2], ARGV[1])
 for i = 3, #ARGV do redis.call('SADD', KEYS[2], ARGV[i]) end
-"""
-)
-
-# KEYS: leases, a process's topics. Returns those.
-_TOPICS: Final = Script(
-    OWN
-    + b"""
-own(KEYS[2], 'set')
-return redis.call('SMEMBERS', KEYS[2])
 """
 )
 
@@ -155,7 +147,9 @@ class Lease:
         await self._call(_CLAIM, (_SLOT, _topics_of(lost)), lost, ends_in, *topics)
 
     async def _bury(self, process: bytes) -> None:
-        topics = await self._call(_TOPICS, (_SLOT, _topics_of(process)))
+        topics: object = []
+        with suppress(WrongType):  # what is no set of ours names no topics
+            topics = await self._deployment.call(_SLOT, lambda: (b"SMEMBERS", _topics_of(process)), 0)
         assert isinstance(topics, list | set)
         await self._remove(process, topics)
         await self._deployment.call(_SLOT, lambda: (b"DEL", _topics_of(process)), 0)

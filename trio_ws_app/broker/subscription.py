@@ -105,8 +105,6 @@ class Subscription(AsyncIterator[Message | Gap]):
         Raises:
             trio.BusyResourceError: another task is waiting already.
         """
-        if self._waiting is not None:
-            raise trio.BusyResourceError("another task is taking from this subscription")
         self._taken += 1
         if self._taken % _TURN == 0:
             await trio.lowlevel.checkpoint()
@@ -115,6 +113,8 @@ class Subscription(AsyncIterator[Message | Gap]):
         if self._recovered:
             return self._taken_out(self._recovered.popleft())
         while not self._queue:
+            if self._waiting is not None:
+                raise trio.BusyResourceError("another task is taking from this subscription")
             self._waiting = trio.lowlevel.current_task()
             await trio.lowlevel.wait_task_rescheduled(self._stop_waiting)
         item = self._queue.popleft()

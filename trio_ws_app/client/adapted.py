@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable, Iterator
 from contextlib import contextmanager
+from math import inf
 from typing import NoReturn
 
 import trio
@@ -16,7 +17,6 @@ from ..protocol.closing import close_payload
 from ..request import Request
 from ..settings import Settings
 from .queues import Inbox, Outbox, Peer, PeerClosed, Task
-from .timeouts import seconds
 
 _VANISHED = CloseReason(CloseCode.ABNORMAL)
 
@@ -91,7 +91,10 @@ class AdaptedConnection(Connection):
                 await self._wait_to_take()
                 if self._closed_here:
                     await self._raise_end()
-            return self._take()
+            message = self._inbox.take()
+            if not self._gone.is_set():
+                self._inbox.read_ahead()
+            return message
         finally:
             self._receiving = False
 
@@ -102,12 +105,6 @@ class AdaptedConnection(Connection):
             await self._inbox.wait()
         elif not await self._inbox.receive_rest():
             await self._raise_end()
-
-    def _take(self) -> Message:
-        message = self._inbox.take()
-        if not self._gone.is_set():
-            self._inbox.read_ahead()
-        return message
 
     async def consume_inline(self, consumer: Callable[[Message], object]) -> None:
         call = in_own_context(consumer)
@@ -151,32 +148,32 @@ class AdaptedConnection(Connection):
     async def ping(self) -> float:
         await trio.lowlevel.checkpoint_if_cancelled()
         self._raise_if_over()
-        pong, scope = trio.Event(), trio.CancelScope()
-        sent, answered = trio.current_time(), False
+        over, scope, sent_at = trio.Event(), trio.CancelScope(), trio.current_time()
+        latency: float | None = None
 
         # A task of its own: trio-websocket keeps each ping until its pong, also one that is given up.
         async def wait_for_pong() -> None:
-            nonlocal answered
+            nonlocal latency
             with self.cancel_when_gone(scope), scope:
                 try:
                     await self._peer.ping()
-                    answered = True
+                    latency = trio.current_time() - sent_at
                 except PeerClosed:
                     self._end()
-            pong.set()
+            over.set()
             if scope.cancelled_caught and not self._gone.is_set():
                 await self.abort("the peer did not answer a ping")
 
         self._start(wait_for_pong)
         try:
-            await pong.wait()
+            await over.wait()
         except trio.Cancelled:
-            scope.deadline = trio.current_time() + seconds(self._settings.send_timeout)
+            scope.deadline = trio.current_time() + (self._settings.send_timeout or inf)
             raise
-        if not answered:
+        if latency is None:
             await self._raise_end()
-        self._latency = trio.current_time() - sent
-        return self._latency
+        self._latency = latency
+        return latency
 
     # Ending
 
@@ -189,7 +186,7 @@ class AdaptedConnection(Connection):
         self._inbox.wake()
         done = False
         try:
-            with trio.move_on_after(seconds(self._settings.close_timeout)):
+            with trio.move_on_after(self._settings.close_timeout or inf):
                 await trio.lowlevel.checkpoint()
                 await self._outbox.flush()
                 await self._peer.aclose(code, reason)

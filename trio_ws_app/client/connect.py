@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from math import inf
 
 import attrs
 import h11
@@ -25,7 +26,6 @@ from ..settings import Settings
 from .adapted import AdaptedConnection
 from .keepalive import Keepalive
 from .stream import ClientStream, shut_down
-from .timeouts import seconds
 
 OpenStream = Callable[[], Awaitable[trio.abc.Stream]]
 
@@ -126,7 +126,7 @@ class _Attempt:
         """Start the task in ``nursery``, and return the connection when it is open."""
         opened = trio.Event()
         with trio.CancelScope() as scope:
-            nursery.start_soon(_cancel_unless, opened, seconds(self.settings.open_timeout), scope)
+            nursery.start_soon(_cancel_unless, opened, self.settings.open_timeout or inf, scope)
             connection: Connection = await nursery.start(self._run)
             opened.set()
             return connection

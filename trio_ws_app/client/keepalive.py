@@ -7,10 +7,10 @@ from contextlib import suppress
 import attrs
 import trio
 
+from ..concurrency.running_time import let_others_run
 from ..errors import ConnectionClosed
 from .adapted import AdaptedConnection
 from .stream import ClientStream
-from .timeouts import sleep_and_read
 
 
 @attrs.define(eq=False)
@@ -30,7 +30,7 @@ class Keepalive:
     async def run(self, nursery: trio.Nursery) -> None:
         """Ping until cancelled; the pings wait for their pongs in ``nursery``."""
         while True:
-            await sleep_and_read(self.interval - self._silence())
+            await _sleep_and_read(self.interval - self._silence())
             if self._silence() >= self.interval and self.connection.is_reading:
                 await self._expect_answer(nursery)
             elif not self.connection.is_reading:
@@ -44,7 +44,7 @@ class Keepalive:
             self._pinging = True
             nursery.start_soon(self._ping)
         asked_at = trio.current_time()
-        await sleep_and_read(self.interval if self.timeout is None else self.timeout)
+        await _sleep_and_read(self.interval if self.timeout is None else self.timeout)
         if self.timeout is not None and self.stream.received_at < asked_at and self.connection.is_reading:
             await self.connection.abort("the server did not answer a ping")
 
@@ -52,3 +52,13 @@ class Keepalive:
         with suppress(ConnectionClosed, trio.ClosedResourceError):
             await self.connection.ping()
         self._pinging = False
+
+
+async def _sleep_and_read(duration: float) -> None:
+    """Sleep, then have other tasks read what has arrived meanwhile (G14).
+
+    After a standstill the deadline has passed while the server's answer waits in the kernel: Trio wakes the
+    reader and this task together.
+    """
+    await trio.sleep(max(0.0, duration))
+    await let_others_run()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import socket
 from contextlib import suppress
 from functools import partial
+from math import inf
 
 import h11
 import trio
 
 from ..errors import CloseCode, CloseReason, ConnectionClosed, HandshakeRefused
 from ..request import Headers
-from .timeouts import seconds
 
 _MAX_OPENING = 64 * 1024  # of the server's answer; more of a refusal's body is not kept
 _WRITE_CHUNK = 16 * 1024  # the step in which progress is measured
@@ -27,7 +27,7 @@ class ClientStream(trio.abc.Stream):
 
     def __init__(self, stream: trio.abc.Stream, send_timeout: float | None) -> None:
         self._stream = stream
-        self._send_timeout = seconds(send_timeout)
+        self._send_timeout = send_timeout or inf
         self._opening: bytearray | None = bytearray()
         self.ended = trio.Event()
         self.received_at = trio.current_time()

@@ -16,12 +16,10 @@ from .frame_rules import FrameRules
 from .frames import Control, read_control
 from .read_ahead import ReadAhead
 
-MESSAGE_OVERHEAD = 80  # what a message that waits takes besides its contents: its object and its place
-
 Inflate = Callable[[bytes], bytes]
 Messages = list[str | bytes]
 
-_OVERHEAD = MESSAGE_OVERHEAD
+_OVERHEAD = 80  # what a message that waits takes besides its contents: its object and its place
 _TEXT = 1
 _WHOLE_TEXT = 0x81  # the first byte of a text message in one frame
 _WHOLE_BINARY = 0x82
@@ -75,7 +73,7 @@ class Decoder:
     @property
     def kept(self) -> int:
         """How many bytes are kept undecoded because there was no room for messages."""
-        return 0 if self._ahead is None else self._ahead.size
+        return 0 if self._ahead is None else len(self._ahead.kept) + len(self._ahead.begun)
 
     @property
     def held(self) -> int:
@@ -98,9 +96,7 @@ class Decoder:
 
         Appends whole messages to ``messages`` while there is room, and returns their cost.
 
-        Raises:
-            ProtocolError: the peer has made a mistake, answered by its close code. The messages before the
-                mistake have been appended.
+        Raises ProtocolError for a mistake of the peer's; the messages before it have been appended.
         """
         if self.closed or size == 0:
             return self.resume(messages, room)
@@ -251,5 +247,4 @@ class Decoder:
             self._checked = 0
         self._fragments += payload
         if check:
-            _, checked = utf_8_decode(self._fragments[self._checked :], "strict", final)
-            self._checked += checked
+            self._checked += utf_8_decode(self._fragments[self._checked :], "strict", final)[1]

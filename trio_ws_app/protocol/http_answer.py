@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from email.utils import formatdate
-from http import HTTPStatus
 
-from ..request import Headers, Response
+from ..request import PHRASES, Headers, Response
 from .header_lists import is_token
 
 Fields = Iterable[tuple[bytes, bytes]]
@@ -16,7 +15,6 @@ _NAME = re.compile(rb"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
 _VALUE = re.compile(rb"[^\x00\r\n]*")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 _BODILESS = (204, 304)
-_PHRASES = {int(status): status.phrase for status in HTTPStatus}
 _TEXT_VALUE = re.compile(r"(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?")
 _OURS = frozenset({"connection", "content-length", "date", "transfer-encoding"})
 
@@ -129,7 +127,7 @@ def _length(value: bytes, before: int | None) -> int:
 def _status_line(status: int) -> bytes:
     if not isinstance(status, int) or not 200 <= status <= 599:
         raise ValueError(f"an HTTP answer needs a status from 200 to 599, not {status!r}")
-    return f"HTTP/1.1 {status} {_PHRASES.get(status, '')}\r\n".encode()
+    return f"HTTP/1.1 {status} {PHRASES.get(status, '')}\r\n".encode()
 
 
 def encode_fields(fields: Iterable[tuple[str, str]]) -> bytes:

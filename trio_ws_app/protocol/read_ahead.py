@@ -35,11 +35,6 @@ class ReadAhead:
         self._broken = False  # an error was found
 
     @property
-    def size(self) -> int:
-        """How many bytes are kept."""
-        return len(self.kept) + len(self.begun)
-
-    @property
     def unfinished(self) -> bool:
         """Whether the stream ends within a frame or a fragmented message, as far as it is known."""
         return not self.closed and (self._to_skip > 0 or len(self.begun) > 0 or self._rules.opcode != 0)

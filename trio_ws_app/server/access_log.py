@@ -34,7 +34,7 @@ def log_closed(connection: WireConnection) -> None:
     logger.info("closed", extra=fields)
 
 
-def log_answered(exchange: HttpLink, now: float) -> None:
+def log_answered(exchange: HttpLink, now: float, *, aborted: bool) -> None:
     """Log at INFO that ``exchange`` has ended: with its answer, or ``aborted`` before that was whole."""
     if not http_logger.isEnabledFor(logging.INFO):
         return
@@ -47,7 +47,7 @@ def log_answered(exchange: HttpLink, now: float) -> None:
         "bytes_in": exchange.inflow.size,
         "bytes_out": exchange.outflow.bytes_out,
     }
-    http_logger.info("aborted" if exchange.is_cut_off else "answered", extra=fields)
+    http_logger.info("aborted" if aborted else "answered", extra=fields)
 
 
 class RefusedOrigins:

@@ -20,7 +20,6 @@ from ..protocol.handshake import keeps_alive
 from ..protocol.http_answer import AnswerWriter
 from ..request import Request, Response
 from ..wire.connection import WireConnection
-from ..wire.deadlines import FixedTimeout
 from .access_log import log_answered
 from .connections import Connections
 from .containment import BROKEN, STOPPING, is_cancelled, says_client_is_gone
@@ -38,11 +37,12 @@ class Exchanges:
     """Runs the application for requests."""
 
     def __init__(self, core: Core) -> None:
-        settings, deadlines = core.options.settings, core.engine.deadlines
+        settings = core.options.settings
         rate = settings.min_body_rate
         self.now = core.engine.now
-        self.body_window = FixedTimeout(deadlines, None if rate is None else _WINDOW)
-        self.send_timeout = FixedTimeout(deadlines, settings.send_timeout)
+        self.deadlines = core.engine.deadlines
+        self.body_window = None if rate is None else _WINDOW
+        self.send_timeout = settings.send_timeout
         self.least_of_window = -inf if rate is None else rate * _WINDOW
         self.live: dict[Exchange, Host] = {}  # the host of each whose task has not ended
         self._handshakes: dict[HttpLink, PendingHandshake] = {}  # of those with a transport
@@ -112,17 +112,19 @@ class Exchanges:
     def answered(self, exchange: HttpLink) -> None:
         handshake = self._handshakes.pop(exchange)
         handshake.end_trace(exchange.answer.status)
-        if exchange.is_cut_off:
-            self._core.counters.aborted += 1
-        else:
-            self._core.counters.answered[exchange.answer.status] += 1
-        log_answered(exchange, self.now())
+        self._count(exchange, aborted=exchange.is_cut_off)
         handshake.answered(exchange.inflow.trailing, exchange.answer.keep_alive and not self.is_stopping())
 
     def lost(self, exchange: HttpLink) -> None:
         self._handshakes.pop(exchange).end_trace(None)
-        self._core.counters.aborted += 1
-        log_answered(exchange, self.now())
+        self._count(exchange, aborted=True)
+
+    def _count(self, exchange: HttpLink, *, aborted: bool) -> None:
+        if aborted:
+            self._core.counters.aborted += 1
+        else:
+            self._core.counters.answered[exchange.answer.status] += 1
+        log_answered(exchange, self.now(), aborted=aborted)
 
 
 @attrs.frozen
@@ -151,7 +153,9 @@ class AsgiWebSockets:
                     raise RuntimeError("the application has neither accepted nor refused the WebSocket")
             except BaseException as error:
                 code = self._failed(error, session, handshake, masked(request.target))
-        if session.connection is not None:
+        if session.connection is None:
+            self._connections.users.leave(request)
+        else:
             await self._connections.conclude(session.connection, code)
 
     def _session(

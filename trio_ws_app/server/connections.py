@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from contextlib import suppress
 
-import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
@@ -14,7 +13,7 @@ from ..errors import CloseCode
 from ..protocol.deflate import PerMessageDeflate
 from ..request import Request
 from ..wire.connection import WireConnection
-from ..wire.deadlines import Deadline
+from ..wire.deadlines import Deadline, Timer
 from .access_log import log_closed
 from .containment import close_code_for, is_cancelled
 from .core import Core
@@ -22,21 +21,6 @@ from .limits import Host, Users
 from .options import Handler
 from .pending_handshake import PendingHandshake
 from .tracing import containing_tracing
-
-
-@attrs.frozen
-class _AgeLimit:
-    """The end of a connection at ``max_connection_age``."""
-
-    connection: WireConnection
-
-    def on_timeout(self, _now: float) -> None:
-        """Send a Close with 1012: the client may reconnect."""
-        self.connection.send_close(CloseCode.SERVICE_RESTART, "the connection is old")
-
-    def failed(self) -> None:
-        """``on_timeout`` has raised."""
-        self.connection.failed()
 
 
 class Connections:
@@ -85,8 +69,12 @@ class Connections:
         self.live[connection] = None
         most = self._options.settings.max_connection_age
         if most is not None:
+
+            def close_old(_now: float) -> None:
+                connection.send_close(CloseCode.SERVICE_RESTART, "the connection is old")  # it may reconnect
+
             end = self._core.engine.now() + most * random.uniform(0.9, 1.1)
-            self._ages[connection] = self._core.engine.deadlines.at(end, _AgeLimit(connection))
+            self._ages[connection] = self._core.engine.deadlines.at(end, Timer(close_old, connection.failed))
 
     @enable_ki_protection
     async def _serve(self, connection: WireConnection, handler: Handler) -> None:

@@ -104,17 +104,17 @@ class Dispatcher:
             handshake.refuse(DRAINING, "draining")
         elif not handshake.has_place:
             handshake.refuse(FULL, "full")
-        elif self._options.handler is None:
-            self._asgi_websockets.start(handshake, request)
         else:
             self._connect(handshake, request)
 
     def _connect(self, handshake: PendingHandshake, request: Request) -> None:
         try:
-            if self.connections.users.enter(request):  # the user's id and its hash are the application's code
-                self.connections.accept(handshake, request)
-            else:
+            if not self.connections.users.enter(request):  # its id and its hash are the application's code
                 handshake.refuse(TOO_MANY, "too many connections of this user")
+            elif self._options.handler is None:
+                self._asgi_websockets.start(handshake, request)
+            else:
+                self.connections.accept(handshake, request)
         except BaseException as error:
             if not handshake.is_undecided:
                 raise  # it is the connection's already

@@ -13,7 +13,7 @@ import attrs
 
 from ..callbacks import call_interruptible
 from ..request import Response
-from ..wire.deadlines import FixedTimeout
+from ..wire.deadlines import Deadline
 from ..wire.transport import Transport
 from .addresses import Client
 from .core import Core
@@ -22,7 +22,6 @@ from .tracing import Trace, containing_tracing
 
 logger = logging.getLogger("trio_ws_app.handshake")
 
-_LINGER = 2.0  # seconds for a client to take its answer and close
 # Clients that are read from even if there is no place for another connection: probes get their answer, and
 # others the reason why they have to wait.
 _ROOM_TO_REFUSE = 16
@@ -59,11 +58,11 @@ class PendingClient(ABC):
     on_lost: Callable[[], None] | None = None
     trace: Trace | None = None
     _out: bytes | memoryview = b""  # what is left of the answer
-    _timeout: FixedTimeout = attrs.field(init=False)
+    _deadline: Deadline | None = attrs.field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._timeout = self._pending.keep_alive_timeout if self.is_reused else self._pending.open_timeout
-        self._timeout.start(self, self._pending.core.engine.now())
+        settings = self._pending.core.options.settings
+        self.limit(settings.keep_alive_timeout if self.is_reused else settings.open_timeout)
         self._pending.add(self)
 
     @property
@@ -76,11 +75,11 @@ class PendingClient(ABC):
         """Whether the client has had its answers, and has not begun another request."""
         return self.is_reused and not self.has_spoken and self.stage is Stage.REQUEST
 
-    def limit(self, timeout: FixedTimeout) -> None:
-        """``timeout`` begins, and takes the place of the one before."""
-        self._timeout.stop(self)
-        self._timeout = timeout
-        timeout.start(self, self._pending.core.engine.now())
+    def limit(self, seconds: float | None) -> None:
+        """It has so many seconds from now on, instead of those before."""
+        engine = self._pending.core.engine
+        engine.deadlines.cancel(self._deadline)
+        self._deadline = engine.deadlines.after(seconds, engine.now(), self)
 
     def on_timeout(self, now: float) -> None:  # noqa: ARG002  # a waiter's signature
         """``open_timeout`` is over, or the time to take leave."""
@@ -98,7 +97,7 @@ class PendingClient(ABC):
     def drop(self, reason: str) -> None:
         """End without an answer, or without waiting longer for the client to take it."""
         if self.is_undecided and not self.is_idle:
-            self.count_refused(reason.partition(":")[0])
+            self._pending.core.counters.refused[reason.partition(":")[0]] += 1
             logger.debug("%s: %s", self.client.remote, reason)
         self.end()
         self.end_trace(None)
@@ -112,15 +111,11 @@ class PendingClient(ABC):
     def end(self) -> None:
         """It is pending no more, and gives its place back if it has one."""
         self.stage = Stage.OVER
-        self._timeout.stop(self)
+        self._pending.core.engine.deadlines.cancel(self._deadline)
         self._pending.remove(self)
         if self.has_place:
             self.has_place = False
             self._pending.core.places.release(self.client.group)
-
-    def count_refused(self, outcome: str) -> None:
-        """It does not become a connection."""
-        self._pending.core.counters.refused[outcome] += 1
 
     def end_trace(self, status: int | None) -> None:
         """The request has had its answer, or will have none."""
@@ -145,11 +140,8 @@ class PendingClients:
     """
 
     def __init__(self, core: Core) -> None:
-        settings, deadlines = core.options.settings, core.engine.deadlines
+        settings = core.options.settings
         self.core = core
-        self.open_timeout = FixedTimeout(deadlines, settings.open_timeout)
-        self.keep_alive_timeout = FixedTimeout(deadlines, settings.keep_alive_timeout)
-        self.linger_timeout = FixedTimeout(deadlines, _LINGER)
         self._settings = settings
         self._by_host: dict[Host, Group] = {}
         self._count = 0

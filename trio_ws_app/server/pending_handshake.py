@@ -24,6 +24,7 @@ from .tls import Secured, agreed
 
 logger = logging.getLogger("trio_ws_app.handshake")
 
+_LINGER = 2.0  # seconds for a client to take its answer and close
 _NO_HEAD = RequestHead("", "", Headers())
 
 
@@ -62,7 +63,7 @@ class PendingHandshake(PendingClient):
 
     def _take(self, data: bytes) -> None:
         if self.is_idle:
-            self.limit(self._pending.open_timeout)
+            self.limit(self._pending.core.options.settings.open_timeout)
         self.has_spoken = True
         if self.stage is Stage.REQUEST:
             self._read_request(data)
@@ -172,7 +173,7 @@ class PendingHandshake(PendingClient):
             response = BROKEN
             self._out = encode_response(response, with_body=self._reader.wants_body)
         self.end_trace(response.status)
-        self.count_refused(f"HTTP {response.status}")
+        self._pending.core.counters.refused[f"HTTP {response.status}"] += 1
         logger.debug("%s: HTTP %d: %s", self.client.remote, response.status, reason)
         self.stage = Stage.ANSWERING
         self._paused = False  # the rest of a body is thrown away, so that the client can take the answer
@@ -194,7 +195,7 @@ class PendingHandshake(PendingClient):
         self.transport.watch(True, False)
         self.transport.send_eof()  # the client's end closes the rest, or time does
         # Closing at once may destroy the answer on its way.
-        self.limit(self._pending.linger_timeout)
+        self.limit(_LINGER)
 
     def end_with(self, response: Response, reason: str) -> None:
         if self.stage is Stage.PREAMBLE or not self.is_undecided:
@@ -202,7 +203,7 @@ class PendingHandshake(PendingClient):
             return
         self.refuse(response, reason)
         if self._out:  # else it lingers already
-            self.limit(self._pending.linger_timeout)
+            self.limit(_LINGER)
 
     def _lost(self) -> None:
         """The client has gone."""

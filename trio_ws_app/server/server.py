@@ -171,8 +171,11 @@ async def run_server(
 
     It is shielded, since a cancellation becomes an orderly stop: ``Stop.watch`` is what notices one.
     """
-    sockets = [detached(listener) for listener in listeners if isinstance(listener, trio.SocketListener)]
+    sockets: list[socket.socket] = []
     try:
+        for listener in listeners:
+            if isinstance(listener, trio.SocketListener):
+                sockets.append(detached(listener))  # those before one that fails are closed
         with trio.CancelScope(shield=True):
             async with open_engine() as engine, trio.open_nursery() as background:
                 async with trio.open_nursery() as nursery:
@@ -190,5 +193,7 @@ async def run_server(
                 await server.wait_for_last_answers()
                 background.cancel_scope.cancel()
     finally:
-        await close_listeners(listeners, sockets, owns_listeners)
-        stop.finished.set()
+        try:
+            await close_listeners(listeners, sockets, owns_listeners)
+        finally:
+            stop.finished.set()

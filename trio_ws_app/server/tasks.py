@@ -121,11 +121,8 @@ def _is_users(file: str) -> bool:
 
 def _frames(task: Task) -> list[Frame]:
     """From the outermost to the innermost, without Trio's; none for the task that is running this."""
-    try:
-        if task is trio.lowlevel.current_task():
-            return []
-    except RuntimeError:
-        pass  # called from outside Trio
+    if trio.lowlevel.in_trio_task() and task is trio.lowlevel.current_task():
+        return []
     return [
         frame
         for frame in task.iter_await_frames()

@@ -26,13 +26,12 @@ class Waiter(Protocol):
         """``on_timeout`` has raised: give up what can't go on."""
 
 
-def _call_contained(waiter: Waiter, now: float) -> None:
-    """One waiter's failure is its own, also when it is ours (G5)."""
-    try:
-        waiter.on_timeout(now)
-    except Exception:
-        logger.exception("a client failed at a deadline and is dropped")
-        waiter.failed()
+@attrs.frozen(eq=False)
+class Timer:
+    """A waiter made of functions."""
+
+    on_timeout: Callable[[float], object]
+    failed: Callable[[], object]
 
 
 @attrs.define(eq=False)
@@ -56,6 +55,10 @@ class Deadlines:
     _cancelled: int = attrs.field(default=0, init=False)
     _numbers: Iterator[int] = attrs.field(factory=count, init=False)
 
+    def after(self, seconds: float | None, now: float, waiter: Waiter) -> Deadline | None:
+        """Call ``waiter.on_timeout(now)`` so many seconds from ``now`` on; None is never."""
+        return None if seconds is None else self.at(now + seconds, waiter)
+
     def at(self, when: float, waiter: Waiter) -> Deadline:
         """Call ``waiter.on_timeout(now)`` once the clock has reached ``when``."""
         deadline = Deadline(waiter)
@@ -77,58 +80,16 @@ class Deadlines:
             self._cancelled = 0
 
     def call_due(self, now: float) -> None:
-        """Make the calls whose time has come."""
-        while self._heap and self._heap[0][0] <= now:
+        """Make the calls whose time has come; one waiter's failure is its own, also when it is ours (G5)."""
+        while self._heap and (self._heap[0][0] <= now or self._heap[0][2].waiter is None):
             deadline = heapq.heappop(self._heap)[2]
             waiter, deadline.waiter = deadline.waiter, None
             if waiter is None:
                 self._cancelled -= 1
-            else:
-                _call_contained(waiter, now)
+                continue
+            try:
+                waiter.on_timeout(now)
+            except Exception:
+                logger.exception("a client failed at a deadline and is dropped")
+                waiter.failed()
         self.next = self._heap[0][0] if self._heap else inf
-
-
-@attrs.define(eq=False)
-class FixedTimeout:
-    """The same time for every waiter: the first that starts is the first that is over, so no heap is needed.
-
-    All share one deadline, which is not taken back when the last waiter stops. ``seconds`` None is for ever.
-    """
-
-    _deadlines: Deadlines
-    _seconds: float | None
-    _waiting: dict[Waiter, float] = attrs.field(factory=dict, init=False)  # until when, in that order
-    _running: bool = attrs.field(default=False, init=False)
-
-    def start(self, waiter: Waiter, now: float) -> None:
-        """Call ``waiter.on_timeout(now)`` when the time is over; it begins anew if it has begun before."""
-        if self._seconds is not None:
-            self._waiting.pop(waiter, None)  # its place is behind the others now
-            self._waiting[waiter] = when = now + self._seconds
-            if not self._running:
-                self._run_until(when)
-
-    def stop(self, waiter: Waiter) -> None:
-        """Make no call, and keep nothing alive."""
-        self._waiting.pop(waiter, None)
-
-    def _run_until(self, when: float) -> None:
-        self._running = True
-        self._deadlines.at(when, self)
-
-    def on_timeout(self, now: float) -> None:
-        """Call those whose time is over."""
-        late = []
-        for waiter, when in self._waiting.items():
-            if when > now:
-                self._run_until(when)
-                break
-            late.append(waiter)
-        else:
-            self._running = False
-        for waiter in late:
-            if self._waiting.pop(waiter, None) is not None:
-                _call_contained(waiter, now)
-
-    def failed(self) -> None:
-        """Nothing: each waiter's failure is its own."""

@@ -10,7 +10,7 @@ import trio
 import trio.testing
 from brokers import next_of
 
-from trio_ws_app.broker import Broker, Gap
+from trio_ws_app.broker import Broker, Gap, Subscription
 
 
 async def test_a_subscription_holds_when_its_block_begins(broker: Broker, topic: str) -> None:
@@ -124,6 +124,24 @@ async def test_one_task_at_a_time_takes_messages(broker: Broker, topic: str) -> 
         with pytest.raises(trio.BusyResourceError):
             await anext(messages)
         nursery.cancel_scope.cancel()
+
+
+async def test_two_tasks_that_begin_to_wait_together(broker: Broker, topic: str) -> None:
+    """One of them gets Trio's own error, also if other tasks have their turn before it waits."""
+    async with broker.subscribe(topic) as messages:
+        for number in range(63):
+            await broker.publish(topic, str(number))
+            assert await anext(messages) == str(number)
+        with pytest.raises(ExceptionGroup) as caught:
+            await _take_twice(messages)
+        assert caught.group_contains(trio.BusyResourceError)
+
+
+async def _take_twice(messages: Subscription) -> None:
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            for _ in range(2):
+                nursery.start_soon(anext, messages)
 
 
 async def test_a_failing_sink_costs_only_itself(
