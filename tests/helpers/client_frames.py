@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from trio_ws_app.protocol.frames import encode_header
 
+_FIN, _RSV1 = 0x80, 0x40
 _MASKED = 0x80
 
 
@@ -16,8 +17,9 @@ def apply_mask(payload: bytes, mask: bytes) -> bytes:
 
 def masked_header(opcode: int, length: int, fin: bool = True, rsv1: bool = False) -> bytes:
     """The header of a frame with ``length`` payload bytes; the mask follows it."""
-    header = encode_header(opcode, length, fin, rsv1)
-    return bytes((header[0], header[1] | _MASKED)) + header[2:]
+    header = encode_header(opcode, length)
+    first = opcode | (_FIN if fin else 0) | (_RSV1 if rsv1 else 0)
+    return bytes((first, header[1] | _MASKED)) + header[2:]
 
 
 def encode_masked(opcode: int, payload: bytes, mask: bytes, fin: bool = True, rsv1: bool = False) -> bytes:

@@ -30,7 +30,7 @@ def version_2(
 def read(data: bytes, at_once: int = 1 << 20) -> tuple[object, bytes]:
     """The source that ``data`` begins with, read in pieces of ``at_once`` at most, and what is left."""
     header = ProxyHeader()
-    while wanted := header.wanted():
+    while wanted := header.wanted:
         size = min(wanted, at_once)
         assert data, "it wants more than there is"
         header.receive(data[:size])
@@ -46,6 +46,7 @@ def read(data: bytes, at_once: int = 1 << 20) -> tuple[object, bytes]:
         (b"PROXY TCP4 1.1.1.1 1.1.1.1 0 1\r\n", ("1.1.1.1", 0)),
         (b"PROXY TCP6 2001:DB8::1 ::1 65535 80\r\n", ("2001:db8::1", 65535)),
         (b"PROXY UNKNOWN\r\n", None),
+        (b"PROXY UNKNOWN " + b"x" * 91 + b"\r\n", None),
         (b"PROXY UNKNOWN ffff::1 ffff::2 65535 65535\r\n", None),
         (version_2(PROXY, TCP4, "192.0.2.1", 56324), ("192.0.2.1", 56324)),
         (version_2(PROXY, TCP6, "2001:db8::1", 1), ("2001:db8::1", 1)),
@@ -82,6 +83,7 @@ def test_a_header_is_read_to_its_end_and_no_further(
         b"PROXY tcp4 192.0.2.1 192.0.2.2 1 1\r\n",
         b"PROXY \r\n" + b" " * 100,
         b"PROXY UNKNOWN " + b"x" * 200,
+        b"PROXY UNKNOWN " + b"x" * 92 + b"\r\n",
         b"\r\n\r\n\x00\r\nQUIT\r" + b" " * 100,
         version_2(0x11, TCP4, "192.0.2.1"),
         version_2(0x22, TCP4, "192.0.2.1"),
@@ -106,7 +108,7 @@ def test_arbitrary_bytes_are_a_header_or_a_value_error(data: bytes, start: bytes
     """Nothing else is raised, and what is kept stays small."""
     header, rest = ProxyHeader(), start + data
     try:
-        while (wanted := header.wanted()) and rest:
+        while (wanted := header.wanted) and rest:
             header.receive(rest[:wanted])
             rest = rest[wanted:]
     except ValueError:

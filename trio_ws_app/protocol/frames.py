@@ -10,9 +10,6 @@ from ..errors import CloseReason
 from ..primitives import encode_frame as encode_frame
 from .closing import read_close
 
-_FIN = 0x80
-_RSV1 = 0x40
-
 
 class Opcode(IntEnum):
     """Frame types (RFC 6455, section 11.8)."""
@@ -37,9 +34,9 @@ class Frame(bytes):
     key: object = None
 
 
-def encode_header(opcode: int, length: int, fin: bool = True, rsv1: bool = False) -> bytes:
-    """The header of a frame with ``length`` payload bytes, in its shortest form."""
-    first = opcode | (_FIN if fin else 0) | (_RSV1 if rsv1 else 0)
+def encode_header(opcode: int, length: int) -> bytes:
+    """The header of a whole, plain message with ``length`` payload bytes, in its shortest form."""
+    first = opcode | 0x80  # FIN
     if length < 126:
         return bytes((first, length))
     if length < 0x10000:

@@ -29,30 +29,20 @@ _KINDS: dict[str, type[IPv4Address] | type[IPv6Address]] = {"TCP4": IPv4Address,
 class ProxyHeader:
     """Reads one header, and asks for no byte beyond it: TLS may begin there.
 
-    ``source`` is the client's address once the header is complete: None if the proxy speaks for itself, as in
-    its health checks (LOCAL, UNKNOWN), or names no IP address. Extensions (TLVs) are skipped, not kept.
+    ``wanted`` is how many bytes to read next, at most; 0 when the header is complete. Then ``source`` is the
+    client's address: None if the proxy speaks for itself, as in its health checks (LOCAL, UNKNOWN), or names
+    no IP address. Extensions (TLVs) are skipped, not kept.
     """
 
+    wanted: int = len(_SIGNATURE)  # there is at least so much, of both versions
     source: Address | None = None
     _data: bytearray = attrs.field(factory=bytearray)
-    _skip: int = 0
     _is_read: bool = False  # all but what is skipped
-
-    def wanted(self) -> int:
-        """How many bytes to read next, at most; 0 when the header is complete."""
-        size = len(self._data)
-        if self._is_read:
-            return self._skip
-        if size < len(_SIGNATURE):
-            return len(_SIGNATURE) - size
-        if not self._data.startswith(_SIGNATURE):
-            return 1 if self._data.endswith(b"\r") else 2  # there is at least so much before the line ends
-        return (_HEAD if size < _HEAD else _HEAD + self._size_of_addresses()) - size
 
     def receive(self, data: bytes) -> None:
         """Take up to ``wanted`` bytes. Raises ValueError for what is no header."""
         if self._is_read:
-            self._skip -= len(data)
+            self.wanted -= len(data)
             return
         self._data += data
         start = bytes(self._data[: len(_SIGNATURE)])
@@ -63,38 +53,37 @@ class ProxyHeader:
         else:
             raise ValueError("it begins otherwise")
 
-    # -- version 1, section 2.1 --------------------------------------------------------------
-
     def _read_version_1(self) -> None:
+        """Section 2.1."""
         if b"\n" in self._data:
-            self.source = _source_in_line(self._data)
-            self._is_read = True
+            self._end(_source_in_line(self._data))
         elif len(self._data) >= _LONGEST_LINE:
             raise ValueError("its line is too long")
-
-    # -- version 2, section 2.2 --------------------------------------------------------------
+        else:
+            # There is at least so much before the line ends.
+            self.wanted = min(1 if self._data.endswith(b"\r") else 2, _LONGEST_LINE - len(self._data))
 
     def _read_version_2(self) -> None:
-        if len(self._data) < _HEAD:
+        """Section 2.2."""
+        size = len(self._data)
+        if size < _HEAD:
+            self.wanted = _HEAD - size
             return
         version, command = divmod(self._data[12], 16)
         family, protocol = divmod(self._data[13], 16)
         if version != 2 or command > _PROXY or family > _LAST_FAMILY or protocol > _LAST_PROTOCOL:
             raise ValueError("its version, command or family is unknown")
-        size = self._size_of_addresses()
-        if size > self._size():
+        length = int.from_bytes(self._data[14:16], "big")  # of all that follows the head
+        addresses = _SIZES.get(family, 0) if command == _PROXY else 0
+        if addresses > length:
             raise ValueError("it is too short for its addresses")
-        if len(self._data) == _HEAD + size:
-            self.source = _source_in_block(self._data[_HEAD:])
-            self._skip = self._size() - size
-            self._is_read = True
+        if size == _HEAD + addresses:
+            self._end(_source_in_block(self._data[_HEAD:]), length - addresses)
+        else:
+            self.wanted = _HEAD + addresses - size
 
-    def _size(self) -> int:
-        """Of all that follows the head."""
-        return int.from_bytes(self._data[14:16], "big")
-
-    def _size_of_addresses(self) -> int:
-        return _SIZES.get(self._data[13] >> 4, 0) if self._data[12] & 15 == _PROXY else 0
+    def _end(self, source: Address | None, to_skip: int = 0) -> None:
+        self.source, self.wanted, self._is_read = source, to_skip, True
 
 
 def _source_in_line(data: bytearray) -> Address | None:

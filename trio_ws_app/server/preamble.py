@@ -61,7 +61,7 @@ class Preamble:
         return True
 
     def _read_header(self, header: ProxyHeader, buffer: bytearray) -> bool:
-        while wanted := header.wanted():
+        while wanted := header.wanted:
             size = self._handshake.transport.recv_into(buffer, wanted)
             if size == BLOCKED:
                 return False
