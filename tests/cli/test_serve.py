@@ -232,6 +232,7 @@ def test_a_port_in_use_is_one_line() -> None:
         (["--unix", "app.sock", "--unix-owner", ":4294967295"], "--unix-owner: ids are less than"),
         (["--control-token", "no UTF-8: \udcff"], "'--control-token': it is sent in a header"),
         (["--control-token", "\N{EURO SIGN}"], "'--control-token': it is sent in a header"),
+        (["--control-token", "a token\n"], "'--control-token': it is sent in a header"),
         (["--metrics", "9" * 5000], "--metrics is 'on', PORT, HOST:PORT or unix:PATH"),
         (["--log-format", "xml"], "'xml' is not one of 'text', 'json'"),
         (["chat", "echo"], "unexpected extra argument"),

@@ -182,6 +182,23 @@ def test_the_live_view_needs_a_terminal(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "problem"),
+    [
+        ("--token", "\N{EURO SIGN}", "it is sent in a header: write it in ASCII"),
+        ("--token", "a token\n", "it is sent in a header: leave line breaks and control characters out"),
+        ("--filter", "\udcff", "it is not UTF-8"),
+    ],
+)
+def test_what_cannot_be_sent_is_a_mistake(option: str, value: str, problem: str) -> None:
+    """It is not told as a server that does not answer."""
+    ended = run("top", "http://127.0.0.1:1", "--once", "--json", option, value)
+    assert (ended.status, ended.errors) == (
+        2,
+        f"trio-ws-app: Invalid value for '{option}': {problem}\n",
+    )
+
+
 def scrape(port: int) -> str:
     """What Prometheus reads."""
     with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE) as answer:

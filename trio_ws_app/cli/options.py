@@ -18,6 +18,7 @@ from .errors import mistakes
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 OPTIONS = [field for field in attrs.fields(Settings) if "help" in field.metadata]
+_CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f]")
 _MULTIPLES = {"GiB": 1024**3, "MiB": 1024**2, "KiB": 1024}
 
 
@@ -54,6 +55,8 @@ def header_text(argument: str) -> str:
         argument.encode("latin-1")
     except UnicodeEncodeError:
         raise click.BadParameter("it is sent in a header: write it in ASCII") from None
+    if _CONTROL.search(argument):
+        raise click.BadParameter("it is sent in a header: leave line breaks and control characters out")
     return argument
 
 

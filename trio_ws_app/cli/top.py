@@ -11,7 +11,7 @@ import click
 
 from ..errors import UsageError
 from ..observability.inspection.rows import SORTS
-from .options import FloatRange, IntRange, variable
+from .options import FloatRange, IntRange, header_text, text, variable
 
 _LIVE_LIMIT = 200  # connections of a process that a person looks through
 _EXAMPLES = """\b
@@ -26,12 +26,18 @@ Examples:
 @click.command("top", epilog=_EXAMPLES)
 @click.argument("where", nargs=-1, required=True)
 @click.option(
-    "--token", envvar=variable("control_token"), help="What the server was given as --control-token."
+    "--token",
+    envvar=variable("control_token"),
+    type=header_text,
+    metavar="TEXT",
+    help="What the server was given as --control-token.",
 )
 @click.option(
     "--sort", type=click.Choice(list(SORTS)), default="queued", help="What comes first.", show_default=True
 )
-@click.option("--filter", "text", default="", help="Only connections with this in id, address or path.")
+@click.option(
+    "--filter", "wanted", type=text, default="", help="Only connections with this in id, address or path."
+)
 @click.option("--limit", type=IntRange(0), help="Only so many connections of each process.")
 @click.option(
     "--interval", type=FloatRange(0.1), default=1.0, help="Seconds between snapshots.", show_default=True
@@ -42,7 +48,7 @@ def top_command(
     where: tuple[str, ...],
     token: str | None,
     sort: str,
-    text: str,
+    wanted: str,
     limit: int | None,
     interval: float,
     once: bool,
@@ -63,7 +69,7 @@ def top_command(
     if not once and limit is None:
         limit = _LIVE_LIMIT
     places = _places(where)
-    query = Query(sort=sort, filter=text, limit=limit, tasks=True)
+    query = Query(sort=sort, filter=wanted, limit=limit, tasks=True)
     if once:
         snapshots = [fetch(place, query, token) for place in places]
         if as_json:
