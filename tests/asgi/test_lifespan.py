@@ -98,6 +98,40 @@ async def test_an_application_that_says_only_that_it_fails_is_not_served() -> No
         await ws.serve(ws.App(http=app), 0)
 
 
+@pytest.mark.parametrize("at", ["startup", "shutdown"])
+async def test_an_application_that_says_that_it_fails_and_goes_on_is_cancelled(at: str) -> None:
+    """What it says comes out."""
+    ended: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["type"] == "lifespan"
+        try:
+            while (await receive())["type"] != f"lifespan.{at}":
+                await send({"type": "lifespan.startup.complete"})
+            await send({"type": f"lifespan.{at}.failed", "message": "no such table"})
+            await trio.sleep_forever()
+        finally:
+            ended.append(at)
+
+    with pytest.RaisesGroup(pytest.RaisesExc(Exception, match="no such table"), flatten_subgroups=True):
+        async with serve_in_memory(ws.App(http=app)):
+            pass
+    assert ended == [at]
+
+
+async def test_a_start_that_has_failed_can_be_cancelled() -> None:
+    """Before the application has raised why."""
+
+    async def app(_scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.failed"})
+        await trio.sleep_forever()
+
+    with trio.move_on_after(0.5) as scope:
+        await ws.serve(ws.App(http=app), 0)
+    assert scope.cancelled_caught
+
+
 async def test_an_application_that_fails_meanwhile_ends_the_server() -> None:
     """After the closing handshakes."""
 

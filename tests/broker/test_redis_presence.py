@@ -320,6 +320,24 @@ async def test_being_there_costs_one_command_a_process(own_redis: RedisServer, b
         nursery.cancel_scope.cancel()
 
 
+async def test_topics_without_members_are_forgotten(
+    own_redis: RedisServer, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many topics a process has had members on, Redis has few of them, and those with members."""
+    monkeypatch.setattr(redis_lease, "CLAIMS_KEPT", 10)
+    async with broker.join("stays", "ann") as ann:
+        key = f"ws:{{leases}}:{ann.member.split(':')[0]}"
+        for number in range(30):
+            async with broker.join(f"topic {number}", "ann"):
+                pass
+        with trio.fail_after(PATIENCE):
+            while len(topics := (await own_redis.run("SMEMBERS", key)).splitlines()) > 10:
+                pass
+        assert "stays" in topics
+        async with broker.join("topic 29", "ann"):
+            assert "topic 29" in (await own_redis.run("SMEMBERS", key)).splitlines()
+
+
 async def test_members_that_fail_to_come_leave_nothing_behind(own_redis: RedisServer, broker: Broker) -> None:
     """Members that tried while Redis was away are forgotten: it hears of none of them later."""
     own_redis.pause()

@@ -261,3 +261,13 @@ async def test_one_bad_channel_of_a_broadcast_costs_the_others_nothing() -> None
         assert [response.get("error", {}).get("code") for response in result["responses"]] == [None, 107, 107]
         answer = await backend.client.post("/api/batch", json={"commands": 5}, headers={"X-API-Key": KEY})
         assert answer.status_code == 400
+
+
+@pytest.mark.parametrize(
+    "field", [{"tags": 5}, {"version": "1"}, {"skip_history": 1}, {"idempotency_key": 1}]
+)
+async def test_a_wrong_field_of_a_broadcast_is_a_bad_request(field: dict[str, Any]) -> None:
+    """Each response says so with an error's code, rather than one that ends connections."""
+    async with served() as (_, backend):
+        result = await backend.result("broadcast", channels=["plain", "room:1"], data=1, **field)
+        assert [response["error"]["code"] for response in result["responses"]] == [107, 107]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import nan
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -54,6 +55,26 @@ async def test_stubborn_handlers_are_cancelled_after_the_grace_period() -> None:
         await memory.server.drain(grace_period=3)
         assert cleaned_up
         assert 3 <= trio.current_time() - start <= 4
+
+
+async def test_a_handler_that_refuses_its_cancellation_is_named_in_a_removed_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log has the line where it waits, and the stop goes on."""
+
+    async def refuse(_connection: ws.Connection) -> None:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(10)
+
+    directory = tmp_path / "removed"
+    directory.mkdir()
+    monkeypatch.chdir(directory)
+    directory.rmdir()
+    async with serve_in_memory(refuse) as memory:
+        await memory.connect()
+        memory.server.cancel()
+    (record,) = [record for record in caplog.records if "has not ended" in record.message]
+    assert "test_draining.py" in record.message
 
 
 @pytest.mark.parametrize(

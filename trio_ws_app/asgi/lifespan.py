@@ -48,22 +48,17 @@ class Lifespan:
         Raises what it raises when it says that it can't start, or LifespanFailed.
         """
         nursery.start_soon(self._run, name="lifespan")
-        try:
-            await self._started.wait()
-        except trio.Cancelled:
-            self.scope.cancel()
-            raise
+        await self._started.wait()
         await self._raise_failure()
 
     async def stop(self, seconds: float) -> None:
-        """Have the application end, and wait for that; after so many ``seconds`` it is cancelled."""
+        """Have the application end, and wait for that for so many ``seconds``."""
         self._stopping = True
         self._tell.send_nowait({"type": "lifespan.shutdown"})
         with trio.move_on_after(seconds, shield=True):
             await self._stopped.wait()
         with trio.CancelScope(shield=True):
             await self._raise_failure()
-        self.scope.cancel()
 
     async def _raise_failure(self) -> None:
         if self._failure is None:
@@ -127,8 +122,11 @@ async def open_lifespan(
         return
     lifespan = Lifespan(application)
     async with background() as nursery:
-        await lifespan.start(nursery)
         try:
-            yield lifespan.state
+            await lifespan.start(nursery)
+            try:
+                yield lifespan.state
+            finally:
+                await lifespan.stop(grace_period)
         finally:
-            await lifespan.stop(grace_period)
+            lifespan.scope.cancel()

@@ -24,6 +24,7 @@ from .redis_script import OWN, Script, milliseconds
 
 LEASE: Final = 15.0  # seconds
 RENEWED_EVERY: Final = 5.0
+CLAIMS_KEPT: Final = 1000  # topics that stay claimed without members, since one may come again
 
 _SLOT: Final = b"ws:{leases}"
 _DYING: Final = b"ws:{leases}:dying"
@@ -112,6 +113,13 @@ class Lease:
             await self._call(_CLAIM, (_SLOT, _topics_of(name)), name, milliseconds(LEASE), topic)
             if name == self.name:
                 self._claimed.add(topic)
+
+    async def release(self, topic: bytes) -> None:
+        """If many topics are claimed, note that there are no members on this one. Raises RedisError."""
+        if topic in self._claimed and len(self._claimed) > CLAIMS_KEPT:
+            self._claimed.remove(topic)
+            name = self.name
+            await self._deployment.call(_SLOT, lambda: (b"SREM", _topics_of(name), topic), 0)
 
     async def keep(self) -> None:
         """Renew the lease, and remove the members of those whose lease has ended, until cancelled."""

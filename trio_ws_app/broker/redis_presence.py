@@ -130,6 +130,9 @@ class RedisPresence:
                 await trio.sleep(self._timeouts.backoff)
             else:
                 topic.note_done(told, process, self._lease.name, refused)
+                if not (topic.members or topic.changed):
+                    with suppress(RedisError):  # then it is removed for nothing when the process dies
+                        await self._lease.release(topic.name)
         topic.is_changing = False
         self._idle.set()
         if not topic.members:

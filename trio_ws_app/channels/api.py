@@ -99,9 +99,7 @@ class ServerApi:
             if len(body) > self.max_body:
                 raise HttpError(413, f"the body has at most {self.max_body} bytes")
             if not event.get("more_body", False):
-                return self._fields(body)
-
-    def _fields(self, body: bytes) -> Fields:
+                break
         try:
             return Fields(self.codec.loads(body))
         except Exception:  # each library has errors of its own; deep nesting is a RecursionError
@@ -138,9 +136,7 @@ def _refusal(method: str, error: Exception) -> Refuse:
     if isinstance(error, BrokerUnavailable):
         logger.warning("the API could not %s: %s", method, error)
         return Refuse(ErrorCode.INTERNAL)
-    if isinstance(error, Refuse) and error.is_error:
-        return error
-    return Refuse(ErrorCode.BAD_REQUEST)  # a field, a code or a text that cannot be
+    return error if isinstance(error, Refuse) else Refuse(ErrorCode.BAD_REQUEST)
 
 
 async def _live(receive: Receive, send: Send) -> None:

@@ -19,7 +19,9 @@ _LONG: Final = 1 << 30  # characters; the body has a bound
 
 
 def error_fields(refusal: Refuse) -> Mapping[str, object]:
-    """An error as the API has it."""
+    """An error as the API has it; a field or a code that cannot be is a bad request."""
+    if not refusal.is_error:
+        refusal = Refuse(ErrorCode.BAD_REQUEST)
     return {"code": refusal.code, "message": refusal.message}
 
 

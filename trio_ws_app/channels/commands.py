@@ -6,7 +6,7 @@ Frames have a bound before they come here; what is read from them has types and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, TypeVar
 
 from ..json_codec import JsonCodec
@@ -178,18 +178,13 @@ def commands_in(frame: str, codec: JsonCodec) -> Iterator[Command]:
 
 
 def _is_too_deep(value: object) -> bool:
-    level = [value]
+    level: list[Any] = [value]
     for _ in range(_MAX_DEPTH):
-        level = [inner for outer in level for inner in _inside(outer) if isinstance(inner, list | dict)]
+        inside = (outer.values() if isinstance(outer, dict) else outer for outer in level)
+        level = [inner for values in inside for inner in values if isinstance(inner, list | dict)]
         if not level:
             return False
     return True
-
-
-def _inside(value: object) -> Iterable[object]:
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, list) else ()
 
 
 def _command(value: object, size: int) -> Command:

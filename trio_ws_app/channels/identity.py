@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import attrs
 
 from ..callbacks import await_interruptible
 from .client import ConnectedClient
 from .codes import DisconnectCode, ErrorCode, Refuse
 from .commands import bad_request
-from .entering import deadline, expiry_fields
 from .interface import ConnectRequest, User
+from .limits import deadline, expiry_fields
 from .publications import line
-
-_VERSION: Final = "trio_ws_app"
 
 
 @attrs.frozen
@@ -69,4 +65,4 @@ class Identity:
         times = expiry_fields(user.expires_at)
         self.client.user = user
         self.client.scope.deadline = ends_at
-        return {"client": self.client.id, "version": _VERSION, **times}
+        return {"client": self.client.id, "version": "trio_ws_app", **times}

@@ -1,7 +1,9 @@
-"""What one client may ask of the server."""
+"""What one client may ask of the server, and until when."""
 
 from __future__ import annotations
 
+import time
+from math import ceil, inf
 from typing import Any
 
 import attrs
@@ -76,3 +78,18 @@ class Rate:
             raise Refuse(DisconnectCode.TOO_MANY_REQUESTS)
         if self._left < 0:
             raise Refuse(ErrorCode.TOO_MANY_REQUESTS)
+
+
+def expiry_fields(expires_at: float | None) -> dict[str, object]:
+    """In how many seconds a client has to refresh, as the result of a command."""
+    return {} if expires_at is None else {"expires": True, "ttl": max(1, ceil(expires_at - time.time()))}
+
+
+def deadline(expires_at: float | None, delay: float) -> float:
+    """Trio's time ``delay`` seconds after ``expires_at``. Raises ``Refuse`` with 110 if that has passed."""
+    if expires_at is None:
+        return inf
+    left = expires_at - time.time()
+    if left <= 0:
+        raise Refuse(ErrorCode.EXPIRED)
+    return trio.current_time() + left + delay

@@ -12,8 +12,8 @@ from trio.lowlevel import enable_ki_protection
 from ..callbacks import await_interruptible
 from ..errors import ConnectionClosed
 from .codes import DisconnectCode, ErrorCode, Refuse, UnsubscribeCode
-from .entering import expiry_fields
 from .interface import Grant
+from .limits import expiry_fields
 from .subscription import LiveSubscription
 
 # What a client comes back for by itself, it comes back for with its connection if it has not asked for it.

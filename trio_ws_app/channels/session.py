@@ -19,13 +19,13 @@ from .client import ConnectedClient
 from .clients import Clients
 from .codes import DisconnectCode, Refuse
 from .commands import bad_request, commands_in
-from .entering import Joining
 from .hub import Hub
 from .identity import Identity
 from .interface import ConnectRequest
 from .limits import Rate
 from .publications import line, presence_fields, stats_fields
 from .requests import Command
+from .subscription import Joining
 from .subscriptions import Subscriptions
 
 

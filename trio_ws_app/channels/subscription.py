@@ -13,9 +13,9 @@ from ..broker.feed import Feed
 from ..broker.position import Position
 from .client import ConnectedClient
 from .codes import ErrorCode, Refuse, UnsubscribeCode
-from .entering import Beginning, Joining, deadline, expiry_fields
 from .inbox import Inbox
 from .interface import ChannelSubscription, Grant
+from .limits import deadline, expiry_fields
 from .places import Place, at_most, find_missed
 from .publications import ClientInfo, Publication, line, push_text, with_publications
 from .requests import Since
@@ -23,6 +23,25 @@ from .rules import Rule
 from .topic import Topic, present_info
 
 _AT_ONCE: Final = 64 * 1024  # bytes of publications in one reply; more follow as the client takes them
+
+
+@attrs.define(eq=False)
+class Joining:
+    """The subscriptions that a connection begins with: their results are told in one reply.
+
+    ``settled`` is set when each has a result or has ended, ``told`` when the reply is on its way.
+    """
+
+    waiting: int
+    results: dict[str, str] = attrs.field(factory=dict)  # as JSON, by channel
+    settled: trio.Event = attrs.field(factory=trio.Event)
+    told: trio.Event = attrs.field(factory=trio.Event)
+
+    def settle(self) -> None:
+        """One more has a result, or none."""
+        self.waiting -= 1
+        if self.waiting <= 0:
+            self.settled.set()
 
 
 @attrs.define(eq=False, repr=False, weakref_slot=False)
@@ -81,12 +100,12 @@ class LiveSubscription(ChannelSubscription):
         feed = await topic.open()
         if self._rule.presence:
             await self._be_present(name, topic)
-        beginning = await self._begin(feed, topic, data)
-        told_at_once = await self._tell(topic, beginning.result)
-        if self._rule.history is None or (told_at_once and not beginning.has_more):
+        result, place, has_more = await self._begin(feed, topic, data)
+        told_at_once = await self._tell(topic, result)
+        if self._rule.history is None or (told_at_once and not has_more):
             topic.add(self)
         else:
-            await topic.catch_up(self, self._rule.history, beginning.place.position)
+            await topic.catch_up(self, self._rule.history, place.position)
         if self.wants_presence:
             await self.client.connection.send(topic.presence_push("join", self.info))
 
@@ -151,24 +170,25 @@ class LiveSubscription(ChannelSubscription):
         await block.__aenter__()
         self._blocks = (*self._blocks, block)
 
-    async def _begin(self, feed: Feed, topic: Topic, data: object) -> Beginning:
+    async def _begin(self, feed: Feed, topic: Topic, data: object) -> tuple[str, Place, bool]:
+        """What the client is told, as JSON; the place where it is then; whether it has missed more."""
         result: dict[str, object] = {} if data is None else {"data": data}
         if self.grant is not None:
             result |= expiry_fields(self._expires_at)
         if self._rule.history is None:
-            return Beginning(line(self.client.hub.codec, result), Place(None))
+            return line(self.client.hub.codec, result), Place(None), False
         missed = await find_missed(feed, self._rule, self._since, self.client.hub.limits)
         place = missed.place
         result |= {"recoverable": True, "positioned": True, "epoch": place.epoch, "offset": place.offset}
         if missed.recovered is None:
-            return Beginning(line(self.client.hub.codec, result), place)
+            return line(self.client.hub.codec, result), place, False
         if not missed.recovered and self._reject_unrecovered:
             raise Refuse(ErrorCode.UNRECOVERABLE_POSITION)
         result |= {"was_recovering": True, "recovered": missed.recovered}
         first = at_most(missed.deliveries, _AT_ONCE)
         text = with_publications(line(self.client.hub.codec, result), topic.texts_of(first))
         place = Place(first[-1].position) if first else place
-        return Beginning(text, place, len(first) < len(missed.deliveries))
+        return text, place, len(first) < len(missed.deliveries)
 
     async def _tell(self, topic: Topic, result: str) -> bool:
         """Tell the client; whether it has been told without waiting."""

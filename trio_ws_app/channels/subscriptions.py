@@ -11,10 +11,10 @@ from . import requests
 from .client import ConnectedClient
 from .codes import ErrorCode, Refuse
 from .commands import bad_request
-from .entering import Joining
 from .publications import line
 from .requests import Since
 from .running import RunningSubscription
+from .subscription import Joining
 
 
 @attrs.define(eq=False)

@@ -7,6 +7,7 @@ import linecache
 import os
 import sys
 from collections.abc import Iterator, Set
+from contextlib import suppress
 from types import FrameType
 
 import attrs
@@ -138,11 +139,10 @@ def _place(frame: FrameType, line: int) -> Place:
 
 def _short(file: str) -> str:
     """The path as a reader knows it: relative to the current directory or to the installed packages."""
-    for base in (
-        os.getcwd(),
-        os.path.dirname(os.path.dirname(_OURS)),
-        os.path.dirname(os.path.dirname(_TRIO)),
-    ):
+    bases = [os.path.dirname(os.path.dirname(_OURS)), os.path.dirname(os.path.dirname(_TRIO))]
+    with suppress(FileNotFoundError):  # it may have been removed
+        bases.insert(0, os.getcwd())
+    for base in bases:
         if file.startswith(base + os.sep):
             return file[len(base) + 1 :]
     return file
