@@ -24,6 +24,7 @@ from enum import IntEnum
 import attrs
 import trio
 
+MAX_REASON_BYTES = 123  # a control frame carries 125 bytes, two of them are the code (RFC 6455, 5.5)
 _LONGEST_PROBLEM = 200  # characters; libraries may quote the message itself
 
 

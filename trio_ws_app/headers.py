@@ -54,8 +54,7 @@ class Headers(Mapping[str, str]):
     def pack(self) -> None:
         """Keep the fields as one text until they are asked for: a long-lived connection holds on to them."""
         if self._text is None:
-            fields = ((name, value) for name, values in self.by_name.items() for value in values)
-            self._text = "".join(f"{name}: {value}\r\n" for name, value in fields)
+            self._text = "".join(f"{name}: {value}\r\n" for name, value in pairs(self))
         self._by_name = None
 
     def __getitem__(self, name: str) -> str:
@@ -72,6 +71,12 @@ class Headers(Mapping[str, str]):
         return self.by_name.get(name.lower(), ())
 
     def __repr__(self) -> str:
-        fields = ((name, value) for name, values in self.by_name.items() for value in values)
-        shown = [(name, "***" if name in _SECRET else value) for name, value in fields]
+        shown = [(name, "***" if name in _SECRET else value) for name, value in pairs(self)]
         return f"Headers({shown!r})"
+
+
+def pairs(headers: Mapping[str, str]) -> Iterable[tuple[str, str]]:
+    """Each value of each name: several Set-Cookie can't be joined to one (RFC 6265, section 3)."""
+    if isinstance(headers, Headers):
+        return [(name, value) for name, values in headers.by_name.items() for value in values]
+    return headers.items()

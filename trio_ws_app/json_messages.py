@@ -7,13 +7,11 @@ from typing import Generic, Literal, TypeVar, overload
 
 from .callbacks import refuse_coroutine
 from .connection import Connection, Message
-from .errors import CloseCode, ConnectionClosed, InvalidMessage
+from .errors import MAX_REASON_BYTES, CloseCode, ConnectionClosed, InvalidMessage
 from .json_codec import unchanged
 
 Value = TypeVar("Value")
 OnError = Literal["close", "ignore"] | Callable[[InvalidMessage], Message | None]
-
-_LONGEST_REASON = 123  # bytes (RFC 6455, section 5.5)
 
 
 class JsonMessages(AsyncIterator[Value], Generic[Value]):
@@ -42,7 +40,7 @@ class JsonMessages(AsyncIterator[Value], Generic[Value]):
             if answer is not None:
                 await self._connection.send(answer)
         elif self._on_error == "close":
-            reason = str(error).encode()[:_LONGEST_REASON].decode(errors="ignore")
+            reason = str(error).encode()[:MAX_REASON_BYTES].decode(errors="ignore")
             await self._connection.aclose(CloseCode.INVALID_PAYLOAD, reason)
             raise StopAsyncIteration
 

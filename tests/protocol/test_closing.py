@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from trio_ws_app.errors import CloseCode, CloseReason
-from trio_ws_app.protocol.closing import MAX_REASON_BYTES, close_payload, close_reply, read_close
+from trio_ws_app.errors import MAX_REASON_BYTES, CloseCode, CloseReason
+from trio_ws_app.protocol.closing import close_payload, close_reply, read_close
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from enum import IntEnum
 from typing import Final
 
-from ..protocol.closing import MAX_REASON_BYTES
+from ..errors import MAX_REASON_BYTES
 
 FIRST_ERROR, FIRST_UNSUBSCRIPTION, FIRST_DISCONNECTION, END = 100, 2000, 3000, 5000
 

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from enum import IntEnum, auto
 
-from ..errors import CloseCode, CloseReason
-
-MAX_REASON_BYTES = 123  # a control frame carries 125 bytes, two of them are the code (RFC 6455, 5.5)
+from ..errors import MAX_REASON_BYTES, CloseCode, CloseReason
 
 _NEVER_SENT = (1004, CloseCode.NO_STATUS, CloseCode.ABNORMAL)
 

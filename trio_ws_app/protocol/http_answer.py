@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from email.utils import formatdate
 
-from ..request import PHRASES, Headers, Response
+from ..headers import pairs
+from ..request import PHRASES, Response
 from .header_lists import is_token
 
 Fields = Iterable[tuple[bytes, bytes]]
@@ -146,7 +147,7 @@ def encode_response(response: Response, *, with_body: bool) -> bytes:
     Raises ValueError for a status that is not final, or a header that HTTP forbids.
     """
     head = _status_line(response.status)
-    fields = [(name, value) for name, value in _pairs(response.headers) if name.lower() not in _OURS]
+    fields = [(name, value) for name, value in pairs(response.headers) if name.lower() not in _OURS]
     names = {name.lower() for name, _ in fields}
     # "A sender of Upgrade MUST also send an 'Upgrade' connection option" (RFC 9110, section 7.8).
     fields.append(("Connection", "close, Upgrade" if "upgrade" in names else "close"))
@@ -157,10 +158,3 @@ def encode_response(response: Response, *, with_body: bool) -> bytes:
             fields.append(("Content-Type", "text/plain; charset=utf-8"))
     head += encode_fields(fields) + b"\r\n"
     return head + response.body if with_body and response.status not in _BODILESS else head
-
-
-def _pairs(headers: Mapping[str, str]) -> Iterable[tuple[str, str]]:
-    """Each value of each name: several Set-Cookie can't be joined to one (RFC 6265, section 3)."""
-    if isinstance(headers, Headers):
-        return [(name, value) for name, values in headers.by_name.items() for value in values]
-    return headers.items()
