@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pty
 import re
@@ -192,7 +193,7 @@ def test_mistakes_are_told_in_one_line(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A mistake in the command is status 2, no connection is status 1; never a traceback."""
+    """A mistake in the command is status 2, no connection is status 1; never a traceback. Nothing stays."""
     filled = [text.replace("wss{echo}", "wss" + echo[2:]).replace("{echo}", echo) for text in arguments]
     with open(os.devnull) as nothing:
         monkeypatch.setattr(sys, "stdin", nothing)
@@ -202,6 +203,7 @@ def test_mistakes_are_told_in_one_line(
     errors = capsys.readouterr().err
     assert re.fullmatch(r"trio-ws-app: .*\n", errors)
     assert words in errors
+    assert not logging.getLogger("trio_ws_app.client").handlers
 
 
 def test_a_certificate_that_is_not_trusted_is_no_connection(tmp_path: Path) -> None:

@@ -96,9 +96,13 @@ class Session:
                 nursery.start_soon(self._handle_signals, signals, nursery.cancel_scope)
                 if isinstance(self.conversation.display, Terminal):
                     nursery.start_soon(self.conversation.display.run)
-                logger.addHandler(_Notices(lambda text: nursery.start_soon(self._notice, text)))
+                notices = _Notices(lambda text: nursery.start_soon(self._notice, text))
+                logger.addHandler(notices)
                 logger.setLevel(logging.INFO)
-                await self._connect()
+                try:
+                    await self._connect()
+                finally:
+                    logger.removeHandler(notices)  # the nursery takes none any more
                 nursery.cancel_scope.cancel()
         if self._last_words:
             await self._notice(self._last_words)
