@@ -293,6 +293,21 @@ async def test_a_planned_restart_within_the_linger_is_not_noticed(own_redis: Red
         assert events[5] == Leave("ann", "ann")
 
 
+async def test_members_that_hardly_linger_do_not_stay(own_redis: RedisServer) -> None:
+    """A process may end while less than a millisecond is left to its last member."""
+    async with open_redis_broker(own_redis.url, timeouts=QUICK) as other:
+        for _ in range(20):
+            async with (
+                open_redis_broker(own_redis.url, timeouts=QUICK) as old,
+                old.join("t", "ann", linger=0.0009),
+            ):
+                pass
+        async with other.join("t", "bob"):  # a process with members removes those of others
+            with trio.fail_after(PATIENCE):
+                while await users(other) != ["bob"]:
+                    pass
+
+
 async def test_being_there_costs_one_command_a_process(own_redis: RedisServer, broker: Broker) -> None:
     """However many are present, Redis is asked for nothing but the renewal of the lease."""
     async with AsyncExitStack() as stack, trio.open_nursery() as nursery:

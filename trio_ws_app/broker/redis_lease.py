@@ -78,10 +78,10 @@ for i = 3, #ARGV do redis.call('SADD', KEYS[2], ARGV[i]) end
 """
 )
 
-# KEYS: leases, the process's topics. ARGV: process, milliseconds that its members linger.
+# KEYS: leases, the process's topics. ARGV: process, milliseconds that its members linger, "" if it has none.
 _GIVE_BACK: Final = Script(
     b"""
-if ARGV[2] == '0' then
+if ARGV[2] == '' then
   redis.call('ZREM', KEYS[1], ARGV[1])
   redis.call('DEL', KEYS[2])
 else
@@ -163,10 +163,11 @@ class Lease:
         await self._deployment.call(_SLOT, lambda: (b"DEL", _topics_of(process)), 0)
         await self._deployment.call(_SLOT, lambda: (b"SREM", _DYING, process), 0)
 
-    async def give_back(self, linger: float) -> None:
-        """End the lease, or let it end in ``linger`` seconds. Raises RedisError."""
+    async def give_back(self, linger: float | None) -> None:
+        """Let the lease end in ``linger`` seconds; None if no member is left. Raises RedisError."""
         if self._claimed:
-            await self._call(_GIVE_BACK, (_SLOT, _topics_of(self.name)), self.name, milliseconds(linger))
+            ends_in = b"" if linger is None else milliseconds(max(0.0, linger))
+            await self._call(_GIVE_BACK, (_SLOT, _topics_of(self.name)), self.name, ends_in)
 
     async def _call(self, script: Script, keys: tuple[bytes, ...], *arguments: bytes) -> object:
         return await script.run(self._deployment, _SLOT, keys, lambda: arguments)

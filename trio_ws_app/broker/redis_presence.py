@@ -166,13 +166,13 @@ class RedisPresence:
                 self._end(topic, member)
         now = trio.current_time()
         staying = [member for topic in self._topics.values() for member in topic.members.values()]
-        longest = max((member.lingers_until or now for member in staying), default=now)
+        linger = max(((member.lingers_until or now) - now for member in staying), default=None)
         with trio.move_on_after(self._timeouts.request, shield=True):
             while any(topic.is_changing for topic in self._topics.values()):
                 self._idle = trio.Event()
                 await self._idle.wait()
             with suppress(RedisError):  # then the lease ends by itself
-                await self._lease.give_back(longest - now)
+                await self._lease.give_back(linger)
 
     # -- the members of all processes
 
