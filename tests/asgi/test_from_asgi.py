@@ -225,6 +225,20 @@ async def test_a_client_that_left_before_the_answer_is_told_so() -> None:
             pass
 
 
+async def test_a_client_that_leaves_while_it_is_accepted_is_told_so() -> None:
+    """The server raises OSError then; it is ``ConnectionClosed`` here, too."""
+
+    async def asking() -> Any:
+        return {"type": "websocket.connect"}
+
+    async def fail(_message: Any) -> None:
+        raise BrokenPipeError("the client is gone")
+
+    with pytest.raises(ws.ConnectionClosed, match=r"1006.*the client is gone"):
+        async with ws.from_asgi({"type": "websocket", "headers": [], "path": "/"}, asking, fail):
+            raise AssertionError("it was entered")
+
+
 async def test_a_server_that_raises_for_a_peer_that_is_gone_ends_the_connection() -> None:
     """OSError by the specification, or an error of a framework's own."""
     events = [{"type": "websocket.connect"}]

@@ -51,7 +51,10 @@ class AsgiPeer:
         """Answer the handshake with 101. Raises PeerClosed if the client is gone."""
         await self._next_event()
         fields = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-        await self._send({"type": "websocket.accept", "subprotocol": self.subprotocol, "headers": fields})
+        try:
+            await self._send({"type": "websocket.accept", "subprotocol": self.subprotocol, "headers": fields})
+        except OSError as error:  # the client has left meanwhile
+            self._end(CloseCode.ABNORMAL, f"{error}")
 
     async def get_message(self) -> Message:
         """The next message. Raises PeerClosed, as often as it is called."""
