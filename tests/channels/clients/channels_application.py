@@ -15,7 +15,7 @@ async def application(broker: ws.Broker | None = None) -> AsyncGenerator[ws.Hand
     """The application; users are who a token says, or who they say they are."""
     tokens = ws.Tokens(auth.secret(SECRET))
     channels = ws.Channels(
-        tokens=tokens, limits=ws.ChannelLimits(ping_interval=1.0, max_channels=1000, expiry_delay=1.0)
+        tokens=tokens, limits=ws.ChannelLimits(ping_interval=1.0, max_channels=1000, expiry_delay=2.0)
     )
 
     @channels.connect
