@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from . import echo
 from .benchmark import Benchmark
+from .columns import Comparison
 from .contenders import taking_part
 from .figures import Target
-from .report import Comparison
 
 ROWS = {name: echo.ROWS[name] for name in ("64B-100x16", "64B-100x1", "16KiB-50x4")}
 

@@ -9,6 +9,7 @@ import attrs
 import click
 
 from . import loadgen, report, rounds
+from .columns import Column, Comparison, Shown
 from .contenders import Contender, ready
 from .figures import Figures, Target
 from .options import Options, choose, common, split
@@ -39,8 +40,8 @@ class Benchmark(Generic[R]):
     rows: Mapping[str, R]
     contenders: Sequence[Contender]
     measure: Callable[[R, Contender, float], Figures]
-    columns: Sequence[report.Column]
-    comparison: report.Comparison
+    columns: Sequence[Column]
+    comparison: Comparison
     targets: Sequence[Target]
     seconds: float = 3.0
 
@@ -70,5 +71,5 @@ class Benchmark(Generic[R]):
         plan = {row.name: [one for one in contenders if row.takes(one)] for row in chosen}
         results = rounds.run(plan, once, options, console)
         titles = {row.name: row.title for row in chosen}
-        shown = report.Shown(self.name, titles, self.columns, self.comparison, self.targets, contenders)
+        shown = Shown(self.name, titles, self.columns, self.comparison, self.targets, contenders)
         report.publish(shown, results, options, console)

@@ -11,6 +11,7 @@ import click
 
 from . import cancellation_plot, report, rounds
 from .cancellation_scenarios import SCENARIOS, STOP_LIMIT
+from .columns import Column, Comparison, Shown
 from .contenders import Contender, ready
 from .figures import Figures, Target
 from .options import Options, choose, common, split
@@ -61,19 +62,19 @@ def _end(value: float) -> str:
 
 
 COLUMNS = (
-    report.Column("alive after 2 s", "survivors"),
-    report.Column("p50 ms", "p50_ms", "{:,.1f}".format),
-    report.Column("p99 ms", "p99_ms", "{:,.1f}".format),
-    report.Column("clean before gone", "told", "{:.0%}".format),
-    report.Column("errors each", "errors", "{:.2f}".format),
-    report.Column("survived", "survived", _yes),
-    report.Column("well-formed", "well_formed", _yes),
-    report.Column("got 1001", "told", "{:.0%}".format),
-    report.Column("end s", "end_s", _end),
-    report.Column("gone s", "gone_s", "{:.2f}".format),
-    report.Column("CPU us", "cpu_us"),
+    Column("alive after 2 s", "survivors"),
+    Column("p50 ms", "p50_ms", "{:,.1f}".format),
+    Column("p99 ms", "p99_ms", "{:,.1f}".format),
+    Column("clean before gone", "told", "{:.0%}".format),
+    Column("errors each", "errors", "{:.2f}".format),
+    Column("survived", "survived", _yes),
+    Column("well-formed", "well_formed", _yes),
+    Column("got 1001", "told", "{:.0%}".format),
+    Column("end s", "end_s", _end),
+    Column("gone s", "gone_s", "{:.2f}".format),
+    Column("CPU us", "cpu_us"),
 )
-COMPARISON = report.Comparison("p99_ms", [WAIT], {"storm": "gone_s", "stop": "end_s"})
+COMPARISON = Comparison("p99_ms", [WAIT], {"storm": "gone_s", "stop": "end_s"})
 
 
 def measure(row: str, contender: Contender, connections: int, storm: int) -> Figures:
@@ -109,7 +110,7 @@ def command(row: tuple[str, ...], connections: int, storm: int, **common_options
         name: SCENARIOS[name][0] + ("" if name == "torn" else f", {numbers[name]:,} connections")
         for name in chosen
     }
-    shown = report.Shown("cancellation", titles, COLUMNS, COMPARISON, TARGETS, contenders)
+    shown = Shown("cancellation", titles, COLUMNS, COMPARISON, TARGETS, contenders)
     report.publish(shown, results, attrs.evolve(options, plot=None), console)
     if options.plot is not None:
         cancellation_plot.draw(options.plot, titles, results)

@@ -14,7 +14,8 @@ from contextlib import contextmanager
 
 import attrs
 
-from . import benchmark, loadgen, report
+from . import benchmark, loadgen
+from .columns import Column, Comparison
 from .contenders import Contender
 from .fanout import progress_file, start_publishing
 from .figures import Figures, Target
@@ -65,16 +66,16 @@ TARGETS = (
     Target("memory", "beside_kib", "channels", MOST_KIB, less_is_better=True),
 )
 COLUMNS = (
-    report.Column("deliveries/s", "rate"),
-    report.Column("CPU us", "cpu_us", "{:.2f}".format),
-    report.Column("publications", "broadcasts"),
-    report.Column("all have it after s", "recovery_s", "{:.2f}".format),
-    report.Column("recovered", "recovered"),
-    report.Column("KiB a subscription", "kib", "{:.2f}".format),
-    report.Column("KiB a task", "task_kib", "{:.2f}".format),
-    report.Column("KiB beside the task", "beside_kib", "{:.2f}".format),
+    Column("deliveries/s", "rate"),
+    Column("CPU us", "cpu_us", "{:.2f}".format),
+    Column("publications", "broadcasts"),
+    Column("all have it after s", "recovery_s", "{:.2f}".format),
+    Column("recovered", "recovered"),
+    Column("KiB a subscription", "kib", "{:.2f}".format),
+    Column("KiB a task", "task_kib", "{:.2f}".format),
+    Column("KiB beside the task", "beside_kib", "{:.2f}".format),
 )
-COMPARISON = report.Comparison("cpu_us", ["broadcast"])
+COMPARISON = Comparison("cpu_us", ["broadcast"])
 
 
 @contextmanager

@@ -13,7 +13,8 @@ from pathlib import Path
 import attrs
 import trustme
 
-from . import benchmark, loadgen, report
+from . import benchmark, loadgen
+from .columns import Column, Comparison
 from .contenders import PEERS, Contender, taking_part
 from .figures import Figures, Target
 from .processes import RoundFailed, server
@@ -74,13 +75,13 @@ TARGETS = (
 )
 
 COLUMNS = (
-    report.Column("messages/s", "rate"),
-    report.Column("p50 us", "p50_us"),
-    report.Column("p99 us", "p99_us"),
-    report.Column("CPU us", "cpu_us", "{:.2f}".format),
-    report.Column("reply bytes", "reply_bytes"),
+    Column("messages/s", "rate"),
+    Column("p50 us", "p50_us"),
+    Column("p99 us", "p99_us"),
+    Column("CPU us", "cpu_us", "{:.2f}".format),
+    Column("reply bytes", "reply_bytes"),
 )
-COMPARISON = report.Comparison("rate", ["limit", "bun", "picows"], {"fairness": "p99_us"})
+COMPARISON = Comparison("rate", ["limit", "bun", "picows"], {"fairness": "p99_us"})
 
 
 def json_messages(count: int = JSON_MESSAGES, size: int = 1024) -> list[bytes]:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import attrs
 
-from . import benchmark, loadgen, report
+from . import benchmark, loadgen
+from .columns import Column, Comparison
 from .contenders import Contender, taking_part
 from .figures import Figures, Target
 from .processes import server
@@ -51,14 +52,14 @@ TARGETS = (
 )
 
 COLUMNS = (
-    report.Column("deliveries/s", "rate"),
-    report.Column("per CPU second", "per_cpu_second"),
-    report.Column("CPU us", "cpu_us", "{:.2f}".format),
-    report.Column("broadcasts", "broadcasts"),
-    report.Column("p50 us", "p50_us"),
-    report.Column("p99 us", "p99_us"),
+    Column("deliveries/s", "rate"),
+    Column("per CPU second", "per_cpu_second"),
+    Column("CPU us", "cpu_us", "{:.2f}".format),
+    Column("broadcasts", "broadcasts"),
+    Column("p50 us", "p50_us"),
+    Column("p99 us", "p99_us"),
 )
-COMPARISON = report.Comparison("per_cpu_second", ["bare-loop", "bun", "picows"])
+COMPARISON = Comparison("per_cpu_second", ["bare-loop", "bun", "picows"])
 
 
 @contextmanager

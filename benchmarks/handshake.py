@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from . import loadgen, report
+from . import loadgen
 from .benchmark import Benchmark, Row
+from .columns import Column, Comparison
 from .contenders import Contender, taking_part
 from .figures import Figures, Target
 from .processes import server
@@ -22,13 +23,13 @@ ROWS = {
 TARGETS = (Target("handshake-32", "rate", "ours", 1.2, ["picows"]),)
 
 COLUMNS = (
-    report.Column("handshakes/s", "rate"),
-    report.Column("p50 us", "p50_us"),
-    report.Column("p99 us", "p99_us"),
-    report.Column("CPU us", "cpu_us", "{:.1f}".format),
-    report.Column("without a Close", "unclosed", "{:.0%}".format),
+    Column("handshakes/s", "rate"),
+    Column("p50 us", "p50_us"),
+    Column("p99 us", "p99_us"),
+    Column("CPU us", "cpu_us", "{:.1f}".format),
+    Column("without a Close", "unclosed", "{:.0%}".format),
 )
-COMPARISON = report.Comparison("rate", ["limit", "bun", "picows"])
+COMPARISON = Comparison("rate", ["limit", "bun", "picows"])
 
 
 def measure(row: Row, contender: Contender, seconds: float) -> Figures:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import attrs
 
-from . import benchmark, loadgen, report
+from . import benchmark, loadgen
+from .columns import Column, Comparison
 from .contenders import Contender, taking_part
 from .figures import Figures, Target
 from .processes import server
@@ -34,13 +35,13 @@ TARGETS = (
 )
 
 COLUMNS = (
-    report.Column("requests/s", "rate"),
-    report.Column("p50 us", "p50_us"),
-    report.Column("p99 us", "p99_us"),
-    report.Column("CPU us", "cpu_us", "{:.1f}".format),
-    report.Column("answer bytes", "answer_bytes"),
+    Column("requests/s", "rate"),
+    Column("p50 us", "p50_us"),
+    Column("p99 us", "p99_us"),
+    Column("CPU us", "cpu_us", "{:.1f}".format),
+    Column("answer bytes", "answer_bytes"),
 )
-COMPARISON = report.Comparison("rate", ["hypercorn-trio", "uvicorn"])
+COMPARISON = Comparison("rate", ["hypercorn-trio", "uvicorn"])
 
 
 def measure(row: Row, contender: Contender, seconds: float) -> Figures:

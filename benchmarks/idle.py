@@ -12,6 +12,7 @@ import time
 import click
 
 from . import loadgen, report, rounds
+from .columns import Column, Comparison, Shown
 from .contenders import Contender, ready, taking_part
 from .figures import Figures, Target
 from .options import Options, common
@@ -27,13 +28,13 @@ TARGETS = (
 )
 
 COLUMNS = (
-    report.Column("KiB per connection", "kib", "{:.2f}".format),
-    report.Column("server MiB", "mib", "{:.0f}".format),
-    report.Column("connections", "connections"),
-    report.Column("opened in s", "opened_in", "{:.1f}".format),
-    report.Column("CPU while idle", "idle_share", "{:.2%}".format),
+    Column("KiB per connection", "kib", "{:.2f}".format),
+    Column("server MiB", "mib", "{:.0f}".format),
+    Column("connections", "connections"),
+    Column("opened in s", "opened_in", "{:.1f}".format),
+    Column("CPU while idle", "idle_share", "{:.2%}".format),
 )
-COMPARISON = report.Comparison("kib", ["bun", "websockets-asyncio"])
+COMPARISON = Comparison("kib", ["bun", "websockets-asyncio"])
 
 
 def most_connections() -> int:
@@ -81,5 +82,5 @@ def command(connections: int, seconds: float, **common_options: object) -> None:
 
     results = rounds.run({ROW: contenders}, once, options, console)
     titles = {ROW: f"{connections:,} idle connections"}
-    shown = report.Shown("idle", titles, COLUMNS, COMPARISON, TARGETS, contenders)
+    shown = Shown("idle", titles, COLUMNS, COMPARISON, TARGETS, contenders)
     report.publish(shown, results, options, console)

@@ -6,12 +6,11 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .columns import Shown
 from .figures import Failure, Results
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from .report import Shown
 
 OURS = "#1f5fbf"
 PURE = "#9dbdec"

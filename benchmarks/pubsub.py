@@ -18,7 +18,8 @@ from contextlib import ExitStack, contextmanager
 import attrs
 import click
 
-from . import benchmark, loadgen, report
+from . import benchmark, loadgen
+from .columns import Column, Comparison
 from .contenders import Contender
 from .fanout import SIZE, progress_file, start_publishing
 from .figures import Figures, Target
@@ -71,15 +72,15 @@ TARGETS = (
     Target("paced-20", "p99_us", OURS.name, 1.0, [WEBSOCKETS.name], less_is_better=True),
 )
 COLUMNS = (
-    report.Column("deliveries/s", "rate"),
-    report.Column("p50 us", "p50_us"),
-    report.Column("p99 us", "p99_us"),
-    report.Column("server CPU us/delivery", "cpu_us", "{:.2f}".format),
-    report.Column("server CPU us/message", "message_cpu_us"),
-    report.Column("Redis CPU us/message", "redis_cpu_us"),
-    report.Column("messages", "broadcasts"),
+    Column("deliveries/s", "rate"),
+    Column("p50 us", "p50_us"),
+    Column("p99 us", "p99_us"),
+    Column("server CPU us/delivery", "cpu_us", "{:.2f}".format),
+    Column("server CPU us/message", "message_cpu_us"),
+    Column("Redis CPU us/message", "redis_cpu_us"),
+    Column("messages", "broadcasts"),
 )
-COMPARISON = report.Comparison("rate", [WEBSOCKETS.name, CHANNELS.name])
+COMPARISON = Comparison("rate", [WEBSOCKETS.name, CHANNELS.name])
 
 
 @attrs.frozen

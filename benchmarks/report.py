@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
 from rich.console import Console
 from rich.table import Table
 
 from . import document, plot
-from .contenders import Contender
+from .columns import Column, Shown
 from .figures import (
     DISTURBED,
     LOAD_SHARE,
     MOST_DISTURBED,
     MOST_LOAD,
     Results,
-    Target,
     judge,
     ratio,
 )
@@ -26,43 +25,6 @@ NOTES = {
     LOAD_SHARE: "!  the load generator used more than 90 % of its core: the server may be faster than that",
     DISTURBED: "~  other programs had the cores for more than 5 % of the time: the figures are too low",
 }
-
-
-@attrs.frozen
-class Column:
-    """One figure in the tables; ``show`` makes its text."""
-
-    title: str
-    figure: str
-    show: Callable[[float], str] = "{:,.0f}".format
-
-
-@attrs.frozen
-class Comparison:
-    """Columns with the ratio of ``figure`` to each of the contenders ``to``.
-
-    ``of_row`` has the rows with a figure of their own.
-    """
-
-    figure: str
-    to: Sequence[str]
-    of_row: Mapping[str, str] = attrs.field(factory=dict)
-
-    def figure_in(self, row: str) -> str:
-        """The figure that is compared, and plotted, in ``row``."""
-        return self.of_row.get(row, self.figure)
-
-
-@attrs.frozen
-class Shown:
-    """How a benchmark's results are shown; ``titles`` has the rows in order."""
-
-    benchmark: str
-    titles: Mapping[str, str]
-    columns: Sequence[Column]
-    comparison: Comparison
-    targets: Sequence[Target]
-    contenders: Sequence[Contender]
 
 
 def console() -> Console:
