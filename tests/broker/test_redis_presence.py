@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
+import attrs
 import pytest
 import trio
 from brokers import QUICK
@@ -351,6 +352,26 @@ async def test_topics_without_members_are_forgotten(
         assert "stays" in topics
         async with broker.join("topic 29", "ann"):
             assert "topic 29" in (await own_redis.run("SMEMBERS", key)).splitlines()
+
+
+async def test_topics_whose_members_were_not_let_in_are_forgotten(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A member that Redis refuses costs no more than one that has left."""
+    monkeypatch.setattr(redis_lease, "CLAIMS_KEPT", 10)
+    async with open_redis_broker(own_redis.url, timeouts=attrs.evolve(QUICK, backoff=0.01)) as broker:
+        async with broker.join("stays", "ann") as ann:
+            key = f"ws:{{leases}}:{ann.member.split(':')[0]}"
+            await own_redis.run("ACL", "SETUSER", "default", "-hset")
+            for number in range(30):
+                with pytest.raises(BrokerUnavailable, match="Redis refuses"):
+                    async with broker.join(f"topic {number}", "ann"):
+                        pass
+            with trio.fail_after(PATIENCE):
+                while len(topics := (await own_redis.run("SMEMBERS", key)).splitlines()) > 10:
+                    pass
+            assert "stays" in topics
+            await own_redis.run("ACL", "SETUSER", "default", "+@all")
 
 
 async def test_members_that_fail_to_come_leave_nothing_behind(own_redis: RedisServer, broker: Broker) -> None:

@@ -17,7 +17,7 @@ from .presence import AlreadyPresent, PresenceSink, Present, Roster, encoded_inf
 from .redis_deployment import Deployment
 from .redis_errors import CommandFailed, RedisError
 from .redis_lease import Lease
-from .redis_presence_changes import COMES, COMES_ALONE, GOES, LINGERS, Member, Members, encoded
+from .redis_presence_changes import COMES, COMES_ALONE, GOES, LINGERS, Member, Members, Told, encoded
 from .redis_presence_view import View
 from .redis_roster import RedisRoster, encode_value, events_of
 from .redis_routes import Routes
@@ -117,26 +117,29 @@ class RedisPresence:
     async def _make_changes(self, topic: Members) -> None:
         """Tell Redis what has changed, in order, until it has everything."""
         while told := topic.next():
-            try:
-                await self._lease.claim(topic.name)
-                process = self._lease.name
-                refused = await self._roster.change(topic.name, encoded(told, process))
-            except CommandFailed as failure:
-                for member in told:
-                    member.was_told |= failure.sent
-                await trio.sleep(self._timeouts.backoff)
-            except RedisError as refusal:
-                topic.note_refused(told, refusal)
-                await trio.sleep(self._timeouts.backoff)
-            else:
-                topic.note_done(told, process, self._lease.name, refused)
-                if not (topic.members or topic.changed):
-                    with suppress(RedisError):  # then it is removed for nothing when the process dies
-                        await self._lease.release(topic.name)
+            await self._tell(topic, told)
+            if not (topic.members or topic.next()):
+                with suppress(RedisError):  # then it is removed for nothing when the process dies
+                    await self._lease.release(topic.name)
         topic.is_changing = False
         self._idle.set()
         if not topic.members:
             self._topics.pop(topic.name, None)
+
+    async def _tell(self, topic: Members, told: Told) -> None:
+        try:
+            await self._lease.claim(topic.name)
+            process = self._lease.name
+            refused = await self._roster.change(topic.name, encoded(told, process))
+        except CommandFailed as failure:
+            for member in told:
+                member.was_told |= failure.sent
+            await trio.sleep(self._timeouts.backoff)
+        except RedisError as refusal:
+            topic.note_refused(told, refusal)
+            await trio.sleep(self._timeouts.backoff)
+        else:
+            topic.note_done(told, process, self._lease.name, refused)
 
     async def _remove_process(self, process: bytes, topics: Iterable[bytes]) -> None:
         for name in topics:
