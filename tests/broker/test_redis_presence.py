@@ -240,6 +240,23 @@ async def test_members_leave_with_a_broker_that_is_cancelled(own_redis: RedisSer
     assert await users(broker) == []
 
 
+async def test_members_leave_with_a_broker_that_fails(own_redis: RedisServer, broker: Broker) -> None:
+    """What ends a task of the broker ends its block, and nothing else comes out of it."""
+
+    def interrupt(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with trio.fail_after(QUICK.request), pytest.raises(BaseExceptionGroup) as caught:
+        async with open_redis_broker(own_redis.url, timeouts=QUICK) as short, short.join("t", "ann"):
+            async with short.attach("topic", interrupt):
+                await broker.publish("topic", "a message")
+                await trio.sleep_forever()
+    interrupts, others = caught.value.split(KeyboardInterrupt)
+    assert interrupts is not None
+    assert others is None
+    assert await users(broker) == []
+
+
 @pytest.mark.slow
 async def test_a_dead_process_whose_topics_are_not_known_holds_up_no_other(
     own_redis: RedisServer, broker: Broker

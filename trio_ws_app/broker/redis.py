@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-import trio
-
-from ..concurrency.background import background
 from .base import Broker, BrokerStatistics, BrokerUnavailable
 from .delivery import Delivery, Gap, Publishing, cost
 from .feed import Feed
@@ -15,6 +12,7 @@ from .history import Page
 from .payload import encode_payload
 from .position import Position
 from .presence import PresenceSink, Present, Roster, checked_linger
+from .redis_carriers import Carriers, open_carriers
 from .redis_cluster import discover
 from .redis_deployment import Deployment
 from .redis_errors import CommandFailed, RedisError, reported
@@ -33,15 +31,15 @@ class RedisBroker(Broker):
 
     shared = True
 
-    def __init__(self, deployment: Deployment, nursery: trio.Nursery, tracing: BrokerTracing | None) -> None:
+    def __init__(self, deployment: Deployment, carriers: Carriers, tracing: BrokerTracing | None) -> None:
         self.tracing = tracing
         self.routes = Routes(deployment, lambda channel: RedisFeed(channel, self._shared))
         self._deployment = deployment
         self._histories = RedisHistories(deployment)
         self._roster = RedisRoster(deployment)
-        self.members = RedisPresence(deployment, self._roster, self.routes, nursery)
+        self.members = RedisPresence(deployment, self._roster, self.routes, carriers)
         self._shared = Shared(
-            self._histories, deployment.patience, deployment.timeouts.backoff, nursery, tracing
+            self._histories, deployment.patience, deployment.timeouts.backoff, carriers, tracing
         )
         self._published = 0
 
@@ -106,33 +104,11 @@ async def open_broker(
 ) -> AsyncGenerator[RedisBroker]:
     """See ``trio_ws_app.broker.open_redis_broker``."""
     parsed = parse_redis_url(url, timeouts)
-    async with _carriers() as nursery:
-        deployment = Deployment(parsed, await discover(parsed.addresses, parsed), nursery)
-        broker = RedisBroker(deployment, nursery, tracing)
+    async with open_carriers() as carriers:
+        deployment = Deployment(parsed, await discover(parsed.addresses, parsed), carriers)
+        broker = RedisBroker(deployment, carriers, tracing)
         await deployment.start(broker.routes)
         try:
             yield broker
         finally:
             await broker.members.aclose()
-
-
-@asynccontextmanager
-async def _carriers() -> AsyncGenerator[trio.Nursery]:
-    """A nursery whose tasks go on while the block is cancelled, for what its end has to tell Redis."""
-    scope, opened = trio.CancelScope(shield=True), trio.Event()
-    nurseries: list[trio.Nursery] = []
-
-    async def carry() -> None:
-        with scope:
-            async with trio.open_nursery() as nursery:
-                nurseries.append(nursery)
-                opened.set()
-                await trio.sleep_forever()
-
-    async with background() as outer:
-        outer.start_soon(carry)
-        try:
-            await opened.wait()
-            yield nurseries[0]
-        finally:
-            scope.cancel()

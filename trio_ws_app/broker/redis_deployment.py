@@ -12,6 +12,7 @@ import attrs
 import trio
 
 from .base import BrokerUnavailable
+from .redis_carriers import Carriers
 from .redis_cluster import Layout, discover
 from .redis_connection import Reply
 from .redis_errors import CommandFailed, ConnectionLost, NotInCharge, NotSent, RedisError
@@ -38,12 +39,12 @@ class Deployment:
     to this process does not hold up its commands.
     """
 
-    def __init__(self, url: RedisUrl, layout: Layout, nursery: trio.Nursery) -> None:
+    def __init__(self, url: RedisUrl, layout: Layout, carriers: Carriers) -> None:
         self.layout = layout
         self.timeouts = url.timeouts
         self.patience = Patience(url.timeouts.request)
         self._url = url
-        self._nursery = nursery
+        self._carriers = carriers
         self._commands: dict[Address, Link] = {}
         self._subscribers: dict[Address, Link] = {}
         self._subscriptions: Subscriptions  # from ``start`` on
@@ -54,8 +55,8 @@ class Deployment:
     async def start(self, subscriptions: Subscriptions) -> None:
         """Start to connect, and wait until that worked everywhere or a connection's time is over."""
         self._subscriptions = subscriptions
-        self._nursery.start_soon(self.patience.run)
-        self._nursery.start_soon(self._keep_layout)
+        self._carriers.start_soon(self.patience.run)
+        self._carriers.start_soon(self._keep_layout)
         self._connect_for_commands()
         with trio.move_on_after(self.timeouts.connect):
             while self.problem is not None:
@@ -124,7 +125,7 @@ class Deployment:
         link = Link(server, self._url, self._link_changed)
         on_message = partial(self._subscriptions.message, link)
         on_dropped = partial(self._subscriptions.dropped, link)
-        self._nursery.start_soon(link.run, on_message, on_dropped, name=f"Redis at {server}")
+        self._carriers.start_soon(link.run, on_message, on_dropped, name=f"Redis at {server}")
         return link
 
     def _links(self) -> tuple[Link, ...]:

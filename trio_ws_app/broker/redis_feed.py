@@ -16,6 +16,7 @@ from .history import History
 from .merge import Merge
 from .payload import decode_payload
 from .position import Position
+from .redis_carriers import Carriers
 from .redis_connection import RedisConnection
 from .redis_errors import CommandFailed, RedisError, reported
 from .redis_history import RedisHistories
@@ -38,7 +39,7 @@ class Shared:
     histories: RedisHistories
     patience: Patience
     backoff: float  # seconds
-    nursery: trio.Nursery
+    carriers: Carriers
     tracing: BrokerTracing | None = None
     rings: RingBudget = attrs.field(factory=lambda: RingBudget(ALL_RINGS_BYTES))
     received: int = 0
@@ -96,7 +97,7 @@ class RedisFeed(Feed):
         self.deliver(items)
         if self._merge.behind is not None and self._healed is None:
             self._healed, self._healing = trio.Event(), trio.CancelScope()
-            self._shared.nursery.start_soon(self._heal)
+            self._shared.carriers.start_soon(self._heal)
 
     # -- the history
 

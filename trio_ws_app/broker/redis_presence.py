@@ -14,6 +14,7 @@ import trio
 
 from .base import BrokerUnavailable
 from .presence import AlreadyPresent, PresenceSink, Present, Roster, encoded_info, user_of
+from .redis_carriers import Carriers
 from .redis_deployment import Deployment
 from .redis_errors import CommandFailed, RedisError
 from .redis_lease import Lease
@@ -30,13 +31,13 @@ class RedisPresence:
     """
 
     def __init__(
-        self, deployment: Deployment, roster: RedisRoster, routes: Routes, nursery: trio.Nursery
+        self, deployment: Deployment, roster: RedisRoster, routes: Routes, carriers: Carriers
     ) -> None:
         self._deployment = deployment
         self._timeouts = deployment.timeouts
         self._roster = roster
         self._routes = routes
-        self._nursery = nursery
+        self._carriers = carriers
         self._lease = Lease(deployment, self._remove_process, self._join_again)
         self._is_kept = False
         self._is_closing = False
@@ -48,7 +49,7 @@ class RedisPresence:
     def _keep_lease(self) -> None:
         if not self._is_kept:
             self._is_kept = True
-            self._nursery.start_soon(self._lease.keep)
+            self._carriers.start_soon(self._lease.keep)
 
     # -- members of this process
 
@@ -81,7 +82,7 @@ class RedisPresence:
         if member.linger > 0 and member.known_as is not None:
             member.lingers_until = trio.current_time() + member.linger
             self._change(topic, member, LINGERS)
-            self._nursery.start_soon(self._leave_later, topic, member)
+            self._carriers.start_soon(self._leave_later, topic, member)
         else:
             self._leave(topic, member)
 
@@ -112,7 +113,7 @@ class RedisPresence:
         topic.change(member, does)
         if not topic.is_changing:
             topic.is_changing = True
-            self._nursery.start_soon(self._make_changes, topic)
+            self._carriers.start_soon(self._make_changes, topic)
 
     async def _make_changes(self, topic: Members) -> None:
         """Tell Redis what has changed, in order, until it has everything."""
@@ -186,7 +187,7 @@ class RedisPresence:
         async with self._routes.open_feed(events_of(name)) as feed:
             view = self._views.get(name)
             if view is None:
-                view = self._views[name] = View(partial(self._roster.snapshot, name), feed, self._nursery)
+                view = self._views[name] = View(partial(self._roster.snapshot, name), feed, self._carriers)
             view.visits += 1
             try:
                 await view.load()

@@ -13,6 +13,7 @@ from .delivery import Delivery, Gap, Item
 from .feed import Feed, Sinks
 from .position import Position
 from .presence import PresenceEvent, Present, Roster
+from .redis_carriers import Carriers
 
 Snapshot = tuple[list[Present], Position | None]
 
@@ -33,14 +34,14 @@ class View:
     """
 
     def __init__(
-        self, snapshot: Callable[[], Awaitable[Snapshot]], feed: Feed, nursery: trio.Nursery
+        self, snapshot: Callable[[], Awaitable[Snapshot]], feed: Feed, carriers: Carriers
     ) -> None:
         self.visits = 0
         self.sinks: Sinks[PresenceEvent] = Sinks()
         self.roster = Roster()
         self._snapshot = snapshot
         self._feed = feed
-        self._nursery = nursery
+        self._carriers = carriers
         self._loading = trio.Lock()
         self._is_loaded = False
         self._epoch: str | None = None  # of the newest event
@@ -96,7 +97,7 @@ class View:
             self._is_loaded = False
             self._reloading.cancel()
             self._reloading = trio.CancelScope()
-            self._nursery.start_soon(self._load_until_known, self._reloading)
+            self._carriers.start_soon(self._load_until_known, self._reloading)
 
     async def _load_until_known(self, scope: trio.CancelScope) -> None:
         with scope:
