@@ -246,11 +246,17 @@ async def test_members_leave_with_a_broker_that_fails(own_redis: RedisServer, br
     def interrupt(_: object) -> None:
         raise KeyboardInterrupt
 
+    async def fail() -> None:
+        async with (
+            open_redis_broker(own_redis.url, timeouts=QUICK) as short,
+            short.join("t", "ann"),
+            short.attach("topic", interrupt),
+        ):
+            await broker.publish("topic", "a message")
+            await trio.sleep_forever()
+
     with trio.fail_after(QUICK.request), pytest.raises(BaseExceptionGroup) as caught:
-        async with open_redis_broker(own_redis.url, timeouts=QUICK) as short, short.join("t", "ann"):
-            async with short.attach("topic", interrupt):
-                await broker.publish("topic", "a message")
-                await trio.sleep_forever()
+        await fail()
     interrupts, others = caught.value.split(KeyboardInterrupt)
     assert interrupts is not None
     assert others is None
@@ -376,19 +382,21 @@ async def test_topics_whose_members_were_not_let_in_are_forgotten(
 ) -> None:
     """A member that Redis refuses costs no more than one that has left."""
     monkeypatch.setattr(redis_lease, "CLAIMS_KEPT", 10)
-    async with open_redis_broker(own_redis.url, timeouts=attrs.evolve(QUICK, backoff=0.01)) as broker:
-        async with broker.join("stays", "ann") as ann:
-            key = f"ws:{{leases}}:{ann.member.split(':')[0]}"
-            await own_redis.run("ACL", "SETUSER", "default", "-hset")
-            for number in range(30):
-                with pytest.raises(BrokerUnavailable, match="Redis refuses"):
-                    async with broker.join(f"topic {number}", "ann"):
-                        pass
-            with trio.fail_after(PATIENCE):
-                while len(topics := (await own_redis.run("SMEMBERS", key)).splitlines()) > 10:
+    async with (
+        open_redis_broker(own_redis.url, timeouts=attrs.evolve(QUICK, backoff=0.01)) as broker,
+        broker.join("stays", "ann") as ann,
+    ):
+        key = f"ws:{{leases}}:{ann.member.split(':')[0]}"
+        await own_redis.run("ACL", "SETUSER", "default", "-hset")
+        for number in range(30):
+            with pytest.raises(BrokerUnavailable, match="Redis refuses"):
+                async with broker.join(f"topic {number}", "ann"):
                     pass
-            assert "stays" in topics
-            await own_redis.run("ACL", "SETUSER", "default", "+@all")
+        with trio.fail_after(PATIENCE):
+            while len(topics := (await own_redis.run("SMEMBERS", key)).splitlines()) > 10:
+                pass
+        assert "stays" in topics
+        await own_redis.run("ACL", "SETUSER", "default", "+@all")
 
 
 async def test_members_that_fail_to_come_leave_nothing_behind(own_redis: RedisServer, broker: Broker) -> None:
@@ -426,3 +434,20 @@ async def test_a_member_that_comes_before_its_process_knows_of_its_end(
             with trio.fail_after(PATIENCE):
                 while await users(broker) != ["ann", "bob"] or name in str(await broker.presence("t")):
                     pass
+
+
+async def test_a_lost_name_that_cannot_be_claimed_at_once(own_redis: RedisServer, broker: Broker) -> None:
+    """It is tried again until Redis takes it, so what came under the name does not stay for ever."""
+    async with broker.join("t", "ann") as ann:
+        name = ann.member.split(":")[0]
+        removed = "redis.call('ZREM', KEYS[1], ARGV[1]) redis.call('DEL', KEYS[2])"
+        await own_redis.run("EVAL", removed, "2", "ws:{leases}", f"ws:{{leases}}:{name}", name)
+        await own_redis.run("CONFIG", "RESETSTAT")
+        await own_redis.run("ACL", "SETUSER", "default", "-sadd")
+        with trio.fail_after(PATIENCE):  # for the next name, and for the lost one
+            while not re.search("sadd:.*rejected_calls=[2-9]", await own_redis.run("INFO", "commandstats")):
+                pass
+        await own_redis.run("ACL", "SETUSER", "default", "+@all")
+        with trio.fail_after(PATIENCE):
+            while name in str(await broker.presence("t")):
+                pass

@@ -105,6 +105,7 @@ class Lease:
     _begin_anew: Callable[[], Awaitable[None]]
     name: bytes = attrs.field(init=False, factory=lambda: random_tag().encode())
     _claimed: set[bytes] = attrs.field(init=False, factory=set)
+    _lost: dict[bytes, tuple[bytes, ...]] = attrs.field(init=False, factory=dict)  # by name, what it claimed
 
     async def claim(self, topic: bytes) -> None:
         """Note at Redis that the process has members on a topic. Raises RedisError."""
@@ -139,20 +140,19 @@ class Lease:
         assert isinstance(reply, list)
         is_mine, next_end, dying = reply
         if had_one and not is_mine:
-            await self._lost()
+            self._lost[self.name] = tuple(self._claimed)
+            self.name = random_tag().encode()
+            self._claimed.clear()
+            await self._begin_anew()
+        # Members may have come under a lost name since those of it were removed, or be on their way.
+        for lost, topics in tuple(self._lost.items()):
+            ends_in = milliseconds(self._deployment.timeouts.request)
+            await self._call(_CLAIM, (_SLOT, _topics_of(lost)), lost, ends_in, *topics)
+            del self._lost[lost]
         for process in dying:
             await self._bury(process)
         assert isinstance(next_end, int)
         return min(RENEWED_EVERY, next_end / 1000 + 0.01)
-
-    async def _lost(self) -> None:
-        lost, topics = self.name, tuple(self._claimed)
-        self.name = random_tag().encode()
-        self._claimed.clear()
-        await self._begin_anew()
-        # Members may have come under the lost name since those of it were removed, or be on their way.
-        ends_in = milliseconds(self._deployment.timeouts.request)
-        await self._call(_CLAIM, (_SLOT, _topics_of(lost)), lost, ends_in, *topics)
 
     async def _bury(self, process: bytes) -> None:
         topics: object = []

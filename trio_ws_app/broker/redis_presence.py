@@ -168,9 +168,9 @@ class RedisPresence:
         for topic in tuple(self._topics.values()):
             for member in tuple(topic.members.values()):
                 self._end(topic, member)
-        now = trio.current_time()
         staying = [member for topic in self._topics.values() for member in topic.members.values()]
-        linger = max(((member.lingers_until or now) - now for member in staying), default=None)
+        ends = [member.lingers_until for member in staying if member.lingers_until is not None]
+        linger = max(ends) - trio.current_time() if ends else None
         with trio.move_on_after(self._timeouts.request, shield=True):
             while any(topic.is_changing for topic in self._topics.values()):
                 self._idle = trio.Event()

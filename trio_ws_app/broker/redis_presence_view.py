@@ -33,9 +33,7 @@ class View:
     Events are told as they come, also while a list is read; from the list follows what they have not told.
     """
 
-    def __init__(
-        self, snapshot: Callable[[], Awaitable[Snapshot]], feed: Feed, carriers: Carriers
-    ) -> None:
+    def __init__(self, snapshot: Callable[[], Awaitable[Snapshot]], feed: Feed, carriers: Carriers) -> None:
         self.visits = 0
         self.sinks: Sinks[PresenceEvent] = Sinks()
         self.roster = Roster()
