@@ -75,6 +75,31 @@ def test_a_mistake_is_one_line(arguments: list[str], words: str) -> None:
     assert words in ended.errors
 
 
+def test_a_variable_of_blanks_is_no_host() -> None:
+    """It names nothing to listen on."""
+    ended = run("serve", "echo", TRIO_WS_APP_HOST=" ")
+    assert (ended.status, len(ended.errors.splitlines())) == (2, 1)
+    assert ended.errors.startswith("trio-ws-app: TRIO_WS_APP_HOST: it is empty")
+
+
+def link_local() -> str | None:
+    """An address that means something on one link alone, with that link."""
+    for line in Path("/proc/net/if_inet6").read_text().splitlines():
+        digits, _, _, _, _, link = line.split()
+        if digits.startswith("fe80"):
+            return f"{socket.inet_ntop(socket.AF_INET6, bytes.fromhex(digits))}%{link}"
+    return None
+
+
+@pytest.mark.skipif(link_local() is None, reason="no link has an address of its own")
+def test_an_address_of_a_link(free_port: int) -> None:
+    """The link is part of it."""
+    host = link_local()
+    assert host is not None
+    with serving("echo", "--host", host, "--port", str(free_port)):
+        assert echoes(connect("ws://localhost", sock=socket.create_connection((host, free_port), PATIENCE)))
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -85,9 +110,7 @@ def test_a_mistake_is_one_line(arguments: list[str], words: str) -> None:
         (["--unix", "a.sock", "--control", "@x"], "--control is a file"),
     ],
 )
-def test_a_mistake_about_a_unix_socket_is_one_line(
-    arguments: list[str], words: str, tmp_path: Path
-) -> None:
+def test_a_mistake_about_a_unix_socket_is_one_line(arguments: list[str], words: str, tmp_path: Path) -> None:
     """And leaves no socket behind."""
     ended = run("serve", "echo", "--log-level", "warning", *arguments, cwd=tmp_path)
     assert (ended.status, len(ended.errors.splitlines())) == (2, 1)
@@ -105,6 +128,16 @@ def test_an_abstract_socket() -> None:
                 second = run("serve", "echo", "--unix", f"@{ABSTRACT}")
                 assert "already" in second.errors
             server.stop()
+
+
+@pytest.mark.parametrize("name", ["@{}\udcff", "./\udcff", "./\nlistening"])
+def test_a_unix_socket_of_any_name_is_one_line(tmp_path: Path, name: str) -> None:
+    """Names are bytes: what is no text, or would be more than one line, is shown escaped."""
+    path = name.format(ABSTRACT)
+    with serving("echo", "--unix", path, cwd=tmp_path, PYTHONIOENCODING="utf-8:strict") as server:
+        assert server.url == f"ws+unix:{path.encode('unicode_escape').decode()}"
+        place = f"\0{path[1:]}" if path[0] == "@" else str(tmp_path / path)
+        assert echoes(unix_connect(place))
 
 
 def test_the_mode_of_a_unix_socket(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 import sys
 from collections.abc import Callable
@@ -88,6 +90,20 @@ def test_a_datagram_socket_is_not_replaced(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="already"):
             bind_unix(path)
     assert Path(path).is_socket()
+
+
+def test_a_socket_that_cannot_be_given_away_is_not_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for any user but root."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "chown", refuse)
+    with pytest.raises(UsageError, match="Operation not permitted"):
+        bind_unix(str(tmp_path / "app.sock"), owner=(1, 1))
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import attrs
 import trio
 
 from ..errors import UsageError
+from ..observability.escaping import escaped
 from .privileges import Owner
 
 BACKLOG = 1024
@@ -22,7 +23,7 @@ _PROBE = 1.0  # seconds to find out whether a server listens on a Unix socket
 _BOTH = {"::": ("::", "0.0.0.0"), "localhost": ("127.0.0.1", "::1")}
 _UNAVAILABLE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
-_Address = tuple[socket.AddressFamily, tuple[str, int]]
+_Address = tuple[str | int, ...]  # host, port and, of IPv6, flow and scope: which link an fe80:: is on
 
 
 @attrs.define
@@ -37,7 +38,7 @@ class Listening:
     path: str | None = None
     are_shared: bool = attrs.field(default=False, kw_only=True)
     _explain: Callable[[OSError], str] = attrs.field(default=str, kw_only=True)
-    _file: os.stat_result | None = attrs.field(default=None, kw_only=True)
+    file: os.stat_result | None = attrs.field(default=None, init=False)
 
     def listen(self) -> None:
         """Begin to listen. Raises UsageError when that is not possible."""
@@ -63,10 +64,10 @@ class Listening:
                 with suppress(OSError):
                     sock.shutdown(socket.SHUT_RDWR)
             sock.close()
-        if self.path is not None and self._file is not None:
+        if self.path is not None and self.file is not None:
             with suppress(OSError):  # it may be in a directory of another user's
                 # A successor may have put its own there.
-                if os.path.samestat(self._file, os.lstat(self.path)):
+                if os.path.samestat(self.file, os.lstat(self.path)):
                     os.unlink(self.path)
             self.path = None
 
@@ -80,6 +81,8 @@ def bind_tcp(hosts: Sequence[str], port: int, *, reuse_port: bool = False) -> Li
 
     Raises UsageError when that is not possible.
     """
+    if not hosts:  # a variable of blanks
+        raise UsageError("--host: it is empty: give an address of this machine, or 0.0.0.0 for all")
     for attempt in range(_ATTEMPTS):
         sockets: list[socket.socket] = []
         try:
@@ -102,8 +105,8 @@ def _bind_host(host: str, port: int, sockets: list[socket.socket], reuse_port: b
     count = len(sockets)
     for family, address in _addresses(host, port):
         if sockets and port == 0:
-            address = (address[0], int(sockets[0].getsockname()[1]))
-        if any(sock.getsockname()[:2] == address for sock in sockets):
+            address = (address[0], sockets[0].getsockname()[1], *address[2:])
+        if any(sock.getsockname() == address for sock in sockets):
             continue
         try:
             sockets.append(_bound(family, address, reuse_port))
@@ -115,7 +118,7 @@ def _bind_host(host: str, port: int, sockets: list[socket.socket], reuse_port: b
         raise last
 
 
-def _addresses(host: str, port: int) -> Iterator[_Address]:
+def _addresses(host: str, port: int) -> Iterator[tuple[socket.AddressFamily, _Address]]:
     host = host.removeprefix("[").removesuffix("]")  # as in a URL
     for name in _BOTH.get(host, (host,)):
         try:
@@ -123,10 +126,10 @@ def _addresses(host: str, port: int) -> Iterator[_Address]:
         except UnicodeError:  # IDNA has no form of it
             raise socket.gaierror(socket.EAI_NONAME, "no name of a host") from None
         for family, _, _, _, address in found:
-            yield family, (str(address[0]), int(address[1]))
+            yield family, (str(address[0]), int(address[1]), *address[2:])
 
 
-def _bound(family: socket.AddressFamily, address: tuple[str, int], reuse_port: bool) -> socket.socket:
+def _bound(family: socket.AddressFamily, address: _Address, reuse_port: bool) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -154,17 +157,21 @@ def bind_unix(
     if is_abstract and (mode is not None or owner is not None):
         raise UsageError(f"the abstract Unix socket {path} has no file, so neither a mode nor an owner")
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listening = Listening([sock], path)
     try:
-        if not is_abstract:
+        if is_abstract:
+            sock.bind("\0" + path[1:])
+        else:
             _remove_stale(path, replace)
-        sock.bind("\0" + path[1:] if is_abstract else path)
+            sock.bind(path)
+            listening.file = os.lstat(path)
         if mode is not None:
             os.chmod(path, mode)
         if owner is not None:
             os.chown(path, *owner)
-        return Listening([sock], path, file=None if is_abstract else os.lstat(path))
+        return listening
     except OSError as problem:
-        sock.close()
+        listening.close()
         if problem.errno == errno.EADDRINUSE:
             raise UsageError(f"a server listens on the Unix socket {path} already") from None
         raise UsageError(f"cannot listen on the Unix socket {path}: {problem.strerror or problem}") from None
@@ -187,8 +194,8 @@ def url_of(sock: socket.socket, scheme: str) -> str:
     """``ws://127.0.0.1:80``, ``ws://[::1]:80``, ``ws+unix:/run/a.sock``, ``ws+unix:@abstract``."""
     address = sock.getsockname()
     if sock.family == socket.AF_UNIX:
-        name = "@" + address[1:].decode() if isinstance(address, bytes) else address
-        return f"{scheme}+unix:{name}"
+        name = "@" + os.fsdecode(address[1:]) if isinstance(address, bytes) else address
+        return f"{scheme}+unix:{escaped(name)}"
     host = f"[{address[0]}]" if sock.family == socket.AF_INET6 else address[0]  # RFC 3986, section 3.2.2
     return f"{scheme}://{host}:{address[1]}"
 
