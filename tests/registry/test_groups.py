@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
 import trio_ws_app as ws
+from trio_ws_app.broker import MemoryBroker
+from trio_ws_app.broker.feed import Feed
 from trio_ws_app.testing import Peer, assert_nothing_left, connected_pair, serve_in_memory
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")
+
+
+class SlowToEnd(MemoryBroker):
+    """A broker that takes two seconds for the end of a subscription."""
+
+    @asynccontextmanager
+    async def open_feed(self, topic: str) -> AsyncIterator[Feed]:
+        async with super().open_feed(topic) as feed:
+            try:
+                yield feed
+            finally:
+                with trio.CancelScope(shield=True):
+                    await trio.sleep(2)
 
 
 async def arrivals(peer: Peer, count: int) -> list[ws.Message]:
@@ -173,3 +191,30 @@ async def test_a_closing_registry_waits_for_the_last_block() -> None:
             nursery.start_soon(stay, room, two, 5)
             await wait_all_tasks_blocked()
         assert ended == [1, 5]
+
+
+async def test_a_closing_registry_waits_for_a_member_that_comes_late() -> None:
+    """One that comes when all others have left already, while their subscriptions are still ending."""
+    ended = trio.Event()
+
+    async def subscribe(room: ws.Registry[None], connection: ws.Connection) -> None:
+        with room.register(connection) as member:
+            await member.subscribe("t")
+            await trio.sleep_forever()
+
+    async def come_late(room: ws.Registry[None], connection: ws.Connection) -> None:
+        await trio.sleep(1)
+        with room.register(connection):
+            try:
+                await trio.sleep(1)
+            finally:
+                with trio.CancelScope(shield=True):
+                    await trio.sleep(5)
+                ended.set()
+
+    async with connected_pair() as (one, _), connected_pair() as (two, _), trio.open_nursery() as nursery:
+        async with ws.open_registry(broker=SlowToEnd()) as room:
+            nursery.start_soon(subscribe, room, one)
+            await wait_all_tasks_blocked()
+            nursery.start_soon(come_late, room, two)
+        assert ended.is_set()

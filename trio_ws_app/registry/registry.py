@@ -102,7 +102,7 @@ class Registry(Generic[Info]):
     _groups: Groups[Member[Info]] = attrs.field(factory=Groups, init=False)
     _blocks: int = attrs.field(default=0, init=False)  # of members, those included that were cancelled
     _closing: bool = attrs.field(default=False, init=False)
-    _left: trio.Event = attrs.field(factory=trio.Event, init=False)
+    _left: trio.Event = attrs.field(factory=trio.Event, init=False)  # by one of them
     sent: int = attrs.field(default=0, init=False)
     dropped: int = attrs.field(default=0, init=False)
     disconnected: int = attrs.field(default=0, init=False)
@@ -218,8 +218,7 @@ class Registry(Generic[Info]):
         member._is_registered = False
         member._end_subscriptions()
         self._blocks -= 1
-        if self._closing and not self._blocks:
-            self._left.set()
+        self._left.set()
 
     def _begin_closing(self) -> None:
         """Close the members' connections, and cancel them and those that are still to come."""
@@ -229,6 +228,7 @@ class Registry(Generic[Info]):
 
     async def _wait_left(self) -> None:
         """Wait until the last member has left."""
-        if self._blocks:
-            with trio.CancelScope(shield=True):
+        with trio.CancelScope(shield=True):
+            while self._blocks:  # one may come when all others have left
+                self._left = trio.Event()
                 await self._left.wait()
