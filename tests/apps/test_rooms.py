@@ -79,6 +79,18 @@ async def test_a_guest_with_its_secret_is_the_same_user(server: MemoryServer) ->
     assert len(set(ids)) == 4
 
 
+async def test_a_guest_without_a_secret_is_nobody_else(server: MemoryServer) -> None:
+    """What others are told of it, such as its client's id, is no secret that makes them the same user."""
+    ada, ada_id = await guest(server, "Ada")
+    eve, _ = await guest(server, "Eve")
+    for client in (ada, eve):
+        await client.call("subscribe", channel="room:lobby")
+    present = (await eve.call("presence", channel="room:lobby"))["presence"]
+    (told,) = [one for one in present.values() if one["user"] == ada_id]
+    for text in (told["client"], told["user"], told["conn_info"]["name"]):
+        assert (await guest(server, "Ada", text))[1] != ada_id
+
+
 async def test_a_secret_that_is_no_unicode_is_one_all_the_same(server: MemoryServer) -> None:
     """Half a surrogate pair, which JSON may hold, is no failure."""
     ids = [(await guest(server, "Ada\ud800", "\ud800"))[1] for _ in range(2)]

@@ -16,6 +16,7 @@ with ``{"room": NAME, "user": USER}`` is for moderators, and keeps the user out 
 import hashlib
 import os
 import re
+import secrets
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -105,7 +106,7 @@ def guest(request: ws.ConnectRequest) -> ws.User:
     """A user without a token: a name, and a mark that another secret does not have."""
     data = request.data if isinstance(request.data, dict) else {}
     name = re.sub(r"[^\w. -]+", "", text_in(data, "name") or "").strip()[:30] or "guest"
-    secret = text_in(data, "secret") or str(request.client)
+    secret = text_in(data, "secret") or secrets.token_hex()
     mark = hashlib.sha256(secret.encode(errors="surrogatepass")).hexdigest()[:12]
     return known(f"{name}~{mark}", name)
 
