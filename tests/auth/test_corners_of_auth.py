@@ -17,6 +17,7 @@ from trio_ws_app.testing import serve_in_memory
 SECRET = "a long random text, or so"
 EC = generate_private_key(SECP256R1()).public_key()
 EC_PEM = EC.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+UNKNOWN_PEM = "-----BEGIN PUBLIC KEY-----\nMAwwBwYDKgMEBQADAQA=\n-----END PUBLIC KEY-----\n"
 
 
 def test_a_token_needs_no_end_if_none_is_required() -> None:
@@ -29,6 +30,8 @@ def test_a_public_key_of_another_kind_is_refused() -> None:
     """The message names the kinds that do."""
     with pytest.raises(ValueError, match="RSA or Ed25519, this is a"):
         auth.public_key(EC_PEM)
+    with pytest.raises(ValueError, match=r"Unknown key type: 1\.2\.3\.4"):
+        auth.public_key(UNKNOWN_PEM)
 
 
 @pytest.mark.parametrize(

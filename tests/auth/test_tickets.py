@@ -11,9 +11,20 @@ from redis_servers import running_redis
 
 import trio_ws_app as ws
 from trio_ws_app import auth
+from trio_ws_app.broker import MemoryBroker
 from trio_ws_app.testing import serve_in_memory
 
 ANN = auth.User("ann", 2e9, {"may": ["news"]})
+
+
+class SlowBroker(MemoryBroker):
+    """A broker that takes its time for what is published."""
+
+    delay = 0.0
+
+    async def publish(self, topic: str, message: ws.Message, **options: object) -> ws.Position | None:
+        await trio.sleep(self.delay)
+        return await super().publish(topic, message, **options)  # type: ignore[arg-type]
 
 
 @asynccontextmanager
@@ -64,6 +75,20 @@ async def test_a_ticket_ends_with_its_time(autojump_clock: trio.testing.MockCloc
         assert await tickets.redeem(early) == ANN
         await trio.sleep(2)
         assert await tickets.redeem(late) is None
+
+
+async def test_a_ticket_that_ends_while_it_is_redeemed_is_none(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Also the next time, when what is kept of it is that it was redeemed."""
+    del autojump_clock
+    broker = SlowBroker()
+    tickets = auth.Tickets(broker, ttl=30)
+    ticket = await tickets.issue(ANN)
+    await trio.sleep(29)
+    broker.delay = 2.0
+    for _ in range(2):
+        assert await tickets.redeem(ticket) is None
 
 
 async def test_a_connection_with_a_ticket_has_its_user() -> None:

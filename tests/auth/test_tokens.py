@@ -215,6 +215,36 @@ def test_a_key_set_that_cannot_be_opened_for_a_moment_is_read_then(
     assert verifier.user(new).id == "ann"
 
 
+def secret(value: bytes) -> dict[str, object]:
+    return {"kty": "oct", "kid": "s", "k": part(value)}
+
+
+def test_a_short_secret_in_a_key_set_is_refused(tmp_path: Path) -> None:
+    """As it is anywhere else."""
+    path = tmp_path / "keys.json"
+    key_set(path, secret(SECRET.encode()))
+    token = jwt.encode(ANN, SECRET.ljust(32, "\0"), "HS256", {"kid": "s"})
+    assert auth.Verifier(auth.JwksFile(path)).user(token).id == "ann"
+    key_set(path, secret(b"abc"))
+    with pytest.raises(ws.UsageError, match="at least 16 bytes, this one 3"):
+        auth.JwksFile(path)
+
+
+def test_a_signers_own_key_set_checks_its_tokens(tmp_path: Path) -> None:
+    """The private half of a key is left alone."""
+    path = tmp_path / "keys.json"
+    key_set(
+        path,
+        RSAAlgorithm.to_jwk(RSA, as_dict=True) | {"kid": "a"},
+        OKPAlgorithm.to_jwk(ED25519, as_dict=True) | {"kid": "b"},
+    )
+    verifier = auth.Verifier(auth.JwksFile(path))
+    assert verifier.user(jwt.encode(ANN, RSA, "RS256", {"kid": "a"})).id == "ann"
+    assert verifier.user(jwt.encode(ANN, ED25519, "EdDSA", {"kid": "b"})).id == "ann"
+    with pytest.raises(auth.TokenRefused, match="signature"):
+        verifier.user(jwt.encode(ANN, generate_private_key(65537, 2048), "RS256", {"kid": "a"}))
+
+
 def test_a_key_of_a_set_has_one_algorithm(tmp_path: Path) -> None:
     """A token cannot choose another, not with the key's text either; keys for other uses are left out."""
     path = tmp_path / "keys.json"

@@ -80,13 +80,17 @@ def public_key(pem: str | bytes) -> Keys:
         UsageError: PyJWT's extra ``crypto`` is not installed.
     """
     try:
+        from cryptography.exceptions import UnsupportedAlgorithm
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
         from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
         from cryptography.hazmat.primitives.serialization import load_pem_public_key
     except ModuleNotFoundError:
         raise UsageError("public keys need the extra: pip install 'trio-ws-app[auth]'") from None
     data = pem.encode() if isinstance(pem, str) else pem
-    key = load_pem_public_key(data)
+    try:
+        key = load_pem_public_key(data)
+    except UnsupportedAlgorithm as problem:
+        raise ValueError(str(problem)) from None
     if isinstance(key, RSAPublicKey):
         return _OneKey(Key("RS256", data))
     if isinstance(key, Ed25519PublicKey):
@@ -166,11 +170,13 @@ def _parsed(entry: Mapping[str, object]) -> tuple[str | None, Key | None]:
     kid = entry.get("kid")
     if algorithm is None or entry.get("alg", algorithm) != algorithm or entry.get("use", "sig") != "sig":
         return None, None
+    public = {name: value for name, value in entry.items() if name != "d"}  # of a key that is a signer's own
     try:
-        key = jwt.PyJWK.from_dict(dict(entry), algorithm=algorithm)
+        key = jwt.PyJWK.from_dict(public, algorithm=algorithm)
+        value = hmac_key(key.key) if algorithm == "HS256" else key
     except (jwt.PyJWTError, ValueError) as problem:
         raise ValueError(f"its key {kid!r} is none for {algorithm}: {problem}") from None
-    return None if kid is None else str(kid), Key(algorithm, key)
+    return None if kid is None else str(kid), Key(algorithm, value)
 
 
 def _said(problem: Exception) -> str:

@@ -49,8 +49,8 @@ class Tickets:
             return None
         topic = self._topic(ticket)
         kept = await self._broker.history(topic, limit=2)
-        if len(kept) != 1 or not isinstance(kept[0], Delivery):
-            return None
+        if len(kept) != 1 or not isinstance(kept[0], Delivery) or kept[0].message == _TAKEN:
+            return None  # a ticket that was redeemed as it ended has left its second message alone
         issued = kept[0].position
         taken = await self._broker.publish(topic, _TAKEN, history=self._history)
         if issued is None or taken is None or (taken.epoch, taken.offset) != (issued.epoch, _SECOND):
