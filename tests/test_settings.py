@@ -70,6 +70,23 @@ def test_limits_are_positive(name: str) -> None:
         Settings(**{name: 0})  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("value", [2**62, 10**5000], ids=["2**62", "10**5000"])
+@pytest.mark.parametrize("name", ["max_queue_bytes", "max_inbox_bytes", "max_fragments", "min_body_rate"])
+def test_a_limit_is_a_number_that_can_be_counted_to(name: str, value: int) -> None:
+    """One that is too large for C would let no connection in."""
+    assert Settings(**{name: 2**62 - 1})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=rf"{name} must be less than 2\*\*62"):
+        Settings(**{name: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["ping_interval", "message_timeout"])
+def test_a_time_is_a_millisecond_at_least(name: str) -> None:
+    """One that a clock cannot tell from none would be over again and again, at one instant."""
+    assert Settings(**{name: 0.001})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=f"{name} must be at least a millisecond, not 1e-12"):
+        Settings(**{name: 1e-12})  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("proxies", "advice"),
     [("10.0.0.1/8", "10.0.0.0/8"), ("a.example", "an IP address"), ("", None), ("10.0.0.0/33", "network")],

@@ -19,11 +19,19 @@ KIB = 1024
 MIB = 1024 * KIB
 UNIX = "unix"
 _FORWARDED_HEADERS = ("x-forwarded-for", "forwarded")
+_TOO_MUCH = 2**62  # for what counts in C, where two of them are added
+_SHORTEST = 0.001  # seconds; what a float loses beside a clock's time would be over and over due
 
 
 def _positive(_instance: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
-    if value is not None and not value > 0:
+    if value is None:
+        return
+    if isinstance(value, int) and value >= _TOO_MUCH:
+        raise ValueError(f"{attribute.name} must be less than 2**62")
+    if not value > 0:
         raise ValueError(f"{attribute.name} must be greater than zero, not {value!r}")
+    if attribute.metadata["unit"] == "seconds" and value < _SHORTEST:
+        raise ValueError(f"{attribute.name} must be at least a millisecond, not {value!r}")
 
 
 def _not_negative(_instance: object, attribute: attrs.Attribute[Any], value: float) -> None:

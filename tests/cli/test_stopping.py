@@ -186,6 +186,15 @@ def test_a_second_signal_ends_it_at_once(directory: Path, name: str, options: tu
     assert ended.status == 0
 
 
+@pytest.mark.parametrize("grace_period", ["inf", "1e12"])
+def test_a_grace_period_without_an_end_is_one(grace_period: str) -> None:
+    """The watchdog waits for longer than a thread can sleep at once."""
+    with serving("echo", "--grace-period", grace_period) as server:
+        ended = server.stop()
+    assert ended.status == 0
+    assert "Traceback" not in ended.errors
+
+
 def test_code_that_holds_the_interpreter_is_ended_too(directory: Path) -> None:
     """No thread of Python runs beside it, so the exit status is 1, and all stacks are printed."""
     with (

@@ -12,13 +12,14 @@ import trio
 
 _SHORTEST = 0.05  # seconds that a step takes
 _STEPS = 32  # of what is left are a step; few enough for a long time on a virtual clock
+_LONGEST = 1e6  # seconds that a step takes; a thread cannot sleep for centuries
 _LATE = 0.15  # seconds that a step may take longer; more is a standstill
 _TURNS = 30  # of Trio's loop: enough to receive an answer, parse it and tell the task that waits for it
 _RESOLUTION = 0.001  # seconds; a clock need not show less
 
 
 def _step(seconds: float) -> float:
-    return min(seconds, max(_SHORTEST, seconds / _STEPS))
+    return min(seconds, max(_SHORTEST, seconds / _STEPS), _LONGEST)
 
 
 async def wait_running(event: trio.Event, seconds: float) -> bool:
