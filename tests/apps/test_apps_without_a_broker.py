@@ -89,3 +89,51 @@ async def test_two_of_one_name_at_the_same_time_have_different_names() -> None:
             nursery.start_soon(join)
         await trio.sleep(1)
         assert len(names) == 3
+
+
+class GapBroker(MemoryBroker):
+    """A broker that may take its time for the history, or not have it."""
+
+    problem_of_history: ws.BrokerUnavailable | None = None
+    delay = 0.0
+
+    async def history(self, topic: str, **options: object) -> list[ws.Delivery | ws.Gap]:
+        await trio.sleep(self.delay)
+        if self.problem_of_history is not None:
+            raise self.problem_of_history
+        return await super().history(topic, **options)  # type: ignore[arg-type]
+
+    async def lose(self) -> None:
+        """As if messages of the counter might have been lost."""
+        async with self.open_feed("counter") as feed:
+            feed.deliver([ws.Gap("lost")])
+
+
+async def test_what_is_added_while_the_value_is_read_anew_counts_once() -> None:
+    """For those who have added it and for servers that start later."""
+    broker = GapBroker()
+    async with served(counter, broker) as server:
+        client = await server.connect()
+        await client.send("+1")
+        await until(client, '"value": 1')
+        broker.delay = 1.0
+        await broker.lose()
+        await client.send("+1")
+        await until(client, '"value": 2')
+        async with served(counter, broker) as later:
+            await until(await later.connect(), '"value": 2')
+
+
+async def test_counter_goes_on_after_an_outage_in_which_another_begins() -> None:
+    """The value that cannot be read anew is read later."""
+    broker = GapBroker()
+    async with served(counter, broker) as server:
+        client = await server.connect()
+        await client.send("+1")
+        await until(client, '"value": 1')
+        broker.problem_of_history = ws.BrokerUnavailable("away again")
+        await broker.lose()
+        await trio.sleep(3)
+        broker.problem_of_history = None
+        await client.send("+1")
+        await until(client, '"value": 2')

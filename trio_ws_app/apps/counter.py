@@ -20,6 +20,7 @@ import trio_ws_app as ws
 
 TOPIC = "counter"
 KEPT = ws.History(size=1000, ttl=7 * 24 * 3600.0)
+RETRY = 1.0  # seconds
 WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,6}")
 
 
@@ -74,27 +75,31 @@ class Total:
 
     async def read(self) -> None:
         """Find the sum: the newest change's value, and what was added since that was true."""
-        self.position = None
         page = await self.broker.history(TOPIC, reverse=True)
         kept = [item for item in page if isinstance(item, ws.Delivery)]
         changes = (Change.of(one.message) for one in kept)
         newest = next((change for change in changes if change is not None), None)
+        self.position = None
         if newest is not None:
             added = takewhile(lambda one: one.position != newest.at, kept)
             self.value = newest.value + sum(number_in(one.message) for one in added)
             self.position = kept[0].position
 
     async def follow(self, changed: Callable[[], object]) -> None:
-        """Add what is published, for ever, and call ``changed()`` each time."""
+        """Add what is published, for ever, and call ``changed()`` after each change."""
         while True:
-            async with self.broker.subscribe(TOPIC, since=self.position, last=KEPT.size) as messages:
-                async for change in messages:
-                    if isinstance(change, ws.Gap):
-                        await self.read()
-                        break
-                    self.value += number_in(change)
-                    self.position = messages.position
-                    changed()
+            try:
+                async with self.broker.subscribe(TOPIC, since=self.position, last=KEPT.size) as messages:
+                    async for change in messages:
+                        if isinstance(change, ws.Gap):
+                            await self.read()
+                            changed()
+                            break
+                        self.value += number_in(change)
+                        self.position = messages.position
+                        changed()
+            except ws.BrokerUnavailable:
+                await trio.sleep(RETRY)
 
 
 @attrs.frozen
