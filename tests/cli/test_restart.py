@@ -27,6 +27,7 @@ import trio_ws_app as ws
 
 APP = """
 from contextlib import asynccontextmanager
+import trio
 import trio_ws_app as ws
 
 def numbered(topic, message, position):
@@ -45,6 +46,12 @@ async def resumes(broker):
                     async for _ in connection:
                         pass
         yield handler
+
+async def takes_its_time(connection):
+    await connection.send(str(os.getpid()))
+    await connection.wait_closed()
+    await trio.sleep(1)
+    print("done", flush=True)
 
 if os.path.exists("broken"):
     raise RuntimeError("the new version is broken")
@@ -170,6 +177,16 @@ def test_a_client_that_says_nothing_does_not_hold_up_the_closing(
             server.await_error("all workers are replaced")
         ended = server.stop() if number == signal.SIGHUP else server.wait()
     assert (ended.status, "does not end" in ended.errors) == (0, False)
+
+
+def test_a_stop_leaves_a_replaced_worker_its_time(directory: Path) -> None:
+    """It ends already: to its handlers this is no second signal."""
+    with serving("app:takes_its_time", *TWO, cwd=directory) as server, connect(server.url) as client:
+        process_of(client)
+        server.process.send_signal(signal.SIGHUP)
+        assert code_of(client) == 1012
+        ended = server.stop()
+    assert (ended.status, ended.output.splitlines()[-1:]) == (0, ["done"])
 
 
 def test_a_closed_terminal_stops_the_workers(directory: Path) -> None:

@@ -362,6 +362,21 @@ def test_reload_serves_the_new_code(tmp_path: Path) -> None:
     assert ended.status == 0
 
 
+def test_reload_ends_workers_and_does_not_replace_them(tmp_path: Path) -> None:
+    """All are started anew, once, with the supervisor: SIGHUP means that to it alone."""
+    write_version(tmp_path, "one")
+    with serving("live:handler", "--reload", "--workers", "2", "--broker", "none", cwd=tmp_path) as server:
+        with connect(server.url) as connection:
+            assert connection.recv(timeout=10) == "one"
+            write_version(tmp_path, "version two")
+            assert closed(connection) == 1012
+        server.url = server.line().removeprefix("listening on ")
+        with connect(server.url) as connection:
+            assert connection.recv(timeout=10) == "version two"
+        ended = server.stop()
+    assert (ended.status, "replaced" in ended.errors) == (0, False)
+
+
 def test_a_reloading_server_ends_with_its_supervisor(tmp_path: Path) -> None:
     """Also when that is killed, the server sends Close and ends: it does not stay behind on its port."""
     write_version(tmp_path, "one")

@@ -13,6 +13,7 @@ from redis_servers import until
 from running import COMMAND, PATIENCE, started
 
 from trio_ws_app.cli import supervisor
+from trio_ws_app.cli.shutdown import RELOAD
 from trio_ws_app.cli.systemd import Notifier
 from trio_ws_app.cli.worker import Team, Worker
 
@@ -52,6 +53,40 @@ async def test_a_worker_that_does_not_serve_is_told_of(
         await until(lambda: "(process" in caplog.text)
         nursery.cancel_scope.cancel()
     assert "does not serve yet, 0.05 s after its start" in caplog.text
+
+
+SERVES = f"""#!{sys.executable}
+import signal
+from trio_ws_app.cli.worker import inherited
+inherited().announce()
+signal.pause()
+"""
+
+
+async def test_a_successor_without_a_process_leaves_all_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The interpreter may be away, or processes too many: the workers go on, and are started afterwards."""
+    monkeypatch.setattr(supervisor, "FIRST_PAUSE", 0.05)
+    program = tmp_path / "program"
+    program.write_text(SERVES)
+    program.chmod(0o700)
+    team = Team([str(program)], 1, None, [], stop_timeout=10)
+    ready = trio.Event()
+    send, signals = trio.open_memory_channel[int](0)
+    with trio.fail_after(PATIENCE):
+        async with send, signals, trio.open_nursery() as nursery:
+            nursery.start_soon(supervisor.supervise, team, signals, Notifier(), ready.set)
+            await ready.wait()
+            program.rename(tmp_path / "elsewhere")
+            await send.send(RELOAD)
+            await until(lambda: "worker 1 stays as it is: its successor cannot be started" in caplog.text)
+            (worker,) = team.live
+            worker.process.kill()
+            await until(lambda: "worker 1 cannot be started: " in caplog.text)
+            (tmp_path / "elsewhere").rename(program)
+            await until(lambda: any(worker.is_ready for worker in team.live))
+            nursery.cancel_scope.cancel()
 
 
 def test_a_signal_before_all_are_ready_ends_it(tmp_path: Path) -> None:

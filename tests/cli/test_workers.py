@@ -118,6 +118,24 @@ def test_clients_of_different_workers_talk(redis_server: RedisServer, directory:
         assert received(ann) == "* bob left"
 
 
+@pytest.mark.parametrize(("number", "name"), [(signal.SIGKILL, "SIGKILL"), (signal.SIGRTMIN + 6, "40")])
+def test_a_worker_that_crashes_is_started_again(directory: Path, number: int, name: str) -> None:
+    """The others go on, the log says what happened in one line, and there are two workers again."""
+    arguments = ["app:slow", "--workers", "2", "--broker", "none", "--grace-period", "0.2"]
+    with serving(*arguments, cwd=directory) as server:
+        with clients_of_two_workers(server) as clients:
+            (victim, lost), (_, kept) = clients.items()
+            os.kill(victim, number)
+            assert closed(lost) is None
+            server.await_error(f"was killed by {name}; it is started again in 0.5 s")
+            kept.ping().wait(10)
+            with connect(server.url) as another:
+                assert int(received(another)) != victim
+        with clients_of_two_workers(server) as clients:
+            assert victim not in clients
+        assert server.stop().status == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_drains_all_workers(directory: Path, number: signal.Signals) -> None:
     """Every client of every worker is told, all processes end, and the exit status is 0."""
@@ -152,23 +170,6 @@ def test_stubborn_workers_are_killed(directory: Path) -> None:
         server.stop()
         assert time.monotonic() - begin < at_most(0.2 + 1, 2)
         assert not any(is_alive(worker) for worker in clients)
-
-
-def test_a_worker_that_crashes_is_started_again(directory: Path) -> None:
-    """The others go on, the log says what happened in one line, and there are two workers again."""
-    arguments = ["app:slow", "--workers", "2", "--broker", "none", "--grace-period", "0.2"]
-    with serving(*arguments, cwd=directory) as server:
-        with clients_of_two_workers(server) as clients:
-            (victim, lost), (_, kept) = clients.items()
-            os.kill(victim, signal.SIGKILL)
-            assert closed(lost) is None
-            server.await_error("was killed by SIGKILL; it is started again in 0.5 s")
-            kept.ping().wait(10)
-            with connect(server.url) as another:
-                assert int(received(another)) != victim
-        with clients_of_two_workers(server) as clients:
-            assert victim not in clients
-        assert server.stop().status == 0
 
 
 def test_workers_do_not_outlive_their_supervisor(directory: Path) -> None:

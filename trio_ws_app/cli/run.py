@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -143,13 +144,13 @@ def announce(config: Configuration) -> None:
 
 async def _obey(signals: AsyncIterator[int], state: _Run, certificates: Certificates | None) -> None:
     number = await anext(signals)
-    while certificates is not None and number == RELOAD and state.shutdown.reloads:
+    while certificates is not None and number == RELOAD:
         state.notifier.reloading()
         certificates.reload()
         state.notifier.ready()
         number = await anext(signals)
     if state.server is not None:
-        state.code = CloseCode.SERVICE_RESTART if number == RELOAD else CloseCode.GOING_AWAY
+        state.code = CloseCode.SERVICE_RESTART if number == signal.SIGHUP else CloseCode.GOING_AWAY
         state.stop_requested.set()
         await anext(signals)
         state.server.cancel()

@@ -97,7 +97,7 @@ def _run(
     grace_period = config.settings.grace_period
     try:
         if config.workers > 1 and config.worker is None:
-            shutdown.hold(grace_period, margin=2 * MARGIN, reloads=True)
+            shutdown.hold(grace_period, margin=2 * MARGIN, reloads=not supervised)
             trio.run(run_workers, config, shutdown, notifier)
         else:
             shutdown.hold(grace_period, reloads=config.certificates is not None and not supervised)

@@ -19,7 +19,7 @@ from ..primitives import exit_after
 from .log_output import STANDARD_ERROR
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-RELOAD = signal.SIGHUP
+RELOAD = 0  # in place of a signal's number, for a SIGHUP that stops nothing
 CLEAN_UP = 0.7  # seconds after the grace period for what was cancelled to clean up
 AT_ONCE = 0.5  # the same after a second signal
 _REPORT = 0.15  # seconds for the watchdog to say what does not end
@@ -44,8 +44,9 @@ class Shutdown:
     for code that holds the interpreter's lock: then it is 1, and the stacks of all threads are printed.
     Only time in which the process could run counts: it may be stopped meanwhile for any length (G14).
 
-    SIGHUP has two meanings. With ``reloads`` it is handed over and stops nothing, unless the terminal that
-    the process began on is gone, of which the kernel and shells tell by it; then it is as SIGTERM.
+    SIGHUP has two meanings. With ``reloads`` it is handed over as ``RELOAD`` and stops nothing, unless the
+    terminal that the process began on is gone, of which the kernel and shells tell by it; then it is as
+    SIGTERM.
 
     Signals that were ignored at the start stay ignored, as ``nohup`` and shells want it. Process 1 of a
     container gets only signals that are handled, so ``install`` comes before everything that takes time.
@@ -59,7 +60,7 @@ class Shutdown:
         self._report: Callable[[], object] = _nothing
         self._received: Callable[[int], object] = _exit
         self._early: list[int] = []
-        self.reloads = False
+        self._reloads = False
         self._began_on_terminal = _is_on_terminal()
 
     def install(self, lifeline: int | None) -> None:
@@ -83,7 +84,7 @@ class Shutdown:
         self._grace_period = grace_period
         self._margin = margin
         self._received = self._early.append
-        self.reloads = reloads
+        self._reloads = reloads
 
     @contextmanager
     def receiver(self, report: Callable[[], object] = _nothing) -> Iterator[trio.MemoryReceiveChannel[int]]:
@@ -121,9 +122,9 @@ class Shutdown:
         self._end_within(self._grace_period + CLEAN_UP)  # also if the main thread never handles the signal
 
     def _receive(self, number: int, _frame: object) -> None:
-        if number == RELOAD and self.reloads and not self._count:
+        if number == signal.SIGHUP and self._reloads and not self._count:
             if not self._began_on_terminal or _is_on_terminal():
-                self._received(number)
+                self._received(RELOAD)
                 return
             number = signal.SIGTERM
         self._count += 1

@@ -46,14 +46,14 @@ class _Pool:
     reload_requested: trio.Event = attrs.field(factory=trio.Event)
 
     async def obey(self, signals: AsyncIterator[int], scope: trio.CancelScope, nursery: trio.Nursery) -> None:
-        """Replace the workers on SIGHUP; hand on the others: after the first one all have to end in time."""
+        """Replace the workers on ``RELOAD``; hand on signals: after the first one all have to end in time."""
 
         async def cancel_after(seconds: float) -> None:
             await sleep_running(seconds)
             scope.cancel()
 
         async for number in signals:
-            if number == RELOAD and not self.team.stopping.is_set():
+            if number == RELOAD:
                 self.reload_requested.set()
                 for place in self.places:
                     place.give_up_start()
@@ -92,7 +92,7 @@ class _Place:
     lock: trio.Lock = attrs.field(factory=trio.Lock)
 
     async def _start(self) -> Worker:
-        """A worker that has begun to serve, or has ended before."""
+        """A worker that has begun to serve, or has ended before. Raises OSError if it can't even begin."""
         replaces = self.worker is not None
         worker: Worker = await self.nursery.start(Worker.run, self.number, self.team, replaces)
         self.starting = worker
@@ -132,16 +132,25 @@ class _Place:
                 pause = min(2 * pause, LONGEST_PAUSE)
             async with self.lock:
                 if worker is self.worker and not self.team.stopping.is_set():
-                    self.worker = await self._start()
+                    try:
+                        self.worker = await self._start()
+                    except OSError as problem:
+                        logger.error("worker %d cannot be started: %s", self.number, problem)
             worker = self.worker or worker
 
     async def replace(self) -> bool:
         """Start a successor and, once it serves, have the worker end with 1012; False if it cannot start."""
         async with self.lock:
-            old, new = self.worker, await self._start()
+            if self.team.stopping.is_set():
+                return False
+            old, text = self.worker, "worker %d stays as it is: its successor %s"
+            try:
+                new = await self._start()
+            except OSError as problem:
+                logger.error(text, self.number, f"cannot be started: {problem}")
+                return False
             if not new.is_ready:
                 if not self.team.stopping.is_set() and not new.is_retiring:
-                    text = "worker %d stays as it is: its successor %s"
                     logger.error(text, self.number, new.ended_how)
                 return False
             self.worker = new
@@ -157,7 +166,7 @@ async def supervise(
 
     ``on_ready`` is called when all of them serve. One that ends is started again after a pause that grows
     while it keeps ending; one whose event loop has not turned for ``worker_timeout`` seconds is killed and
-    started again. SIGHUP replaces them one by one, each by one that serves already; the next one ends a
+    started again. ``RELOAD`` replaces them one by one, each by one that serves already; the next one ends a
     worker that does not serve yet, and begins anew. Each other of ``signals`` is handed on to all; the
     workers that are left ``stop_timeout`` seconds after the first one, or ``AT_ONCE`` after the second, are
     killed. The caller closes the listening sockets afterwards.

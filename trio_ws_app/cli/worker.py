@@ -14,7 +14,7 @@ import attrs
 import trio
 
 from ..concurrency.running_time import sleep_running, wait_running
-from .shutdown import RELOAD, STACKS
+from .shutdown import STACKS
 
 logger = logging.getLogger("trio_ws_app.supervisor")
 
@@ -86,11 +86,12 @@ class Team:
     signalled: bool = False
 
     def stop(self, number: int) -> None:
-        """Hand a signal on to all, also to those that come later."""
+        """Hand a signal on to all, also to those that come later; those that retire heed the second one."""
+        for worker in self.live:
+            if self.signalled or not worker.is_retiring:
+                worker.process.send_signal(number)
         self.signalled = True
         self.stopping.set()
-        for worker in self.live:
-            worker.process.send_signal(number)
 
 
 @attrs.define(eq=False)
@@ -121,7 +122,8 @@ class Worker:
         """The exit status in words."""
         if self.status >= 0:
             return f"ended with status {self.status}"
-        return f"was killed by {signal.Signals(-self.status).name}"
+        number = -self.status  # those between SIGRTMIN and SIGRTMAX have no name
+        return f"was killed by {signal.Signals(number).name if number in set(signal.Signals) else number}"
 
     @classmethod
     async def run(
@@ -194,7 +196,7 @@ class Worker:
     async def retire(self) -> None:
         """Have it close its connections with 1012, and wait for its end; it is killed after that time."""
         self.is_retiring = True
-        self.process.send_signal(RELOAD)
+        self.process.send_signal(signal.SIGHUP)
         if not await wait_running(self.ended, self.team.stop_timeout):
             self.process.kill()
             await self.ended.wait()
