@@ -141,18 +141,21 @@ export function connect({
 
   function subscribe(channel, options = {}) {
     let place;
+    let retry;
     let isOver = false;
 
     const subscription = {
       options,
 
       async begin() {
+        clearTimeout(retry);
+        if (isOver) return;
         const { data: wish, joinLeave: join_leave } = options;
         const recovery = place ? { recover: true, ...place } : {};
         try {
           subscribed(await send({ subscribe: { channel, data: wish, join_leave, ...recovery } }));
         } catch (error) {
-          if (error.temporary) setTimeout(() => isConnected && !isOver && subscription.begin(), RETRY);
+          if (error.temporary) retry = setTimeout(() => isConnected && subscription.begin(), RETRY);
           else if (error.code) subscription.over(error);
         }
       },

@@ -12,7 +12,7 @@
 //   url            where to; the place of this page by default, with the page's own query
 //   query          an object of further parameters for the query
 //   onOpen()       the connection is open; what a server wants to be told first is sent here
-//   onClose(e)     it is lost, or over; e is the CloseEvent, with code and reason
+//   onClose(e)     it is lost, or over, also by close(); e has the code and the reason
 //   onMessage(m)   a message, a string or a Blob
 //   positionOf(m)  the position that a message has, if any: the newest one is sent as ?since=POSITION with the
 //                  next connection, so that the server sends what was missed
@@ -122,6 +122,7 @@ export function connect({
   function close(why = "closed") {
     drop();
     over(why);
+    onClose({ code: 1000, reason: why });
   }
 
   function restart() {
