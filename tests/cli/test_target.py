@@ -96,6 +96,8 @@ def _modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     (tmp_path / "failing_app.py").write_text("x = 1\nboom\n")
     (tmp_path / "misusing_app.py").write_text("import trio_ws_app as ws\nws.Channels(tokens=5)\n")
     (tmp_path / "exiting_app.py").write_text("raise SystemExit('no')\n")
+    (tmp_path / "panicking_app.py").write_text("class Panic(BaseException): pass\nraise Panic('no')\n")
+    (tmp_path / "lazy_app.py").write_text("def __getattr__(name):\n    __import__(name)\n")
     (tmp_path / "importing_app.py").write_text("import not_there_at_all\n")
     yield
     for name, module in [*sys.modules.items()]:
@@ -154,6 +156,8 @@ async def test_an_app_is_an_application_by_itself_or_as_the_value_of_a_block() -
         ),
         ("misusing_app:x", ["cannot import misusing_app", "auth.secret", "misusing_app.py, line 2"]),
         ("exiting_app:x", ["cannot import exiting_app", "SystemExit: no"]),
+        ("panicking_app:x", ["cannot import panicking_app: ", "Panic: no", "panicking_app.py, line 2"]),
+        ("lazy_app:x", ["cannot import x: ", "No module named 'x'", "lazy_app.py, line 2"]),
         ("good_app:handlr", ["'good_app' has no 'handlr'", "good_app:handler"]),
         ("good_app:HANDLER", ["'good_app' has no 'HANDLER'", "did you mean good_app:handler?"]),
         ("Good_App:handler", ["no module 'Good_App'", "did you mean good_app?"]),

@@ -144,7 +144,7 @@ def _module(name: str) -> object:
         return importlib.import_module(name)
     except Stopped:
         raise
-    except (Exception, SystemExit) as problem:
+    except BaseException as problem:
         missing = problem.name if isinstance(problem, ModuleNotFoundError) else None
         if missing and f"{name}.".startswith(f"{missing}."):
             meant = _guess(missing, (path.stem for path in Path(directory).glob("*.py")))
@@ -161,6 +161,8 @@ def _attribute(module: object, path: str) -> object:
         names = [name for name in vars(module) if not name.startswith("_")]
         meant = _guess(path, names, f"{where}:")
         raise UsageError(f"module {where!r} has no {path!r}{meant}") from None
+    except Exception as problem:  # a module may import what it has when it is asked for it
+        raise UsageError(f"cannot import {path}: {_one_line(problem)}") from None
 
 
 def _one_line(problem: BaseException) -> str:
