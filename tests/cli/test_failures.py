@@ -129,6 +129,11 @@ async def exits_with_a_text(connection):
     await connection.receive()
     sys.exit("the licence is out of date")
 
+async def exits_with_an_error(connection):
+    await connection.send("hello")
+    await connection.receive()
+    sys.exit(ValueError("the licence is out of date"))
+
 async def interrupts(connection):
     await connection.send("hello")
     await connection.receive()
@@ -233,7 +238,14 @@ def test_a_failing_task_beside_the_handlers_ends_the_server(directory: Path, nam
 
 
 @pytest.mark.parametrize(
-    ("name", "status"), [("exits_with_3", 3), ("exits", 0), ("exits_with_a_text", 1), ("interrupts", 130)]
+    ("name", "status"),
+    [
+        ("exits_with_3", 3),
+        ("exits", 0),
+        ("exits_with_a_text", 1),
+        ("exits_with_an_error", 1),
+        ("interrupts", 130),
+    ],
 )
 def test_a_handler_that_asks_for_the_end_gets_its_status(directory: Path, name: str, status: int) -> None:
     """``sys.exit(3)`` in a handler ends the server with status 3, without a traceback."""
@@ -251,7 +263,7 @@ def test_a_handler_that_asks_for_the_end_gets_its_status(directory: Path, name: 
         ended = server.wait()
     assert ended.status == status
     assert "Traceback" not in ended.errors
-    assert ended.errors.count("the licence is out of date") == (name == "exits_with_a_text")
+    assert ended.errors.count("the licence is out of date") == name.startswith("exits_with_a")
 
 
 def test_an_application_that_exits_at_its_start_gets_its_status(directory: Path) -> None:

@@ -92,8 +92,8 @@ def exit_status(error: BaseException, target: str) -> int:
         say(f"{PROGRAM}: {target} failed: {_described(failure)}", err=True)
     requests = [part for part in parts if isinstance(part, SystemExit | KeyboardInterrupt)]
     if requests:
-        if isinstance(code := getattr(requests[0], "code", None), str):
-            say(escaped(code), err=True)
+        if not isinstance(code := getattr(requests[0], "code", None), int | None):
+            say(escaped(str(code)), err=True)
         return requested_status(requests[0])
     if failures:
         return FAILED
@@ -101,12 +101,12 @@ def exit_status(error: BaseException, target: str) -> int:
 
 
 def requested_status(request: SystemExit | KeyboardInterrupt) -> int:
-    """The exit status that is asked for, as the interpreter reads it: nothing is 0, and a text is 1."""
+    """The exit status that is asked for, as the interpreter reads it: 0 for nothing, and 1 for no number."""
     if isinstance(request, KeyboardInterrupt):
         return INTERRUPTED
-    if isinstance(request.code, str):
-        return FAILED
-    return request.code or 0
+    if request.code is None:
+        return 0
+    return request.code if isinstance(request.code, int) else FAILED
 
 
 def _described(error: BaseException) -> str:
