@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import sys
@@ -10,6 +11,9 @@ from pathlib import Path
 import pytest
 from running import PATIENCE, ROOT, run, serving
 from websockets.sync.client import connect, unix_connect
+
+from trio_ws_app.cli.privileges import become
+from trio_ws_app.errors import UsageError
 
 WHO = """
 import os
@@ -106,6 +110,18 @@ def test_a_mistake_is_one_line(arguments: list[str], words: str) -> None:
     ended = run("serve", "echo", "--port", "0", *arguments)
     assert (ended.status, len(ended.errors.splitlines())) == (2, 1)
     assert ended.errors.startswith(f"trio-ws-app: {words}")
+
+
+def test_ids_that_a_container_lacks_are_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it maps to none of the machine's cannot be had."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    for name in ("setgroups", "setresgid", "setresuid"):
+        monkeypatch.setattr(os, name, refuse)
+    with pytest.raises(UsageError, match="--user and --group: cannot be 4711:4712 here: Invalid argument"):
+        become((4711, 4712))
 
 
 @needs_root

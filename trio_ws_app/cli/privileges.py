@@ -39,6 +39,8 @@ def become(owner: Owner) -> None:
         os.setresuid(uid, uid, uid)
     except PermissionError:
         raise UsageError("--user and --group are for a server that is started by root") from None
+    except OSError as problem:  # what this container's ids are is decided outside of it
+        raise UsageError(f"--user and --group: cannot be {uid}:{gid} here: {problem.strerror}") from None
     for library in (os.__file__, __file__):  # modules are imported at any time
         if not os.access(library, os.R_OK):
             raise UsageError(f"--user: it may not read {library}: install that where it may")
