@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from running import at_most, serving
+from running import at_most, run, serving
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
@@ -167,6 +167,28 @@ def test_a_thread_that_is_left_is_reported_by_a_log_that_was_empty(directory: Pa
         ended = server.stop()
     assert ended.status == 0
     assert [line for line in ended.errors.splitlines() if "this does not end: a thread" in line]
+
+
+THREAD = """
+import threading
+import time
+from contextlib import asynccontextmanager
+
+threading.Thread(target=time.sleep, args=[1000]).start()
+
+@asynccontextmanager
+async def application():
+    yield 5
+"""
+
+
+@pytest.mark.parametrize("name", ["no_application", "application"])
+def test_a_thread_does_not_hold_up_the_end_after_a_mistake(tmp_path: Path, name: str) -> None:
+    """Of a module that was imported, whether the event loop ran or not."""
+    (tmp_path / "threads.py").write_text(THREAD)
+    ended = run("serve", f"threads:{name}", cwd=tmp_path)
+    assert ended.status == 2
+    assert ended.errors.startswith("trio-ws-app: ")
 
 
 @pytest.mark.parametrize("options", [(), WORKERS], ids=["alone", "workers"])

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import trustme
+from certificates import write_pair
 from running import COMMAND, PATIENCE, environment, run, serving, started
 from websockets.sync.client import connect
 from worker_clients import NAMES_ITS_PROCESS, TWO, code_of, process_of
@@ -82,6 +84,46 @@ def test_a_stop_during_a_reload_is_the_last_word(directory: Path) -> None:
         sock.settimeout(0)
         with pytest.raises(BlockingIOError):
             sock.recv(4096)
+
+
+WAITS = """
+import os
+from contextlib import asynccontextmanager
+import trio
+
+async def handler(connection):
+    pass
+
+@asynccontextmanager
+async def waits():
+    print("starting", flush=True)
+    while not os.path.exists("go"):
+        await trio.sleep(0.01)
+    yield handler
+"""
+
+
+def test_certificates_that_are_read_again_make_no_service_ready(directory: Path) -> None:
+    """Not before it serves."""
+    (directory / "app.py").write_text(WAITS)
+    chain, key = write_pair(directory, trustme.CA(), "localhost")
+    options = ["--port", "0", "--tls-cert", chain, "--tls-key", key]
+    with (
+        notified(f"{directory}/notify") as (sock, address),
+        started(
+            [*COMMAND, "serve", "app:waits", *options], cwd=directory, env=environment(NOTIFY_SOCKET=address)
+        ) as process,
+    ):
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "starting\n"
+        process.send_signal(signal.SIGHUP)
+        assert process.stderr.readline().endswith("were read again\n")
+        (directory / "go").touch()
+        heard(sock, "READY=1")
+        process.terminate()
+        heard(sock, "STOPPING=1")
+        process.communicate(timeout=PATIENCE)
 
 
 def test_the_watchdog_hears_nothing_of_a_loop_that_hangs(directory: Path) -> None:
@@ -170,6 +212,7 @@ def test_clients_wait_in_a_passed_socket_for_the_next_server(directory: Path) ->
         ("idle", (), "LISTEN_FDS: descriptor 3 does not listen"),
         ("datagrams", (), "LISTEN_FDS: descriptor 3 "),
         ("listening", ("--port", "0"), "--port: leave it out"),
+        ("listening", ("--reload",), "--reload: leave it out"),
     ],
 )
 def test_what_cannot_be_served_of_systemds_sockets_is_one_line(

@@ -145,9 +145,10 @@ def announce(config: Configuration) -> None:
 async def _obey(signals: AsyncIterator[int], state: _Run, certificates: Certificates | None) -> None:
     number = await anext(signals)
     while certificates is not None and number == RELOAD:
-        state.notifier.reloading()
         certificates.reload()
-        state.notifier.ready()
+        if state.server is not None:  # else it is not ready yet
+            state.notifier.reloading()
+            state.notifier.ready()
         number = await anext(signals)
     if state.server is not None:
         state.code = CloseCode.SERVICE_RESTART if number == signal.SIGHUP else CloseCode.GOING_AWAY

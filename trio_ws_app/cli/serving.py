@@ -12,7 +12,7 @@ from click.core import ParameterSource
 
 from ..errors import UsageError
 from .configuration import Configuration, configure
-from .errors import exit_status
+from .errors import MISTAKE, exit_status
 from .listeners import Listening, bind_tcp, bind_unix
 from .log_output import LogWriter
 from .log_output import configure as configure_logging
@@ -20,7 +20,7 @@ from .privileges import become, identity, parse_owner
 from .process import keep_large_buffers, leave_process_1, spare_collector
 from .reload import inherited_lifeline, restart_on_change
 from .run import run
-from .shutdown import Shutdown
+from .shutdown import Shutdown, Stopped
 from .supervisor import MARGIN, run_workers
 from .systemd import Notifier, activated_sockets
 from .worker import inherited
@@ -48,10 +48,10 @@ def serve(
     shutdown, worker, activated = Shutdown(), inherited(), activated_sockets()
     lifeline = inherited_lifeline() if worker is None else worker.lifeline
     shutdown.install(lifeline)
+    _expect_one_place(click.get_current_context(), activated is not None)
     if reload:
         restart_on_change(shutdown)
         return 0
-    _expect_one_place(click.get_current_context(), activated is not None)
     me = identity(user, group) if worker is None else None
     if worker is not None:
         listening = Listening(worker.sockets, are_shared=True)
@@ -64,15 +64,20 @@ def serve(
         listening = bind_unix(unix, unix_mode, owner)
     else:
         listening = bind_tcp(host, port, reuse_port=reuse_port)
+    status = MISTAKE
     with closing(listening):
         if me is not None:
             become(me)
         notifier, log = Notifier(), LogWriter(path=log_file)
         configure_logging(log_level, log_format, log, None if worker is None else worker.number)
-        config = configure(worker, listening, **values)
-        status = _run(config, shutdown, notifier, log, lifeline is not None)
-        shutdown.finish(status)
-        return status
+        try:
+            config = configure(worker, listening, **values)
+            status = _run(config, shutdown, notifier, log, lifeline is not None)
+        except Stopped:
+            status = 0
+        finally:
+            shutdown.finish(status)
+    return status
 
 
 def _expect_one_place(context: click.Context, is_activated: bool) -> None:
@@ -81,8 +86,9 @@ def _expect_one_place(context: click.Context, is_activated: bool) -> None:
         for name in ("host", "port", "unix")
         if context.get_parameter_source(name) is not ParameterSource.DEFAULT
     ]
-    if is_activated and given:
-        raise UsageError(f"{given[-1]}: leave it out, since systemd has passed the sockets to listen on")
+    unwanted = [*given, "--reload"] if context.params["reload"] else given
+    if is_activated and unwanted:
+        raise UsageError(f"{unwanted[-1]}: leave it out, since systemd has passed the sockets to listen on")
     if context.params["unix"] is not None and len(given) > 1:
         given.remove("--unix")
         raise UsageError(f"{given[-1]} and --unix exclude each other: give the one to listen on")

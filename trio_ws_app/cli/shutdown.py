@@ -111,7 +111,8 @@ class Shutdown:
             self._end_within(self._grace_period + CLEAN_UP)
 
     def finish(self, status: int) -> None:
-        """The event loop is done: what is left are threads and what the interpreter does at its end."""
+        """The event loop is done or never ran: threads are left, and what the interpreter does at its end."""
+        self._received = _nothing
         self._end[:] = (status & 0xFF, True)  # an interpreter at its end gives the lock to no other thread
         self._end_within(CLEAN_UP)
 

@@ -20,7 +20,7 @@ logger = logging.getLogger("trio_ws_app.supervisor")
 
 _READY, _BEAT = b"1", b"."
 _BEATS = 4  # in the time after which a worker without one counts as hung
-_VARIABLE = "TRIO_WS_APP_WORKER"  # how a process learns that it is a worker
+_VARIABLE = "TRIO_WS_APP_INHERITED"  # how a process learns that it is a worker
 _TIME_TO_TELL = 1.0  # seconds for a hung worker to print its stacks
 
 
