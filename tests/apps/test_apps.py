@@ -93,6 +93,18 @@ async def test_chat_leaves_out_clients_without_a_name() -> None:
         assert await told(ada) == []
 
 
+async def test_chat_keeps_no_long_lines() -> None:
+    """Some hundred lines are kept for a day, and sent to all who come: their author is told to say less."""
+    async with served(chat) as server:
+        ada, bob = await join(server, "Ada"), await join(server, "Bob")
+        await told(ada), await told(bob)
+        for line in ("x" * 4001, b"x" * 4001):
+            await bob.send(line)
+            assert await told(bob) == ["* at most 4000 characters at once, please"]
+        await bob.send("ä" * 4000)
+        assert await told(ada) == [f"Bob: {'ä' * 4000}"]
+
+
 @asynccontextmanager
 async def two_servers() -> AsyncIterator[tuple[MemoryServer, MemoryServer]]:
     """The chat in two servers that share a broker."""

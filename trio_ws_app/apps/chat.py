@@ -1,7 +1,7 @@
 """Chat, a topic with a history and presence: what one says reaches all the others, in every process.
 
-Plain text, made for people and easy for programs. In: first your name, then what you say; ``/who``
-asks who is here. Out, one message each: ``NAME: TEXT`` (names have neither blanks nor colons), and
+Plain text, made for people and easy for programs. In: first your name, then what you say, at most 4000
+characters at once; ``/who`` asks who is here. Out, one message each: ``NAME: TEXT`` (names have neither blanks nor colons), and
 notices, which start with a star: ``* your name?``, ``* you are NAME``, ``* here: NAME, NAME``,
 ``* NAME joined``, ``* NAME left``, ``* messages may be missing here``. The last 50 lines come first.
 
@@ -14,13 +14,14 @@ import hashlib
 import itertools
 import re
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 import trio_ws_app as ws
 
 TOPIC = "chat"
 HISTORY = {TOPIC: ws.History(size=500, ttl=24 * 3600.0)}
 FIRST_LINES = 50
+MOST_TEXT = 4000  # characters
 LINGER = 5.0
 
 
@@ -48,6 +49,8 @@ async def chat(broker: ws.Broker | None = None) -> AsyncGenerator[ws.Handler]:
                     async for message in connection:
                         if message == "/who":
                             await connection.send(await who(room))
+                        elif len(message) > MOST_TEXT:
+                            await connection.send(f"* at most {MOST_TEXT} characters at once, please")
                         else:
                             await say(room, f"{name}: {text(message)}", connection)
 
@@ -55,8 +58,7 @@ async def chat(broker: ws.Broker | None = None) -> AsyncGenerator[ws.Handler]:
             try:
                 await room.publish(TOPIC, line, exclude=[connection] if room is people else [])
             except ws.BrokerUnavailable:
-                with suppress(ws.ConnectionClosed):
-                    await connection.send("* the others cannot be reached now, please say that again later")
+                await connection.send("* the others cannot be reached now, please say that again later")
 
         yield handler
 
@@ -129,6 +131,6 @@ def text(message: ws.Message) -> str:
 
 def free_name(wanted: ws.Message, taken: set[str]) -> str:
     """The wanted name, its letters and digits; with a number if it is taken."""
-    name = re.sub(r"[^\w.]+", "-", text(wanted)).strip("-")[:30] or "guest"
+    name = re.sub(r"[^\w.]+", "-", text(wanted[:MOST_TEXT])).strip("-")[:30] or "guest"
     numbered = (f"{name}{number}" for number in itertools.count(2))
     return next(free for free in itertools.chain([name], numbered) if free not in taken)
