@@ -143,6 +143,8 @@ def test_a_line_that_a_program_publishes_is_a_notice(browser: Browser, own_redis
         ada = join(browser, server, "Ada")
         run("publish", "chat", "closed at five", "--broker", own_redis.url)
         ada.wait_for("document.querySelector('.notice:last-child').innerText === 'closed at five'")
+        run("publish", "chat", "@all lunch", "--broker", own_redis.url)
+        ada.wait_for("document.querySelector('.notice:last-child').innerText === '@all lunch'")
         run("publish", "chat", "ops: down: soon", "--broker", own_redis.url)
         ada.wait_for(f"{BUBBLES} === 'down: soon'")
         assert ada.complaints == []

@@ -55,7 +55,7 @@ function told(text) {
 
 // A line is "@POSITION NAME: TEXT", without a position if it is not kept, and without a name if a program has
 // published it. What was said here comes back like all others.
-const LINE = /^(?:@(\S+) )?(?:(\S+?): )?([^]*)$/;
+const LINE = /^(?:@(\w+-\d+-\w+) )?(?:(\S+?): )?([^]*)$/;
 
 function received(line) {
   if (line.startsWith("* ")) return told(line.slice(2));
