@@ -64,6 +64,28 @@ async def test_what_was_missed_may_be_left_out_by_the_application() -> None:
             assert await peer.receive() == "new"
 
 
+@pytest.mark.parametrize("ends", ["outer", "inner"])
+async def test_a_member_that_is_present_twice_is_told_of_others_until_the_last_block(ends: str) -> None:
+    """Whichever block ends first, and of each of them once."""
+    async with (
+        ws.open_registry(on_presence=lambda _topic, event: event.user) as room,
+        connected_pair() as (connection, peer),
+    ):
+        with room.register(connection) as member:
+            blocks = [member.follow("t", presence="ann"), member.follow("t", presence="ann")]
+            for block in blocks:
+                await block.__aenter__()
+            first, last = blocks if ends == "outer" else reversed(blocks)
+            async with room.broker.join("t", "bob"):
+                assert await peer.receive() == "bob"
+                await first.__aexit__(None, None, None)
+            assert await peer.receive() == "bob"
+            await last.__aexit__(None, None, None)
+            async with room.broker.join("t", "carl"):
+                room.broadcast("nothing came between")
+            assert await peer.receive() == "nothing came between"
+
+
 async def test_a_topic_without_followers_takes_nothing_from_its_feed() -> None:
     """Others hold the feed open; each that has followed in between would be called for every message (G8)."""
     broker = MemoryBroker()

@@ -16,7 +16,7 @@ from ..broker.delivery import Delivery, Gap, Item, cost
 from ..broker.feed import Feed, Recovery
 from ..broker.history import History, HistoryRules
 from ..broker.position import Position
-from ..broker.presence import PresenceEvent, Present
+from ..broker.presence import PresenceEvent
 from ..broker.recent import RecentForms
 from ..callbacks import contain
 from ..connection import Connection, Message
@@ -69,7 +69,7 @@ class _Topic:
     feed: Feed | None = None  # while there are followers
     visits: int = 0  # of blocks that follow, those included that still wait for the acknowledgement
     followers: dict[Receiver, int] = attrs.field(factory=dict)
-    present: dict[Receiver, Present] = attrs.field(factory=dict)
+    present: dict[str, tuple[Receiver, str]] = attrs.field(factory=dict)  # by member: whose, and its user
     excluded: dict[str, Excluded] = attrs.field(factory=dict)
 
     def __call__(self, item: Item) -> None:
@@ -84,9 +84,9 @@ class _Topic:
         """Tell the followers that are present, apart from the user that comes or goes."""
         assert self.hooks.on_presence is not None
         message = self.hooks.on_presence(self.name, event)
-        others = [follower for follower, present in self.present.items() if present.user != event.user]
-        if message is not None and others:
-            self.count(send_to_members(others, message))
+        others = {follower for follower, user in self.present.values() if user != event.user}
+        if message is not None:
+            self.count(send_to_members(others & self.followers.keys(), message))
 
     def form_of(self, item: Item) -> Message | Gap:
         """What is made of an item; a Gap if the application fails to."""
@@ -222,8 +222,9 @@ class Topics:
                     if self._hooks.on_presence is not None:
                         await stack.enter_async_context(self.broker.watch_presence(name, topic.on_presence))
                     joined = self.broker.join(name, presence, linger=linger, exclusive=exclusive)
-                    topic.present[follower] = await stack.enter_async_context(joined)
-                    stack.callback(topic.present.pop, follower, None)
+                    present = await stack.enter_async_context(joined)
+                    topic.present[present.member] = (follower, present.user)
+                    stack.callback(topic.present.pop, present.member)
                 async with self._beginning.setdefault((name, follower), trio.Lock()):
                     following = await topic.begin(feed, follower, since, last, self._history[name])
                 stack.callback(topic.end, follower)
@@ -237,7 +238,6 @@ class Topics:
         """Let a follower have no more messages of a topic, from now on."""
         if (topic := self._topics.get(name)) is not None:
             topic.drop(follower)
-            topic.present.pop(follower, None)
 
     async def publish(
         self, name: str, message: Message, exclude: Excluded, idempotency_key: str | None = None
