@@ -104,7 +104,7 @@ async def test_groups_without_members_take_no_memory() -> None:
 
 @pytest.mark.parametrize("way", ["cancel", "close"])
 async def test_a_cancelled_member_is_not_present_any_more(way: str) -> None:
-    """It is neither listed, nor in a group, nor sent anything, while its block still cleans up."""
+    """It is neither listed, nor in a group, nor sent a broadcast, while its block still cleans up."""
     ended = trio.Event()
     async with connected_pair() as (connection, peer):
 
