@@ -343,6 +343,13 @@ STRANGER = {
             client = await (await ws_server(handler)).connect()
             await client.receive()
     """,
+    "runs_again": """
+        async def test_again(ws_server):
+            async def handler(connection):
+                await connection.send("hello")
+
+            assert await (await (await ws_server(handler)).connect()).receive() == "hello"
+    """,
     "is_not_async": """
         import pytest
 
@@ -413,6 +420,7 @@ def test_a_failure_is_one_screen(run_stranger: Stranger) -> None:
     """The point, who was cancelled where, and the line of the test: no page of Trio's frames."""
     status, output = run_stranger("fails")
     assert status == 1
+    assert "cancelled at point 0: task test_leaves waits at " in output
     assert "AssertionError: 0\n" in output
     assert " more" in output
     assert "trio/_core" not in output
@@ -426,6 +434,23 @@ def test_a_plain_failure_is_the_test_alone(run_stranger: Stranger) -> None:
     assert "assert 1 == 2" in output
     assert "ExceptionGroup" not in output
     assert len(output.splitlines()) < 20
+
+
+def test_a_test_may_run_again(run_stranger: Stranger, pytester: pytest.Pytester) -> None:
+    """As pytest-rerunfailures does it, with new fixtures."""
+    pytester.syspathinsert()
+    pytester.makepyfile(
+        again="""
+        from _pytest.runner import runtestprotocol
+
+        def pytest_runtest_protocol(item, nextitem):
+            for is_last in (False, True):
+                runtestprotocol(item, log=is_last, nextitem=nextitem)
+            return True
+        """
+    )
+    status, output = run_stranger("runs_again", "-p", "again")
+    assert (status, "1 passed" in output) == (0, True), output
 
 
 def test_the_mark_is_for_async_tests(run_stranger: Stranger) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
-from math import inf
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 import trio
-from trio.testing import MockClock, active_thread_count
+from trio.testing import MockClock
 
 from ..broker import Broker, open_memory_broker
 from ..callbacks import leaves
@@ -22,9 +21,11 @@ from ..settings import Settings
 from .leftovers import tasks_below
 from .memory import MemoryServer, serve_in_memory
 from .points import on_one_screen, users_waits
+from .threads import ThreadsHoldTime
 
 if TYPE_CHECKING:
     import httpx
+    import pytest
 
 LONGEST = 6 * 3600.0
 """A test that waits for what never comes fails after so long, instead of watching keepalive for ever."""
@@ -34,18 +35,19 @@ Application = Handler | App | Callable[..., AbstractAsyncContextManager[Handler 
 
 
 def run_on_virtual_time(
-    fixtures: Mapping[str, Any],
+    item: pytest.Function,
     test: Callable[[], Awaitable[object]],
     *,
     clock: trio.abc.Clock | None,
     instruments: Sequence[trio.abc.Instrument],
 ) -> None:
-    """What pytest-trio calls with a test and its fixtures; ``clock`` is one of the test's arguments.
+    """What pytest-trio calls with the ``test`` of ``item``; ``clock`` is one of the test's arguments.
 
     Without a clock among the fixtures, time is virtual too. If a single exception comes out, that is
     raised, and no group around it.
     """
     __tracebackhide__ = True  # pytest shows the test alone
+    fixtures: dict[str, Any] = item.funcargs  # others whenever the test is run again
     clock = clock or fixtures.get("autojump_clock") or MockClock(autojump_threshold=0)
     if isinstance(clock, MockClock):
         instruments = [*instruments, ThreadsHoldTime(clock)]
@@ -57,21 +59,6 @@ def run_on_virtual_time(
         if others:
             raise
     raise error  # outside the handler, so that the group is not shown as well
-
-
-class ThreadsHoldTime(trio.abc.Instrument):
-    """Time does not jump while a thread runs: it takes no virtual time, so no timeout may fire meanwhile."""
-
-    def __init__(self, clock: MockClock) -> None:
-        self._clock = clock
-        self._threshold: float | None = None  # the clock's own, while threads run
-
-    def after_task_step(self, task: trio.lowlevel.Task) -> None:  # noqa: ARG002  # an instrument's signature
-        has_threads = active_thread_count() > 0
-        if has_threads and self._threshold is None:
-            self._threshold, self._clock.autojump_threshold = self._clock.autojump_threshold, inf
-        elif not has_threads and self._threshold is not None:
-            self._clock.autojump_threshold, self._threshold = self._threshold, None
 
 
 async def _run_limited(test: Callable[[], Awaitable[object]], fixture: ServerFixture | None) -> None:

@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Any
 
 import pytest
@@ -49,7 +49,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if item.get_closest_marker(MARK) is not None:
             item.stash[_SCENARIO] = item.obj
         elif _is_for_virtual_time(item) and config.pluginmanager.hasplugin("trio"):
-            item.add_marker(pytest.mark.trio(run=partial(run_on_virtual_time, item.funcargs)))
+            item.add_marker(pytest.mark.trio(run=functools.partial(run_on_virtual_time, item)))
 
 
 def _is_for_virtual_time(item: pytest.Function) -> bool:
@@ -70,7 +70,11 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         pytest.fail(f"a test that is marked with {MARK} is an async function", pytrace=False)
     fixtures: dict[str, Any] = pyfuncitem.funcargs
     arguments = {name: fixtures[name] for name in inspect.signature(scenario).parameters}
-    run = partial(run_with_servers, partial(scenario, **arguments), fixtures.get("ws_server"))
+
+    @functools.wraps(scenario)  # what is reported has its name
+    async def run() -> None:
+        await run_with_servers(functools.partial(scenario, **arguments), fixtures.get("ws_server"))
+
     try:
         report = cancel_everywhere(run, *mark.args, **mark.kwargs)
     except CancellationDefect as error:
