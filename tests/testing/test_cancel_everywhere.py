@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import inspect
+import logging
 import os
 import random
+import time
 import weakref
 from collections.abc import AsyncIterator, Callable
 from itertools import count
@@ -232,7 +234,7 @@ def test_started_tasks_are_reached() -> None:
         assert lines >= {line_of(service, "await") + offset for offset in (0, 2)}, victim
 
 
-def test_a_run_that_never_ends_is_a_failure_with_stacks() -> None:
+def test_a_run_that_never_ends_is_a_failure_with_its_place() -> None:
     """Clean-up that waits for ever is reported with the place where it waits, and the test goes on."""
 
     async def scenario() -> None:
@@ -245,8 +247,30 @@ def test_a_run_that_never_ends_is_a_failure_with_stacks() -> None:
 
     with pytest.raises(CancellationDefect, match="not over after 60 s") as caught:
         cancel_everywhere(scenario, time_limit=60)
-    line = line_of(test_a_run_that_never_ends_is_a_failure_with_stacks, "# for ever")
-    assert f"line {line}, in scenario" in str(caught.value)
+    line = line_of(test_a_run_that_never_ends_is_a_failure_with_its_place, "# for ever")
+    assert f"waits at {__file__}:{line}, in " in str(caught.value)
+
+
+def test_what_waits_for_ever_in_a_server_is_told_in_the_users_lines(caplog: pytest.LogCaptureFixture) -> None:
+    """The tasks of the server, which are many, are not shown; the run is cancelled, and ends as others do."""
+
+    async def handler(connection: Connection) -> None:
+        await connection.wait_closed()  # the handler
+
+    async def scenario() -> None:
+        async with serve_in_memory(handler) as server:
+            await (await server.connect()).receive()  # the test
+
+    with pytest.raises(
+        CancellationDefect, match="undisturbed: AssertionError: not over after 60 s"
+    ) as caught:
+        cancel_everywhere(scenario, time_limit=60)
+    lines = str(caught.value).splitlines()[1:]
+    assert [line.split(" waits at ")[1].split(", ")[0] for line in lines] == [
+        f"{__file__}:{line_of(function, text)}"
+        for function, text in ((scenario, "# the test"), (handler, "# the"))
+    ]
+    assert not [record for record in caplog.records if record.levelno > logging.INFO]
 
 
 def test_an_unfinished_async_generator_is_a_failure() -> None:
@@ -295,6 +319,32 @@ def test_an_exception_besides_cancelled_is_a_failure() -> None:
     assert isinstance(caught.value.__cause__, KeyError)
 
 
+def test_a_failure_that_is_no_exception_has_its_point_as_well() -> None:
+    """What pytest raises in a test is a BaseException, and so is what some extensions raise."""
+
+    async def scenario() -> None:
+        try:
+            await trio.sleep(1)
+        except trio.Cancelled:
+            pytest.fail("clean-up")
+
+    with pytest.raises(CancellationDefect, match=r"cancelled at point 0: .*\n(.*\n)*Failed: clean-up"):
+        cancel_everywhere(scenario)
+
+
+def test_an_interrupt_is_no_defect() -> None:
+    """Control-C ends the test, as any."""
+
+    async def scenario() -> None:
+        try:
+            await trio.sleep(1)
+        except trio.Cancelled:
+            raise KeyboardInterrupt from None
+
+    with pytest.raises(KeyboardInterrupt):
+        cancel_everywhere(scenario)
+
+
 def test_a_scenario_that_fails_undisturbed_is_told_apart() -> None:
     """When the first run fails, no point is blamed."""
 
@@ -330,6 +380,47 @@ def test_a_scenario_that_does_not_repeat_itself_is_reported() -> None:
         cancel_everywhere(scenario)
 
 
+@pytest.mark.parametrize("failing", [False, True])
+def test_forked_runs_that_do_not_repeat_themselves_are_reported(failing: bool) -> None:
+    """Also if one fails at a point that the first run has not."""
+    number = count()
+
+    async def scenario() -> None:
+        for turn in range(1 + next(number)):
+            try:
+                await trio.sleep(1)
+            except trio.Cancelled:
+                if turn and failing:
+                    raise KeyError("clean-up") from None
+                raise
+
+    with pytest.raises(CancellationDefect, match="does not repeat itself: it has 1 points, and then 2"):
+        cancel_everywhere(scenario, forked=True)
+
+
+def test_a_forked_run_that_fails_undisturbed_is_told_apart() -> None:
+    """Also if the first run did not."""
+    number = count()
+
+    async def scenario() -> None:
+        await trio.sleep(1)
+        assert not next(number), "the second time"
+
+    with pytest.raises(CancellationDefect, match="fails undisturbed: AssertionError: the second time"):
+        cancel_everywhere(scenario, forked=True)
+
+
+def test_time_does_not_jump_while_a_thread_works() -> None:
+    """A thread takes no virtual time, so no timeout fires meanwhile, in no run."""
+
+    async def scenario() -> None:
+        with trio.fail_after(1):
+            await trio.to_thread.run_sync(time.sleep, 0.02)
+            await trio.sleep(0.5)
+
+    assert cancel_everywhere(scenario, time_limit=2).runs > 2
+
+
 def test_random_and_the_scheduler_repeat_themselves_and_are_left_as_they_were() -> None:
     """Every run sees the same random numbers and order of tasks; the caller's state is untouched."""
     seen: list[tuple[float, tuple[int, ...]]] = []
@@ -363,8 +454,21 @@ def test_one_point_alone_can_be_looked_at() -> None:
             await trio.sleep(1)
 
     assert cancel_everywhere(scenario, only=7).runs == 2
-    with pytest.raises(ValueError, match="10 points"):
-        cancel_everywhere(scenario, only=10)
+    for number in (10, -1):
+        with pytest.raises(ValueError, match="10 points"):
+            cancel_everywhere(scenario, only=number)
+
+
+def test_a_mistaken_argument_is_an_error() -> None:
+    """A mark's arguments are checked by nobody else, and what tests less must not look like a success."""
+
+    async def scenario() -> None:
+        await trio.sleep(1)
+
+    with pytest.raises(ValueError, match="victim is 'scenario' or 'task', not '/ann'"):
+        cancel_everywhere(scenario, victim="/ann")  # type: ignore[arg-type]  # the mistake
+    with pytest.raises(ValueError, match="schedules must be at least 1, not 0"):
+        cancel_everywhere(scenario, schedules=0)
 
 
 def test_checks_may_be_asynchronous_and_are_not_cancelled() -> None:

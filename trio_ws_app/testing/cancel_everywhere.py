@@ -6,11 +6,14 @@ import os
 import warnings
 from collections import deque
 from traceback import walk_tb
+from typing import get_args
 
 import attrs
+import trio
 from trio.lowlevel import Task
+from trio.testing import MockClock
 
-from ..callbacks import leaves
+from ..callbacks import interrupt_in, leaves
 from .points import Place, Point, Report, on_one_screen, users_place
 from .trial import Scenario, Trial, Victim
 
@@ -59,22 +62,26 @@ def cancel_everywhere(
         only: cancel only at the point with this number: for looking at one failure.
         schedules: repeat everything for so many different orders of tasks that are ready together.
         forked: for thousands of points: split the process at each point instead of beginning anew, so that
-            the common beginning of the runs takes place once. The scenario must use no descriptors, and what
-            it leaves in variables outside itself is not seen.
+            the common beginning of the runs takes place once. The scenario must use no descriptors and no
+            threads, and what it leaves in variables outside itself is not seen.
         time_limit: virtual seconds after which a run that is not over counts as hanging.
 
     Raises:
         CancellationDefect: the first failure, with its point; later points are not tried.
-        ValueError: the scenario has no point at all, or no point ``only``.
+        ValueError: the scenario has no point at all, or no point ``only``, or an argument makes no sense.
     """
+    if victim not in get_args(Victim):
+        raise ValueError(f"victim is 'scenario' or 'task', not {victim!r}; serve_in_memory takes a path")
+    if schedules < 1:
+        raise ValueError(f"schedules must be at least 1, not {schedules!r}")
     points: list[Point] = []
     runs = 0
     for seed in range(schedules):
         first = Trial(scenario, victim, seed, time_limit)
         _run_undisturbed(first)
-        numbers = range(len(first.points)) if only is None else [only]
-        if not first.points or numbers[-1] >= len(first.points):
-            raise ValueError(f"the scenario has only {len(first.points)} points where it can be cancelled")
+        numbers = range(first.seen) if only is None else [only]
+        if not first.seen or numbers[-1] not in range(first.seen):
+            raise ValueError(f"the scenario has only {first.seen} points where it can be cancelled")
         if forked and only is None:
             _cancel_forked(first)
         else:
@@ -85,9 +92,9 @@ def cancel_everywhere(
     return Report(tuple(points), runs)
 
 
-def _run_undisturbed(first: Trial) -> None:
+def _run_undisturbed(trial: Trial) -> None:
     try:
-        first.run()
+        trial.run()
     except Exception as error:
         message = f"the scenario fails undisturbed: {on_one_screen(_told(error))}"
         raise CancellationDefect(message, None) from error
@@ -99,7 +106,9 @@ def _cancel(first: Trial, number: int) -> None:
     trial = Trial(first.scenario, first.victim, first.seed, first.time_limit, number, first.blocks_only)
     try:
         trial.run()
-    except Exception as error:
+    except BaseException as error:  # what pytest.fail raises is no Exception
+        if interrupt_in(error) is not None:
+            raise
         cancelled = tuple(trial.cancelled.values())
         lines = [f"  task {task} is cancelled at {place}" for task, place in cancelled]
         message = f"cancelled at {point}\n{on_one_screen([*lines, *_told(error)])}"
@@ -113,7 +122,10 @@ def _cancel_forked(first: Trial) -> None:
     children = _ForkedTrial(
         first.scenario, first.victim, first.seed, first.time_limit, blocks_only=first.blocks_only
     )
-    children.run()
+    _run_undisturbed(children)
+    if children.seen != first.seen:
+        message = f"the scenario does not repeat itself: it has {first.seen} points, and then {children.seen}"
+        raise CancellationDefect(message, None)
     if children.failure is not None:
         _cancel(first, children.failure)
         point = first.points[children.failure]
@@ -132,6 +144,9 @@ class _ForkedTrial(Trial):
     failure: int | None = None
     _children: deque[tuple[int, int]] = attrs.field(factory=deque)
     _is_child: bool = False
+
+    def _instruments(self, _clock: MockClock) -> list[trio.abc.Instrument]:
+        return [self]  # a child's threads can't wake it, so time must go on
 
     async def _perform(self) -> None:
         try:
@@ -158,7 +173,7 @@ class _ForkedTrial(Trial):
             warnings.simplefilter("ignore", DeprecationWarning)  # idle threads of others do not matter
             pid = os.fork()
         if pid:
-            self._children.append((pid, self._seen))
+            self._children.append((pid, self.seen))
             return False
         self._is_child = True
         self._children.clear()

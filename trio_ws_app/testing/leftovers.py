@@ -37,21 +37,19 @@ def assert_nothing_left(*registrations: Sized) -> Iterator[None]:
             raise AssertionError("left behind: " + ", ".join(sorted(left)))
 
 
-def tasks_below(task: trio.lowlevel.Task) -> set[trio.lowlevel.Task]:
-    """``task`` and all tasks that run in its nurseries, in theirs, and so on."""
-    found = set()
-    pending = [task]
-    while pending:
-        found.add(task := pending.pop())
-        for nursery in task.child_nurseries:
-            pending += nursery.child_tasks
+def tasks_below(task: trio.lowlevel.Task) -> list[trio.lowlevel.Task]:
+    """``task``, then all tasks that run in its nurseries, in theirs, and so on."""
+    found = [task]
+    for parent in found:
+        for nursery in parent.child_nurseries:
+            found += nursery.child_tasks
     return found
 
 
 def _tasks() -> set[trio.lowlevel.Task]:
     if not trio.lowlevel.in_trio_run() or (root := trio.lowlevel.current_root_task()) is None:
         return set()
-    return tasks_below(root)
+    return set(tasks_below(root))
 
 
 def _descriptors() -> set[tuple[int, str]]:

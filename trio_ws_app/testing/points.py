@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
-from traceback import StackSummary, walk_stack
+from traceback import walk_stack
 from types import FrameType
 from typing import NamedTuple
 
@@ -139,16 +139,6 @@ def users_waits(tasks: Iterable[Task]) -> list[str]:
     """Where in the user's code each of ``tasks`` waits that does, in a line."""
     places = ((task.name, users_place(frames_of(task))) for task in tasks)
     return [f"  task {name} waits at {place}" for name, place in places if place is not None]
-
-
-def stacks_of(tasks: Iterable[Task]) -> str:
-    """Where each of ``tasks`` waits: the lines of its stack that are not Trio's own."""
-    parts = []
-    for task in tasks:
-        frames = task.iter_await_frames()
-        stack = StackSummary.extract(at for at in frames if _is_own(at[0].f_code.co_filename))
-        parts.append(f"task {task.name} waits here:\n" + "".join(stack.format()))
-    return "\n".join(parts)
 
 
 def _is_own(file: str) -> bool:

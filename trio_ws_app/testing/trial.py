@@ -16,7 +16,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from .hooks import repeatable_schedule, watching_fast_checkpoints
 from .leftovers import assert_nothing_left, tasks_below
-from .points import Kind, Place, Point, frames_of, place_of, stacks_of, users_place
+from .points import Kind, Place, Point, frames_of, place_of, users_place, users_waits
+from .threads import ThreadsHoldTime
 
 Scenario = Callable[[], Awaitable[object]]
 Check = Callable[[], object]
@@ -34,7 +35,8 @@ class Standstill(BaseException):
 class Trial(trio.abc.Instrument):
     """One run of a scenario in which point ``target`` is struck; None strikes nowhere and notes all points.
 
-    ``blocks_only`` counts points only while a ``cancelled_here`` block is open, and cancels these blocks.
+    ``seen`` is how many points have come. ``blocks_only`` counts points only while a ``cancelled_here`` block
+    is open, and cancels these blocks.
     ``cancelled`` has the name and the place of each task that saw the cancellation.
     """
 
@@ -46,6 +48,7 @@ class Trial(trio.abc.Instrument):
     blocks_only: bool = False
     points: list[Point] = attrs.field(factory=list)
     struck: Point | None = None
+    seen: int = 0
     cancelled: dict[Task, tuple[str, Place]] = attrs.field(factory=dict)
     checks: list[Check] = attrs.field(factory=list)
     blocks: list[trio.CancelScope] = attrs.field(factory=list)
@@ -54,7 +57,6 @@ class Trial(trio.abc.Instrument):
     _users_tasks: set[Task] = attrs.field(factory=set)
     _task_scopes: dict[Task, trio.CancelScope] = attrs.field(factory=dict)
     _running: bool = False
-    _seen: int = 0
     _stuck: str = ""
 
     def run(self) -> None:
@@ -62,12 +64,15 @@ class Trial(trio.abc.Instrument):
         clock = MockClock(autojump_threshold=0)
         with repeatable_schedule(self.seed), watching_fast_checkpoints(self._passes):
             try:
-                trio.run(self._perform, clock=clock, instruments=[self])
+                trio.run(self._perform, clock=clock, instruments=self._instruments(clock))
             except BaseException:
                 if not self._stuck:
                     raise
         if self._stuck:
             raise AssertionError(self._stuck)
+
+    def _instruments(self, clock: MockClock) -> list[trio.abc.Instrument]:
+        return [self, ThreadsHoldTime(clock)]
 
     async def _perform(self) -> None:
         _current.set(self)
@@ -75,7 +80,7 @@ class Trial(trio.abc.Instrument):
         trio.lowlevel.spawn_system_task(self._end_standstill, main)
         with assert_nothing_left():
             with self._scope:
-                self._names[main] = getattr(self.scenario, "__qualname__", repr(self.scenario))
+                self._names[main] = main.name = getattr(self.scenario, "__qualname__", repr(self.scenario))
                 self._task_scopes[main] = self._scope
                 self._running = True
                 try:
@@ -99,11 +104,14 @@ class Trial(trio.abc.Instrument):
             # else that is how other tasks learn that the struck one has gone
 
     async def _end_standstill(self, main: Task) -> None:
-        """Throw ``Standstill`` into the innermost tasks until all have ended, once the time is over."""
+        """Once the time is over, cancel the scenario, then throw ``Standstill`` into the innermost tasks."""
         await trio.sleep(self.time_limit)
         await wait_all_tasks_blocked()
         self._running = False
-        self._stuck = f"not over after {self.time_limit:g} s of virtual time\n{stacks_of(tasks_below(main))}"
+        waits = "\n".join(users_waits(tasks_below(main)))
+        self._stuck = f"not over after {self.time_limit:g} s of virtual time\n{waits}"
+        self._scope.cancel()
+        await trio.sleep(self.time_limit)
         for _ in range(_ATTEMPTS):
             await wait_all_tasks_blocked()
             for task in tasks_below(main):
@@ -113,7 +121,7 @@ class Trial(trio.abc.Instrument):
     def open_block(self, scope: trio.CancelScope) -> None:
         """Cancel ``scope`` instead of everything; the first one makes points before it not count."""
         if not self.blocks_only:
-            self.blocks_only, self._seen = True, 0
+            self.blocks_only, self.seen = True, 0
             self.points.clear()
         self.blocks.append(scope)
 
@@ -136,7 +144,7 @@ class Trial(trio.abc.Instrument):
             self._users_tasks.add(task)
         if not self.blocks_only or self.blocks:
             self._reached(task)
-            self._seen += 1
+            self.seen += 1
 
     def _passes(self) -> None:
         self.after_task_step(trio.lowlevel.current_task())
@@ -144,7 +152,7 @@ class Trial(trio.abc.Instrument):
     def _reached(self, task: Task) -> None:
         if self.target is None:
             self.points.append(self._point(task))
-        elif self._seen == self.target:
+        elif self.seen == self.target:
             self._strike(task)
 
     def _strike(self, task: Task) -> None:
@@ -167,7 +175,7 @@ class Trial(trio.abc.Instrument):
             kind = Kind.PASSES
         else:
             kind = Kind.ENDED if task.coro.cr_frame is None else Kind.WAITS
-        return Point(self._seen, kind, self._names[task], *place_of(task))
+        return Point(self.seen, kind, self._names[task], *place_of(task))
 
 
 @attrs.define(eq=False)
