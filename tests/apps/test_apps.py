@@ -194,10 +194,11 @@ async def test_chat_says_where_lines_are_missing() -> None:
     async with served(chat) as server:
         late = await come_back(server, "Ada", "/?id=secret&since=epoch-1-tag")
         assert (await told(late))[0] == "* messages may be missing here"
-        wrong = await server.connect("/?id=secret&since=nonsense")
-        await wrong.wait_ended()
-        assert wrong.close_reason is not None
-        assert wrong.close_reason.code == 1008
+        for nonsense in ("nonsense", "", "x" * 3000, "%C3%A9" * 100):
+            wrong = await server.connect(f"/?id=secret&since={nonsense}")
+            await wrong.wait_ended()
+            assert wrong.close_reason is not None
+            assert wrong.close_reason.code == 1008
 
 
 @pytest.mark.parametrize(

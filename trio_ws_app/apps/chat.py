@@ -1,9 +1,10 @@
 """Chat, a topic with a history and presence: what one says reaches all the others, in every process.
 
 Plain text, made for people and easy for programs. In: first your name, then what you say, at most 4000
-characters at once; ``/who`` asks who is here. Out, one message each: ``NAME: TEXT`` (names have neither blanks nor colons), and
-notices, which start with a star: ``* your name?``, ``* you are NAME``, ``* here: NAME, NAME``,
-``* NAME joined``, ``* NAME left``, ``* messages may be missing here``. The last 50 lines come first.
+characters at once; ``/who`` asks who is here. Out, one message each: ``NAME: TEXT`` (names have neither
+blanks nor colons), and notices, which start with a star: ``* your name?``, ``* you are NAME``, ``* here:
+NAME, NAME``, ``* NAME joined``, ``* NAME left``, ``* messages may be missing here``. The last 50 lines come
+first.
 
 A program that comes back asks with ``?id=ID``, a secret text of its own. Each line that is kept then has
 ``@POSITION`` and a blank in front, its own lines come too, and ``&since=POSITION`` brings what it has missed
@@ -32,11 +33,7 @@ async def chat(broker: ws.Broker | None = None) -> AsyncGenerator[ws.Handler]:
 
         async def handler(connection: ws.Connection) -> None:
             query = connection.request.query
-            try:
-                since = ws.Position.parse(query["since"]) if "since" in query else None
-            except ValueError as error:
-                await connection.aclose(ws.CloseCode.POLICY_VIOLATION, str(error))
-                return
+            since = ws.Position.parse(query["since"]) if "since" in query else None
             await connection.send("* your name?")
             name = free_name(await connection.receive(), set())
             room = programs if "id" in query else people
