@@ -71,6 +71,21 @@ async def test_a_client_that_says_nothing_is_turned_away() -> None:
         assert trio.current_time() - before == pytest.approx(10)
 
 
+async def test_a_wrong_token_that_a_handler_lets_out_is_no_failure() -> None:
+    """The connection closes with 4401, as it does for a wrong first message."""
+
+    @auth.with_session(VERIFIER)
+    async def refreshing(connection: ws.Connection, session: auth.Session) -> None:
+        session.refresh(await connection.receive())
+
+    async with serve_in_memory(refreshing) as server:
+        peer = await server.connect()
+        await peer.send(token())
+        await peer.send("nonsense")
+        assert (await closed(peer))[0] == 4401
+        assert server.server.statistics().failed == 0
+
+
 async def test_a_session_ends_with_its_token_unless_a_later_one_comes() -> None:
     """A refresh prolongs it; another user's or a wrong token does not."""
     async with serve_in_memory(handler) as server:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -75,6 +76,15 @@ async def test_a_ticket_ends_with_its_time(autojump_clock: trio.testing.MockCloc
         assert await tickets.redeem(early) == ANN
         await trio.sleep(2)
         assert await tickets.redeem(late) is None
+
+
+async def test_a_ticket_is_no_longer_good_than_its_user() -> None:
+    """Who is out of date does not even come in."""
+    async with ws.open_memory_broker() as broker:
+        tickets = auth.Tickets(broker)
+        for expires_at, is_good in ((None, True), (2e9, True), (time.time(), False)):
+            user = await tickets.redeem(await tickets.issue(auth.User("ann", expires_at)))
+            assert (user is not None) == is_good
 
 
 async def test_a_ticket_that_ends_while_it_is_redeemed_is_none(

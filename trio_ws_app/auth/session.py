@@ -12,7 +12,7 @@ from ..connection import Connection
 from ..server.options import Handler
 from .tokens import TokenRefused, User, Verifier, found_user
 
-UNAUTHORIZED, TIMED_OUT = 4401, 4408
+TIMED_OUT = 4408
 
 SessionHandler = Callable[[Connection, "Session"], Awaitable[object]]
 
@@ -59,7 +59,7 @@ def with_session(verifier: Verifier, *, open_timeout: float = 10.0) -> Callable[
             with trio.CancelScope() as scope:
                 await function(connection, Session(user, verifier, scope))
             if scope.cancelled_caught:
-                await connection.aclose(UNAUTHORIZED, "the token is out of date")
+                await connection.aclose(TokenRefused.close_code, "the token is out of date")
 
         return handler
 
@@ -73,7 +73,7 @@ async def _introduced(connection: Connection, verifier: Verifier, patience: floa
         try:
             return verifier.user(token)
         except TokenRefused as refusal:
-            await connection.aclose(UNAUTHORIZED, str(refusal))
+            await connection.aclose(TokenRefused.close_code, str(refusal))
             return None
     await connection.aclose(TIMED_OUT, "no token came")
     return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+import time
 
 from ..broker import Broker, Delivery, History
 from .tokens import User
@@ -41,7 +42,7 @@ class Tickets:
         return ticket
 
     async def redeem(self, ticket: str) -> User | None:
-        """The user of a ticket that was given out and not redeemed before; else None.
+        """The user of a ticket that was given out and not redeemed before; else None, as for one out of date.
 
         When cancelled, the ticket may be redeemed or not. Raises BrokerUnavailable.
         """
@@ -55,8 +56,8 @@ class Tickets:
         taken = await self._broker.publish(topic, _TAKEN, history=self._history)
         if issued is None or taken is None or (taken.epoch, taken.offset) != (issued.epoch, _SECOND):
             return None  # it was redeemed, or ended, since the look at it
-        name, expires_at, claims = json.loads(kept[0].message)
-        return User(name, expires_at, claims)
+        user = User(*json.loads(kept[0].message))
+        return None if user.expires_at is not None and user.expires_at <= time.time() else user
 
     def _topic(self, ticket: str) -> str:
         return self._prefix + hashlib.sha256(ticket.encode(errors="surrogatepass")).hexdigest()

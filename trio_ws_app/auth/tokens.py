@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import attrs
 
@@ -15,7 +16,12 @@ _NEVER = 1e12  # seconds since 1970
 
 
 class TokenRefused(Exception):
-    """A token is wrong, or (``expired``) no longer good; its text says why in a few words."""
+    """A token is wrong, or (``expired``) no longer good; its text says why in a few words.
+
+    Raised by a handler, it closes the connection with 4401 and is no failure.
+    """
+
+    close_code: ClassVar[int] = 4401
 
     def __init__(self, problem: str, *, expired: bool = False) -> None:
         super().__init__(problem)
