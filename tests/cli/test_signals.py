@@ -99,6 +99,34 @@ def test_an_ignored_signal_stays_ignored(
         process.communicate(timeout=PATIENCE)
 
 
+ENDS_SLOWLY = """
+import os, time
+
+async def handler(connection):
+    pass
+
+class Slow:
+    def __del__(self, write=os.write, sleep=time.sleep):
+        write(1, b"ending\\n")
+        sleep(0.3)
+
+slow = Slow()
+"""
+
+
+def test_a_signal_while_the_interpreter_ends(tmp_path: Path) -> None:
+    """It does not change the status."""
+    (tmp_path / "slow.py").write_text(ENDS_SLOWLY)
+    with started([*COMMAND, "serve", "slow:handler", "--port", "0"], cwd=tmp_path) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("listening on ")
+        process.terminate()
+        assert process.stdout.readline() == "ending\n"
+        process.terminate()
+        _, errors = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, errors) == (0, "")
+
+
 def test_an_unread_log_stops_neither_the_server_nor_its_end(directory: Path) -> None:
     """With a full pipe as standard error connections are served, and a signal ends the server in time."""
     unread, log = os.pipe()

@@ -112,7 +112,8 @@ class Shutdown:
 
     def finish(self, status: int) -> None:
         """The event loop is done or never ran: threads are left, and what the interpreter does at its end."""
-        self._received = _nothing
+        for number in SIGNALS:  # which it would let kill the process in the midst of that
+            signal.signal(number, signal.SIG_IGN)
         self._end[:] = (status & 0xFF, True)  # an interpreter at its end gives the lock to no other thread
         self._end_within(CLEAN_UP)
 
