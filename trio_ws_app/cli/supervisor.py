@@ -125,7 +125,8 @@ class _Place:
             if self.team.stopping.is_set():
                 return
             if worker is self.worker:
-                pause = FIRST_PAUSE if worker.lived_for > LONGEST_PAUSE else pause
+                if trio.current_time() - worker.started_at > LONGEST_PAUSE:
+                    pause = FIRST_PAUSE
                 logger.warning("%s %s; it is started again in %g s", worker, worker.ended_how, pause)
                 with trio.move_on_after(pause):
                     await self.team.stopping.wait()

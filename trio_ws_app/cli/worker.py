@@ -83,14 +83,12 @@ class Team:
     has_successor: bool = False
     live: set[Worker] = attrs.field(factory=set)
     stopping: trio.Event = attrs.field(factory=trio.Event)
-    signalled: bool = False
 
     def stop(self, number: int) -> None:
         """Hand a signal on to all, also to those that come later; those that retire heed the second one."""
         for worker in self.live:
-            if self.signalled or not worker.is_retiring:
+            if self.stopping.is_set() or not worker.is_retiring:
                 worker.process.send_signal(number)
-        self.signalled = True
         self.stopping.set()
 
 
@@ -103,7 +101,6 @@ class Worker:
     process: trio.Process
     started_at: float
     is_ready: bool = False
-    lived_for: float = 0.0
     beats: int = 0
     is_retiring: bool = False
     settled: trio.Event = attrs.field(factory=trio.Event)
@@ -151,7 +148,7 @@ class Worker:
                 )
             worker = cls(number, team, process, trio.current_time())
             team.live.add(worker)
-            if team.signalled:
+            if team.stopping.is_set():
                 process.terminate()  # the signal came while it was being started
             task_status.started(worker)
             try:
@@ -164,7 +161,6 @@ class Worker:
                 with trio.CancelScope(shield=True):
                     await worker._end()
                 team.live.discard(worker)
-                worker.lived_for = trio.current_time() - worker.started_at
                 worker.settled.set()
                 worker.ended.set()
 
@@ -203,7 +199,7 @@ class Worker:
 
     async def _end(self) -> None:
         if self.process.poll() is None:
-            if not self.team.signalled:
+            if not self.team.stopping.is_set():
                 self.process.terminate()
                 with trio.move_on_after(self.team.stop_timeout):
                     await self.process.wait()
