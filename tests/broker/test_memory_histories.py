@@ -51,3 +51,12 @@ async def test_topics_without_messages_count_too() -> None:
     epochs = [histories.reserve(f"topic {number}", HISTORY) for number in range(1000)]
     assert histories.reserve("topic 999", HISTORY) == epochs[999]
     assert histories.reserve("topic 0", HISTORY) != epochs[0]
+
+
+async def test_the_names_of_topics_count_too() -> None:
+    """Clients may be what names them."""
+    histories = MemoryHistories(max_bytes=100_000)
+    names = [f"{number}{'x' * 4000}" for number in range(100)]
+    for name in names:
+        histories.record(Publishing(name, "x"), HISTORY)
+    assert 10 < sum(histories.ring(name) is not None for name in names) < 25

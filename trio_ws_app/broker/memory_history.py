@@ -9,13 +9,13 @@ from typing import Final
 import attrs
 import trio
 
-from .delivery import Delivery, Publishing
+from .delivery import Delivery, Publishing, cost
 from .history import History
 from .position import Position
 from .ring import Ring
 
 MAX_BYTES: Final = 256 * 1024 * 1024
-_TOPIC_BYTES: Final = 500  # what a topic takes besides its messages
+_TOPIC_BYTES: Final = 1300  # what a topic takes besides its name and its messages
 
 
 @attrs.define(eq=False)
@@ -76,7 +76,7 @@ class MemoryHistories:
         if topic in self._kept:
             self._forget(topic)
         kept.ttl, kept.expires = ttl, trio.current_time() + ttl
-        kept.counted = kept.ring.bytes + _TOPIC_BYTES
+        kept.counted = kept.ring.bytes + cost(topic) + _TOPIC_BYTES
         self._bytes += kept.counted
         self._kept[topic] = kept
         self._by_ttl.setdefault(ttl, OrderedDict())[topic] = kept
