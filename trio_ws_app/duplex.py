@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -55,29 +55,41 @@ async def duplex(
     Raises:
         TypeError: neither ``consume`` nor ``produce`` was given.
     """
-    if not (_listed(consume) or _listed(produce)):
+    consumers, producers = _each(consume), _each(produce)
+    if not (consumers or producers):
         raise TypeError("duplex needs consume=, produce=, or both")
-    parts = _Parts()
+    parts, error = _Parts(bool(consumers)), None
     try:
         async with trio.open_nursery(strict_exception_groups=True) as nursery:
+            parts.scope = nursery.cancel_scope
+            for producer in producers if consumers else producers[1:]:
+                nursery.start_soon(parts.produce, channel, producer, name="producer")
             try:
-                parts.caller_ended(await parts.start(nursery, channel, _listed(consume), _listed(produce)))
-            except BaseException as error:
-                parts.error = error  # the nursery may keep it, as a cancellation of its own
+                if consumers:
+                    parts.end(Exit(Side.CONSUMER, await consumption(channel, _in_turn(consumers), parts)))
+                else:
+                    await parts.produce(channel, producers[0])
+            except BaseException as raised:
+                error = raised  # the nursery may keep it, as a cancellation of its own
                 raise
     except BaseExceptionGroup as group:
-        parts.exit = None  # an error is not lost
-        parts.error = _unwrapped(group)
-    return parts.result()
+        parts.exit, error = None, _unwrapped(group)  # an error is not lost
+    try:
+        if parts.exit is not None:
+            return parts.exit
+        assert error is not None
+        raise error
+    finally:
+        parts.exit = error = None  # they know the frames that know them
 
 
-def _listed(given: Any) -> list[Any]:
+def _each(given: Any) -> tuple[Any, ...]:
     if given is None:
-        return []
-    return list(given) if isinstance(given, list | tuple) else [given]
+        return ()
+    return tuple(given) if isinstance(given, list | tuple) else (given,)
 
 
-def _in_turn(consumers: list[Consumer[Item]]) -> Consumer[Item]:
+def _in_turn(consumers: Sequence[Consumer[Item]]) -> Consumer[Item]:
     """One consumer that gives each message to all of ``consumers``."""
     if len(consumers) == 1:
         return consumers[0]
@@ -91,58 +103,22 @@ def _in_turn(consumers: list[Consumer[Item]]) -> Consumer[Item]:
 
 @attrs.define(eq=False)
 class _Parts(Siblings):
-    """The parts of one duplex, and how they have ended so far."""
+    """The parts of one duplex, and how the first of them has ended."""
 
-    exit: Exit | None = None
-    error: BaseException | None = None
-    _has_consumer: bool = False
-    _scope: trio.CancelScope = attrs.field(init=False)
+    _has_consumer: bool
+    scope: trio.CancelScope = attrs.field(init=False)
+    exit: Exit | None = attrs.field(init=False, default=None)
 
-    def start(
-        self,
-        nursery: trio.Nursery,
-        channel: Channel[Item],
-        consumers: list[Consumer[Item]],
-        producers: list[Producer[Item]],
-    ) -> Awaitable[Exception | None]:
-        """Start every part but one, and return that one, which is for the caller to wait for."""
-        self._scope = nursery.cancel_scope
-        self._has_consumer = bool(consumers)
-        for producer in producers if consumers else producers[1:]:
-            nursery.start_soon(self._produce, channel, producer, name="producer")
-        if consumers:
-            return consumption(channel, _in_turn(consumers), self)
-        return production(channel, producers[0])
-
-    def caller_ended(self, cause: Exception | None) -> None:
-        """The part in the caller's task has ended; ``cause`` has told it so, or it is exhausted."""
-        self._end(Exit(Side.CONSUMER if self._has_consumer else Side.PRODUCER, cause))
-
-    async def _produce(self, channel: Channel[Item], producer: Producer[Item]) -> None:
+    async def produce(self, channel: Channel[Item], producer: Producer[Item]) -> None:
         self.producing = True
         cause = await production(channel, producer)
         # If the peer is gone, the consumer finishes what has arrived, and then ends everything.
         if cause is None or not self._has_consumer:
-            self._end(Exit(Side.PRODUCER, cause))
+            self.end(Exit(Side.PRODUCER, cause))
 
-    def _end(self, how: Exit) -> None:
+    def end(self, how: Exit) -> None:
         self.exit = self.exit or how
-        self._scope.cancel()
-
-    def result(self) -> Exit:
-        """How it ended. Raises what one of the parts has raised, if nothing else has ended it.
-
-        The parts forget it: it knows the frames that know them.
-        """
-        ended, error = self.exit, self.error
-        self.exit = self.error = None
-        try:
-            if ended is not None:
-                return ended
-            assert error is not None
-            raise error
-        finally:
-            del error
+        self.scope.cancel()
 
 
 def _unwrapped(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -44,7 +44,8 @@ async def consume(channel: Channel[Item], consumer: Consumer[Item]) -> None:
 class Siblings:
     """What a consumer knows of the other parts of its duplex. One that runs alone has this for itself."""
 
-    producing: bool = False  # a producer has begun; the consumer's first step comes before that
+    # A producer has begun; the consumer's first step comes before that.
+    producing: bool = attrs.field(init=False, default=False)
 
 
 def consumption(
