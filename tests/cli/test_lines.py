@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,6 +52,19 @@ async def test_a_line_that_is_no_text(pipe: tuple[int, int]) -> None:
     os.close(writing)
     with pytest.raises(UsageError, match="line 1 "):
         await anext(InputLines(reading))
+
+
+async def test_a_long_line_is_looked_through_once(tmp_path: Path) -> None:
+    """It takes about as long as many short ones of the same size."""
+    path, took = tmp_path / "lines", []
+    for line in (b"x" * 1023, b"x" * 32_000_000):
+        path.write_bytes((line + b"\n") * (32_000_000 // len(line)))
+        with path.open() as file:
+            began = time.thread_time()
+            async for _ in InputLines(file.fileno()):
+                pass
+            took.append(time.thread_time() - began)
+    assert took[1] < 5 * took[0]
 
 
 class Output(OutputLines):

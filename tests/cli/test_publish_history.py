@@ -44,6 +44,13 @@ def test_what_cannot_be_kept_is_refused(options: tuple[str, ...], words: str) ->
     assert words in ended.errors
 
 
+def test_a_bad_variable_is_named() -> None:
+    """Who never typed ``--broker`` would not find it."""
+    ended = run("publish", "t", "x", TRIO_WS_APP_BROKER="nonsense")
+    assert ended.status == 2
+    assert ended.errors.startswith("trio-ws-app: TRIO_WS_APP_BROKER: 'nonsense' is no Redis URL")
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -86,6 +86,18 @@ def test_full_streams_are_no_traceback(arguments: str, status: int, tmp_path: Pa
         assert log.read_text() == "trio-ws-app: cannot write the output: No space left on device\n"
 
 
+def test_what_an_encoding_lacks_is_escaped() -> None:
+    """It costs neither the connection nor the messages that come after it."""
+    with serving("echo") as server:
+        command = f"printf '\\u20ac\\nhi\\n' | {' '.join(COMMAND)} connect --wait 0.5 {server.url}"
+        done = subprocess.run(
+            ["bash", "-c", command],
+            env=environment(PYTHONIOENCODING="latin-1", LC_ALL="C.UTF-8"),
+            capture_output=True, text=True, timeout=PATIENCE,
+        )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "\\u20ac\nhi\n")
+
+
 @pytest.mark.parametrize(
     ("streams", "status", "said"),
     [

@@ -119,6 +119,7 @@ def test_client_certificates_and_versions(tmp_path: Path, authority: trustme.CA)
     ("arguments", "words"),
     [
         (["--tls-client-ca", "a.pem"], "--tls-client-ca needs --tls-cert as well"),
+        (["--tls-client-ca", ""], "--tls-client-ca needs --tls-cert as well"),
         (["--tls-cert", "a.pem", "--tls-client-ca", "no.pem"], "--tls-client-ca: cannot read no.pem"),
         (["--tls-cert", "a.pem", "--tls-key", "pipe"], "cannot read pipe: not a regular file"),
         (["--tls-cert", "a.pem", "--tls-client-ca", "text"], "--tls-client-ca: text holds no certificate"),

@@ -187,6 +187,8 @@ def test_the_live_view_needs_a_terminal(tmp_path: Path) -> None:
     [
         ("--token", "\N{EURO SIGN}", "it is sent in a header: write it in ASCII"),
         ("--token", "a token\n", "it is sent in a header: leave line breaks and control characters out"),
+        ("--token", "", "it is sent in a header: it is not empty, and no blanks are around it"),
+        ("--token", "a ", "it is sent in a header: it is not empty, and no blanks are around it"),
         ("--filter", "\udcff", "it is not UTF-8"),
     ],
 )
@@ -196,6 +198,16 @@ def test_what_cannot_be_sent_is_a_mistake(option: str, value: str, problem: str)
     assert (ended.status, ended.errors) == (
         2,
         f"trio-ws-app: Invalid value for '{option}': {problem}\n",
+    )
+
+
+def test_a_wrong_token_is_blamed_on_the_variable() -> None:
+    """If that is what it came from."""
+    with serving("echo", "--control-token", "s3cret") as server:
+        address = f"http://127.0.0.1:{server.port}"
+        ended = run("top", address, "--once", "--json", TRIO_WS_APP_CONTROL_TOKEN="other")
+    assert ended.errors.endswith(
+        "wants the server's --control-token: give it with TRIO_WS_APP_CONTROL_TOKEN\n"
     )
 
 
@@ -235,6 +247,23 @@ def test_the_log_says_which_port_metrics_got() -> None:
     with serving("echo", "--metrics", "127.0.0.1:0") as server:
         told = server.errors_up_to("also answering at http://127.0.0.1:")
         assert "trio_ws_app_loop_lag_seconds_count" in scrape(int(told.strip().rpartition(":")[2]))
+
+
+@pytest.mark.parametrize(
+    ("host", "advice"),
+    [
+        ("no-such-host.invalid", "give an address of this machine with --metrics"),
+        ("203.0.113.1", "give one with --metrics, or 0.0.0.0 for all"),
+        ("127.0.0.1", "give another --metrics (0: any)"),
+    ],
+)
+def test_a_place_that_metrics_cannot_have_is_one_line(host: str, advice: str, free_port: int) -> None:
+    """It names the option that is to be changed, not those of the server's own address."""
+    with socket.create_server(("127.0.0.1", free_port)):
+        ended = run("serve", "echo", "--metrics", f"{host}:{free_port}")
+    assert (ended.status, ended.output) == (2, "")
+    assert ended.errors.endswith(f": {advice}\n") or ended.errors.endswith(f", or {advice}\n")
+    assert len(ended.errors.splitlines()) == 1
 
 
 @pytest.mark.parametrize("where", ["yes", "localhost:http", "70000"])

@@ -143,7 +143,7 @@ def _template(python: tuple[tuple[str, str], ...]) -> socket.socket:
             [sys.executable, __file__, str(theirs.fileno())],
             env=others | dict(python),
             stdin=DEVNULL,
-            stdout=DEVNULL,
+            stdout=PIPE,  # no file, which Python would look for a place in
             pass_fds=[theirs.fileno()],
         )
     atexit.register(process.wait)

@@ -118,7 +118,7 @@ def certificates_for(
 
     Raises UsageError for a file that is missing, is no PEM, is encrypted, or does not fit its other half.
     """
-    if not chains and (keys or client_ca):
+    if not chains and (keys or client_ca is not None):
         raise UsageError(f"{'--tls-key' if keys else '--tls-client-ca'} needs --tls-cert as well")
     if keys and len(keys) != len(chains):
         raise UsageError(f"give a --tls-key for each --tls-cert: there are {len(keys)} for {len(chains)}")

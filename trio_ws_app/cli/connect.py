@@ -12,7 +12,7 @@ import trio
 
 from ..errors import UsageError
 from ..settings import Settings
-from .options import FloatRange
+from .options import FloatRange, text
 
 _SILENCE = 5.0  # seconds
 
@@ -26,7 +26,7 @@ Examples:
 
 
 @click.command("connect", epilog=_EXAMPLES)
-@click.argument("url")
+@click.argument("url", type=text)
 @click.option("-H", "--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="Of the request.")
 @click.option("--subprotocol", "subprotocols", multiple=True, metavar="NAME", help="Offered, the best first.")
 @click.option("--reconnect", "keep_on", is_flag=True, help="Come back when the connection breaks off.")
@@ -106,6 +106,8 @@ def _tls(url: str, ca: str | None, insecure: bool) -> ssl.SSLContext | None:
         if ca is not None or insecure:
             raise UsageError(f"--ca and --insecure are for wss://, not for {url}")
         return None
+    if ca == "":  # which would stand for the system's authorities
+        raise UsageError("--ca: it is empty: give a file of authorities (PEM)")
     try:
         context = ssl.create_default_context(cafile=ca)
     except OSError as problem:

@@ -35,7 +35,9 @@ class InputLines(AsyncIterator[str]):
         return bool(self._buffer)
 
     async def __anext__(self) -> str:
-        while (end := self._buffer.find(b"\n")) < 0 and not self._at_end:
+        searched = 0
+        while (end := self._buffer.find(b"\n", searched)) < 0 and not self._at_end:
+            searched = len(self._buffer)
             # No thread: one that waits in a read cannot be ended, and would hold the program at its end.
             try:
                 await trio.lowlevel.wait_readable(self._descriptor)

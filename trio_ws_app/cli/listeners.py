@@ -72,14 +72,20 @@ class Listening:
             self.path = None
 
 
-def bind_tcp(hosts: Sequence[str], port: int, *, reuse_port: bool = False) -> Listening:
+def bind_tcp(
+    hosts: Sequence[str],
+    port: int,
+    *,
+    reuse_port: bool = False,
+    options: tuple[str, str] = ("--host", "--port"),
+) -> Listening:
     """Bind ``port`` on every address of each of the hosts: the same one everywhere, also if it is 0.
 
     Addresses of a name that this machine does not have are left out, if there are others. ``::`` is all of
     IPv4 as well, and ``localhost`` both loopback addresses. With ``reuse_port`` others of this user may
     listen there too (SO_REUSEPORT), which share what comes.
 
-    Raises UsageError when that is not possible.
+    Raises UsageError when that is not possible, which names the option of the host, or that of the port.
     """
     if not hosts:  # a variable of blanks
         raise UsageError("--host: it is empty: give an address of this machine, or 0.0.0.0 for all")
@@ -94,9 +100,11 @@ def bind_tcp(hosts: Sequence[str], port: int, *, reuse_port: bool = False) -> Li
                 sock.close()
             is_taken = port == 0 and problem.errno == errno.EADDRINUSE and sockets
             if not is_taken or attempt == _ATTEMPTS - 1:
-                raise UsageError(_explained(problem, host, port)) from None
+                raise UsageError(_explained(problem, host, port, options)) from None
     names = " and ".join(hosts)
-    return Listening(sockets, are_shared=reuse_port, explain=lambda problem: _explained(problem, names, port))
+    return Listening(
+        sockets, are_shared=reuse_port, explain=lambda problem: _explained(problem, names, port, options)
+    )
 
 
 def _bind_host(host: str, port: int, sockets: list[socket.socket], reuse_port: bool) -> None:
@@ -200,13 +208,15 @@ def url_of(sock: socket.socket, scheme: str) -> str:
     return f"{scheme}://{host}:{address[1]}"
 
 
-def _explained(problem: OSError, host: str, port: int) -> str:
+def _explained(problem: OSError, host: str, port: int, options: tuple[str, str]) -> str:
+    host_option, port_option = options
     if problem.errno == errno.EADDRINUSE:
-        return f"port {port} on {host} is in use: stop what listens there, or give another --port (0: any)"
+        text = f"port {port} on {host} is in use: stop what listens there, or give another"
+        return f"{text} {port_option} (0: any)"
     if problem.errno == errno.EACCES:
-        return f"port {port} may not be used by this user: give a --port above 1023"
+        return f"port {port} may not be used by this user: give a {port_option} above 1023"
     if problem.errno == errno.EADDRNOTAVAIL:
-        return f"{host} is not an address of this machine: give one with --host, or 0.0.0.0 for all"
+        return f"{host} is not an address of this machine: give one with {host_option}, or 0.0.0.0 for all"
     if isinstance(problem, socket.gaierror):
-        return f"the host {host!r} is unknown: give an address of this machine with --host"
+        return f"the host {host!r} is unknown: give an address of this machine with {host_option}"
     return f"cannot listen on {host} port {port}: {problem.strerror or problem}"

@@ -103,7 +103,8 @@ def _metrics_socket(where: str, replaces: bool, has_successor: bool) -> Bind:
     host, _, port = where.rpartition(":")
     if not port.isdecimal() or len(port) > 5 or int(port) > 65535:
         raise UsageError(f"--metrics is 'on', PORT, HOST:PORT or unix:PATH, not {where!r}")
-    return partial(bind_tcp, [host or "127.0.0.1"], int(port), reuse_port=has_successor)
+    options = "--metrics", "--metrics"
+    return partial(bind_tcp, [host or "127.0.0.1"], int(port), reuse_port=has_successor, options=options)
 
 
 async def serve_admin(

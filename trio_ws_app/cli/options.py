@@ -57,6 +57,8 @@ def header_text(argument: str) -> str:
         raise click.BadParameter("it is sent in a header: write it in ASCII") from None
     if _CONTROL.search(argument):
         raise click.BadParameter("it is sent in a header: leave line breaks and control characters out")
+    if not argument or argument != argument.strip():
+        raise click.BadParameter("it is sent in a header: it is not empty, and no blanks are around it")
     return argument
 
 
@@ -78,11 +80,8 @@ def option(
     return click.option(name, help=text, envvar=variable(field), show_default=show_default, **attributes)
 
 
-class CommandWithSettings(click.Command):
-    """A command whose help shows the settings under a heading of their own.
-
-    Its mistakes name the variable instead of the option if that has the bad value.
-    """
+class CommandWithVariables(click.Command):
+    """A command whose mistakes name the variable instead of the option if that has the bad value."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
@@ -92,6 +91,10 @@ class CommandWithSettings(click.Command):
             for mistake in mistakes(problem):
                 mistake.args = (_with_variables(str(mistake), ctx),)
             raise
+
+
+class CommandWithSettings(CommandWithVariables):
+    """One whose help shows the settings under a heading of their own."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         names = {field.name for field in OPTIONS}

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import io
 import os
 import signal
 import sys
@@ -121,7 +122,8 @@ def _attend(child: int, waited: set[signal.Signals]) -> int:
 def open_standard_streams() -> None:
     """Open ``/dev/null`` in place of each closed descriptor among 0, 1 and 2.
 
-    Otherwise the next socket or epoll would get that number, and what is printed would go there.
+    Otherwise the next socket or epoll would get that number, and what is printed would go there. What the
+    encoding of standard output lacks is escaped there, as Python does it on standard error.
     """
     for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
         try:
@@ -130,6 +132,8 @@ def open_standard_streams() -> None:
             _replace(descriptor)
         if getattr(sys, name) is None:
             setattr(sys, name, open(descriptor, "w" if descriptor else "r", closefd=False))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def current_directory() -> str:

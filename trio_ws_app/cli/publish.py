@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from .options import option, text
+from .options import CommandWithVariables, option, text
 
 TTL = 300.0
 _EXAMPLES = """\b
@@ -17,7 +17,7 @@ Examples:
 """
 
 
-@click.command("publish", epilog=_EXAMPLES)
+@click.command("publish", cls=CommandWithVariables, epilog=_EXAMPLES)
 @click.argument("topic", type=text)
 @click.argument("message", type=text)
 @option(

@@ -11,7 +11,7 @@ import click
 
 from ..errors import UsageError
 from ..observability.inspection.rows import SORTS
-from .options import FloatRange, IntRange, header_text, text, variable
+from .options import CommandWithVariables, FloatRange, IntRange, header_text, text, variable
 
 _LIVE_LIMIT = 200  # connections of a process that a person looks through
 _EXAMPLES = """\b
@@ -23,7 +23,7 @@ Examples:
 """
 
 
-@click.command("top", epilog=_EXAMPLES)
+@click.command("top", cls=CommandWithVariables, epilog=_EXAMPLES)
 @click.argument("where", nargs=-1, required=True)
 @click.option(
     "--token",
