@@ -44,7 +44,7 @@ def is_async(thing: object) -> TypeGuard[Callable[..., Awaitable[object]]]:
     function = thing
     while isinstance(function, partial):
         function = function.func
-    call = getattr(function, "__call__", None)  # noqa: B004  # an object with an async __call__
+    call = getattr(type(function), "__call__", None)  # noqa: B004  # an object's; calling a class makes one
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
 
 

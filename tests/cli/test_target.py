@@ -67,6 +67,14 @@ def returns_nothing():
 async def yields_nothing():
     yield
 
+class Handler:
+    async def __call__(self, connection):
+        pass
+
+class OfOneConnection(Handler):
+    def __init__(self, connection):
+        pass
+
 number = 5
 
 @asynccontextmanager
@@ -172,6 +180,7 @@ async def test_an_app_is_an_application_by_itself_or_as_the_value_of_a_block() -
         (":handler", ["package.module:name"]),
         ("sub/good_app.py:handler", ["sub.good_app:handler"]),
         ("bad_app:handler", ["bad_app:handler is not async", "async def handler(connection)"]),
+        ("bad_app:OfOneConnection", ["bad_app:OfOneConnection is not async", "async def"]),
         ("bad_app:no_argument", ["has to take one argument, the connection"]),
         ("bad_app:generator", ["@contextlib.asynccontextmanager"]),
         ("bad_app:number", ["is an int, not a handler"]),
@@ -196,6 +205,7 @@ def test_what_is_no_application_is_explained(target: str, words: list[str]) -> N
     ("name", "words"),
     [
         ("returns_nothing", ["bad_app:returns_nothing() returned a NoneType", "async context manager"]),
+        ("Handler", ["bad_app:Handler() returned a Handler", "not a handler (async def)"]),
         ("yields_nothing", ["has to yield the handler", "not a NoneType"]),
     ],
 )
