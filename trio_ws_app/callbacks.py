@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial
@@ -50,18 +50,20 @@ def is_async(thing: object) -> TypeGuard[Callable[..., Awaitable[object]]]:
 
 def refuse_coroutine(function: object, result: object, instead: str) -> None:
     """Raise TypeError if ``result``, of a function that is called in place, is a coroutine."""
-    if result is not None and inspect.iscoroutine(result):
+    if result is not None and isinstance(result, Coroutine):  # a compiled function's is of a type of its own
         result.close()
         raise TypeError(f"{function!r} returned a coroutine: {instead}")
 
 
-def in_place(function: Callable[[*Arguments], Result]) -> Callable[[*Arguments], Result]:
+def in_place(
+    function: Callable[[*Arguments], Result], instead: str = "it has to be a plain function"
+) -> Callable[[*Arguments], Result]:
     """As ``in_own_context``, for a hook: a call raises TypeError if it returns a coroutine."""
     call = in_own_context(function)
 
     def calling(*args: *Arguments) -> Result:
         result = call(*args)
-        refuse_coroutine(function, result, "it has to be a plain function")
+        refuse_coroutine(function, result, instead)
         return result
 
     return calling

@@ -12,8 +12,8 @@ from typing import Any
 import attrs
 import trio
 
-from .callbacks import failure_in, is_async, leaves
-from .patterns import Channel, Consumer, Item, Producer, Siblings, call_inline, consumption, production
+from .callbacks import failure_in, leaves
+from .patterns import Channel, Consumer, Item, Producer, Siblings, as_async, consumption, production
 
 
 class Side(StrEnum):
@@ -93,10 +93,11 @@ def _in_turn(consumers: Sequence[Consumer[Item]]) -> Consumer[Item]:
     """One consumer that gives each message to all of ``consumers``."""
     if len(consumers) == 1:
         return consumers[0]
+    in_order = [as_async(consumer) for consumer in consumers]
 
     async def give_to_all(message: Item) -> None:
-        for consumer in consumers:
-            await (consumer(message) if is_async(consumer) else call_inline(consumer, message))
+        for consumer in in_order:
+            await consumer(message)
 
     return give_to_all
 
@@ -105,15 +106,14 @@ def _in_turn(consumers: Sequence[Consumer[Item]]) -> Consumer[Item]:
 class _Parts(Siblings):
     """The parts of one duplex, and how the first of them has ended."""
 
-    _has_consumer: bool
     scope: trio.CancelScope = attrs.field(init=False)
     exit: Exit | None = attrs.field(init=False, default=None)
 
     async def produce(self, channel: Channel[Item], producer: Producer[Item]) -> None:
         self.producing = True
-        cause = await production(channel, producer)
+        cause = await production(channel, producer, self)
         # If the peer is gone, the consumer finishes what has arrived, and then ends everything.
-        if cause is None or not self._has_consumer:
+        if cause is None or not self.consuming:
             self.end(Exit(Side.PRODUCER, cause))
 
     def end(self, how: Exit) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine
 from contextlib import nullcontext
-from functools import partial
 from types import AsyncGeneratorType
 from typing import TypeVar, cast
 
 import attrs
 import trio
 
-from .callbacks import is_async, refuse_coroutine
+from .callbacks import in_place, is_async
 from .connection import Connection, Message
 from .errors import ConnectionClosed
 
@@ -42,8 +41,9 @@ async def consume(channel: Channel[Item], consumer: Consumer[Item]) -> None:
 
 @attrs.define(eq=False)
 class Siblings:
-    """What a consumer knows of the other parts of its duplex. One that runs alone has this for itself."""
+    """What a part knows of the others of its duplex. One that runs alone has this for itself."""
 
+    consuming: bool = False  # there is a consumer
     # A producer has begun; the consumer's first step comes before that.
     producing: bool = attrs.field(init=False, default=False)
 
@@ -56,11 +56,9 @@ def consumption(
     Once one of the ``siblings`` is producing, this side may close the channel: that is a way to end, not a
     misuse.
     """
-    if is_async(consumer):
-        return _receive_all(channel, consumer, siblings)
-    if isinstance(channel, Connection):
+    if isinstance(channel, Connection) and not is_async(consumer):
         return _consume_inline(channel, cast(InlineConsumer[Message], consumer))
-    return _receive_all(channel, partial(call_inline, consumer), siblings)
+    return _receive_all(channel, as_async(consumer), siblings)
 
 
 async def _consume_inline(channel: Connection, consumer: InlineConsumer[Message]) -> Exception:
@@ -92,9 +90,16 @@ async def _receive_all(
         del message  # it may be large, and the next one far off
 
 
-async def call_inline(consumer: InlineConsumer[Item], message: Item) -> None:
-    """Call a plain function with a message; raises TypeError when it is a coroutine function after all."""
-    refuse_coroutine(consumer, consumer(message), "pass the async function itself")
+def as_async(consumer: Consumer[Item]) -> AsyncConsumer[Item]:
+    """An async consumer itself; of a plain function, one that calls it in place, in a context of its own."""
+    if is_async(consumer):
+        return consumer
+    call = in_place(consumer, "pass the async function itself, or a plain function")
+
+    async def call_inline(message: Item) -> None:
+        call(message)
+
+    return call_inline
 
 
 def _own_end(channel: object, error: ConnectionClosed) -> ConnectionClosed:
@@ -122,20 +127,25 @@ async def produce(channel: Channel[Item], producer: Producer[Item]) -> None:
 
     What the producer raises comes out as it is.
     """
-    await production(channel, producer)
+    await production(channel, producer, Siblings())
 
 
-async def production(channel: Channel[Item], producer: Producer[Item]) -> Exception | None:
-    """As ``produce``; returns what told that the peer is gone, None if the iterable is exhausted."""
+async def production(
+    channel: Channel[Item], producer: Producer[Item], siblings: Siblings
+) -> Exception | None:
+    """As ``produce``; returns what told of the channel's end, None if the iterable is exhausted.
+
+    Beside a consumer, that is also this side's own closing, as in ``consumption``.
+    """
     cause: Exception | None = None
     scope = trio.CancelScope()
     gone = channel.cancel_when_gone(scope) if isinstance(channel, Connection) else nullcontext()
     with scope, gone:  # the scope is cancelled when the peer is gone, if the channel can tell (G9)
         if isinstance(producer, AsyncIterable):
-            cause = await _send_all(channel, producer)
+            cause = await _send_all(channel, producer, siblings)
         else:
             while cause is None:
-                cause = await _send(channel, await producer())
+                cause = await _send(channel, await producer(), siblings)
     if cause is None and scope.cancel_called:
         # Only a connection cancels the scope; an outer cancellation does not end up here.
         assert isinstance(channel, Connection)
@@ -143,10 +153,12 @@ async def production(channel: Channel[Item], producer: Producer[Item]) -> Except
     return cause
 
 
-async def _send_all(channel: Channel[Item], messages: AsyncIterable[Item]) -> Exception | None:
+async def _send_all(
+    channel: Channel[Item], messages: AsyncIterable[Item], siblings: Siblings
+) -> Exception | None:
     try:
         async for message in messages:
-            if ended := await _send(channel, message):
+            if ended := await _send(channel, message, siblings):
                 return ended
     finally:
         if isinstance(messages, AsyncGeneratorType):
@@ -154,9 +166,13 @@ async def _send_all(channel: Channel[Item], messages: AsyncIterable[Item]) -> Ex
     return None
 
 
-async def _send(channel: Channel[Item], message: Item) -> Exception | None:
+async def _send(channel: Channel[Item], message: Item, siblings: Siblings) -> Exception | None:
     try:
         await channel.send(message)
     except trio.BrokenResourceError as error:
         return error
+    except trio.ClosedResourceError as error:
+        if siblings.consuming:
+            return error  # the consumer knows whether that is an end or a misuse
+        raise
     return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine, Generator
 from contextvars import ContextVar
 
 import attrs
@@ -262,6 +262,82 @@ async def test_a_producer_that_closes_is_a_way_to_end(consume: Consumer, message
         ended = await ws.duplex(connection, consume=consume, produce=produce())
         assert ended.first is ws.Side.CONSUMER
         assert isinstance(ended.cause, trio.ClosedResourceError | ws.ConnectionClosed)
+
+
+async def test_a_consumer_that_closes_is_a_way_to_end() -> None:
+    """A producer that sends meanwhile has nothing to complain about, whatever the channel."""
+
+    async def consume(_message: ws.Message) -> None:
+        await peer.aclose()
+
+    async def ticks() -> AsyncIterator[ws.Message]:
+        while True:
+            yield "tick"
+
+    async with connected_pair() as (connection, peer), trio.open_nursery() as nursery:
+        nursery.start_soon(ws.consume, connection, plain)
+        await connection.send("end")
+        ended = await ws.duplex(peer, consume=consume, produce=ticks())
+    assert ended.first is ws.Side.CONSUMER
+
+
+async def test_producing_into_what_is_closed_already_is_misuse() -> None:
+    """Alone, there is no consumer to tell of it."""
+
+    async def tick() -> ws.Message:
+        return "tick"
+
+    async with connected_pair() as (_connection, peer):
+        await peer.aclose()
+        for part in (ws.produce(peer, tick), ws.duplex(peer, produce=tick)):
+            with pytest.raises(trio.ClosedResourceError):
+                await part
+
+
+async def test_a_plain_consumer_is_called_by_the_one_rule_everywhere() -> None:
+    """On any channel, and as one of several: in a context of its own, and it may not return a coroutine."""
+
+    def set_user(message: ws.Message) -> None:
+        user.set(str(message))
+
+    user.set("caller")
+    async with connected_pair() as (connection, peer):
+        for channel, remote in ((peer, connection), (connection, peer)):
+            await remote.send("one")
+            await remote.send("two")
+            with pytest.raises(TypeError, match="pass the async function itself"):
+                await ws.duplex(channel, consume=[set_user, lambda message: waits(message)])
+            with trio.move_on_after(1):
+                await ws.consume(channel, set_user)
+    assert user.get() == "caller"
+
+
+class Compiled(Coroutine[None, None, None]):
+    """What an async function returns that a compiler has made."""
+
+    is_closed = False
+
+    def send(self, _value: None) -> None:
+        raise NotImplementedError
+
+    def throw(self, *_error: object) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    def __await__(self) -> Generator[None]:
+        raise NotImplementedError
+
+
+async def test_a_compiled_coroutine_is_refused_as_any() -> None:
+    """It is of another type, and would be forgotten without a word."""
+    coroutine = Compiled()
+    async with connected_pair() as (connection, peer):
+        await peer.send("one")
+        with pytest.raises(TypeError, match="pass the async function itself"):
+            await ws.consume(connection, lambda _message: coroutine)
+    assert coroutine.is_closed
 
 
 @pytest.mark.parametrize("consume", [waits, plain])
