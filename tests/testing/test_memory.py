@@ -78,6 +78,8 @@ async def test_sending_after_the_end_says_that_it_is_over() -> None:
     async with connected_pair() as (connection, peer):
         await peer.send_close()
         await send_everything(peer, trio.ClosedResourceError)
+        await peer.wait_ended()
+        await send_everything(peer, trio.ClosedResourceError)
     async with connected_pair() as (connection, peer):
         with pytest.raises(TypeError, match="a message is str or bytes, not int"):
             await peer.send(1)  # type: ignore[arg-type]  # the subject

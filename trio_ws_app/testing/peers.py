@@ -52,6 +52,7 @@ class Peer(trio.abc.Channel[Message]):
         self._text: list[str] = []
         self._binary: list[bytes] = []
         self._pongs: dict[bytes, trio.Event] = {}
+        self._has_sent_close = False
         self._ended = trio.Event()
         self._sending = trio.StrictFIFOLock()
         self._deliver, self._messages = trio.open_memory_channel[Message](2**31)
@@ -195,16 +196,17 @@ class Peer(trio.abc.Channel[Message]):
             await self._answer(event.response())
 
     async def _answer(self, event: Event) -> None:
-        if self._codec.state is not ConnectionState.LOCAL_CLOSING:
+        if not self._has_sent_close:
             with suppress(*_GONE):
                 await self.send_raw(self._codec.send(event))
 
     async def _send_frame(self, event: Event) -> None:
         await trio.lowlevel.checkpoint_if_cancelled()
-        if self._codec.state is ConnectionState.LOCAL_CLOSING:
+        if self._has_sent_close:
             raise trio.ClosedResourceError("this end has sent a Close frame")
         if self._ended.is_set() or self._codec.state is not ConnectionState.OPEN:
             raise self._closed()
+        self._has_sent_close = isinstance(event, CloseConnection)
         await self.send_raw(self._codec.send(event))
 
     def _closed(self) -> ConnectionClosed:
