@@ -19,6 +19,7 @@ from trio_ws_app.observability.inspection.snapshot import (
 )
 from trio_ws_app.server.tasks import TaskNode
 from trio_ws_app.testing import serve_in_memory
+from trio_ws_app.wire.connection import WireConnection
 
 EVERYTHING = Query(tasks=True)
 
@@ -155,6 +156,20 @@ async def test_loop_lag_is_measured_once_a_second() -> None:
         assert snapshot.loop_lag is not None
         assert sum(snapshot.loop_lag.counts) == 10
         nursery.cancel_scope.cancel()
+
+
+async def test_counts_alone_need_no_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are all that metrics ask for, of a hundred thousand connections, too."""
+    async with serve_in_memory(handler) as memory:
+        await memory.connect("/room")
+        await wait_all_tasks_blocked()
+        tree = snapshot_of(memory.server, Query(limit=0, tasks=True)).tasks
+        assert tree is not None
+        assert not found(tree, "sleeper")
+        with monkeypatch.context() as patch:
+            patch.delattr(WireConnection, "opened_at")  # which a row shows, and no count is of
+            counts = snapshot_of(memory.server, Query(limit=0))
+        assert (counts.statistics.connections, counts.matching, counts.connections) == (1, 1, [])
 
 
 async def test_an_inspector_runs_no_task_of_its_own() -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import reprlib
 from collections import abc
+from collections.abc import Set
 from functools import cache
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -79,15 +80,11 @@ def take_snapshot(
     broker: BrokerState | None = None,
 ) -> Snapshot:
     """What ``server`` looks like now. Call it from Trio's thread."""
-    now = trio.current_time()
-    rows = sorted((_row(connection, now) for connection in server.connections), key=SORTS[query.sort])
-    if query.filter:
-        matching = [row for row in _with_infos(rows) if query.filter in _searched(row)]
-        shown = matching[: query.limit]
-    else:
-        matching, shown = rows, _with_infos(rows[: query.limit])
-    hidden = {row.id for row in rows} - {row.id for row in shown}
-    root = trio.lowlevel.current_root_task()
+    now, connections = trio.current_time(), server.connections
+    shown, matching = _select(connections, query, now)
+    tasks = None
+    if query.tasks and (root := trio.lowlevel.current_root_task()) is not None:
+        tasks = task_tree(root, {connection.id for connection in connections} - {row.id for row in shown})
     return Snapshot(
         worker=worker,
         pid=os.getpid(),
@@ -96,10 +93,21 @@ def take_snapshot(
         statistics=server.statistics(),
         loop_lag=loop_lag,
         connections=shown,
-        tasks=task_tree(root, hidden) if query.tasks and root is not None else None,
-        matching=len(matching),
+        tasks=tasks,
+        matching=matching,
         broker=broker,
     )
+
+
+def _select(connections: Set[WireConnection], query: Query, now: float) -> tuple[list[ConnectionRow], int]:
+    """The rows that the query asks for, and how many connections pass its filter."""
+    if query.limit == 0 and not query.filter:  # as metrics do: rows would cost ten times as much
+        return [], len(connections)
+    rows = sorted((_row(connection, now) for connection in connections), key=SORTS[query.sort])
+    if not query.filter:
+        return _with_infos(rows[: query.limit]), len(rows)
+    found = [row for row in _with_infos(rows) if query.filter in _searched(row)]
+    return found[: query.limit], len(found)
 
 
 def _searched(row: ConnectionRow) -> str:
