@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from enum import StrEnum
 
 import attrs
@@ -114,11 +114,8 @@ def broadcast(connections: Iterable[Connection], message: Message) -> BroadcastR
     """
     receivers = list(connections)
     plain, rest = queue_on_all(receivers, message)
-    if not rest:
-        return BroadcastResult(len(receivers))
-    encoded = Encoded(message, plain)
-    outcomes = [send_encoded(receivers[place], encoded, Overflow.DISCONNECT) for place in rest]
-    return _tally(len(receivers) - len(rest), outcomes)
+    others = [(receivers[place], Overflow.DISCONNECT) for place in rest]
+    return _send_to_others(message, plain, others, len(receivers) - len(rest))
 
 
 def send_to_members(
@@ -130,15 +127,16 @@ def send_to_members(
     if exclude:
         receivers = [one for one in members if one not in exclude and one.connection not in exclude]
     plain, rest = queue_on_receivers(receivers, message, key)
-    if not rest:
-        return BroadcastResult(len(receivers))
+    others = [(receivers[place].connection, receivers[place].overflow) for place in rest]
+    return _send_to_others(message, plain, others, len(receivers) - len(rest))
+
+
+def _send_to_others(
+    message: Message, plain: Frame, others: Sequence[tuple[Connection, Overflow]], sent: int
+) -> BroadcastResult:
+    """Send to those that did not simply take the frame; ``sent`` is how many did."""
+    if not others:
+        return BroadcastResult(sent)
     encoded = Encoded(message, plain)
-    slow = (receivers[place] for place in rest)
-    outcomes = [send_encoded(one.connection, encoded, one.overflow) for one in slow]
-    return _tally(len(receivers) - len(rest), outcomes)
-
-
-def _tally(sent: int, outcomes: list[Outcome]) -> BroadcastResult:
-    """Count ``outcomes``, and ``sent`` more that were simply sent."""
-    counts = Counter(outcomes)
+    counts = Counter(send_encoded(connection, encoded, overflow) for connection, overflow in others)
     return BroadcastResult(sent + counts[Outcome.SENT], counts[Outcome.DROPPED], counts[Outcome.DISCONNECTED])
