@@ -75,8 +75,8 @@ class Headers(Mapping[str, str]):
         return f"Headers({shown!r})"
 
 
-def pairs(headers: Mapping[str, str]) -> Iterable[tuple[str, str]]:
+def pairs(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
     """Each value of each name: several Set-Cookie can't be joined to one (RFC 6265, section 3)."""
     if isinstance(headers, Headers):
         return [(name, value) for name, values in headers.by_name.items() for value in values]
-    return headers.items()
+    return headers.items() if isinstance(headers, Mapping) else headers

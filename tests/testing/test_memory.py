@@ -175,6 +175,28 @@ async def test_a_stopping_server_sends_close_to_its_clients() -> None:
     assert peer.close_reason == ws.CloseReason(1001)
 
 
+async def test_headers_are_a_mapping_or_pairs() -> None:
+    """As those of connect are."""
+
+    async def tell(connection: ws.Connection) -> None:
+        await connection.send(connection.request.headers["x-name"])
+
+    async with serve_in_memory(tell) as memory:
+        assert await (await memory.connect(headers={"X-Name": "ann"})).receive() == "ann"
+        assert (
+            await (await memory.connect(headers=[("X-Name", "ann"), ("X-Name", "b")])).receive() == "ann, b"
+        )
+
+
+async def test_a_server_that_has_stopped_is_not_there() -> None:
+    """A client that comes then learns it at once."""
+    async with serve_in_memory(echo) as memory:
+        await memory.server.drain()
+        for connect in (memory.connect, memory.connect_raw):
+            with pytest.raises(trio.BrokenResourceError):
+                await connect()
+
+
 async def test_a_refusal_is_an_exception() -> None:
     """An HTTP answer comes out of connect with its status and body."""
     async with serve_in_memory(echo, process_request=lambda _: ws.Response(401, "who?")) as memory:

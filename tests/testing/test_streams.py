@@ -66,6 +66,9 @@ async def test_a_vanished_peer_says_nothing() -> None:
         with trio.move_on_after(60) as scope:
             await wait()
         assert scope.cancelled_caught
+    await left.send_eof()
+    with pytest.raises(trio.ClosedResourceError):
+        await left.send_all(b"x")
 
 
 async def test_an_abort_is_seen_at_once_and_loses_what_was_on_its_way() -> None:

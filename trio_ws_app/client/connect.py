@@ -19,6 +19,7 @@ from ..concurrency.background import background
 from ..concurrency.running_time import wait_running
 from ..connection import Connection
 from ..errors import CloseCode, CloseReason, ConnectionClosed
+from ..headers import pairs
 from ..protocol.header_lists import is_token
 from ..protocol.url import Target, parse_url
 from ..request import Headers, Request
@@ -66,10 +67,9 @@ async def connect(
     target = parse_url(url)
     if ssl_context is not None and not target.secure:
         raise ValueError(f"{url!r} is not encrypted: leave out ssl_context, or write wss://")
-    fields = headers.items() if isinstance(headers, Mapping) else headers
     attempt = _Attempt(
         target,
-        _request(target, list(fields), subprotocols),
+        _request(target, list(pairs(headers)), subprotocols),
         tuple(subprotocols),
         ssl_context,
         open_stream or partial(trio.open_tcp_stream, target.host, target.port),

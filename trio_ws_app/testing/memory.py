@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 
@@ -10,6 +10,7 @@ import attrs
 import trio
 
 from ..connection import Connection
+from ..headers import pairs
 from ..server.app import App, as_app
 from ..server.options import Handler, ProcessRequest, Readiness, always_ready
 from ..server.server import Server
@@ -34,7 +35,7 @@ class MemoryServer:
         self,
         path: str = "/",
         *,
-        headers: Iterable[tuple[str, str]] = (),
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
         subprotocols: Sequence[str] = (),
         capacity: int = DEFAULT_CAPACITY,
     ) -> Peer:
@@ -43,11 +44,12 @@ class MemoryServer:
         Raises:
             HandshakeRefused: the server answered with something else than 101.
             ConnectionClosed: the server ended the stream without an answer.
+            trio.BrokenResourceError: the server has stopped.
         """
         stream = await self.connect_raw(capacity)
         peer = Peer(stream)
         try:
-            await peer.open(path, headers, subprotocols)
+            await peer.open(path, pairs(headers), subprotocols)
         except BaseException:
             stream.abort()  # the server need not wait for a client that does not exist
             raise
@@ -55,7 +57,7 @@ class MemoryServer:
         return peer
 
     async def connect_raw(self, capacity: int = DEFAULT_CAPACITY) -> MemoryStream:
-        """A connected stream on which nothing was said yet."""
+        """A connected stream on which nothing was said yet. Raises BrokenResourceError, as ``connect``."""
         return await self._listener.connect(capacity)
 
     async def _run_peer(self, peer: Peer) -> None:

@@ -139,7 +139,7 @@ class Pipe:
         return not (self.stalled or self.frozen) and (bool(self._bytes) or self._finished)
 
     def _check_writable(self) -> None:
-        if self._writer_left or (self._finished and not self.frozen):
+        if self._finished:
             raise trio.ClosedResourceError("this stream was closed for sending")
         if self._reset or (self._reader_left and not self.frozen):
             raise trio.BrokenResourceError("the peer is gone")
