@@ -109,6 +109,43 @@ async def test_each_http_request_of_an_application_has_a_span() -> None:
     assert [span.context.span_id for span in spans[:2] if span.context] == current
 
 
+@pytest.mark.parametrize(
+    ("method", "host", "name", "attributes"),
+    [
+        ("HEAD", "example.com", "HEAD", {"http.request.method": "HEAD", "server.address": "example.com"}),
+        (
+            "BREW",
+            "[::1]:8765",
+            "HTTP",
+            {
+                "http.request.method": "_OTHER",
+                "http.request.method_original": "BREW",
+                "server.address": "::1",
+                "server.port": 8765,
+            },
+        ),
+    ],
+)
+async def test_a_span_is_named_by_the_conventions(
+    method: str, host: str, name: str, attributes: dict[str, str | int]
+) -> None:
+    """A method that a client has made up names nothing; the server's port is no part of its address."""
+
+    async def http(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 204})
+        await send({"type": "http.response.body"})
+
+    async with traced(ws.App(http=http)) as server:
+        async with httpx.AsyncClient() as client:
+            await client.request(method, f"http{server.url[2:]}/", headers={"Host": host})
+        (span,) = await server.spans(SpanKind.SERVER, 1)
+    assert span.name == name
+    told = {
+        key: value for key, value in (span.attributes or {}).items() if "method" in key or "server" in key
+    }
+    assert told == attributes
+
+
 @pytest.mark.parametrize("handler", [with_async_for, with_async_consumer, with_plain_consumer])
 async def test_a_handshake_and_each_message_have_a_span(handler: ws.Handler) -> None:
     """The handshake continues the client's trace; messages have traces of their own, and links to it."""

@@ -12,7 +12,9 @@ The attributes are those of the semantic conventions for HTTP servers. Needs the
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterable, Mapping
+from http import HTTPMethod
 from typing import Any
 
 from opentelemetry import context, metrics, propagate, trace
@@ -33,6 +35,8 @@ NAME = "trio_ws_app"
 Observe = Callable[[CallbackOptions], Iterable[Observation]]
 _CONNECTION = "trio_ws_app.connection.id"
 _NORMAL_ENDS = (ConnectionClosed, GeneratorExit)
+_METHODS = frozenset(HTTPMethod)
+_HOST = re.compile(r"(\[.+\]|[^:]+)(?::([0-9]{0,5}))?")
 
 
 class OpenTelemetry(BrokerSpans):
@@ -56,9 +60,8 @@ class OpenTelemetry(BrokerSpans):
     def begin(self, request: Request) -> HandshakeTrace:
         """A request has come."""
         parent = propagate.extract(dict(request.headers))
-        span = self.tracer.start_span(
-            request.method, parent, SpanKind.SERVER, attributes=dict(_attributes_of(request))
-        )
+        name = request.method if request.method in _METHODS else "HTTP"
+        span = self.tracer.start_span(name, parent, SpanKind.SERVER, attributes=dict(_attributes_of(request)))
         context.attach(trace.set_span_in_context(span, parent))  # this context ends with the handshake
         return HandshakeTrace(span)
 
@@ -97,14 +100,20 @@ class HandshakeTrace:
 
 def _attributes_of(request: Request) -> Iterable[tuple[str, str | int]]:
     path, _, query = masked(request.target).partition("?")
-    yield "http.request.method", request.method
+    if request.method in _METHODS:
+        yield "http.request.method", request.method
+    else:  # whatever a client makes up: names and this attribute have few values
+        yield "http.request.method", "_OTHER"
+        yield "http.request.method_original", request.method
     yield "url.scheme", request.scheme
     yield "url.path", path
     if query:
         yield "url.query", query
     yield "network.protocol.name", "http"
-    if "host" in request.headers:
-        yield "server.address", request.headers["host"]
+    if host := _HOST.fullmatch(request.headers.get("host", "")):
+        yield "server.address", host[1].strip("[]")
+        if host[2]:
+            yield "server.port", int(host[2])
     if "user-agent" in request.headers:
         yield "user_agent.original", request.headers["user-agent"]
     if request.client is not None:
