@@ -26,6 +26,13 @@ def test_a_token_needs_no_end_if_none_is_required() -> None:
     assert (user.id, user.expires_at) == ("ann", None)
 
 
+@pytest.mark.parametrize("text", [SECRET, SECRET.encode()])
+def test_a_text_is_no_keys(text: str) -> None:
+    """Though it has a method of their name."""
+    with pytest.raises(TypeError, match=r"auth\.secret"):
+        auth.Verifier(text)  # type: ignore[arg-type]
+
+
 def test_a_public_key_of_another_kind_is_refused() -> None:
     """The message names the kinds that do."""
     with pytest.raises(ValueError, match="RSA or Ed25519, this is a"):

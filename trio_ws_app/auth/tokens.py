@@ -51,7 +51,7 @@ class Verifier:
     Nothing of a token is looked at before it has at most ``max_size`` characters, and of its contents nothing
     before the signature is found good: only the header, which names the key. The algorithm is the key's.
 
-    Raises UsageError if PyJWT is not installed.
+    Raises UsageError if PyJWT is not installed, TypeError for a text instead of keys.
     """
 
     def __init__(
@@ -64,6 +64,8 @@ class Verifier:
         leeway: float = 0.0,
         max_size: int = MAX_TOKEN_SIZE,
     ) -> None:
+        if isinstance(keys, str | bytes):
+            raise TypeError("give keys, for example auth.secret(text), rather than a text")
         self._jwt = pyjwt()
         self._keys = keys
         self._audience = audience

@@ -28,8 +28,6 @@ class Tokens:
         issuer: str | None = None,
         max_size: int = MAX_TOKEN_SIZE,
     ) -> None:
-        if isinstance(keys, str | bytes):
-            raise TypeError("give keys, for example auth.secret(text), rather than a text")
         self._verifier = Verifier(keys, audience=audience, issuer=issuer, require=(), max_size=max_size)
 
     def user(self, token: str) -> User:
