@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import attrs
 
 import trio_ws_app
 import trio_ws_app.testing
@@ -39,11 +38,8 @@ def _lines(name: str, thing: object) -> Iterator[str]:
         yield from (f"{name}.{member.name} = {member.value!r}" for member in thing)
     elif "__init__" in vars(thing):
         yield f"{name}{_signature(thing)}"
-    if attrs.has(thing):
-        fields = (field for field in attrs.fields(thing) if not field.name.startswith("_"))
-        yield from (f"{name}.{field.name}: {field.type}" for field in fields)
     ours = [vars(base) for base in reversed(thing.__mro__) if base.__module__.startswith("trio_ws_app")]
-    if not attrs.has(thing) and not issubclass(thing, enum.Enum):
+    if not issubclass(thing, enum.Enum):
         declared = {field: kind for base in ours for field, kind in base.get("__annotations__", {}).items()}
         yield from (f"{name}.{field}: {kind}" for field, kind in declared.items() if field[0] != "_")
     members = {member: value for namespace in ours for member, value in namespace.items()}

@@ -70,6 +70,29 @@ def test_limits_are_positive(name: str) -> None:
         Settings(**{name: 0})  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        ("max_queue_bytes", None, "a whole number"),
+        ("max_queue_bytes", 1e6, "a whole number"),
+        ("max_message_size", 1e6, "a whole number"),
+        ("max_message_size", "64KiB", "a whole number"),
+        ("restart_batch_interval", None, "a number"),
+        ("grace_period", None, "a number"),
+        ("ping_interval", "20", "a number"),
+    ],
+)
+def test_a_number_is_of_its_kind(name: str, value: object, wanted: str) -> None:
+    """With another one no connection would be let in, or the server would fail later."""
+    with pytest.raises(TypeError, match=f"{name} must be {wanted}, not {value!r}"):
+        Settings(**{name: value})  # type: ignore[arg-type]
+
+
+def test_a_limit_may_be_none_and_a_time_whole() -> None:
+    """Where None means no limit."""
+    assert Settings(max_message_size=None, ping_interval=None, send_timeout=5, grace_period=0)
+
+
 @pytest.mark.parametrize("value", [2**62, 10**5000], ids=["2**62", "10**5000"])
 @pytest.mark.parametrize("name", ["max_queue_bytes", "max_inbox_bytes", "max_fragments", "min_body_rate"])
 def test_a_limit_is_a_number_that_can_be_counted_to(name: str, value: int) -> None:

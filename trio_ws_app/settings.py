@@ -23,7 +23,15 @@ _TOO_MUCH = 2**62  # for what counts in C, where two of them are added
 _SHORTEST = 0.001  # seconds; what a float loses beside a clock's time would be over and over due
 
 
+def _check_kind(attribute: attrs.Attribute[Any], value: object) -> None:
+    kind: Any = attribute.type
+    if not isinstance(value, kind | int):  # an int is good for a float
+        wanted = "a number" if isinstance(1.0, kind) else "a whole number"
+        raise TypeError(f"{attribute.name} must be {wanted}, not {value!r}")
+
+
 def _positive(_instance: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
+    _check_kind(attribute, value)
     if value is None:
         return
     if isinstance(value, int) and value >= _TOO_MUCH:
@@ -35,6 +43,7 @@ def _positive(_instance: object, attribute: attrs.Attribute[Any], value: float |
 
 
 def _not_negative(_instance: object, attribute: attrs.Attribute[Any], value: float) -> None:
+    _check_kind(attribute, value)
     if not value >= 0:
         raise ValueError(f"{attribute.name} must not be negative, not {value!r}")
 
@@ -108,7 +117,7 @@ class Settings:
 
     ``json`` is the codec of ``receive_json`` and ``send_json``.
 
-    Raises ValueError for a value that makes no sense.
+    Raises ValueError for a value that makes no sense, TypeError for one of another type.
     """
 
     open_timeout: float | None = _option(
@@ -248,6 +257,7 @@ class Settings:
     json: JsonCodec = attrs.field(factory=JsonCodec, validator=attrs.validators.instance_of(JsonCodec))
 
 
+attrs.resolve_types(Settings)  # for _check_kind, and for the command line
 _HELP = [
     f"        {field.name}: {field.metadata['help']}" for field in attrs.fields(Settings) if field.metadata
 ]

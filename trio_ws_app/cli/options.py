@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from math import isnan
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, get_args
 
 import attrs
 import click
@@ -120,9 +120,8 @@ def _with_variables(message: str, ctx: click.Context) -> str:
 
 def settings_options(command: Command) -> Command:
     """Give the command one option for each of ``OPTIONS``, in their order."""
-    kinds = get_type_hints(Settings)
     for field in reversed(OPTIONS):
-        command = _settings_option(field, kinds[field.name])(command)
+        command = _settings_option(field)(command)
     return command
 
 
@@ -151,13 +150,13 @@ def shown(value: object, unit: str) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _settings_option(field: attrs.Attribute[Any], kind: Any) -> Callable[[Command], Command]:
+def _settings_option(field: attrs.Attribute[Any]) -> Callable[[Command], Command]:
     name, unit, text = option_name(field.name), str(field.metadata["unit"]), str(field.metadata["help"])
-    if kind is bool:
+    if field.type is bool:
         switch = f"{name}/--no-{name.removeprefix('--')}"
         return option(switch, text, default=field.default, show_default=False)
     default = shown(field.default, unit)
-    parse = None if unit == "list" or kind is str else limit(kind, unit)
+    parse = None if unit == "list" or field.type is str else limit(field.type, unit)
     return option(
         name, text, default=default, show_default=bool(default), metavar=unit.upper(), callback=parse
     )
