@@ -29,6 +29,14 @@ async def news(subscription: ws.ChannelSubscription) -> None:
     await trio.sleep_forever()
 
 
+@channels.subscription("flood")
+async def flood(subscription: ws.ChannelSubscription) -> None:
+    await subscription.accept()
+    for number in range(5):
+        await subscription.publish(number)
+    await trio.sleep_forever()
+
+
 @channels.rpc("wait")
 async def wait(call: ws.Call) -> object:
     await trio.sleep_forever()
@@ -106,3 +114,14 @@ def test_what_is_left_as_the_connection_comes_does_not_begin(tab: Tab) -> None:
     tab.value("client = connect({onConnect: () => news.unsubscribe()}), news = client.subscribe('news'), 0")
     tab.wait_for("client.isConnected()")
     assert tab.value("client.rpc('channels')") == []
+
+
+def test_what_was_on_its_way_from_a_channel_that_was_left_is_not_told(tab: Tab) -> None:
+    """It is not taken for that of a channel to which the server has subscribed the client."""
+    tab.value("told = [], client = connect({onPublication: ({data}) => told.push(data)}), 0")
+    tab.wait_for("client.isConnected()")
+    options = "{onPublication: ({data}) => (told.push(`mine ${data}`), flood.unsubscribe())}"
+    tab.value(f"flood = client.subscribe('flood', {options}), 0")
+    tab.wait_for("told.length > 0")
+    assert tab.value("client.rpc('channels')") == []
+    assert tab.value("told") == ["mine 0"]

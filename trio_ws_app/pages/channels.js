@@ -128,8 +128,9 @@ export function connect({
   function published(channel, publication) {
     const subscription = subscriptions.get(channel);
     if (subscription) return subscription.take(publication);
+    if (!places.has(channel)) return; // it was on its way when the channel was left
     if (publication.offset) places.set(channel, placeOf(publication));
-    return onPublication(publication, channel);
+    onPublication(publication, channel);
   }
 
   function lost() {
