@@ -108,6 +108,11 @@ def test_an_address_of_a_link(free_port: int) -> None:
         (["--unix", "a.sock", "--unix-owner", "no-such-user"], "there is no user 'no-such-user'"),
         (["--unix", "a.sock", "--unix-owner", ":no-such-group"], "there is no group 'no-such-group'"),
         (["--unix", "a.sock", "--control", "@x"], "--control is a file"),
+        (["--unix", "a.sock", "--control", "a.sock"], "a server listens on the Unix socket a.sock already"),
+        (
+            ["--unix", "a.sock", "--metrics", "unix:a.sock"],
+            "a server listens on the Unix socket a.sock already",
+        ),
     ],
 )
 def test_a_mistake_about_a_unix_socket_is_one_line(arguments: list[str], words: str, tmp_path: Path) -> None:

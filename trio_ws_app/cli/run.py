@@ -81,6 +81,7 @@ async def run(config: Configuration, shutdown: Shutdown, notifier: Notifier, log
 async def _serve(config: Configuration, app: App, broker: Broker, state: _Run) -> None:
     """Serve until a signal has come and the closing handshakes are over."""
     observability = config.observability
+    config.listening.listen()  # else a Unix socket looks like one that was left behind
     async with trio.open_nursery() as nursery:
         for bind, hook in observability.listeners:
             await nursery.start(serve_admin, bind, hook)
