@@ -117,6 +117,26 @@ def test_the_page_shows_what_it_missed(browser: Browser, own_redis: RedisServer)
         assert [text for text in ada.complaints if not any(words in text for words in while_away)] == []
 
 
+def test_a_room_that_is_left_before_it_is_there_is_left(browser: Browser) -> None:
+    """It was opened and left while the server was away."""
+    with serving("rooms") as server:
+        ada, port = join(browser, server, "Ada"), str(server.port)
+    ada.wait_for(says("reconnecting"))
+    ada.value("document.getElementById('other').focus()")
+    ada.type("python\n")
+    press(ada, "#python")
+    press(ada, "×")
+    with serving("rooms", "--port", port) as server:
+        ada.wait_for(says("connected again"))
+        grace = join(browser, server, "Grace")
+        grace.value("document.getElementById('other').focus()")
+        grace.type("python\n")
+        grace.wait_for(f"{PEOPLE} === 'Grace (you)'")
+        grace.type("nobody hears this\n")
+        grace.wait_for(f"{BUBBLES} === 'nobody hears this'")
+    assert not [text for text in ada.complaints if "TypeError" in text]
+
+
 @needs("node")
 def test_the_page_talks_to_the_package_centrifuge(browser: Browser) -> None:
     """What others' clients say the page shows, with their names, and the other way round."""

@@ -98,7 +98,7 @@ function openRoom(name) {
       for (const info of await messages.presence()) people.set(info.client, info);
       if (!isBack) room.unread = 0;
       room.notice(isBack ? "connected again" : `you are ${me.name}`);
-      room.channels ??= [messages, subscribeToTyping(room, name, key)];
+      room.channels[1] ??= subscribeToTyping(room, name, key);
       showPlaces();
       showPeople();
     },
@@ -117,6 +117,7 @@ function openRoom(name) {
       showPeople();
     },
   });
+  room.channels = [messages];
   room.say = (text) => messages.publish({ text });
   show(key);
   return rememberRooms();
