@@ -52,6 +52,14 @@ def test_json_has_the_fields_of_the_text_form() -> None:
 def test_nothing_that_a_peer_says_can_forge_a_line(formatter: logging.Formatter) -> None:
     """Line breaks in a message or a field are escaped."""
     assert len(formatter.format(record("bad\nINFO fake", reason="x\r\ny\u2028z")).splitlines()) == 1
+    assert len(formatter.format(record(**{"time": "x\ny", "na\nme": 1})).splitlines()) == 1
+
+
+def test_a_field_takes_the_place_of_nothing_that_each_line_has() -> None:
+    """A game's level is not the record's."""
+    made = record(level=7, logger="x", time="never")
+    assert logs.TextFormatter().format(made) == "2026-01-01T00:00:00.250Z INFO trio_ws_app.connection closed"
+    assert json.loads(logs.JsonFormatter().format(made))["level"] == "INFO"
 
 
 def test_a_traceback_follows_the_line() -> None:

@@ -15,7 +15,8 @@ import trio
 
 from .escaping import escaped
 
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_OF_EVERY_LINE = {"time", "level", "logger", "message"}
+_NOT_OWN = frozenset(vars(logging.makeLogRecord({}))) | {"asctime", "taskName"} | _OF_EVERY_LINE
 _PLAIN = re.compile(r"[\w.:/\[\]?&=*%+~@,-]+")
 _CONNECTION = re.compile(r"[0-9a-f]{4}-[0-9]+")  # the name of the task that runs the handler
 
@@ -28,7 +29,7 @@ class TextFormatter(logging.Formatter):
         message = escaped(str(fields.pop("message")))
         line = f"{fields.pop('time')} {fields.pop('level')} {fields.pop('logger')} {message}"
         error = fields.pop("error", None)
-        line += "".join(f" {name}={_plain(value)}" for name, value in fields.items())
+        line += "".join(f" {escaped(name)}={_plain(value)}" for name, value in fields.items())
         below = [] if error is None else str(error).split("\n")
         # They are indented, so that none of them can be taken for a record.
         return "\n  ".join([line, *map(escaped, below)])
@@ -60,7 +61,10 @@ def add_connection(record: logging.LogRecord) -> bool:
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, object]:
-    """What a line says: time (UTC), level, logger, message, the record's own fields, and ``error``."""
+    """What a line says: time (UTC), level, logger, message, the record's own fields, and ``error``.
+
+    Own fields of the first four names are left out.
+    """
     time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
     fields: dict[str, object] = {
         "time": time.replace("+00:00", "Z"),
@@ -68,7 +72,7 @@ def fields_of(record: logging.LogRecord) -> dict[str, object]:
         "logger": record.name,
         "message": record.getMessage(),
     }
-    fields |= {name: value for name, value in vars(record).items() if name not in _STANDARD}
+    fields |= {name: value for name, value in vars(record).items() if name not in _NOT_OWN}
     if record.exc_info:
         fields["error"] = logging.Formatter().formatException(record.exc_info)
     return fields
