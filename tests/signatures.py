@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-
 import trio_ws_app
 import trio_ws_app.testing
 
