@@ -129,3 +129,11 @@ def test_proxies_and_their_headers_are_taken_as_they_are_written() -> None:
     assert Settings(forwarded_headers=("Forwarded",)).forwarded_headers == ("forwarded",)
     with pytest.raises(ValueError, match="x-real-ip"):
         Settings(forwarded_headers=("X-Real-IP",))
+
+
+@pytest.mark.parametrize("name", ["graphql-ws chat", "", "a,b", "b\u00fccher", "\udcff"])
+def test_a_subprotocol_that_no_client_asks_for_is_refused(name: str) -> None:
+    """A list with blanks between its names would be one name that is never offered."""
+    with pytest.raises(ValueError, match="a comma is between two"):
+        Settings(subprotocols=(name,))
+    assert Settings(subprotocols="v2.chat, chat").subprotocols == ("v2.chat", "chat")  # type: ignore[arg-type]

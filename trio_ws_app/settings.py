@@ -6,6 +6,7 @@ The command line derives its options from these fields: the field ``max_message_
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from ipaddress import ip_network
 from typing import Any
@@ -19,6 +20,7 @@ KIB = 1024
 MIB = 1024 * KIB
 UNIX = "unix"
 _FORWARDED_HEADERS = ("x-forwarded-for", "forwarded")
+_VISIBLE = re.compile(r"[^\x00-\x20,\x7f-\U0010ffff]+")
 _TOO_MUCH = 2**62  # for what counts in C, where two of them are added
 _SHORTEST = 0.001  # seconds; what a float loses beside a clock's time would be over and over due
 
@@ -89,6 +91,11 @@ def _proxy_problem(proxy: str) -> str | None:
 
 def _header_problem(name: str) -> str | None:
     return None if name in _FORWARDED_HEADERS else f"{' and '.join(_FORWARDED_HEADERS)} are known"
+
+
+def _subprotocol_problem(name: str) -> str | None:
+    """Why no client asks for it."""
+    return None if _VISIBLE.fullmatch(name) else "a name is visible ASCII; a comma is between two"
 
 
 def _lower(value: object) -> tuple[str, ...]:
@@ -249,7 +256,7 @@ class Settings:
         origin_problem,
     )
     subprotocols: tuple[str, ...] = _list(
-        (), "Subprotocols that the application speaks, the preferred one first."
+        (), "Subprotocols that the application speaks, the preferred one first.", _subprotocol_problem
     )
     compression: bool = _switch("Negotiate permessage-deflate (RFC 7692) with peers that offer it.")
     compression_threshold: int = _option(256, "Messages smaller than this are sent uncompressed.", "bytes")
