@@ -20,7 +20,10 @@ _TARGET = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*)?([^?#]*)(?:\?([^#]*
 
 
 class State(dict[str, Any]):
-    """Values by name: ``state["user"]`` and ``state.user`` are the same."""
+    """Values by name: ``state["user"]`` and ``state.user`` are the same.
+
+    A name that is a dict's own, such as ``items``, can only be set by ``state["items"]``.
+    """
 
     __slots__ = ()
 
@@ -31,6 +34,8 @@ class State(dict[str, Any]):
             raise AttributeError(f"nothing has set {name!r} in this request's state") from None
 
     def __setattr__(self, name: str, value: object) -> None:
+        if hasattr(dict, name):
+            raise AttributeError(f"{name!r} is a method of every dict: set state[{name!r}]")
         self[name] = value
 
     def __delattr__(self, name: str) -> None:

@@ -52,6 +52,10 @@ def test_state_by_attribute_and_by_name() -> None:
         del request.state.user
     with pytest.raises(KeyError):
         _ = request.state["user"]
+    with pytest.raises(AttributeError, match=r"state\['items'\]"):
+        request.state.items = [1]
+    request.state["items"] = [1]
+    assert dict(request.state.items()) == {"items": [1]}
 
 
 def test_state_is_no_part_of_a_requests_identity() -> None:
