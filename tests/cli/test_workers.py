@@ -20,6 +20,7 @@ from websockets.sync.client import ClientConnection, connect
 
 APP = """
 import os
+import time
 from contextlib import asynccontextmanager
 import trio
 from trio_ws_app.apps.chat import chat
@@ -36,6 +37,15 @@ async def stubborn(connection):
     with trio.CancelScope(shield=True):
         await connection.send(str(os.getpid()))
         await trio.sleep_forever()
+
+async def forks(connection):
+    child = os.fork()
+    if not child:
+        os.closerange(0, 3)
+        time.sleep(1000)
+        os._exit(0)
+    await connection.send(f"{os.getpid()} {child}")
+    await connection.wait_closed()
 
 async def slow(connection):
     await connection.send(str(os.getpid()))
@@ -133,6 +143,20 @@ def test_a_worker_that_crashes_is_started_again(directory: Path, number: int, na
                 assert int(received(another)) != victim
         with clients_of_two_workers(server) as clients:
             assert victim not in clients
+        assert server.stop().status == 0
+
+
+def test_a_worker_that_crashes_is_started_again_also_if_a_child_of_it_goes_on(directory: Path) -> None:
+    """The child has copies of all its descriptors."""
+    arguments = ["app:forks", "--workers", "2", "--broker", "none"]
+    with serving(*arguments, cwd=directory, warnings="ignore") as server:
+        with connect(server.url, close_timeout=0) as client:
+            worker, child = map(int, received(client).split())
+            os.kill(worker, signal.SIGKILL)
+            try:
+                server.await_error("was killed by SIGKILL; it is started again in 0.5 s")
+            finally:
+                os.kill(child, signal.SIGKILL)
         assert server.stop().status == 0
 
 

@@ -154,7 +154,7 @@ class Worker:
             try:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(worker._watch)
-                    await worker._listen(ours)
+                    nursery.start_soon(worker._listen, ours)  # a child that it forks may keep the other end
                     await process.wait()
                     nursery.cancel_scope.cancel()
             finally:
