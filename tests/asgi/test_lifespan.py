@@ -113,7 +113,8 @@ async def test_an_application_that_says_that_it_fails_and_goes_on_is_cancelled(a
         finally:
             ended.append(at)
 
-    with pytest.RaisesGroup(pytest.RaisesExc(Exception, match="no such table"), flatten_subgroups=True):
+    failed = pytest.RaisesExc(Exception, match="no such table")
+    with pytest.RaisesGroup(failed, flatten_subgroups=True, allow_unwrapped=True):
         async with serve_in_memory(ws.App(http=app)):
             pass
     assert ended == [at]

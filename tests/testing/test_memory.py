@@ -197,6 +197,23 @@ async def test_a_server_that_has_stopped_is_not_there() -> None:
                 await connect()
 
 
+async def test_what_a_block_raises_comes_out_as_itself() -> None:
+    """No group is around it: a test that fails shows its failure."""
+
+    async def in_a_server() -> None:
+        async with serve_in_memory(echo) as memory:
+            await memory.connect()
+            raise KeyError
+
+    async def in_a_pair() -> None:
+        async with connected_pair():
+            raise KeyError
+
+    for block in in_a_server, in_a_pair:
+        with pytest.raises(KeyError):
+            await block()
+
+
 async def test_a_refusal_is_an_exception() -> None:
     """An HTTP answer comes out of connect with its status and body."""
     async with serve_in_memory(echo, process_request=lambda _: ws.Response(401, "who?")) as memory:

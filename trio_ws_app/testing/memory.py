@@ -9,6 +9,7 @@ from functools import partial
 import attrs
 import trio
 
+from ..concurrency.background import background
 from ..connection import Connection
 from ..headers import pairs
 from ..server.app import App, as_app
@@ -108,7 +109,7 @@ async def serve_in_memory(
     from its beginning to its end, while the scenario and all other connections go on. Elsewhere nothing is.
 
     When the block ends, or is cancelled, the server stops as it does when it is cancelled: it sends Close
-    and waits up to the grace period; then the clients are gone.
+    and waits up to the grace period; then the clients are gone. What the block raises comes out as itself.
 
     Raises AssertionError at the end of the block if there was no connection to ``victim``.
     """
@@ -130,13 +131,12 @@ async def serve_in_memory(
         cancel_on_disconnect=cancel_on_disconnect,
         readiness=readiness,
     )
-    async with trio.open_nursery() as clients:
+    async with background() as clients:
         memory = MemoryServer(listener, clients)
         try:
-            async with trio.open_nursery() as nursery:
+            async with background() as nursery:
                 memory.server = await nursery.start(start)
                 yield memory
-                nursery.cancel_scope.cancel()
         finally:
             memory.disconnect_all()
     if one is not None and not one.came:
