@@ -28,6 +28,11 @@ class AwayBroker(MemoryBroker):
             raise ws.BrokerUnavailable("away")
         return await super().publish(topic, message, **options)  # type: ignore[arg-type]
 
+    async def presence(self, topic: str) -> list[ws.Present]:
+        if self.away:
+            raise ws.BrokerUnavailable("away")
+        return await super().presence(topic)
+
 
 @asynccontextmanager
 async def served(application: object, broker: MemoryBroker) -> AsyncIterator[MemoryServer]:
@@ -52,8 +57,9 @@ async def test_chat_says_that_a_line_was_not_told() -> None:
             await peer.send(name)
             await until(peer, "you are")
         broker.away = True
-        await ann.send("lost")
-        await until(ann, "cannot be reached now")
+        for message in ("lost", "/who"):
+            await ann.send(message)
+            await until(ann, "cannot be reached now")
         broker.away = False
         await ann.send("told")
         assert await until(bob, "ann:") == "ann: told"

@@ -44,16 +44,19 @@ async def chat(broker: ws.Broker | None = None) -> AsyncGenerator[ws.Handler]:
                     await connection.send(f"* you are {name}")
                     await connection.send(await who(room))
                     async for message in connection:
-                        if message == "/who":
-                            await connection.send(await who(room))
-                        elif len(message) > MOST_TEXT:
-                            await connection.send(f"* at most {MOST_TEXT} characters at once, please")
-                        else:
-                            await say(room, f"{name}: {text(message)}", connection)
+                        await hear(message, name, connection, room)
 
-        async def say(room: ws.Registry[str], line: str, connection: ws.Connection) -> None:
+        async def hear(
+            message: ws.Message, name: str, connection: ws.Connection, room: ws.Registry[str]
+        ) -> None:
             try:
-                await room.publish(TOPIC, line, exclude=[connection] if room is people else [])
+                if message == "/who":
+                    await connection.send(await who(room))
+                elif len(message) > MOST_TEXT:
+                    await connection.send(f"* at most {MOST_TEXT} characters at once, please")
+                else:
+                    author = [connection] if room is people else []
+                    await room.publish(TOPIC, f"{name}: {text(message)}", exclude=author)
             except ws.BrokerUnavailable:
                 await connection.send("* the others cannot be reached now, please say that again later")
 
