@@ -125,7 +125,7 @@ def test_a_room_that_is_left_before_it_is_there_is_left(browser: Browser) -> Non
     ada.value("document.getElementById('other').focus()")
     ada.type("python\n")
     press(ada, "#python")
-    press(ada, "×")
+    press(ada, "\N{MULTIPLICATION SIGN}")
     with serving("rooms", "--port", port) as server:
         ada.wait_for(says("connected again"))
         grace = join(browser, server, "Grace")

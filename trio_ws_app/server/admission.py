@@ -7,8 +7,9 @@ from contextlib import suppress
 
 from ..wire.transport import Endpoint, Transport
 from .addresses import Client, LocalAddress, Proxies, local_address
+from .containment import STOPPING
 from .core import Core
-from .dispatch import DRAINING, FULL, TOO_MANY, Dispatcher
+from .dispatch import FULL, TOO_MANY, Dispatcher
 from .limits import HandshakeRates
 from .pending_clients import PendingClients
 from .pending_handshake import PendingHandshake
@@ -94,7 +95,7 @@ class Admission:
     def refuse_pending(self) -> None:
         """The time is over: answer 503 to the clients that have begun a request, and close the others."""
         for handshake in self.pending:
-            handshake.end_with(DRAINING, "draining")
+            handshake.end_with(STOPPING, "draining")
 
     # -- from a pending handshake ------------------------------------------------------------
 

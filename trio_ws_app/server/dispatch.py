@@ -14,12 +14,12 @@ from ..request import Request, Response
 from .access_log import RefusedOrigins
 from .asgi_tasks import AsgiWebSockets, Exchanges
 from .connections import Connections
+from .containment import STOPPING
 from .core import Core
 from .hooks import Hooks
 from .pending_handshake import PendingHandshake
 from .tracing import containing_tracing
 
-DRAINING = Response(503, "draining\n", {"Retry-After": "1"})
 FULL = Response(503, "full\n", {"Retry-After": "5"})
 TOO_MANY = Response(429, "too many\n", {"Retry-After": "5"})
 _CHECKS = {"/healthz": "health check", "/readyz": "readiness check"}
@@ -70,7 +70,7 @@ class Dispatcher:
         if path == "/healthz":
             return _HEALTHY
         if self._core.stop.requested.is_set():
-            return DRAINING
+            return STOPPING
         return self._hooks.readiness(handshake.client.remote)
 
     # -- plain HTTP --------------------------------------------------------------------------
@@ -88,7 +88,7 @@ class Dispatcher:
         elif check is not None:
             handshake.refuse(self._answer_to_check(request.path, handshake), check)
         elif draining:
-            handshake.refuse(DRAINING, "draining")
+            handshake.refuse(STOPPING, "draining")
         else:
             handshake.refuse(FULL, "full")
 
@@ -101,7 +101,7 @@ class Dispatcher:
                 self._refused_origins.log(origin, handshake.client.remote, self._core.engine.now())
             handshake.refuse(problem.response, problem.reason)
         elif self._core.stop.requested.is_set():
-            handshake.refuse(DRAINING, "draining")
+            handshake.refuse(STOPPING, "draining")
         elif not handshake.has_place:
             handshake.refuse(FULL, "full")
         else:
