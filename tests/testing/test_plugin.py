@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 import httpx
 import pytest
@@ -293,6 +294,43 @@ async def test_the_mark_runs_a_test_at_every_point(ws_server: ServerFixture, tmp
     client = await (await ws_server(echo)).connect()
     await client.send("hello")
     assert await client.receive() == "hello"
+
+
+@pytest.mark.cancel_everywhere
+async def test_http_is_cancelled_everywhere(ws_server: ServerFixture, ws_http: HttpFixture) -> None:
+    """Nothing is left of a request, whose redirect is sent again."""
+
+    def answer(request: ws.Request) -> ws.Response:
+        return (
+            ws.Response(307, "", {"Location": "/new"}) if request.path == "/old" else ws.Response(200, "new")
+        )
+
+    http = await ws_http(await ws_server(ws.App(echo, process_request=answer)))
+    assert (await http.get("/old", follow_redirects=True)).text == "new"
+
+
+async def test_a_streamed_body_goes_in_its_pieces(ws_server: ServerFixture, ws_http: HttpFixture) -> None:
+    """Each as the test gives it."""
+    came = []
+
+    async def app(_scope: Any, receive: Any, send: Any) -> None:
+        is_whole = False
+        while not is_whole:
+            part = await receive()
+            came.append((part["body"], trio.current_time()))
+            is_whole = not part["more_body"]
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    async def body() -> AsyncGenerator[bytes]:
+        yield b"one"
+        await trio.sleep(5)
+        yield b"two"
+
+    http = await ws_http(await ws_server(ws.App(echo, http=app)))
+    begin = trio.current_time()
+    assert (await http.post("/", content=body())).status_code == 204
+    assert came[:2] == [(b"one", begin), (b"two", begin + 5)]
 
 
 STRANGER = {

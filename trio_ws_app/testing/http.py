@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import httpcore
 import httpx
@@ -24,6 +24,29 @@ class _Transport(httpx.AsyncHTTPTransport):
     def __init__(self, connect: Connect) -> None:
         # httpx has no public way to say this.
         self._pool = httpcore.AsyncConnectionPool(network_backend=_Network(connect))
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if isinstance(request.stream, httpx.ByteStream):
+            request.stream = _Body(request.content)
+        return await super().handle_async_request(request)
+
+
+class _Body(httpx.AsyncByteStream):
+    """What a ByteStream is, without its async generator, which a cancelled httpcore leaves half way."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+        self._is_given = False
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        self._is_given = False  # a redirect is sent again
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._is_given:
+            raise StopAsyncIteration
+        self._is_given = True
+        return self._content
 
 
 class _Network(httpcore.AsyncNetworkBackend):
