@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,7 +15,7 @@ from urllib.request import urlopen
 
 import pytest
 from redis_servers import RedisServer
-from running import Running, at_most, run, serving
+from running import PATIENCE, Running, at_most, run, serving, started
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
@@ -259,6 +260,35 @@ def test_publishing_says_how_many_processes_received_it(redis_server: RedisServe
     assert (done.status, done.output, done.errors) == (0, words, "")
     lines = run(*arguments, "-", text="one\ntwo\n")
     assert lines.output == f"2 messages published, the last one {words}"
+
+
+OPTIMIZED = """
+import sys
+
+async def handler(connection):
+    await connection.send(str(sys.flags.optimize))
+"""
+
+
+@pytest.mark.parametrize(
+    "options", [["--workers", "2", "--broker", "none"], ["--reload"]], ids=["workers", "reload"]
+)
+def test_a_child_is_started_as_the_command_was(tmp_path: Path, options: list[str]) -> None:
+    """With the options of Python, and by the same script: what is beside the target shadows no library."""
+    script = tmp_path / "bin" / "trio-ws-app"
+    script.parent.mkdir()
+    script.write_text("from trio_ws_app.cli import main\nmain()\n")
+    (tmp_path / "app.py").write_text(OPTIMIZED)
+    (tmp_path / "random.py").write_text("raise RuntimeError('not the one of the library')\n")
+    command = [sys.executable, "-O", "bin/trio-ws-app", "serve", "app:handler", "--port", "0", *options]
+    with started(command, cwd=tmp_path) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().removeprefix("listening on ").strip()
+        with connect(url) as client:
+            assert received(client) == "1"
+        process.terminate()
+        process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
 
 
 def test_a_worker_that_cannot_start_ends_all(directory: Path) -> None:

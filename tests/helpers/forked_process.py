@@ -216,6 +216,7 @@ def _become(streams: list[int], arguments: list[str], cwd: str, env: dict[str, s
     os.environ.clear()
     os.environ.update(env)
     sys.argv[1:] = arguments
+    sys.orig_argv[1:] = ["-m", "trio_ws_app", *arguments]
     sys.path[0] = cwd
 
 

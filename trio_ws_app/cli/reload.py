@@ -47,7 +47,7 @@ async def _supervise(shutdown: Shutdown, directory: Path) -> None:
 
 
 async def _restart_on_change(directory: Path) -> None:
-    command = [sys.executable, "-m", "trio_ws_app", *(word for word in sys.argv[1:] if word != "--reload")]
+    command = [sys.executable, *(word for word in sys.orig_argv[1:] if word != "--reload")]
     environment = {name: value for name, value in os.environ.items() if name != variable("reload")}
     while True:
         stamps = dict(_stamps(directory))

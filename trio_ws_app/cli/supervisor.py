@@ -205,7 +205,7 @@ async def run_workers(config: Configuration, shutdown: Shutdown, notifier: Notif
         config.listening.listen()
         with _control_directory(config) as control:
             team = Team(
-                [sys.executable, "-m", "trio_ws_app", *sys.argv[1:]],
+                [sys.executable, *sys.orig_argv[1:]],
                 config.workers,
                 control,
                 config.listening.sockets,
