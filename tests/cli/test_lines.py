@@ -1,9 +1,10 @@
-"""Reading lines without a thread, and sending them over connections that break off."""
+"""Reading lines without a thread, sending them over connections that break off, and a signal meanwhile."""
 
 from __future__ import annotations
 
 import io
 import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +13,11 @@ import pytest
 import trio
 import trio.testing
 
-from trio_ws_app.cli.conversation import Conversation
+import trio_ws_app as ws
+from trio_ws_app.cli.conversation import Conversation, Session
 from trio_ws_app.cli.lines import InputLines, OutputLines
 from trio_ws_app.errors import UsageError
-from trio_ws_app.testing import Peer, connected_pair
+from trio_ws_app.testing import Peer, connected_pair, serve_in_memory
 from trio_ws_app.wire.connection import WireConnection
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")
@@ -125,3 +127,31 @@ async def test_answers_are_waited_for_until_there_is_silence(pipe: tuple[int, in
         assert await conversation.run(connection)
         nursery.cancel_scope.cancel()
     assert output.lines == ["0", "1", "2", "3", "4"]
+
+
+class Interrupted(Conversation):
+    """The first time, a signal comes when the connection has ended and the command has yet to hear of it."""
+
+    is_signalled = False
+
+    async def run(self, connection: ws.Connection) -> bool:
+        by_us = await super().run(connection)
+        if not self.is_signalled:
+            self.is_signalled = True
+            signal.raise_signal(signal.SIGINT)
+            with trio.CancelScope(shield=True):
+                await trio.testing.wait_all_tasks_blocked()
+        return by_us
+
+
+async def test_a_signal_that_comes_as_the_connection_ends(pipe: tuple[int, int]) -> None:
+    """With --reconnect it ends the command all the same."""
+
+    async def leave(connection: ws.Connection) -> None:
+        await connection.aclose(1012)
+
+    async with serve_in_memory(leave) as server:
+        conversation = Interrupted(InputLines(pipe[0]), Output(), silence=1)
+        session = Session("ws://localhost/", {"open_stream": server.connect_raw}, conversation, keep_on=True)
+        with trio.fail_after(300):
+            assert await session.run() == 128 + signal.SIGINT

@@ -136,7 +136,7 @@ class Session:
         async with reconnect(self.url, **self.options) as connections:
             async for connection in connections:
                 by_us = await self._converse(connection)
-                if by_us:
+                if by_us or self._status:  # a signal may come while the connection ends by itself
                     break
         self._closed(connection, by_us)
 
