@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from trio_ws_app.cli.editor import MOST_REMEMBERED, LineEditor, width
@@ -124,3 +126,15 @@ def test_what_a_terminal_would_obey_is_escaped() -> None:
         "gr\u00fc\u00dfe \u4e2d \U0001f468\u200d\U0001f469"
     )
     assert escaped("a\n\tb\x1b", keep="\n\t") == "a\n\tb\\x1b"
+
+
+def test_a_long_paste_takes_time_by_its_length() -> None:
+    """Not by the square of it, in which nothing else would happen."""
+    took = []
+    for size in (40_960, 409_600):
+        editor, began = LineEditor(), time.thread_time()
+        for _ in range(size // 4096):
+            assert not list(editor.feed(b"a" * 4096))
+            assert editor.shown(10) == ("a" * 10, "")
+        took.append(time.thread_time() - began)
+    assert took[1] < 30 * took[0]

@@ -6,6 +6,7 @@ import codecs
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 
 import attrs
 
@@ -15,8 +16,8 @@ MOST_REMEMBERED = 200  # lines
 
 _ENTER = "\r\n"
 _LAST_WORD = re.compile(r"\S*\s*$")
-# What one key sends: a sequence (arrows and others), Alt with a key, or a character.
-_KEY = re.compile("\x1b\\[[0-?]*[ -/]*[@-~]|\x1bO.|\x1b[^\\[O]|[^\x1b]", re.DOTALL)
+# What one key sends: a sequence (arrows and others), Alt with a key, or a character; or text that is pasted.
+_KEY = re.compile("\x1b\\[[0-?]*[ -/]*[@-~]|\x1bO.|\x1b[^\\[O]|[^\x00-\x1f\x7f]+|[^\x1b]", re.DOTALL)
 _UNFINISHED = re.compile("\x1b(?:O|\\[[0-?]*[ -/]*)?\\Z")
 _END_OF_INPUT = "\x04"  # ^D
 _OLDER = ("\x1b[A", "\x1bOA", "\x10")  # Up, ^P
@@ -77,8 +78,8 @@ class LineEditor:
                 self._show_line(max(self._at - 1, 0))
             elif key in _NEWER and self._at < len(self._lines):
                 self._show_line(self._at + 1)
-            elif key == "\t" or escaped(key) == key:
-                self.before += key
+            elif key[0] != "\x1b":
+                self.before += "".join(one for one in key if one == "\t" or escaped(one) == one)
 
     def _enter(self) -> str:
         line = self.text
@@ -97,8 +98,9 @@ class LineEditor:
 
     def shown(self, columns: int) -> tuple[str, str]:
         """What fits into so many columns: the end of what is before the cursor, then what is after it."""
-        before = _fitting(reversed(escaped(self.before)), columns)[::-1]
-        return before, _fitting(escaped(self.after), columns - width(before))
+        backwards = chain.from_iterable(escaped(one)[::-1] for one in reversed(self.before))
+        before = _fitting(backwards, columns)[::-1]
+        return before, _fitting(chain.from_iterable(map(escaped, self.after)), columns - width(before))
 
 
 def width(text: str) -> int:
