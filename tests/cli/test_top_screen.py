@@ -128,6 +128,7 @@ def test_a_tiny_screen_is_used_as_well_as_possible() -> None:
     for tasks in (False, True):
         lines = screen(View(Query(), snapshots=snapshots(), all_tasks=tasks), 20, 5)
         assert (len(lines), lines[-1][:5]) == (5, "sort:")
+    assert len(screen(View(Query(), snapshots=snapshots(connections=200)), 5, 50)) == 50
 
 
 def test_many_workers_leave_room_for_connections() -> None:

@@ -108,7 +108,7 @@ class View:
             self.chosen = max(0, self.chosen + _STEPS[key])
             rows = [] if self.all_tasks else self.rows
             self.marked = rows[min(self.chosen, len(rows) - 1)].id if rows else None
-        return key not in ("q", "\x03")
+        return key != "q"
 
     def _type(self, key: str) -> None:
         if key in ("\r", "\n", "\x1b"):
@@ -181,7 +181,7 @@ def _cut(lines: list[Text], most: int) -> list[Text]:
 
 
 def _more(count: int) -> list[Text]:
-    return [Text(f"{count} more", style="dim")] if count > 0 else []
+    return [Text(f"{count} more", style="dim", no_wrap=True)] if count > 0 else []
 
 
 def watch(places: Callable[[], list[str]], token: str | None, query: Query, interval: float) -> None:

@@ -40,7 +40,7 @@ class _UnixConnection(http.client.HTTPConnection):
 def fetch(where: str, query: Query, token: str | None = None) -> Snapshot:
     """A snapshot from ``where``: a control socket's path, or the server's ``http(s)://`` address.
 
-    Blocks for up to five seconds. Raises UsageError, with what to do, when there is no answer.
+    Blocks, for up to five seconds at a time. Raises UsageError, with what to do, when there is no answer.
     """
     fields = {
         "sort": query.sort,
