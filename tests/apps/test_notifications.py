@@ -190,6 +190,18 @@ def test_a_program_reads_tokens_too() -> None:
             tokens.verifier.user(wrong)
 
 
+async def test_clients_are_told_where_events_may_be_missing(autojump_clock: trio.testing.MockClock) -> None:
+    """Those who follow the topic, and in its place among the events."""
+    del autojump_clock
+    broker = MemoryBroker()
+    async with served(broker) as server:
+        ann = await arrive(server, "ann", "news")
+        async with broker.open_feed("event:news") as feed:
+            feed.deliver([ws.Gap("lost")])
+        await broker.publish("event:news", "rain")
+        assert [await ann.receive() for _ in range(2)] == ['{"type": "gap"}', "rain"]
+
+
 async def test_what_a_client_says_besides_its_token_changes_nothing(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

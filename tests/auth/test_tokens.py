@@ -65,6 +65,7 @@ def test_a_good_token_names_its_user(keys: auth.Keys, token: str) -> None:
         ("", "no token|DecodeError"),
         (b"\xff\xfe", "no token|DecodeError"),
         ("a.b.c", "DecodeError"),
+        ("\ud800", "no token"),
         (auth.sign(SECRET, ANN)[:-3] + "AAA", "signature"),
         (auth.sign(SECRET + "x", ANN), "signature"),
         (auth.sign(SECRET, {"sub": "ann", "exp": time.time() - 1}), "out of date"),
