@@ -8,12 +8,14 @@ import json
 import os
 import pty
 import select
+import signal
 import socket
 import struct
 import subprocess
 import termios
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import reduce
 from itertools import product
 from operator import getitem
@@ -138,6 +140,26 @@ def read_until(terminal: int, words: str) -> str:
     return shown
 
 
+@contextmanager
+def watching(control: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """The live view on a terminal of its own, and this end of that."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 160, 0, 0))
+    top = subprocess.Popen(
+        [*COMMAND, "top", control, "--interval", "0.2"],
+        stdin=theirs,
+        stdout=theirs,
+        env=environment() | {"TERM": "xterm-256color"},
+    )
+    try:
+        yield top, ours
+    finally:
+        top.kill()
+        top.wait()
+        os.close(ours)
+        os.close(theirs)
+
+
 def test_the_live_view_obeys_keys(tmp_path: Path) -> None:
     """In a terminal: a view that goes on, sorts, filters, shows all tasks, and ends with q."""
     control = str(tmp_path / "app.sock")
@@ -145,32 +167,32 @@ def test_the_live_view_obeys_keys(tmp_path: Path) -> None:
         serving("echo", "--control", control) as server,
         connect(f"{server.url}/one"),
         connect(f"{server.url}/two"),
+        watching(control) as (top, terminal),
     ):
-        ours, theirs = pty.openpty()
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 160, 0, 0))
-        top = subprocess.Popen(
-            [*COMMAND, "top", control, "--interval", "0.2"],
-            stdin=theirs,
-            stdout=theirs,
-            env=environment() | {"TERM": "xterm-256color"},
-        )
-        try:
-            assert "/two" in read_until(ours, "/one")
-            os.write(ours, b"s")
-            read_until(ours, "sort: age")
-            os.write(ours, b"/")
-            read_until(ours, "filter: _")
-            os.write(ours, b"tw\r")
-            read_until(ours, "filter: tw ")
-            os.write(ours, b"t")
-            read_until(ours, "engine")
-            os.write(ours, b"q")
-            assert top.wait(PATIENCE) == 0
-        finally:
-            top.kill()
-            top.wait()
-            os.close(ours)
-            os.close(theirs)
+        assert "/two" in read_until(terminal, "/one")
+        os.write(terminal, b"s")
+        read_until(terminal, "sort: age")
+        os.write(terminal, b"/")
+        read_until(terminal, "filter: _")
+        os.write(terminal, b"tw\r")
+        read_until(terminal, "filter: tw ")
+        os.write(terminal, b"t")
+        read_until(terminal, "engine")
+        os.write(terminal, b"q")
+        assert top.wait(PATIENCE) == 0
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_leaves_the_terminal_as_it_was(number: signal.Signals, status: int, tmp_path: Path) -> None:
+    """The other screen is left, and keys are echoed again."""
+    control = str(tmp_path / "app.sock")
+    with serving("echo", "--control", control), watching(control) as (top, terminal):
+        read_until(terminal, "q quit")
+        assert not termios.tcgetattr(terminal)[3] & termios.ECHO
+        top.send_signal(number)
+        assert top.wait(PATIENCE) == status
+        read_until(terminal, "\x1b[?1049l")
+        assert termios.tcgetattr(terminal)[3] & termios.ECHO
 
 
 def test_the_live_view_needs_a_terminal(tmp_path: Path) -> None:

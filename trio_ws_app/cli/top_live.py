@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import select
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -189,6 +190,7 @@ def watch(places: Callable[[], list[str]], token: str | None, query: Query, inte
     view = View(query)
     console = Console(highlight=False)
     keyboard = sys.stdin.fileno()
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # the terminal is to be as before
     with key_by_key(keyboard), Live(console=console, screen=True, auto_refresh=False) as live:
         due = 0.0
         while True:
