@@ -19,7 +19,7 @@ from urllib.request import urlopen
 import pytest
 import trio
 from redis_servers import RedisServer
-from running import COMMAND, PATIENCE, Running, environment, run, serving
+from running import COMMAND, PATIENCE, Running, environment, eventually, run, serving
 from websockets.sync.client import connect
 from worker_clients import NAMES_ITS_PROCESS, TWO, code_of, process_of
 
@@ -65,13 +65,6 @@ if os.path.exists("hangs"):
 def directory(tmp_path: Path) -> Path:
     (tmp_path / "app.py").write_text(NAMES_ITS_PROCESS + APP)
     return tmp_path
-
-
-def wait_for(file: Path) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not file.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 # -- SIGHUP with workers -----------------------------------------------------------------------
@@ -237,7 +230,7 @@ def test_a_successor_that_hangs_gives_way_to_the_next(directory: Path, crashes: 
             os.kill(old, signal.SIGKILL)
         else:
             server.process.send_signal(signal.SIGHUP)
-        wait_for(directory / "hanging")
+        eventually((directory / "hanging").exists)
         with connect(server.url) as another:
             process_of(another)
         (directory / "hangs").unlink()

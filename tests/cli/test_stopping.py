@@ -7,11 +7,10 @@ import re
 import signal
 import socket
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from running import at_most, run, serving
+from running import at_most, eventually, is_alive, run, serving
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
@@ -115,23 +114,8 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def threads(process: int) -> int:
     return len(os.listdir(f"/proc/{process}/task"))
-
-
-def is_alive(process: int) -> bool:
-    try:
-        with open(f"/proc/{process}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 @pytest.mark.parametrize(

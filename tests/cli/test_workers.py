@@ -15,7 +15,7 @@ from urllib.request import urlopen
 
 import pytest
 from redis_servers import RedisServer
-from running import PATIENCE, Running, at_most, run, serving, started
+from running import PATIENCE, Running, at_most, eventually, is_alive, run, serving, started
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
@@ -74,22 +74,6 @@ def closed(client: ClientConnection) -> int | None:
     with pytest.raises(ConnectionClosed) as caught:
         received(client)
     return caught.value.rcvd and caught.value.rcvd.code
-
-
-def is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def eventually(condition: object, seconds: float = 10) -> None:
-    """Wait until ``condition()`` holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @contextmanager

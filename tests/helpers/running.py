@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,22 @@ def at_most(seconds: float, work: float = 0.3) -> float:
     while time.thread_time() - computed < 0.05:
         pass
     return seconds + work * (time.monotonic() - began) / 0.05
+
+
+def eventually(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
+    """Wait for what another process brings about; fails when it takes longer than ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def is_alive(process: int) -> bool:
+    """Whether there is a process of this number that has not ended; one that has may be unwaited for."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 @attrs.frozen
