@@ -64,6 +64,7 @@ async def test_a_snapshot_shows_connections_and_where_their_tasks_wait() -> None
             1,
             0,
         )
+        assert snapshot_of(memory.server, Query(filter="secret")).matching == 0
         assert row.bytes_in > 0
         (task,) = found(snapshot.tasks, row.id)
         assert task.waits is not None

@@ -105,8 +105,8 @@ def _select(connections: Set[WireConnection], query: Query, now: float) -> tuple
         return [], len(connections)
     rows = sorted((_row(connection, now) for connection in connections), key=SORTS[query.sort])
     if not query.filter:
-        return _with_infos(rows[: query.limit]), len(rows)
-    found = [row for row in _with_infos(rows) if query.filter in _searched(row)]
+        return _finished(rows[: query.limit]), len(rows)
+    found = [row for row in _finished(rows) if query.filter in _searched(row)]
     return found[: query.limit], len(found)
 
 
@@ -114,13 +114,13 @@ def _searched(row: ConnectionRow) -> str:
     return f"{row.id} {row.remote} {row.path} {row.info}"
 
 
-def _with_infos(rows: list[ConnectionRow]) -> list[ConnectionRow]:
-    """The rows with what the registries remember of their connections."""
+def _finished(rows: list[ConnectionRow]) -> list[ConnectionRow]:
+    """The rows with what the registries remember of their connections, and paths without secrets."""
     infos: dict[str, list[str]] = {row.id: [] for row in rows}
     for member in members_of_run() if rows else ():
         if member.info is not None and member.connection.id in infos:
             infos[member.connection.id].append(_text_of(member.info))
-    return [attrs.evolve(row, info=", ".join(infos[row.id])) for row in rows]
+    return [attrs.evolve(row, path=masked(row.path), info=", ".join(infos[row.id])) for row in rows]
 
 
 def _text_of(info: object) -> str:
@@ -131,7 +131,7 @@ def _row(connection: WireConnection, now: float) -> ConnectionRow:
     return ConnectionRow(
         id=connection.id,
         remote=connection.remote,
-        path=masked(connection.request.target),
+        path=connection.request.target,
         state=State(connection.closing.state).name.lower(),
         age=now - connection.opened_at,
         silent=now - connection.last_seen,
