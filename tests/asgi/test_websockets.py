@@ -272,6 +272,31 @@ async def talk() -> None:
             await peer.aclose()
 
 
+async def test_an_application_that_sends_while_the_server_stops_has_not_failed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It learns that the connection is over from its own send, before the client has answered the Close."""
+    ended = trio.Event()
+
+    async def app(_scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send(ACCEPT)
+        try:
+            while True:
+                await send({"type": "websocket.send", "text": "tick"})
+                await trio.sleep(0.1)
+        finally:
+            ended.set()
+
+    async with serve_in_memory(only_websockets(app)) as server:
+        peer = await server.connect("/")
+        await peer.receive()
+        peer.stream.stall()
+        await server.server.drain()
+        assert ended.is_set()
+    assert not [record for record in caplog.records if record.levelno > logging.INFO]
+
+
 def test_a_conversation_survives_cancellation_anywhere() -> None:
     """Nothing is left, wherever it is cancelled (G8)."""
     assert len(cancel_everywhere(talk).points) > 10

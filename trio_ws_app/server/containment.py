@@ -60,7 +60,7 @@ def says_client_is_gone(error: BaseException) -> bool:
 
 def _is_expected(leaf: BaseException, connection: WireConnection) -> bool:
     if says_client_is_gone(leaf):
-        return connection.closing.gone_at >= 0
+        return connection.closing.gone_at >= 0 or connection.closing.closed_by != ""
     if isinstance(leaf, ConnectionClosed):
         return leaf.connection is connection
     return isinstance(leaf, trio.Cancelled) and trio.current_effective_deadline() == -inf
