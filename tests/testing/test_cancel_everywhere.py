@@ -10,6 +10,8 @@ import random
 import time
 import weakref
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from functools import partial
 from itertools import count
 from typing import Literal
 
@@ -17,7 +19,7 @@ import pytest
 import trio
 from trio.lowlevel import checkpoint_if_cancelled
 
-from trio_ws_app import Connection
+from trio_ws_app import Connection, ConnectionClosed
 from trio_ws_app.testing import (
     CancellationDefect,
     Kind,
@@ -330,6 +332,53 @@ def test_a_failure_that_is_no_exception_has_its_point_as_well() -> None:
 
     with pytest.raises(CancellationDefect, match=r"cancelled at point 0: .*\n(.*\n)*Failed: clean-up"):
         cancel_everywhere(scenario)
+
+
+@pytest.mark.parametrize("forked", [False, True])
+def test_a_handler_whose_clean_up_fails_is_a_failure(forked: bool) -> None:
+    """The server contains it, and tells it in its log alone; the scenario sees how the connection ended."""
+
+    async def handler(connection: Connection) -> None:
+        members: set[str] = set()
+        try:
+            await connection.send("hello")
+        except trio.Cancelled:
+            members.remove("ann")  # a bug
+        await connection.wait_closed()
+
+    async def scenario() -> None:
+        async with serve_in_memory(handler, victim="/") as server:
+            peer = await server.connect()
+            with suppress(ConnectionClosed):
+                await peer.receive()
+            await peer.aclose()
+
+    with pytest.raises(CancellationDefect, match="KeyError: 'ann'") as caught:
+        cancel_everywhere(scenario, forked=forked)
+    assert f"at {__file__}:{line_of(handler, '# a bug')}, in " in str(caught.value)
+
+
+@pytest.mark.parametrize("forked", [False, True])
+def test_a_handler_that_fails_anyway_is_no_defect(forked: bool) -> None:
+    """It is the scenario's matter; nor is it one that finds something closed that others have cancelled."""
+    sending, receiving = trio.open_memory_channel[None](0)
+
+    async def handler(connection: Connection) -> None:
+        if await connection.receive() == "fail":
+            raise KeyError("anyway")
+        sending.close()
+        await sending.send(None)
+
+    async def scenario(message: str) -> None:
+        async with serve_in_memory(handler) as server:
+            peer = await server.connect()
+            await peer.send(message)
+            with suppress(ConnectionClosed):
+                await peer.receive()
+
+    assert cancel_everywhere(partial(scenario, "fail"), forked=forked).points
+    assert cancel_everywhere(partial(scenario, "closed"), forked=forked).points
+    receiving.close()
 
 
 def test_an_interrupt_is_no_defect() -> None:

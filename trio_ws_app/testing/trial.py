@@ -14,6 +14,8 @@ from outcome import Error
 from trio.lowlevel import RunVar, Task
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from ..callbacks import leaves
+from .containment import contained_failures
 from .hooks import repeatable_schedule, watching_fast_checkpoints
 from .leftovers import assert_nothing_left, tasks_below
 from .points import Kind, Place, Point, frames_of, place_of, users_place, users_waits
@@ -37,7 +39,8 @@ class Trial(trio.abc.Instrument):
 
     ``seen`` is how many points have come. ``blocks_only`` counts points only while a ``cancelled_here`` block
     is open, and cancels these blocks.
-    ``cancelled`` has the name and the place of each task that saw the cancellation.
+    ``contained`` has what the scenario's code has raised in a server, which is no failure of a run that
+    ``may_fail`` so. ``cancelled`` has the name and the place of each task that saw the cancellation.
     """
 
     scenario: Scenario
@@ -46,8 +49,10 @@ class Trial(trio.abc.Instrument):
     time_limit: float
     target: int | None = None
     blocks_only: bool = False
+    may_fail: bool = False
     points: list[Point] = attrs.field(factory=list)
     struck: Point | None = None
+    contained: list[BaseException] = attrs.field(factory=list)
     seen: int = 0
     cancelled: dict[Task, tuple[str, Place]] = attrs.field(factory=dict)
     checks: list[Check] = attrs.field(factory=list)
@@ -78,7 +83,7 @@ class Trial(trio.abc.Instrument):
         _current.set(self)
         main = trio.lowlevel.current_task()
         trio.lowlevel.spawn_system_task(self._end_standstill, main)
-        with assert_nothing_left():
+        with assert_nothing_left(), contained_failures() as self.contained:
             with self._scope:
                 self._names[main] = main.name = getattr(self.scenario, "__qualname__", repr(self.scenario))
                 self._task_scopes[main] = self._scope
@@ -91,6 +96,9 @@ class Trial(trio.abc.Instrument):
                 result = check()
                 if isawaitable(result):
                     await result
+        for failure in [] if self.may_fail else self.contained:
+            if not all(isinstance(leaf, (*_PARTED, trio.ClosedResourceError)) for leaf in leaves(failure)):
+                raise failure
 
     async def _perform_scenario(self) -> None:
         if self.victim != "task":
