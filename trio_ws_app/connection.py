@@ -22,8 +22,14 @@ PLAIN_JSON = JsonCodec()
 
 
 def as_message(thing: object) -> Message:
-    """A message as it is, a bytes-like object as bytes. Raises TypeError for anything else."""
-    if isinstance(thing, str | bytes):
+    """A message as it is, a bytes-like object as bytes.
+
+    Raises TypeError for anything else, and ValueError for a text that UTF-8 cannot carry.
+    """
+    if isinstance(thing, str):
+        thing.encode()
+        return thing
+    if isinstance(thing, bytes):
         return thing
     if isinstance(thing, bytearray | memoryview):
         return bytes(thing)
@@ -81,6 +87,7 @@ class Connection(trio.abc.Channel[Message]):
             ConnectionClosed: the connection is over.
             trio.ClosedResourceError: this side has called ``aclose``.
             TypeError: ``message`` is neither str nor bytes-like.
+            ValueError: ``message`` holds lone surrogates, which UTF-8 cannot carry.
         """
 
     @abstractmethod
@@ -89,7 +96,7 @@ class Connection(trio.abc.Channel[Message]):
 
         Raises:
             trio.WouldBlock: ``max_queue_bytes`` wait for the peer already; nothing was sent.
-            ConnectionClosed, trio.ClosedResourceError, TypeError: as ``send`` does.
+            ConnectionClosed, trio.ClosedResourceError, TypeError, ValueError: as ``send`` does.
         """
 
     @abstractmethod

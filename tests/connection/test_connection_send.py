@@ -56,6 +56,16 @@ async def test_other_types_are_refused(local: Connection, remote: Connection, me
     assert await remote.receive() == "ok"
 
 
+async def test_half_a_surrogate_pair_is_refused(local: Connection, remote: Connection) -> None:
+    """UTF-8 cannot carry it: ValueError, and the connection goes on."""
+    with pytest.raises(ValueError, match="surrogates"):
+        await local.send("half \ud800")
+    with pytest.raises(ValueError, match="surrogates"):
+        local.send_nowait("half \ud800")
+    await local.send("ok")
+    assert await remote.receive() == "ok"
+
+
 async def test_a_buffer_may_be_reused_after_send(local: Connection, remote: Connection) -> None:
     """What was sent does not change when the sender overwrites its buffer afterwards."""
     buffer = bytearray(b"first")

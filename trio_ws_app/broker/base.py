@@ -83,7 +83,7 @@ class Broker(ABC):
             TypeError: the message is neither str nor bytes-like.
         """
         check_text(topic)
-        message = checked(message)
+        message = as_message(message)
         if idempotency_key is not None:
             check_text(idempotency_key)
         publishing = Publishing(topic, message, history, idempotency_key, publish_id)
@@ -238,11 +238,3 @@ class Broker(ABC):
 def check_text(text: str) -> None:
     """Raise ValueError if UTF-8 cannot carry the text, which no broker can then."""
     text.encode()
-
-
-def checked(message: object) -> Message:
-    """The message as text or bytes. Raises TypeError if it is neither, ValueError as ``check_text`` does."""
-    carried = as_message(message)
-    if isinstance(carried, str):
-        check_text(carried)
-    return carried

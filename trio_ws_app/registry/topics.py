@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 import attrs
 import trio
 
-from ..broker.base import Broker, checked
+from ..broker.base import Broker
 from ..broker.delivery import Delivery, Gap, Item, cost
 from ..broker.feed import Feed, Recovery
 from ..broker.history import History, HistoryRules
@@ -19,7 +19,7 @@ from ..broker.position import Position
 from ..broker.presence import PresenceEvent
 from ..broker.recent import RecentForms
 from ..callbacks import contain
-from ..connection import Connection, Message
+from ..connection import Connection, Message, as_message
 from ..wire.broadcast import Receiver
 from .fanout import BroadcastResult, send_to_members
 
@@ -100,7 +100,7 @@ class _Topic:
         """A failure is kept as a form is: it is logged once, however many come back for the message."""
         assert self.hooks.envelope is not None
         try:
-            return checked(self.hooks.envelope(self.name, item.message, item.position))
+            return as_message(self.hooks.envelope(self.name, item.message, item.position))
         except BaseException as error:
             contain(error, logger, f"a message of {self.name!r} could not be put into its envelope")
             return Gap("a message could not be put into its envelope", 1)
