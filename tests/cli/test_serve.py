@@ -328,6 +328,21 @@ def test_the_command_without_a_subcommand_shows_the_help() -> None:
     assert "serve" in ended.output
 
 
+@pytest.mark.parametrize("options", [(), ("--workers", "2", "--broker", "none")], ids=["alone", "workers"])
+def test_an_application_that_goes_to_another_directory(tmp_path: Path, options: tuple[str, ...]) -> None:
+    """What was opened before by a relative path stays where it is, and is removed there."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "going.py").write_text("import os\nos.chdir('elsewhere')\nasync def handler(_): pass\n")
+    place = ("--unix", "app.sock", "--log-file", "log")
+    with serving("going:handler", *place, *options, cwd=tmp_path) as server:
+        with unix_connect(str(tmp_path / "app.sock")):
+            pass
+        assert server.stop().status == 0
+    assert not (tmp_path / "app.sock").exists()
+    assert " closed " in (tmp_path / "log").read_text()
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
 def write_version(directory: Path, version: str) -> None:
     """An application that greets with its version."""
     lines = [f"await connection.send({version!r})", "await connection.wait_closed()"]

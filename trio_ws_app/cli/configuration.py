@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import chdir, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -20,6 +20,7 @@ from .broker import OpenBroker, broker_for, broker_name
 from .listeners import Listening
 from .observability import Observability, configure_observability, configure_tracing
 from .options import settings_from
+from .process import current_directory
 from .target import Application, load
 from .worker import Inherited
 
@@ -79,9 +80,12 @@ def configure(
     if worker_timeout is not None and not worker_timeout > 0:
         raise UsageError(f"--worker-timeout must be greater than zero, not {worker_timeout!r}")
     traced = configure_tracing() if tracing else None
+    # Where a supervisor is, its workers begin, and look for the target: not where that leads.
+    with chdir(current_directory()) if workers > 1 and worker is None else nullcontext():
+        application = load(target, asgi=asgi)
     return Configuration(
         target=target,
-        application=load(target, asgi=asgi),
+        application=application,
         broker=broker_for(broker, workers, traced),
         broker_name=broker_name(broker),
         workers=workers,

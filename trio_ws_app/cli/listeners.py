@@ -35,10 +35,9 @@ class Listening:
     """
 
     sockets: Sequence[socket.socket]
-    path: str | None = None
     are_shared: bool = attrs.field(default=False, kw_only=True)
     _explain: Callable[[OSError], str] = attrs.field(default=str, kw_only=True)
-    file: os.stat_result | None = attrs.field(default=None, init=False)
+    file: tuple[str, os.stat_result] | None = attrs.field(default=None, init=False)  # of a Unix socket
 
     def listen(self) -> None:
         """Begin to listen. Raises UsageError when that is not possible."""
@@ -64,12 +63,13 @@ class Listening:
                 with suppress(OSError):
                     sock.shutdown(socket.SHUT_RDWR)
             sock.close()
-        if self.path is not None and self.file is not None:
+        if self.file is not None:
+            path, status = self.file
             with suppress(OSError):  # it may be in a directory of another user's
                 # A successor may have put its own there.
-                if os.path.samestat(self.file, os.lstat(self.path)):
-                    os.unlink(self.path)
-            self.path = None
+                if os.path.samestat(status, os.lstat(path)):
+                    os.unlink(path)
+            self.file = None
 
 
 def bind_tcp(
@@ -165,14 +165,15 @@ def bind_unix(
     if is_abstract and (mode is not None or owner is not None):
         raise UsageError(f"the abstract Unix socket {path} has no file, so neither a mode nor an owner")
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listening = Listening([sock], path)
+    listening = Listening([sock])
     try:
         if is_abstract:
             sock.bind("\0" + path[1:])
         else:
             _remove_stale(path, replace)
             sock.bind(path)
-            listening.file = os.lstat(path)
+            # The application may go to another directory.
+            listening.file = os.path.abspath(path), os.lstat(path)
         if mode is not None:
             os.chmod(path, mode)
         if owner is not None:

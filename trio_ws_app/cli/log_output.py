@@ -34,9 +34,10 @@ class LogWriter(logging.Handler):
     def __init__(
         self, descriptor: int = STANDARD_ERROR, max_waiting: int = MAX_WAITING, path: str | None = None
     ) -> None:
-        self._path = path
         try:
             self._descriptor = descriptor if path is None else _open(path)
+            # The application may go to another directory.
+            self._path = None if path is None else os.path.abspath(path)
         except OSError as problem:
             raise UsageError(f"--log-file: cannot open {path}: {problem.strerror}") from None
         super().__init__()
