@@ -15,6 +15,22 @@ pytestmark = needs_chromium
 
 SECRET = "a long random text"
 BUBBLES = "[...document.querySelectorAll('.log:not([hidden]) .bubble')].map((item) => item.innerText).join()"
+TALK = """
+(async () => {
+  const {connect} = await import('/channels.js');
+  const client = connect({data: {name: 'Bob'}});
+  const room = client.subscribe('room:lobby', {onSubscribed() {
+    window.said = 0;
+    window.timer = setInterval(() => room.publish({text: `${said++}`}), 10);
+  }});
+})()
+"""
+SLOW_TO_ASK_FOR_THE_HISTORY = """
+const {send} = WebSocket.prototype;
+WebSocket.prototype.send = function(text) {
+  setTimeout(() => send.call(this, text), text.includes('"history"') ? 200 : 0);
+};
+"""
 PEOPLE = "[...document.querySelectorAll('#people li')].map((item) => item.innerText).join()"
 
 
@@ -115,6 +131,23 @@ def test_the_page_shows_what_it_missed(browser: Browser, own_redis: RedisServer)
             grace.wait_for(f"{BUBBLES} === 'first,second,third,fourth'")
         while_away = ("ERR_CONNECTION_REFUSED", "Unexpected response code: 503")
         assert [text for text in ada.complaints if not any(words in text for words in while_away)] == []
+
+
+def test_a_busy_room_is_shown_from_its_history_on(browser: Browser) -> None:
+    """What is said while the page asks for it comes after it, and once."""
+    with serving("rooms") as server:
+        grace = join(browser, server, "Grace")
+        grace.value(TALK)
+        grace.wait_for(f"{BUBBLES} !== ''")
+        ada = browser.tab(page_of(server))
+        ada.value(SLOW_TO_ASK_FOR_THE_HISTORY)
+        ada.value("document.getElementById('name').select()")
+        ada.type("Ada\n")
+        ada.wait_for(says("you are Ada"))
+        said = grace.value("clearInterval(timer), said")
+        ada.wait_for(f"{BUBBLES}.endsWith('{said - 1}')")
+        numbers = [int(text) for text in ada.value(BUBBLES).split(",")]
+        assert numbers == list(range(numbers[0], said))
 
 
 def test_a_room_that_is_left_before_it_is_there_is_left(browser: Browser) -> None:

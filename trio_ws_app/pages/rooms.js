@@ -88,12 +88,19 @@ function openRoom(name) {
   const room = add(key, openConversation(`#${name}`, `Messages in ${name}`));
   const people = (room.people = new Map()); // by client: info
   room.typing = new Map(); // by name: when it is forgotten
+  let held = []; // what is said before the history has come, which is shown first
   const messages = client.subscribe(key, {
     joinLeave: true,
-    onPublication: (publication) => received(key, publication),
+    onPublication: (publication) => (held ? held.push(publication) : received(key, publication)),
     onGap: () => room.notice("messages may be missing here"),
     onSubscribed: async ({ was_recovering: isBack }) => {
-      if (!isBack) (await messages.history(100)).forEach((publication) => received(key, publication));
+      if (held) {
+        const kept = await messages.history(100);
+        const last = kept.at(-1)?.offset ?? 0;
+        const rest = held.filter(({ offset }) => offset > last);
+        held = undefined;
+        kept.concat(rest).forEach((publication) => received(key, publication));
+      }
       people.clear();
       for (const info of await messages.presence()) people.set(info.client, info);
       if (!isBack) room.unread = 0;
