@@ -21,7 +21,7 @@ TALK = """
   const client = connect({data: {name: 'Bob'}});
   const room = client.subscribe('room:lobby', {onSubscribed() {
     window.said = 0;
-    window.timer = setInterval(() => room.publish({text: `${said++}`}), 10);
+    window.timer = setInterval(() => room.publish({text: `${said++}`}), 40);
   }});
 })()
 """
