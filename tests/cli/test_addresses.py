@@ -105,6 +105,7 @@ def test_an_address_of_a_link(free_port: int) -> None:
     [
         (["--unix", "@x", "--unix-mode", "660"], "has no file"),
         (["--unix", "a.sock", "--unix-mode", "9"], "'9' is not a mode"),
+        (["--unix", "a.sock", "--unix-owner", ""], "--unix-owner is USER, USER:GROUP or :GROUP, not ''"),
         (["--unix", "a.sock", "--unix-owner", "no-such-user"], "there is no user 'no-such-user'"),
         (["--unix", "a.sock", "--unix-owner", ":no-such-group"], "there is no group 'no-such-group'"),
         (["--unix", "a.sock", "--control", "@x"], "--control is a file"),

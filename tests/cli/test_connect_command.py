@@ -177,6 +177,8 @@ def test_a_close_before_the_input_is_sent_is_a_failure(tmp_path: Path) -> None:
         (["ws://h", "-H", "Host: x"], 2, "the header host is the handshake's own"),
         (["ws://h", "--subprotocol", "a b"], 2, "'a b' cannot be the name of a subprotocol"),
         (["ws://h", "--wait", "nan"], 2, "'nan' is not a valid number"),
+        (["ws://h", "--open-timeout", "0"], 2, "--open-timeout must be greater than zero"),
+        (["ws://h", "--open-timeout", "1e-9"], 2, "--open-timeout must be at least a millisecond"),
         (["ws://h", "--insecure"], 2, "--ca and --insecure are for wss://"),
         (["wss://h", "--ca", "/nowhere"], 2, "--ca: cannot use /nowhere: No such file"),
         (["wss://h", "--ca", ""], 2, "--ca: it is empty"),

@@ -12,7 +12,7 @@ import trio
 
 from ..errors import UsageError
 from ..settings import Settings
-from .options import FloatRange, text
+from .options import FloatRange, settings_from, text
 
 _SILENCE = 5.0  # seconds
 
@@ -42,7 +42,7 @@ Examples:
 )
 @click.option(
     "--open-timeout",
-    type=FloatRange(0, min_open=True),
+    type=FloatRange(),
     default=Settings().open_timeout,
     show_default=True,
     metavar="SECONDS",
@@ -82,7 +82,7 @@ def connect_command(
         "subprotocols": subprotocols,
         "ssl_context": _tls(url, ca, insecure),
         "open_stream": None if unix is None else partial(trio.open_unix_socket, unix),
-        "settings": Settings(open_timeout=open_timeout, max_message_size=None),
+        "settings": settings_from({"open_timeout": open_timeout, "max_message_size": None}),
     }
     if sys.stdin.isatty() and sys.stdout.isatty():
         terminal = Terminal()

@@ -16,6 +16,8 @@ Owner = tuple[int, int]
 def parse_owner(option: str, text: str) -> Owner:
     """The ids of ``USER``, ``USER:GROUP`` or ``:GROUP``, by name or number. Raises UsageError."""
     user, _, group = text.partition(":")
+    if not user and not group:
+        raise UsageError(f"{option} is USER, USER:GROUP or :GROUP, not {text!r}")
     return _user(option, user)[0] if user else KEEP, _group(option, group) if group else KEEP
 
 
