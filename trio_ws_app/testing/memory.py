@@ -111,7 +111,8 @@ async def serve_in_memory(
     When the block ends, or is cancelled, the server stops as it does when it is cancelled: it sends Close
     and waits up to the grace period; then the clients are gone. What the block raises comes out as itself.
 
-    Raises AssertionError at the end of the block if there was no connection to ``victim``.
+    Raises AssertionError at the end of the block if there was no connection to ``victim``, and TypeError if
+    the application has no handler that could be one.
     """
     listener = MemoryListener()
     app = as_app(handler)
