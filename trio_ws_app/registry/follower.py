@@ -66,8 +66,8 @@ class Follower(Receiver):
         between.
 
         With ``presence``, a JSON value, the member is present on the topic within the block, and ``linger``
-        seconds after it, see ``Broker.join``; it is then sent what ``on_presence`` says of the others. With
-        ``exclusive`` it is the only member of its user.
+        seconds after it, see ``Broker.join``; behind what it has missed it is sent what ``on_presence`` says
+        of the others. With ``exclusive`` it is the only member of its user.
 
         A live message that does not fit into the member's queue is treated as a broadcast that does not,
         by its ``overflow`` policy. Following a topic twice at once brings each message once; what the second
