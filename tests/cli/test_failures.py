@@ -115,6 +115,11 @@ async def panics_at_its_start():
     raise GeneratorExit("a panic")
     yield
 
+@asynccontextmanager
+async def fails_at_its_end():
+    yield stays
+    raise RuntimeError("cannot close")
+
 async def exits(connection):
     await connection.send("hello")
     sys.exit(await connection.receive() or None)
@@ -264,6 +269,15 @@ def test_a_handler_that_asks_for_the_end_gets_its_status(directory: Path, name: 
     assert ended.status == status
     assert "Traceback" not in ended.errors
     assert ended.errors.count("the licence is out of date") == name.startswith("exits_with_a")
+
+
+@pytest.mark.parametrize("options", [(), ("--workers", "2", "--broker", "none")], ids=["alone", "workers"])
+def test_an_application_that_fails_at_its_end(directory: Path, options: tuple[str, ...]) -> None:
+    """A signal has ended the server, yet not all is well."""
+    with serving("app:fails_at_its_end", *options, cwd=directory) as server:
+        ended = server.stop()
+    assert ended.status == 1
+    assert "app:fails_at_its_end failed: RuntimeError: cannot close" in ended.errors
 
 
 def test_an_application_that_exits_at_its_start_gets_its_status(directory: Path) -> None:

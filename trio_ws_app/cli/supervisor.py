@@ -197,7 +197,8 @@ async def supervise(
 async def run_workers(config: Configuration, shutdown: Shutdown, notifier: Notifier) -> None:
     """Run this command once more in every worker until a signal stops them.
 
-    Raises SystemExit, in a group, if a worker cannot start at all.
+    Raises SystemExit, in a group, if a worker cannot start at all; and with the status of one that fails when
+    it is to end.
     """
     if not os.access(sys.executable, os.X_OK):
         raise UsageError(f"--workers: this user may not run {sys.executable}")
@@ -214,6 +215,8 @@ async def run_workers(config: Configuration, shutdown: Shutdown, notifier: Notif
                 config.has_successor,
             )
             await supervise(team, signals, notifier, partial(announce, config))
+    if team.status:
+        raise SystemExit(team.status)
 
 
 @contextmanager

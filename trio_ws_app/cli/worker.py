@@ -71,7 +71,8 @@ class Team:
     """What all workers have in common.
 
     ``command`` calls ``inherited`` to learn what it serves on; ``control`` and ``has_successor`` are handed
-    on there. ``stop_timeout`` is the time that they have to end, once asked.
+    on there. ``stop_timeout`` is the time that they have to end, once asked; then ``status`` is the highest
+    exit status of those that have served.
     """
 
     command: Sequence[str]
@@ -83,6 +84,7 @@ class Team:
     has_successor: bool = False
     live: set[Worker] = attrs.field(factory=set)
     stopping: trio.Event = attrs.field(factory=trio.Event)
+    status: int = 0
 
     def stop(self, number: int) -> None:
         """Hand a signal on to all, also to those that come later; those that retire heed the second one."""
@@ -161,6 +163,8 @@ class Worker:
                 with trio.CancelScope(shield=True):
                     await worker._end()
                 team.live.discard(worker)
+                if team.stopping.is_set() and worker.is_ready:
+                    team.status = max(team.status, worker.status)
                 worker.settled.set()
                 worker.ended.set()
 
