@@ -26,6 +26,21 @@ async def test_members_subscribe_only_if_there_is_a_block() -> None:
             await member.subscribe("t")
 
 
+async def test_subscriptions_outlive_a_cancellation_with_their_registration() -> None:
+    """A server that is cancelled gives its handlers time, in which they go on to follow, and begin to."""
+    async with connected_pair() as (connection, peer):
+        with trio.CancelScope() as outer:
+            async with ws.open_registry() as room:
+                with trio.CancelScope(shield=True), room.register(connection) as member:
+                    await member.subscribe("before")
+                    outer.cancel()
+                    await wait_all_tasks_blocked()
+                    await member.subscribe("after")
+                    for topic in ("before", "after"):
+                        await room.publish(topic, topic)
+                        assert await peer.receive() == topic
+
+
 async def test_what_was_missed_waits_for_a_slow_peer() -> None:
     """More than its queue takes comes whole, and in order (G11)."""
     lines = [f"{number:>5}" + "x" * 995 for number in range(60)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 
 import attrs
 import trio
@@ -16,24 +17,32 @@ from .topics import Following, Topics
 
 @attrs.define(eq=False)
 class _Subscription:
-    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    """The task that holds a block. It ends with the registration, also where that outlives a cancellation."""
+
+    scope: trio.CancelScope = attrs.field(factory=partial(trio.CancelScope, shield=True))
+    following: Following | None = None
+    failure: BaseException | None = None  # of the beginning
+    begun: trio.Event = attrs.field(factory=trio.Event)  # or it has failed
     ended: trio.Event = attrs.field(factory=trio.Event)
 
-    async def keep(
-        self,
-        block: AbstractAsyncContextManager[Following],
-        task_status: trio.TaskStatus[Following | None] = trio.TASK_STATUS_IGNORED,
-    ) -> None:
-        following = None
+    async def keep(self, block: AbstractAsyncContextManager[Following]) -> None:
         try:
             with self.scope:
-                async with block as following:
-                    task_status.started(following)
+                async with block as self.following:
+                    self.begun.set()
                     await trio.sleep_forever()
-            if following is None:
-                task_status.started(None)
+        except BaseException as error:
+            if self.following is not None:
+                raise
+            self.failure = error
         finally:
+            self.begun.set()
             self.ended.set()
+
+    async def end(self) -> None:
+        """At once, even if this is cancelled."""
+        self.scope.cancel()
+        await self.ended.wait()
 
 
 class Follower(Receiver):
@@ -115,15 +124,20 @@ class Follower(Receiver):
         if topic in self._subscriptions:
             raise ValueError(f"the member has subscribed to {topic!r} already")
         subscription = self._subscriptions[topic] = _Subscription()
+        nursery.start_soon(subscription.keep, block)
         try:
-            following: Following | None = await nursery.start(subscription.keep, block)
+            await subscription.begun.wait()
+            if subscription.failure is not None:
+                raise subscription.failure
         except BaseException:
             if self._subscriptions.get(topic) is subscription:
                 del self._subscriptions[topic]
+            with trio.CancelScope(shield=True):
+                await subscription.end()
             raise
-        if following is None or subscription.scope.cancel_called:
+        if subscription.following is None or subscription.scope.cancel_called:
             raise trio.ClosedResourceError(f"{topic!r} was unsubscribed before the subscription began")
-        return following
+        return subscription.following
 
     async def unsubscribe(self, topic: str) -> None:
         """End ``subscribe``: at once, even if this is cancelled.
@@ -134,8 +148,7 @@ class Follower(Receiver):
         subscription = self._subscriptions.pop(topic, None)
         if subscription is None:
             raise ValueError(f"the member has not subscribed to {topic!r}")
-        subscription.scope.cancel()
-        await subscription.ended.wait()
+        await subscription.end()
 
     def _end_subscriptions(self) -> None:
         """Cancel them without waiting; no message of their topics comes any more."""
