@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import sys
 import time
 from pathlib import Path
@@ -15,7 +16,7 @@ from running import COMMAND, PATIENCE, started
 from trio_ws_app.cli import supervisor
 from trio_ws_app.cli.shutdown import RELOAD
 from trio_ws_app.cli.systemd import Notifier
-from trio_ws_app.cli.worker import Team, Worker
+from trio_ws_app.cli.worker import Inherited, Team, Worker
 
 NEVER_READY = """
 import trio
@@ -38,6 +39,14 @@ async def test_a_worker_that_was_being_started_when_the_signal_came_is_stopped()
             worker: Worker = await nursery.start(Worker.run, 1, team, False)
             await worker.ended.wait()
     assert worker.status == -signal.SIGTERM
+
+
+def test_a_supervisor_that_is_gone_when_a_worker_serves_is_no_failure() -> None:
+    """The worker ends as after SIGTERM: its lifeline sees to that."""
+    ours, theirs = socket.socketpair()
+    ours.close()
+    with theirs:
+        Inherited(1, 1, None, [], theirs.fileno(), replaces=False, has_successor=False).announce()
 
 
 async def test_a_worker_that_does_not_serve_is_told_of(

@@ -43,7 +43,8 @@ class Inherited:
 
     def announce(self) -> None:
         """Tell the supervisor that this worker serves."""
-        os.write(self.lifeline, _READY)
+        with suppress(OSError):  # it is gone, which ends this process
+            os.write(self.lifeline, _READY)
 
     async def beat(self, worker_timeout: float) -> None:
         """Tell it again and again that the event loop turns."""
