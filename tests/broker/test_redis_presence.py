@@ -359,22 +359,30 @@ async def test_being_there_costs_one_command_a_process(own_redis: RedisServer, b
         nursery.cancel_scope.cancel()
 
 
+async def claimed(server: RedisServer, member: str) -> list[str]:
+    """The topics that Redis has of a member's process."""
+    return (await server.run("SMEMBERS", f"ws:{{leases}}:{member.split(':')[0]}")).splitlines()
+
+
+async def until_few_are_claimed(server: RedisServer, member: str, most: int) -> None:
+    with trio.fail_after(PATIENCE):
+        while len(topics := await claimed(server, member)) > most:
+            pass
+    assert "stays" in topics
+
+
 async def test_topics_without_members_are_forgotten(
     own_redis: RedisServer, broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many topics a process has had members on, Redis has few of them, and those with members."""
     monkeypatch.setattr(redis_lease, "CLAIMS_KEPT", 10)
     async with broker.join("stays", "ann") as ann:
-        key = f"ws:{{leases}}:{ann.member.split(':')[0]}"
         for number in range(30):
             async with broker.join(f"topic {number}", "ann"):
                 pass
-        with trio.fail_after(PATIENCE):
-            while len(topics := (await own_redis.run("SMEMBERS", key)).splitlines()) > 10:
-                pass
-        assert "stays" in topics
+        await until_few_are_claimed(own_redis, ann.member, 10)
         async with broker.join("topic 29", "ann"):
-            assert "topic 29" in (await own_redis.run("SMEMBERS", key)).splitlines()
+            assert "topic 29" in await claimed(own_redis, ann.member)
 
 
 async def test_topics_whose_members_were_not_let_in_are_forgotten(
@@ -386,16 +394,12 @@ async def test_topics_whose_members_were_not_let_in_are_forgotten(
         open_redis_broker(own_redis.url, timeouts=attrs.evolve(QUICK, backoff=0.01)) as broker,
         broker.join("stays", "ann") as ann,
     ):
-        key = f"ws:{{leases}}:{ann.member.split(':')[0]}"
         await own_redis.run("ACL", "SETUSER", "default", "-hset")
         for number in range(30):
             with pytest.raises(BrokerUnavailable, match="Redis refuses"):
                 async with broker.join(f"topic {number}", "ann"):
                     pass
-        with trio.fail_after(PATIENCE):
-            while len(topics := (await own_redis.run("SMEMBERS", key)).splitlines()) > 10:
-                pass
-        assert "stays" in topics
+        await until_few_are_claimed(own_redis, ann.member, 10)
         await own_redis.run("ACL", "SETUSER", "default", "+@all")
 
 

@@ -8,13 +8,15 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
 import trustme
 from certificates import trusting
-from running import COMMAND, PATIENCE, at_most, environment, run, serving
+from running import COMMAND, PATIENCE, Running, at_most, environment, run, serving
 from tls_client import secured
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect, unix_connect
@@ -349,6 +351,15 @@ def write_version(directory: Path, version: str) -> None:
     (directory / "live.py").write_text("\n    ".join(["async def handler(connection):", *lines]) + "\n")
 
 
+@contextmanager
+def greeted_anew(server: Running, version: str) -> Iterator[ClientConnection]:
+    """A client of the server that has begun anew, which greets with this version."""
+    server.url = server.line().removeprefix("listening on ")
+    with connect(server.url) as connection:
+        assert connection.recv(timeout=10) == version
+        yield connection
+
+
 def test_reload_serves_the_new_code(tmp_path: Path) -> None:
     """A saved file restarts the server with 1012; after a broken one it waits for the repair."""
     write_version(tmp_path, "one")
@@ -357,22 +368,16 @@ def test_reload_serves_the_new_code(tmp_path: Path) -> None:
             assert connection.recv(timeout=10) == "one"
             write_version(tmp_path, "version two")
             assert closed(connection) == 1012
-        server.url = server.line().removeprefix("listening on ")
-        with connect(server.url) as connection:
-            assert connection.recv(timeout=10) == "version two"
+        with greeted_anew(server, "version two") as connection:
             (tmp_path / "live.py").write_text("def broken(:\n")
             assert closed(connection) == 1012
         server.await_error("cannot import live")
         write_version(tmp_path, "the third version")
-        server.url = server.line().removeprefix("listening on ")
-        (tmp_path / ".#live.py").symlink_to("ann@machine.1234")  # as Emacs makes them
-        with connect(server.url) as connection:
-            assert connection.recv(timeout=10) == "the third version"
+        with greeted_anew(server, "the third version") as connection:
+            (tmp_path / ".#live.py").symlink_to("ann@machine.1234")  # as Emacs makes them
             write_version(tmp_path, "version four")
             assert closed(connection) == 1012
-        server.url = server.line().removeprefix("listening on ")
-        with connect(server.url) as connection:
-            assert connection.recv(timeout=10) == "version four"
+        with greeted_anew(server, "version four"):
             ended = server.stop()
     assert ended.status == 0
 
@@ -385,9 +390,8 @@ def test_reload_ends_workers_and_does_not_replace_them(tmp_path: Path) -> None:
             assert connection.recv(timeout=10) == "one"
             write_version(tmp_path, "version two")
             assert closed(connection) == 1012
-        server.url = server.line().removeprefix("listening on ")
-        with connect(server.url) as connection:
-            assert connection.recv(timeout=10) == "version two"
+        with greeted_anew(server, "version two"):
+            pass
         ended = server.stop()
     assert (ended.status, "replaced" in ended.errors) == (0, False)
 
